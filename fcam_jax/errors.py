@@ -1,0 +1,20 @@
+"""The one exception a user is meant to read: what was given cannot be used, and how to mend it."""
+
+
+class InputError(ValueError):
+    """Something the user gave (config key, path, image, label, checkpoint) cannot be used.
+
+    The message is one line: it names the file or key, says what is wrong with it and, where that is not
+    obvious, what to do. `fcam_jax.main` prints it without a traceback and exits with status 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: object) -> InputError:
+    """The error for a name that its registry does not hold; it lists the names that exist.
+
+    Args:
+      kind: what the name was meant to name, e.g. ``"encoder"``.
+      name: the name that was given.
+      known: an iterable of the names that exist.
+    """
+    return InputError(f"unknown {kind} {name!r}; known: {', '.join(sorted(map(str, known)))}")  # type: ignore[call-overload]

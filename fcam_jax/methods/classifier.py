@@ -1,0 +1,59 @@
+"""Stage 1: the classifier alone, trained on image labels; it localizes by a CAM (F-CAM, Sec. 3.1, baseline models)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from fcam_jax.cams.registry import Cam
+from fcam_jax.cams.score_maps import score_map
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.types import DATA_AXIS, Batch, Localization
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassifierMethod:
+    """Cross-entropy training; localization by a CAM of the given label.
+
+    Attributes:
+      cam: the CAM.
+      cam_convention: how its map is brought to the image's size, "protocol" or "fcam" (see `cams.score_maps`).
+      new_layers: prefixes of the paths of variables that were not pretrained, which learn faster.
+      new_layers_factor: how much faster.
+    """
+
+    cam: Cam
+    cam_convention: str
+    new_layers: tuple[tuple[str, ...], ...]
+    new_layers_factor: float
+    trainable: Any = nnx.Param
+
+    def loss(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term) and the accuracy in percent."""
+        _, logits = model(batch.images, train=True)
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+        losses = -jnp.take_along_axis(log_probs, batch.labels[:, None], axis=1)
+        correct = logits.argmax(axis=-1) == batch.labels
+        loss, accuracy = jax.lax.pmean((losses.mean(), 100.0 * correct.mean()), DATA_AXIS)
+        return loss, {"accuracy": accuracy}
+
+    def localize(self, model: Classifier, batch: Batch) -> Localization:
+        """CAM of the true label at the image's size, in [0, 1]."""
+        return localize_by_cam(model, batch, self.cam, self.cam_convention)
+
+    def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
+        """`new_layers_factor` for new layers, 1 for pretrained ones."""
+        names = tuple(map(str, path))
+        return self.new_layers_factor if any(names[: len(new)] == new for new in self.new_layers) else 1.0
+
+
+def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:
+    """Score maps of a classifier by a CAM of the batch's labels."""
+    stages, logits = model(batch.images, train=False)
+    maps = cam(stages[-1], model.head, batch.labels).astype(jnp.float32)
+    return Localization(score_map(maps, batch.images.shape[1:3], convention), logits)

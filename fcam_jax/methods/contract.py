@@ -1,0 +1,30 @@
+"""The contract between a method and the training loop and evaluator; one train step serves all methods."""
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, Float, Int, Key
+
+from fcam_jax.types import Batch, Localization
+
+
+class Method(Protocol):
+    """What is trained and how it localizes."""
+
+    # Filter of the variables that training changes; all others are left as they are, BatchNorm statistics excepted.
+    trainable: Any
+
+    def loss(
+        self, model: Any, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Loss over the global batch, and figures to log. Runs per device inside the mapped step."""
+        ...
+
+    def localize(self, model: Any, batch: Batch) -> Localization:
+        """Score maps of the batch's labels and class scores, in inference mode."""
+        ...
+
+    def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
+        """Factor on the learning rate of the variable at a path of the model."""
+        ...
+
+

@@ -1,0 +1,59 @@
+"""Stage 2: F-CAM. The classifier is frozen; a decoder on its stages learns from seeds, CRF and size (F-CAM, Sec. 2)."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, Key
+
+from fcam_jax.cams.registry import Cam
+from fcam_jax.cams.score_maps import score_map
+from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.seeds.sampling import SeedSettings, draw_seeds
+from fcam_jax.types import DATA_AXIS, Batch, Localization
+
+
+@dataclasses.dataclass(frozen=True)
+class FCAMMethod:
+    """Pixel alignment training of the decoder; localization by its foreground map.
+
+    Attributes:
+      cam: source of the seeds.
+      seeds: how seeds are drawn from it.
+      alignment: the loss.
+      steps_per_epoch: turns a step into an epoch, for the schedules of the loss.
+    """
+
+    cam: Cam
+    seeds: SeedSettings
+    alignment: PixelAlignment
+    steps_per_epoch: int
+    trainable: Any = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+
+    def loss(
+        self, model: FCAM, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """Pixel alignment loss of the global batch (F-CAM, Eq. 3) and its terms."""
+        stages, _, map_logits = model(batch.images, train=True)
+        keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch.index)
+        seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        seeds = draw_seeds(seed_keys, self.seed_source(model, stages[-1], batch), self.seeds)
+        epoch = step // self.steps_per_epoch
+        return pixel_alignment(map_logits, seeds, batch.images, crf_keys, epoch, self.alignment, DATA_AXIS)
+
+    def seed_source(self, model: FCAM, features: Float[Array, "b h w c"], batch: Batch) -> Float[Array, "b h w"]:
+        """The CAM C of the true label that seeds are drawn from, at the image's size."""
+        maps = self.cam(features, model.classifier.head, batch.labels).astype(jnp.float32)
+        return jax.lax.stop_gradient(score_map(maps, batch.images.shape[1:3], "fcam"))
+
+    def localize(self, model: FCAM, batch: Batch) -> Localization:
+        """The foreground map S^2: class-agnostic, in [0, 1], not normalised again."""
+        _, logits, map_logits = model(batch.images, train=False)
+        return Localization(jax.nn.softmax(map_logits.astype(jnp.float32))[..., 1], logits)
+
+    def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
+        """1: all of the decoder is new."""
+        return 1.0

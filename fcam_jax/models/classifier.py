@@ -1,0 +1,37 @@
+"""The classifier of stage 1: raw images in, the encoder's stages and class scores out."""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Num
+
+from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.heads import WGAP
+
+
+class Classifier(nnx.Module):
+    """An encoder and the head that scores its top stage."""
+
+    def __init__(self, encoder: Encoder, head: WGAP):
+        self.encoder = encoder
+        self.head = head
+
+    def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+        """What the encoder takes, from RGB in [0, 255]."""
+        mean, std = (jnp.asarray(values, jnp.float32) for values in (self.encoder.mean, self.encoder.std))
+        return (images.astype(jnp.float32) - mean) / std
+
+    def __call__(
+        self, images: Num[Array, "b h w 3"], *, train: bool
+    ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b k"]]:
+        """Stages and class scores.
+
+        Args:
+          images: RGB in [0, 255].
+          train: BatchNorm takes the batch's statistics and updates the running ones; the call must then be mapped
+            over the mesh axis.
+
+        Returns:
+          The encoder's stages from high to low resolution, and class scores before softmax.
+        """
+        stages = self.encoder(self.normalize(images), train=train)
+        return stages, self.head(stages[-1])

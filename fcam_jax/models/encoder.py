@@ -1,0 +1,66 @@
+"""The contract of every encoder: normalised images in, the maps of all its stages out, from high to low resolution.
+
+The last stage is what the classifier's head pools; the decoder takes all of them (F-CAM, Fig. 2).
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from fcam_jax.errors import InputError
+
+# Mean and deviation of ImageNet's RGB in [0, 255], as PyTorch's pretrained networks expect them.
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Encoder(nnx.Module):
+    """A chain of stages, each computed from the one before it and the first from the image.
+
+    Attributes:
+      mean: what is subtracted from RGB in [0, 255].
+      std: what the difference is divided by.
+      new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
+      channels: channels of every stage.
+      strides: side of the image over the side of every stage.
+    """
+
+    mean: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN
+    std: ClassVar[tuple[float, float, float]] = IMAGENET_STD
+    new_layers: ClassVar[tuple[str, ...]] = ()
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+        raise NotImplementedError
+
+    def __call__(self, images: Float[Array, "b h w 3"], *, train: bool) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """The maps of all stages, from high to low resolution.
+
+        Args:
+          images: normalised RGB.
+          train: BatchNorm takes the batch's statistics and updates the running ones.
+        """
+        stages: list[Array] = []
+        for index in range(len(self.channels)):
+            stages.append(self.stage(index, stages[-1] if stages else images, train=train))
+        return tuple(stages)
+
+
+def strides_up_to(final_stride: int, strides: Sequence[int] = (2, 4, 8, 16, 32)) -> tuple[int, ...]:
+    """Strides of the stages of a classifier whose last subsamplings are removed, so that its top map is larger.
+
+    Args:
+      final_stride: side of the image over the side of the top map: 8 (28x28 maps at 224), 16 or 32.
+      strides: the network's own.
+
+    Raises:
+      InputError: the network cannot be cut to `final_stride`.
+    """
+    if final_stride not in (8, 16, 32):
+        raise InputError(f"final_stride must be 8, 16 or 32, not {final_stride}")
+    return tuple(min(stride, final_stride) for stride in strides)

@@ -1,0 +1,69 @@
+"""MobileNetV1 of any width, with the last subsamplings removed so that the top map is 1/8 of the image.
+
+The layout is Keras', so that its ImageNet weights fit: ``SAME`` padding, BatchNorm with epsilon 1e-3, ReLU6.
+Stages end after the pointwise convolutions 1, 3, 5, 11 and 13.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from fcam_jax.models.encoder import Encoder, strides_up_to
+from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
+
+_EPSILON = 1e-3
+# Channels of the pointwise convolutions of every stage at width 1; the first block of a stage carries its stride.
+_STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
+
+
+class SeparableBlock(nnx.Module):
+    """3x3 depthwise and 1x1 pointwise convolution, each with BatchNorm and ReLU6."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, *, stride: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ):
+        self.dw = DepthwiseConv(channels_in, stride=stride, dtype=dtype, rngs=rngs)
+        self.dw_bn = BatchNorm(channels_in, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
+        self.pw = conv(channels_in, channels_out, 1, dtype=dtype, rngs=rngs)
+        self.pw_bn = BatchNorm(channels_out, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+        """Apply both convolutions."""
+        x = nnx.relu6(self.dw_bn(self.dw(x), train=train))
+        return nnx.relu6(self.pw_bn(self.pw(x), train=train))
+
+
+class MobileNetV1(Encoder):
+    """MobileNetV1 without its pooling and classification layer; input x / 127.5 - 1.
+
+    Reference: Howard et al., MobileNets, arXiv 1704.04861, Table 1.
+    """
+
+    mean = (127.5, 127.5, 127.5)
+    std = (127.5, 127.5, 127.5)
+
+    def __init__(self, width: float, *, final_stride: int = 8, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        stem = int(32 * width)
+        self.channels = tuple(int(blocks[-1] * width) for blocks in _STAGES)
+        self.strides = strides_up_to(final_stride)
+        self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", dtype=dtype, rngs=rngs)
+        self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
+
+        blocks, channels, scale = [], stem, 2
+        for stage, stride in zip(_STAGES, self.strides, strict=True):
+            for filters in stage:
+                blocks.append(
+                    SeparableBlock(channels, int(filters * width), stride=stride // scale, dtype=dtype, rngs=rngs)
+                )
+                channels, scale = int(filters * width), stride
+        self.blocks = nnx.List(blocks)
+
+    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+        if index == 0:
+            x = nnx.relu6(self.conv1_bn(self.conv1(x), train=train))
+        first = sum(len(blocks) for blocks in _STAGES[:index])
+        for block in self.blocks[first : first + len(_STAGES[index])]:
+            x = block(x, train=train)
+        return x

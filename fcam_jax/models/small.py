@@ -1,0 +1,36 @@
+"""A small residual encoder that a CPU trains from scratch in minutes on images of 64 to 96 pixels.
+
+For tests, for the synthetic benchmark and for trying an idea before an accelerator is asked for.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.layers import ConvBNReLU
+from fcam_jax.models.resnet import BasicBlock
+
+
+class Small(Encoder):
+    """A convolution at 1/2 and one residual block each at 1/4, 1/8 and 1/8 of the image."""
+
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        stem, quarter, eighth, top = widths
+        self.channels = (stem, quarter, eighth, top)
+        self.strides = (2, 4, 8, 8)
+        self.stem = ConvBNReLU(3, stem, stride=2, dtype=dtype, rngs=rngs)
+        self.blocks = nnx.List(
+            [
+                BasicBlock(stem, quarter, stride=2, dtype=dtype, rngs=rngs),
+                BasicBlock(quarter, eighth, stride=2, dtype=dtype, rngs=rngs),
+                BasicBlock(eighth, top, dtype=dtype, rngs=rngs),
+            ]
+        )
+
+    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+        return self.stem(x, train=train) if index == 0 else self.blocks[index - 1](x, train=train)

@@ -1,0 +1,123 @@
+"""Checkpoints of a stage, by Orbax: `latest` to go on from, `best` to evaluate and to build the next stage on.
+
+Resume policy, in this order: a stage whose latest checkpoint is at its last step is finished; otherwise training goes on
+from the latest checkpoint, with the data stream where it stood; without one it starts from the initial model.
+The best model is on disk before the checkpoint that names it.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from fcam_jax.errors import InputError
+from fcam_jax.train.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a checkpoint says of its run besides the state.
+
+    Attributes:
+      step: steps done.
+      best_step: step of the best model so far, or None before the first validation.
+      best_value: its value of the selection metric.
+      data: state of the data stream after the last batch that was used.
+    """
+
+    step: int
+    best_step: int | None
+    best_value: float | None
+    data: Any
+
+
+class Checkpoints:
+    """The checkpoints under a stage's folder. Saving is asynchronous; `close` waits for the last one."""
+
+    def __init__(self, directory: pathlib.Path):
+        # Two of each are kept: the one before the newest still serves when a crash interrupts its successor.
+        options = ocp.CheckpointManagerOptions(max_to_keep=2)
+        self._directory = directory.absolute()
+        self._latest = ocp.CheckpointManager(self._directory / "latest", options=options)
+        self._best = ocp.CheckpointManager(self._directory / "best", options=options)
+
+    def progress(self) -> Progress | None:
+        """Progress of the latest checkpoint, or None where there is no checkpoint."""
+        step = self._latest.latest_step()
+        if step is None:
+            return None
+        return Progress(**self._restore(self._latest, step, progress=ocp.args.JsonRestore())["progress"])
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Save the state to go on from. A best model that is still being written is waited for."""
+        self._best.wait_until_finished()
+        if progress.step in self._latest.all_steps():
+            return
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_as_dict(state)), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
+        )
+        self._latest.save(progress.step, args=args, force=True)
+
+    def restore(self, like: TrainState) -> TrainState:
+        """The state of the latest checkpoint, placed on devices as `like` is.
+
+        Raises:
+          InputError: when it cannot be read or belongs to another model.
+        """
+        step = self._latest.latest_step()
+        assert step is not None, "ask `progress` first"
+        target = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like)))
+        return TrainState(**self._restore(self._latest, step, state=target)["state"])
+
+    def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Save the model that is best so far, with its validation metrics."""
+        step = int(state.step)
+        if step in self._best.all_steps():
+            return
+        args = ocp.args.Composite(
+            model=ocp.args.StandardSave({"params": state.params, "rest": state.rest}),
+            record=ocp.args.JsonSave({"step": step, "val": metrics}),
+        )
+        self._best.save(step, args=args, force=True)
+
+    def restore_best(
+        self, params: dict[Any, Any], rest: dict[Any, Any]
+    ) -> tuple[dict[Any, Any], dict[Any, Any], dict[str, Any]]:
+        """Parameters, other variables and record ("step", "val") of the best model.
+
+        Args:
+          params: trainable variables of a model of the same structure, for shapes and placement.
+          rest: its other variables.
+
+        Raises:
+          InputError: when there is none, it cannot be read, or it belongs to another model.
+        """
+        progress = self.progress()
+        if progress is None or progress.best_step is None:
+            raise InputError(f"no checkpoint in {self._directory}; train first (--mode=train)")
+        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"params": params, "rest": rest})
+        items = self._restore(
+            self._best, progress.best_step, model=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
+        )
+        return items["model"]["params"], items["model"]["rest"], items["record"]
+
+    def close(self) -> None:
+        """Wait for what is being written."""
+        self._best.close()
+        self._latest.close()
+
+    def _restore(self, manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+        try:
+            return manager.restore(step, args=ocp.args.Composite(**items))
+        except Exception as error:  # Orbax has no common base: damage and mismatch raise half a dozen types.
+            first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(
+                f"checkpoint {manager.directory / str(step)} is damaged or of another model ({first_line}); "
+                "delete that folder to go on from the one before it"
+            ) from error
+
+
+def _as_dict(state: TrainState) -> dict[str, Any]:
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}

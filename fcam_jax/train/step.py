@@ -1,0 +1,126 @@
+"""The train step, one function for every method: jitted, and mapped over the devices of the mesh axis `data`.
+
+Parameters are replicated, images are spread. The per-device code takes its means over the axis by name, in the losses and
+in BatchNorm, so the result does not depend on the number of devices.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int, Key
+
+from fcam_jax.errors import InputError
+from fcam_jax.methods.contract import Method
+from fcam_jax.types import DATA_AXIS, Batch, Localization
+
+REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step changes.
+
+    Attributes:
+      step: number of steps done.
+      params: the variables that training changes, as nested dicts.
+      rest: all other variables of the model: frozen parameters and BatchNorm statistics.
+      optimizer: momentum and step count of the optimiser.
+    """
+
+    step: Int[Array | np.ndarray, ""]
+    params: dict[Any, Any]
+    rest: dict[Any, Any]
+    optimizer: Any
+
+
+def data_mesh(batch_size: int) -> Mesh:
+    """All devices on one axis.
+
+    Raises:
+      InputError: when the batch cannot be spread evenly.
+    """
+    count = jax.device_count()
+    if batch_size % count:
+        raise InputError(f"data.batch_size is {batch_size}; it must be a multiple of the {count} devices")
+    return jax.make_mesh((count,), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def spread(batch: Batch, mesh: Mesh) -> Batch:
+    """Put a host's batch on its devices."""
+    sharding = NamedSharding(mesh, SPREAD)
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
+
+
+def split_model(model: nnx.Module, method: Method) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:
+    """A model's structure, its trainable variables and its other variables."""
+    structure, params, rest = nnx.split(model, method.trainable, ...)
+    return structure, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+
+
+def initial_state(model: nnx.Module, method: Method, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """State before the first step, on all devices. It owns its arrays: the step donates them, the model keeps its own."""
+    _, params, rest = split_model(model, method)
+    state = TrainState(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
+    return jax.device_put(jax.tree.map(jnp.array, state), NamedSharding(mesh, REPLICATED))
+
+
+TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict[str, Float[Array, ""]]]]
+
+
+def make_train_step(
+    model: nnx.Module, method: Method, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> TrainStep:
+    """Compile `(state, batch, rng) -> (state, metrics)`.
+
+    The random key of a step is `fold_in(rng, state.step)`, so a resumed run repeats the uninterrupted one. The state
+    that is passed in is donated. Metrics are the method's and "loss", already means over the global batch.
+
+    Args:
+      model: gives the structure; its variables are not used.
+      method: the loss and what it trains.
+      optimizer: the update.
+      mesh: the devices.
+    """
+    structure, _, _ = split_model(model, method)
+
+    def per_device(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
+        def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
+            local = nnx.merge(structure, params, state.rest, copy=True)
+            loss, metrics = method.loss(local, batch, jax.random.fold_in(rng, state.step), state.step)
+            return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
+
+        # The loss is already the mean over the axis; the gradients of replicated parameters come out summed over it.
+        gradients, (metrics, rest) = jax.grad(loss_of, has_aux=True)(state.params)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(state.step + 1, params, rest, optimizer_state), metrics
+
+    mapped = jax.shard_map(
+        per_device,
+        mesh=mesh,
+        in_specs=(REPLICATED, SPREAD, REPLICATED),
+        out_specs=(REPLICATED, REPLICATED),
+    )
+    return jax.jit(mapped, donate_argnums=0)
+
+
+Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], Localization]
+
+
+def make_localize(model: nnx.Module, method: Method) -> Localize:
+    """Compile `(params, rest, batch) -> Localization`; a batch that is spread over devices stays so."""
+    structure, _, _ = split_model(model, method)
+
+    @jax.jit
+    def localize(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Localization:
+        return method.localize(nnx.merge(structure, params, rest), batch)
+
+    return localize

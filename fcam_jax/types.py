@@ -1,0 +1,67 @@
+"""What travels between the rooms of the package: batches, localizations, annotations, and the letters of array axes.
+
+Axis letters in every shape annotation: ``b`` images, ``h w`` rows and columns, ``c`` channels, ``k`` regions or
+classes, ``n`` a free count. Images are NHWC.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Num, UInt8
+
+# The mesh axis that images are spread over. BatchNorm and the losses take their means over it.
+DATA_AXIS = "data"
+
+Image = UInt8[np.ndarray, "h w 3"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The part of a batch that goes to the device.
+
+    Attributes:
+      images: raw RGB in [0, 255], not normalised: the encoder's normalisation and the CRF both start from it.
+      labels: class of each image, from 0.
+      index: position of each image in its split; makes per-image randomness independent of the batch.
+      valid: 1 for an image, 0 for the padding of a last batch.
+    """
+
+    images: UInt8[Array | np.ndarray, "b h w 3"]
+    labels: Int[Array | np.ndarray, " b"]
+    index: Int[Array | np.ndarray, " b"]
+    valid: Float[Array | np.ndarray, " b"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Localization:
+    """What a method says about a batch of images.
+
+    Attributes:
+      maps: score map of the given labels at the images' size, in [0, 1].
+      logits: class scores before softmax.
+    """
+
+    maps: Float[Array | np.ndarray, "b h w"]
+    logits: Num[Array | np.ndarray, "b k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotation:
+    """Ground truth of one image in the frame of its score map; it never goes to the device.
+
+    Attributes:
+      image_id: the image's key in its data set.
+      label: its class, from 0.
+      boxes: inclusive pixel corners ``x0, y0, x1, y1``, or None where the data set has no boxes.
+      mask: True on the object, or None where the data set has no masks.
+      ignore: True where the mask is undecided, or None.
+    """
+
+    image_id: str
+    label: int
+    boxes: Int[np.ndarray, "n 4"] | None = None
+    mask: np.ndarray | None = None
+    ignore: np.ndarray | None = None
