@@ -10,7 +10,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fcam_jax.evaluation.component_tree import LEVELS, compiled, contours, largest_contours
+from fcam_jax.evaluation.component_tree import LEVELS, compiled, contours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def best_iou(
     at = level_thresholds(taus, int(levels.max()))
     truth = np.ascontiguousarray(truth, np.int64)
     found = contours(levels)
-    largest = _best_per_box(largest_contours(levels), truth)
+    largest = _best_per_box(found.largest, truth)
     any_contour = _best_per_threshold(found.boxes, found.first, found.stop, truth)
     return BestIou(largest[at], any_contour[at])
 
@@ -51,7 +51,7 @@ def best_iou(
 def largest_box(score_map: Float[np.ndarray, "h w"], tau: float) -> Int[np.ndarray, " 4"]:
     """Box ``x0, y0, x1, y1`` of the contour of largest area at one threshold, for pictures."""
     levels = quantise(score_map)
-    return largest_contours(levels)[level_thresholds(np.array([tau]), int(levels.max()))[0]]
+    return contours(levels).largest[level_thresholds(np.array([tau]), int(levels.max()))[0]]
 
 
 def quantise(score_map: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:

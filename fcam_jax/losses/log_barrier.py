@@ -1,12 +1,12 @@
 """Inequality constraints by the extended log-barrier, and the size constraint of F-CAM written with it."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
-ArrayLikeFloat = Float[Array, ""] | float
+Scalar = Num[Array, ""] | float
 
 
-def log_barrier(values: Float[Array, "*n"], t: ArrayLikeFloat) -> Float[Array, "*n"]:
+def log_barrier(values: Float[Array, "*n"], t: Scalar) -> Float[Array, "*n"]:
     """Penalty of the constraint value <= 0: the log-barrier, continued by its tangent where it would be undefined.
 
     $$ \\psi_t(z) = \\begin{cases} -\\frac1t \\log(-z) & z \\le -1/t^2 \\\\
@@ -37,7 +37,7 @@ def region_sizes(probs: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
     return probs.astype(jnp.float32).sum(axis=(1, 2))
 
 
-def size_barrier(probs: Float[Array, "b h w k"], t: ArrayLikeFloat) -> Float[Array, " b"]:
+def size_barrier(probs: Float[Array, "b h w k"], t: Scalar) -> Float[Array, " b"]:
     """Barrier of the absolute size constraint "every region has size >= 0", mean over the regions of each image.
 
     Inside the barrier its gradient, -1/(t a), pushes every region to grow, the smaller the stronger; that is what
@@ -52,7 +52,7 @@ def size_barrier(probs: Float[Array, "b h w k"], t: ArrayLikeFloat) -> Float[Arr
     return log_barrier(-region_sizes(probs), t).mean(axis=-1)
 
 
-def barrier_sharpness(epoch: ArrayLikeFloat, start: float, rate: float, limit: float) -> Float[Array, ""]:
+def barrier_sharpness(epoch: Scalar, start: float, rate: float, limit: float) -> Float[Array, ""]:
     """Sharpness t of an epoch: min(start * rate^epoch, limit).
 
     Reference: F-CAM (WACV 2022), Sec. 3.1: start 1, rate 1.01, limit 10.

@@ -1,0 +1,90 @@
+"""The keys that every benchmark has, with the published settings of F-CAM on CUB as their values.
+
+A benchmark starts from `defaults()` and says where it differs. There are no other defaults in the program.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def defaults() -> ConfigDict:
+    """All keys of a configuration."""
+    config = ConfigDict()
+    config.seed = 0  # initial weights, order and crops of images, seeds and landmarks
+    config.log_steps = 10  # steps between two lines of the metric log
+
+    config.data = ConfigDict()
+    config.data.source = "folder"  # "folder" or "synthetic"
+    config.data.root = ""  # folder: holds images/ and metadata/{train,val,test}/
+    config.data.num_classes = 200
+    config.data.batch_size = 32  # over all devices
+    config.data.resize = 256  # training: images are resized to a square of this side,
+    config.data.size = 224  # and cropped to this one; evaluation: resized straight to this one
+    config.data.cache_gigabytes = 2.0  # resized training images are kept in memory where they fit into this
+    config.data.synthetic = ConfigDict()
+    config.data.synthetic.seed = 0
+    config.data.synthetic.train = 0  # images of each split
+    config.data.synthetic.val = 0
+    config.data.synthetic.test = 0
+
+    config.model = ConfigDict()
+    config.model.encoder = "resnet50"
+    config.model.init = ""  # weight file of the encoder; without one it is trained from scratch
+    config.model.decoder_widths = (256, 128, 64, 32, 16)
+    config.model.dtype = "float32"  # of the computation: "float32" or "bfloat16"; parameters stay float32
+
+    config.cam = ConfigDict()
+    config.cam.name = "cam"  # baseline of stage 1 and seed source of stage 2
+    config.cam.convention = "protocol"  # how the baseline's map is brought to image size: "protocol" or "fcam"
+
+    config.classifier = ConfigDict()
+    config.classifier.epochs = 50
+    config.classifier.new_layers_factor = 10.0  # on the learning rate of layers that are not pretrained
+    config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)
+
+    config.fcam = ConfigDict()
+    config.fcam.epochs = 50
+    config.fcam.optimizer = sgd(learning_rate=0.01, decay_epochs=0)
+    config.fcam.seeds = ConfigDict()
+    config.fcam.seeds.background_fraction = 0.7  # n-
+    config.fcam.seeds.foreground_count = 1
+    config.fcam.seeds.background_count = 1
+    config.fcam.seeds.erosion = 11  # odd side in pixels
+    config.fcam.seeds.dilation = 3  # odd side in pixels
+    config.fcam.loss = ConfigDict()
+    config.fcam.loss.seeds = term(weight=1.0)  # alpha
+    config.fcam.loss.crf = term(weight=1.2e-9)  # lambda at 224 x 224; the released 2e-9 on a filter of 0.6 amplitude
+    config.fcam.loss.crf.sigma_xy = 100.0  # pixels at 224 x 224
+    config.fcam.loss.crf.sigma_rgb = 15.0  # levels of 255
+    config.fcam.loss.crf.stride = 4  # side in pixels of the cells that one landmark stands for; 1 is exact
+    config.fcam.loss.size = term(weight=0.1)
+    config.fcam.loss.size.barrier_start = 1.0  # t
+    config.fcam.loss.size.barrier_rate = 1.01
+    config.fcam.loss.size.barrier_limit = 10.0
+
+    config.validation = ConfigDict()
+    config.validation.selection = "MaxBoxAcc"  # the metric that chooses the checkpoint
+    config.validation.threshold_step = 0.004
+
+    config.evaluation = ConfigDict()
+    config.evaluation.batch_size = 32
+    config.evaluation.threshold_step = 0.001
+    config.evaluation.pictures = 12  # test images in the grid
+    return config
+
+
+def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:
+    """Settings of SGD; a rate that decays by 10 every `decay_epochs` epochs, never where that is 0."""
+    return ConfigDict(
+        {
+            "learning_rate": learning_rate,
+            "decay_epochs": decay_epochs,
+            "decay_rate": 0.1,
+            "momentum": 0.9,
+            "weight_decay": 1e-4,
+        }
+    )
+
+
+def term(weight: float) -> ConfigDict:
+    """A term of the loss; it counts from `start_epoch` up to, not including, `end_epoch` (None: to the end)."""
+    return ConfigDict({"weight": weight, "start_epoch": 0, "end_epoch": config_dict.placeholder(int)})

@@ -1,0 +1,183 @@
+"""From a ConfigDict to plain objects with named arguments. Nothing else in the program sees a ConfigDict.
+
+An unknown name, a missing file or a setting outside its range fails here, before the first step.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+from absl import logging
+from flax import nnx
+from ml_collections import ConfigDict
+
+from fcam_jax.cams.registry import CAMS
+from fcam_jax.data import SOURCES
+from fcam_jax.data.pipeline import Images
+from fcam_jax.data.source import Source
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.experiment import DataSettings, EvaluationSettings, Experiment, Stage
+from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.import_weights import load_weights
+from fcam_jax.seeds.sampling import SeedSettings
+from fcam_jax.train.loop import LoopSettings
+from fcam_jax.train.optimizer import OptimizerSettings
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def experiment(config: ConfigDict) -> Experiment:
+    """The experiment that a configuration describes.
+
+    Raises:
+      InputError: for a name that does not exist, data that is not there, or a setting outside its range.
+    """
+    splits = {split: source(config.data, split) for split in ("train", "val", "test")}
+    sizes = {split: len(records) for split, records in splits.items()}
+    if config.data.batch_size > sizes["train"]:
+        raise InputError(f"data.batch_size is {config.data.batch_size}; the train split has {sizes['train']} images")
+    steps_per_epoch = math.ceil(sizes["train"] / config.data.batch_size)
+    evaluation = functools.partial(
+        evaluation_batches, batch_size=config.evaluation.batch_size, size=config.data.size
+    )
+
+    def training_stream(stage: int) -> DataStream:
+        return train_batches(
+            splits["train"],
+            batch_size=config.data.batch_size,
+            resize=config.data.resize,
+            crop=config.data.size,
+            seed=_seed(config.seed, stage),
+        )
+
+    return Experiment(
+        seed=config.seed,
+        batch_size=config.data.batch_size,
+        stages=(classifier_stage(config, steps_per_epoch), fcam_stage(config, steps_per_epoch)),
+        training_stream=training_stream,
+        evaluation_batches=lambda split: evaluation(splits[split]),
+        split_sizes=sizes,
+        evaluation_batch_size=config.evaluation.batch_size,
+        validation_threshold_step=config.validation.threshold_step,
+        test_threshold_step=config.evaluation.threshold_step,
+        pictures=config.evaluation.pictures,
+        record={"encoder": config.model.encoder, "cam": config.cam.name, "image_size": config.data.size},
+    )
+
+
+def source(data: ConfigDict, split: str) -> Source:
+    """The records of a split."""
+    builders: dict[str, Callable[[], Source]] = {
+        "synthetic": lambda: SyntheticSource(
+            split=split,
+            size=data.size,
+            count=data.synthetic[split],
+            num_classes=data.num_classes,
+            seed=data.synthetic.seed,
+        ),
+        "folder": lambda: FolderSource(split=split, root=data.root, num_classes=data.num_classes),
+    }
+    return _look_up("data.source", data.source, builders)()
+
+
+def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
+    """Stage 1: the classifier on its encoder's pretrained weights."""
+    method = ClassifierMethod(
+        cam=_look_up("cam.name", config.cam.name, CAMS),
+        cam_convention=config.cam.convention,
+        new_layers=(("head",), *(("encoder", name) for name in new_layers(config.model))),
+        new_layers_factor=config.classifier.new_layers_factor,
+    )
+    return Stage(
+        name="classifier",
+        row="CAM",
+        build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
+        method=method,
+        optimizer=OptimizerSettings(**config.classifier.optimizer),
+        loop=_loop(config, "classifier", config.classifier.epochs, steps_per_epoch),
+    )
+
+
+def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
+    """Stage 2: the decoder on the frozen classifier."""
+    method = FCAMMethod(
+        cam=_look_up("cam.name", config.cam.name, CAMS),
+        seeds=SeedSettings(**config.fcam.seeds),
+        alignment=alignment(config.fcam.loss),
+        steps_per_epoch=steps_per_epoch,
+    )
+    return Stage(
+        name="fcam",
+        row="F-CAM",
+        build_model=lambda trained: fcam(config.model, trained, config.seed),
+        method=method,
+        optimizer=OptimizerSettings(**config.fcam.optimizer),
+        loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
+    )
+
+
+def alignment(loss: ConfigDict) -> PixelAlignment:
+    """Settings of the pixel alignment loss."""
+    return PixelAlignment(
+        seeds=_term(loss.seeds),
+        crf=_term(loss.crf),
+        size=_term(loss.size),
+        sigma_xy=loss.crf.sigma_xy,
+        sigma_rgb=loss.crf.sigma_rgb,
+        crf_stride=loss.crf.stride,
+        barrier_start=loss.size.barrier_start,
+        barrier_rate=loss.size.barrier_rate,
+        barrier_limit=loss.size.barrier_limit,
+    )
+
+
+def classifier(model: ConfigDict, num_classes: int, seed: int) -> Classifier:
+    """The classifier with its initial weights: pretrained ones where the configuration names a file."""
+    dtype = _look_up("model.dtype", model.dtype, DTYPES)
+    encoder = _look_up("model.encoder", model.encoder, ENCODERS)(dtype=dtype, rngs=nnx.Rngs(seed))
+    network = Classifier(encoder, WGAP(encoder.channels[-1], num_classes, dtype=dtype, rngs=nnx.Rngs(seed + 1)))
+    if model.init:
+        digest = load_weights(network, model.init)
+        logging.info("encoder initialised from %s (sha256 %s)", model.init, digest[:12])
+    else:
+        logging.info("no model.init: the encoder is trained from scratch")
+    return network
+
+
+def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:
+    """F-CAM with an untrained decoder on a trained classifier."""
+    encoder = trained.encoder
+    dtype = _look_up("model.dtype", model.dtype, DTYPES)
+    widths = tuple(model.decoder_widths)
+    decoder = Decoder(encoder.channels, encoder.strides, widths, dtype=dtype, rngs=nnx.Rngs(seed + 2))
+    return FCAM(trained, decoder)
+
+
+def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> LoopSettings:
+    return LoopSettings(
+        name=name,
+        epochs=epochs,
+        steps_per_epoch=steps_per_epoch,
+        log_steps=config.log_steps,
+        selection=config.validation.selection,
+    )
+
+
+def _term(term: ConfigDict) -> Term:
+    return Term(weight=term.weight, start_epoch=term.start_epoch, end_epoch=term.end_epoch)
+
+
+def _look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:
+    """What a registry holds under a name; the error names the configuration key."""
+    if name not in known:
+        raise unknown_name(f"config.{key}", name, known)
+    return known[name]

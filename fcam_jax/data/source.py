@@ -1,0 +1,50 @@
+"""The contract between a data set and the pipeline: numbered records, each an image with what is known of it.
+
+A source is random access and thread safe; it neither shuffles nor transforms. Everything here is in the image's own
+pixels; `annotations` brings it to the frame of the score maps.
+"""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt8
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One image with what is known of it, in the image's own pixels.
+
+    Attributes:
+      image: RGB in [0, 255].
+      label: its class, from 0.
+      image_id: its key in the data set.
+      boxes: corners ``x0, y0, x1, y1`` as in the localization text files, or None where the data set has no boxes.
+      mask: True on the object, or None where the data set has no masks.
+      ignore: True where the mask is undecided, or None.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    label: int
+    image_id: str
+    boxes: Int[np.ndarray, "n 4"] | None = None
+    mask: Bool[np.ndarray, "h w"] | None = None
+    ignore: Bool[np.ndarray, "h w"] | None = None
+
+
+class Source(Protocol):
+    """Random access to the records of one split, from several threads at once.
+
+    Attributes:
+      num_classes: labels are in [0, num_classes).
+    """
+
+    num_classes: int
+
+    def __len__(self) -> int:
+        """The number of records."""
+        ...
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at a position in [0, len)."""
+        ...

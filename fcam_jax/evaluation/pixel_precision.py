@@ -1,0 +1,106 @@
+"""Mask metric of the protocol: PxAP, the pixel average precision of the score maps of a whole data set.
+
+In: per image a score map, its object mask and its ignore mask; out: PxAP in percent, and the curve of precision
+against recall. Only two histograms of scores are kept. Choe et al., CVPR 2020, Sec. 4.1.
+"""
+
+from typing import Self, no_type_check
+
+import numba
+import numpy as np
+from jaxtyping import Float
+
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.metric import Metric, checked_score_map, thresholds
+from fcam_jax.types import Annotation
+
+
+class PixelPrecision(Metric):
+    """Area under the precision-recall curve of "this pixel shows the object", over all pixels of a data set.
+
+    $$ PxAP = \\sum_{i \\ge 1} P_i (R_i - R_{i-1}), $$
+
+    i over bins of scores from high to low. Pixels of the ignore mask that are not foreground do not count.
+
+    Counts: ``images``; ``foreground`` and ``background``, pixels in each bin of scores, from low to high.
+    """
+
+    @classmethod
+    def empty(cls, step: float = 0.001) -> Self:
+        """The metric of no image."""
+        none = np.zeros(len(bin_edges(step)) - 1, np.int64)
+        return cls(step, {"images": np.zeros((), np.int64), "foreground": none, "background": none})
+
+    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> Self:
+        """The metric of one image, whose rank plays no part; see `Metric.measure`."""
+        score_map = checked_score_map(score_map, annotation.image_id)
+        mask = _checked_mask(annotation.mask, "mask", score_map.shape, annotation.image_id)
+        ignore = annotation.ignore
+        if ignore is None:
+            ignore = np.zeros_like(mask)
+        ignore = _checked_mask(ignore, "ignore mask", score_map.shape, annotation.image_id)
+        foreground, background = _histograms(score_map.ravel(), mask.ravel(), ignore.ravel(), bin_edges(self.step))
+        counts = {"images": np.ones((), np.int64), "foreground": foreground, "background": background}
+        return type(self)(self.step, counts)
+
+    def curve(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Precision and recall in [0, 1] when pixels from a bin upwards are taken as object, from high scores to low.
+
+        Precision is 0 where no pixel is taken.
+
+        Raises:
+          InputError: no image was evaluated, or no image has a foreground pixel.
+        """
+        if self.counts["images"] == 0:
+            raise InputError("pixel precision of no image: the evaluated split is empty")
+        hits = np.cumsum(self.counts["foreground"][::-1])
+        taken = hits + np.cumsum(self.counts["background"][::-1])
+        if hits[-1] == 0:
+            raise InputError("pixel precision without a foreground pixel: the masks of the evaluated split are empty")
+        return hits / np.maximum(taken, 1), hits / hits[-1]
+
+    def compute(self) -> dict[str, float]:
+        """PxAP in percent.
+
+        Raises:
+          InputError: no image was evaluated, or no image has a foreground pixel.
+        """
+        precision, recall = self.curve()
+        return {"PxAP": float(100 * np.sum(precision[1:] * np.diff(recall)))}
+
+
+def bin_edges(step: float) -> Float[np.ndarray, " n"]:
+    """Edges of the half-open bins of scores: the thresholds, then 1, 2, 3, so that a score of exactly 1 stands alone."""
+    return np.append(thresholds(step), [1.0, 2.0, 3.0])
+
+
+def _checked_mask(mask: np.ndarray | None, name: str, shape: tuple[int, ...], image_id: str) -> np.ndarray:
+    if mask is None:
+        raise InputError(f"image {image_id}: has no {name}; pixel precision needs one")
+    if mask.dtype != bool or mask.shape != shape:
+        raise InputError(f"image {image_id}: {name} is {mask.dtype} {mask.shape}, must be bool {shape} as the score map")
+    return mask
+
+
+# `no_type_check` keeps the shape checker of the tests from wrapping a function that numba has to compile.
+@numba.njit(cache=True, nogil=True)
+@no_type_check
+def _histograms(scores, mask, ignore, edges):
+    """Pixels of foreground and of background in each bin ``edges[i] <= score < edges[i + 1]``."""
+    foreground = np.zeros(len(edges) - 1, np.int64)
+    background = np.zeros(len(edges) - 1, np.int64)
+    per_unit = len(edges) - 3
+    for p in range(len(scores)):
+        if ignore[p] and not mask[p]:
+            continue
+        # Thresholds are evenly spaced up to rounding: a guess, then at most a step or two to the exact bin.
+        i = int(scores[p] * per_unit)
+        while scores[p] < edges[i]:
+            i -= 1
+        while scores[p] >= edges[i + 1]:
+            i += 1
+        if mask[p]:
+            foreground[i] += 1
+        else:
+            background[i] += 1
+    return foreground, background

@@ -1,0 +1,196 @@
+"""The whole job: every stage trained on the one before it, its best model evaluated, results and pictures written.
+
+In: an `Experiment` of plain objects. Out, in the run's folder: `<stage>/checkpoints`, `<stage>/metrics.jsonl` and events,
+`results.json`, `pictures/`.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from fcam_jax.evaluation.evaluator import Evaluation, evaluate
+from fcam_jax.methods.contract import Method
+from fcam_jax.progress import counted
+from fcam_jax.report.examples import save_pictures
+from fcam_jax.report.results import results_table
+from fcam_jax.train.checkpoint import Checkpoints
+from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
+from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
+from fcam_jax.train.step import TrainState, data_mesh, initial_state, make_localize, make_train_step, split_model, spread
+from fcam_jax.types import Annotation, Batch
+
+EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training.
+
+    Attributes:
+      name: its folder.
+      row: what the tables call its maps.
+      build_model: the initial model, from the trained model of the stage before it (None for the first).
+      method: what is trained.
+      optimizer: how.
+      loop: how long.
+    """
+
+    name: str
+    row: str
+    build_model: Callable[[Any], nnx.Module]
+    method: Method
+    optimizer: OptimizerSettings
+    loop: LoopSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Stages, data and evaluation of a run.
+
+    Attributes:
+      seed: of all randomness but the data set's own.
+      batch_size: images of a training step, over all devices.
+      stages: in the order in which they build on each other.
+      training_stream: a fresh stream of training batches, for the number of a stage.
+      evaluation_batches: the batches of a split, each image once.
+      split_sizes: images of each split.
+      evaluation_batch_size: images of an evaluation batch.
+      validation_threshold_step: distance of the thresholds while training.
+      test_threshold_step: distance of the thresholds in the results.
+      pictures: number of test images in the grid.
+      record: facts about the run's inputs that belong into its results.
+    """
+
+    seed: int
+    batch_size: int
+    stages: tuple[Stage, ...]
+    training_stream: Callable[[int], DataStream]
+    evaluation_batches: Callable[[str], EvaluationBatches]
+    split_sizes: dict[str, int]
+    evaluation_batch_size: int
+    validation_threshold_step: float
+    test_threshold_step: float
+    pictures: int
+    record: dict[str, Any]
+
+
+def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
+    """Train every stage that is not finished yet.
+
+    Raises:
+      InputError: for bad data or a checkpoint that cannot be used.
+    """
+    mesh = data_mesh(plan.batch_size)
+    model: Any = None
+    for number, stage in enumerate(plan.stages):
+        model = stage.build_model(model)
+        schedule = learning_rate_schedule(stage.optimizer, stage.loop.steps_per_epoch)
+        optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
+        train(
+            initial_state(model, stage.method, optimizer, mesh),
+            make_train_step(model, stage.method, optimizer, mesh),
+            plan.training_stream(number),
+            _validation(plan, stage, model, mesh),
+            mesh,
+            jax.random.fold_in(jax.random.key(plan.seed), number),
+            workdir / stage.name,
+            stage.loop,
+        )
+        model, _ = best_model(stage, model, workdir)
+
+
+def best_model(stage: Stage, model: nnx.Module, workdir: pathlib.Path) -> tuple[nnx.Module, dict[str, Any]]:
+    """A stage's best model, and the record ("step", "val") of its checkpoint.
+
+    Args:
+      stage: the stage.
+      model: a model of the stage's structure.
+      workdir: the run's folder.
+
+    Raises:
+      InputError: when the stage has no checkpoint, or one that cannot be used.
+    """
+    checkpoints = Checkpoints(workdir / stage.name / "checkpoints")
+    try:
+        structure, params, rest = split_model(model, stage.method)
+        params, rest, record = checkpoints.restore_best(params, rest)
+        return nnx.merge(structure, params, rest), record
+    finally:
+        checkpoints.close()
+
+
+def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -> str:
+    """Evaluate every stage's best model on the test split; write `results.json` and pictures.
+
+    Args:
+      plan: the experiment.
+      workdir: the run's folder.
+      config_hash: names the configuration in the results.
+
+    Returns:
+      The table of results, for people.
+
+    Raises:
+      InputError: when a stage is not trained, or for bad data.
+    """
+    mesh = data_mesh(plan.evaluation_batch_size)
+    model: Any = None
+    evaluations: dict[str, Evaluation] = {}
+    checkpoints = {}
+    started = time.monotonic()
+    for stage in plan.stages:
+        model, record = best_model(stage, stage.build_model(model), workdir)
+        checkpoints[stage.row] = {"stage": stage.name, **record}
+        _, params, rest = split_model(model, stage.method)
+        localize = make_localize(model, stage.method)
+        evaluations[stage.row] = evaluate(
+            lambda batch: localize(params, rest, spread(batch, mesh)),
+            counted(plan.evaluation_batches("test"), f"test {stage.row}", _batches(plan, "test"), "batch"),
+            plan.test_threshold_step,
+            keep=_spaced(plan.split_sizes["test"], plan.pictures),
+        )
+    results = {
+        "split": "test",
+        "images": plan.split_sizes["test"],
+        "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
+        "checkpoints": checkpoints,
+        "config_hash": config_hash,
+        "evaluation_seconds": round(time.monotonic() - started, 1),
+        **plan.record,
+    }
+    (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    save_pictures(workdir / "pictures", evaluations)
+    return results_table(results["methods"])
+
+
+def _validation(plan: Experiment, stage: Stage, model: nnx.Module, mesh: Mesh) -> Validate:
+    """Metrics of a training state on the validation split."""
+    localize = make_localize(model, stage.method)
+
+    def validate(state: TrainState) -> dict[str, float]:
+        batches = counted(plan.evaluation_batches("val"), f"{stage.name} val", _batches(plan, "val"), "batch")
+        return evaluate(
+            lambda batch: localize(state.params, state.rest, spread(batch, mesh)),
+            batches,
+            plan.validation_threshold_step,
+        ).metrics
+
+    return validate
+
+
+def _batches(plan: Experiment, split: str) -> int:
+    return math.ceil(plan.split_sizes[split] / plan.evaluation_batch_size)
+
+
+def _spaced(total: int, count: int) -> frozenset[int]:
+    """`count` positions spread evenly over a split, so that they show many classes."""
+    return frozenset(int(index) for index in np.linspace(0, total - 1, min(count, total)))

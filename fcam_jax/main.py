@@ -1,0 +1,86 @@
+"""Command line: train a classifier and F-CAM on it, evaluate both.
+
+    python -m fcam_jax.main --config=configs/NAME.py[:args] --workdir=DIR [--mode=train|eval] [--config.key=value ...]
+"""
+
+import difflib
+import pathlib
+import re
+import sys
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from fcam_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.json, pictures.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train what is not trained yet and evaluate, or evaluate only.")
+
+
+def main(argv: list[str]) -> None:
+    """Build the experiment and run it."""
+    if len(argv) > 1:
+        raise InputError(f"unexpected argument {argv[1]!r}; options start with --")
+    # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
+    from fcam_jax import build, experiment, workdir
+
+    folder = pathlib.Path(_WORKDIR.value)
+    config: ConfigDict = _CONFIG.value
+    plan = build.experiment(config)
+    config_hash = workdir.claim(folder, config.to_dict())
+    if _MODE.value == "train":
+        experiment.train_stages(plan, folder)
+    print(experiment.evaluate_stages(plan, folder, config_hash))
+
+
+def run() -> None:
+    """Entry point: what the user can mend is said in one line, without a traceback."""
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_logger().name = "fcam_jax"
+    try:
+        app.run(main, flags_parser=_parse)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the same command goes on from the last checkpoint")
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parse the flags; every mistake becomes one line."""
+    flags.mark_flags_as_required(["config", "workdir"])
+    options = dict(re.findall(r"^--?([\w.]+)[=\n](.*)$", "\n".join(argv), flags=re.MULTILINE))
+    path = options.get("config", "").partition(":")[0]
+    try:
+        if path and not pathlib.Path(path).is_file():
+            raise InputError(f"--config: no such benchmark file: {path}")
+        return flags.FLAGS(argv)
+    except InputError:
+        raise
+    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, ImportError, OSError) as error:
+        if path and not isinstance(error, flags.Error):
+            config = flags.FLAGS["config"].parser.parse(options["config"])
+            for name in options:
+                _check_key(name, config)
+        raise InputError(_last_message(str(error))) from error
+
+
+def _check_key(option: str, config: ConfigDict) -> None:
+    """Raise where an option config.a.b names what the configuration does not hold."""
+    node = config
+    for name in option.split(".")[1:]:
+        known = sorted(node) if isinstance(node, ConfigDict) else []
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise InputError(f"unknown configuration key {option}: {hint}known: {', '.join(known) or 'none'}")
+        node = node[name]
+
+
+def _last_message(text: str) -> str:
+    """The text in one line; of a quoted traceback only the exception's own message."""
+    return re.sub(r"Error whilst parsing config file: Traceback .*?\b\w+(?:Error|Exception): ", "", " ".join(text.split()))
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,62 @@
+"""The record of a run in its folder: the resolved configuration, which a later call must not contradict."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fcam_jax.errors import InputError
+
+# Settings that may change between calls on one folder: they do not alter what is trained.
+FREE_KEYS = ("evaluation.", "data.root", "data.cache_gigabytes", "model.init", "log_steps")
+
+
+def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
+    """Write the configuration to `config.json`, or check that it agrees with the one that is there.
+
+    Args:
+      workdir: folder of the run; made where it does not exist.
+      config: the resolved configuration as nested dicts.
+
+    Returns:
+      The configuration's hash, 12 hexadecimal digits.
+
+    Raises:
+      InputError: when the folder holds a run of another configuration; the message says what differs. When it cannot
+        be written to.
+    """
+    path = workdir / "config.json"
+    text = json.dumps(config, indent=2, sort_keys=True)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check(workdir, json.loads(path.read_text()), json.loads(text))
+        path.write_text(text + "\n")
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not JSON ({error}); use another --workdir") from error
+    except OSError as error:
+        raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    before, after = dict(_flat(old)), dict(_flat(new))
+    changed = [
+        f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} now"
+        for key in sorted(before.keys() | after.keys())
+        if not key.startswith(FREE_KEYS) and before.get(key, "absent") != after.get(key, "absent")
+    ]
+    if changed:
+        raise InputError(
+            f"--workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "
+            "use another --workdir or the same settings"
+        )
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,104 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fcam_jax.losses.dense_crf import dense_crf, landmarks
+
+
+def plain_energy(probs, image, sigma_xy, sigma_rgb):
+    """-sum_k S_k' K S_k by the full pair matrix, in float64."""
+    height, width, _ = image.shape
+    places = np.stack(np.mgrid[:height, :width], -1).reshape(-1, 2) / sigma_xy
+    features = np.concatenate([places, image.reshape(-1, 3) / sigma_rgb], 1).astype(np.float64)
+    kernel = np.exp(-((features[:, None] - features[None]) ** 2).sum(-1) / 2)
+    flat = probs.reshape(-1, probs.shape[-1]).astype(np.float64)
+    return -(flat * (kernel @ flat)).sum(), -2 * (kernel @ flat).reshape(probs.shape)
+
+
+def example(count, height, width, regions=2, seed=0):
+    rng = np.random.default_rng(seed)
+    smooth = np.cumsum(np.cumsum(rng.normal(0, 4, (count, height, width, 3)), 1), 2)
+    images = np.clip(128 + smooth, 0, 255).astype(np.float32)
+    scores = rng.normal(size=(count, height, width, regions)).astype(np.float32)
+    return np.asarray(jax.nn.softmax(scores)), images
+
+
+def energy(probs, images, stride, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
+    keys = jax.random.split(jax.random.key(seed), len(images))
+    return dense_crf(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, stride=stride)
+
+
+@pytest.mark.parametrize(("height", "width", "regions"), [(12, 12, 2), (9, 14, 3)])
+def test_stride_one_is_the_sum_over_all_pairs(height, width, regions):
+    probs, images = example(3, height, width, regions)
+    values = np.asarray(energy(probs, images, 1, sigma_xy=5.0))
+    gradient = np.asarray(jax.grad(lambda p: energy(p, images, 1, sigma_xy=5.0).sum())(jnp.asarray(probs)))
+    for i in range(3):
+        value, slope = plain_energy(probs[i], images[i], 5.0, 15.0)
+        np.testing.assert_allclose(values[i], value, rtol=1e-5)
+        np.testing.assert_allclose(gradient[i], slope, rtol=1e-4, atol=1e-4)
+
+
+def test_gradient_is_the_finite_difference_of_the_value():
+    probs, images = example(1, 8, 8)
+    direction = np.random.default_rng(1).normal(size=probs.shape).astype(np.float32)
+    gradient = np.asarray(jax.grad(lambda p: energy(p, images, 1).sum())(jnp.asarray(probs)))
+    step = 1e-2  # the value is quadratic in S, so a central difference is exact but for rounding
+    above, below = energy(probs + step * direction, images, 1)[0], energy(probs - step * direction, images, 1)[0]
+    np.testing.assert_allclose((above - below) / (2 * step), (gradient * direction).sum(), rtol=2e-3)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_golden_birds(shared, number):
+    golden = np.load(shared / "golden" / "dense_crf.npz")
+    foreground = golden[f"fg{number}"]
+    probs = np.stack([1 - foreground, foreground], -1)[None].astype(np.float32)
+    images = golden[f"image{number}"][None].astype(np.float32)
+    value, gradient = jax.value_and_grad(lambda p: energy(p, images, 1).sum())(jnp.asarray(probs))
+    np.testing.assert_allclose(value, golden[f"loss{number}"], rtol=1e-5)
+    np.testing.assert_allclose(-gradient[0] / 2, golden[f"KS{number}"], rtol=1e-4, atol=1e-2)
+
+
+def test_landmarks_are_one_pixel_of_every_cell_with_the_cells_size():
+    where, weights = landmarks(jax.random.split(jax.random.key(0), 5), (10, 7), 4)
+    assert where.shape == (5, 6) and int(weights.sum()) == 70
+    cells = (np.asarray(where) // 7 // 4) * 2 + (np.asarray(where) % 7) // 4
+    np.testing.assert_array_equal(cells, np.tile(np.arange(6), (5, 1)))
+    assert len(np.unique(np.asarray(where), axis=0)) > 1
+
+
+def test_landmarks_estimate_the_filtered_map_without_bias():
+    probs, images = example(1, 16, 16)
+    _, exact = plain_energy(probs[0], images[0], 100.0, 15.0)
+    slope = jax.jit(jax.grad(lambda p, k: dense_crf(p, jnp.asarray(images), k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum()))
+    keys = jax.random.split(jax.random.key(0), 400)
+    draws = np.stack([np.asarray(slope(jnp.asarray(probs), key[None])[0]) for key in keys])
+    error = np.abs(draws.mean(0) - exact)
+    standard_error = draws.std(0) / np.sqrt(len(draws))
+    # 512 means of 400 draws: the worst of them stays within five standard errors.
+    assert (error < 5 * standard_error + 1e-3 * np.abs(exact)).all()
+
+
+def test_an_images_energy_does_not_depend_on_its_batch():
+    probs, images = example(4, 12, 12)
+    keys = jax.random.split(jax.random.key(0), 4)
+
+    def run(part):
+        chosen = jnp.asarray(probs[part]), jnp.asarray(images[part]), keys[part]
+        return np.asarray(dense_crf(*chosen, sigma_xy=100.0, sigma_rgb=15.0, stride=4))
+
+    np.testing.assert_allclose(run(np.array([2, 0])), run(np.arange(4))[[2, 0]], rtol=1e-6)
+
+
+def test_tiles_do_not_change_the_sum(monkeypatch):
+    probs, images = example(2, 11, 13)
+    whole = np.asarray(energy(probs, images, 1))
+    monkeypatch.setattr("fcam_jax.losses.dense_crf.PAIRS_AT_A_TIME", 2000)
+    np.testing.assert_allclose(energy(probs, images, 1), whole, rtol=1e-5)
+
+
+def test_the_image_is_a_constant():
+    probs, images = example(1, 8, 8)
+    gradient = jax.grad(lambda x: energy(probs, x, 2).sum())(jnp.asarray(images))
+    assert not np.asarray(gradient).any()

@@ -1,0 +1,36 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+
+from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
+
+
+def test_mean_over_seeded_pixels():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 6, 7, 2)).astype(np.float32)
+    seeds = rng.choice([-1, -1, 0, 1], (3, 6, 7))
+    log_probs = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)
+    losses = [-log_probs[index][label] for index, label in np.ndenumerate(seeds) if label >= 0]
+    np.testing.assert_allclose(partial_cross_entropy(jnp.asarray(logits), jnp.asarray(seeds)), np.mean(losses), rtol=1e-5)
+
+
+def test_without_seeds_value_and_gradient_are_zero():
+    logits = jnp.ones((2, 4, 4, 2))
+    value, gradient = jax.value_and_grad(partial_cross_entropy)(logits, jnp.full((2, 4, 4), -1))
+    assert value == 0 and not np.asarray(gradient).any()
+
+
+def test_certain_and_wrong_predictions_stay_finite():
+    logits = jnp.array([[[[200.0, -200.0]]]])
+    value, gradient = jax.value_and_grad(partial_cross_entropy)(logits, jnp.ones((1, 1, 1), jnp.int32))
+    assert value == 400 and np.isfinite(gradient).all()
+
+
+def test_the_mean_runs_over_the_whole_mapped_batch():
+    rng = np.random.default_rng(1)
+    logits = jnp.asarray(rng.normal(size=(4, 2, 5, 5, 2)).astype(np.float32))
+    seeds = jnp.asarray(rng.choice([-1, 0, 1], (4, 2, 5, 5), p=[0.9, 0.05, 0.05]))
+    mapped = jax.vmap(lambda l, s: partial_cross_entropy(l, s, "data"), axis_name="data")(logits, seeds)
+    whole = partial_cross_entropy(logits.reshape(8, 5, 5, 2), seeds.reshape(8, 5, 5))
+    np.testing.assert_allclose(mapped, np.full(4, whole), rtol=1e-6)

@@ -1,0 +1,72 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fcam_jax.errors import InputError
+from fcam_jax.losses.dense_crf import dense_crf
+from fcam_jax.losses.log_barrier import size_barrier
+from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
+from fcam_jax.losses.pixel_alignment import PixelAlignment, Term, pixel_alignment
+
+SETTINGS = PixelAlignment(Term(1.0), Term(1.2e-9), Term(0.1), 100.0, 15.0, 1, 1.0, 1.01, 10.0)
+
+
+def inputs(side=14, count=2):
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(count, side, side, 2)).astype(np.float32))
+    seeds = jnp.asarray(rng.choice([-1, 0, 1], (count, side, side)))
+    images = jnp.asarray(rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8))
+    return logits, seeds, images, jax.random.split(jax.random.key(0), count)
+
+
+def loss(settings, epoch=0, **changes):
+    return pixel_alignment(*inputs(**changes), jnp.asarray(epoch), settings)
+
+
+def test_sum_is_the_weighted_terms():
+    logits, seeds, images, keys = inputs()
+    probs = jax.nn.softmax(logits)
+    scale = 14 / 224
+    crf = dense_crf(probs, images.astype(jnp.float32), keys, sigma_xy=100 * scale, sigma_rgb=15.0, stride=1).mean()
+    expected = (
+        partial_cross_entropy(logits, seeds) + 1.2e-9 / scale**4 * crf + 0.1 * size_barrier(probs, 1.01**3).mean()
+    )
+    value, terms = loss(SETTINGS, epoch=3)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    assert set(terms) == {"seeds", "crf", "size"}
+
+
+def test_any_subset_of_terms_runs():
+    whole = loss(SETTINGS)[1]
+    for name in ("seeds", "crf", "size"):
+        others = {other: Term(0.0) for other in ("seeds", "crf", "size") if other != name}
+        value, terms = loss(dataclasses.replace(SETTINGS, **others))
+        assert set(terms) == {name}
+        np.testing.assert_allclose(terms[name], whole[name], rtol=1e-6)
+        np.testing.assert_allclose(value, getattr(SETTINGS, name).weight * terms[name], rtol=1e-6)
+
+
+def test_a_term_counts_from_its_first_epoch_to_its_end():
+    settings = dataclasses.replace(SETTINGS, crf=Term(0.0), size=Term(0.0), seeds=Term(2.0, 2, 4))
+    values = [float(loss(settings, epoch)[0]) for epoch in range(6)]
+    full = 2 * float(loss(settings, 2)[1]["seeds"])
+    np.testing.assert_allclose(values, [0, 0, full, full, 0, 0], rtol=1e-6)
+
+
+def test_crf_weight_means_the_same_pull_at_every_resolution():
+    # The same picture, each pixel repeated 3 x 3 times: sums over pairs grow 81-fold, the term must not.
+    logits, seeds, images, keys = inputs(side=16)
+    only_crf = dataclasses.replace(SETTINGS, seeds=Term(0.0), size=Term(0.0), crf=Term(1.0))
+    large = [jnp.repeat(jnp.repeat(array, 3, 1), 3, 2) for array in (logits, seeds, images)]
+    small_value, _ = pixel_alignment(logits, seeds, images, keys, jnp.asarray(0), only_crf)
+    large_value, _ = pixel_alignment(*large, keys, jnp.asarray(0), only_crf)
+    # Not exact: the copies of a pixel lie up to two pixels apart.
+    np.testing.assert_allclose(large_value, small_value, rtol=5e-3)
+
+
+def test_a_stride_below_one_is_named():
+    with pytest.raises(InputError, match=r"loss\.crf\.stride"):
+        dataclasses.replace(SETTINGS, crf_stride=0)
