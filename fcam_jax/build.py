@@ -3,34 +3,39 @@
 An unknown name, a missing file or a setting outside its range fails here, before the first step.
 """
 
-import dataclasses
-import pathlib
+import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
-from absl import logging
+import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.cams.registry import CAMS
-from fcam_jax.data import SOURCES
-from fcam_jax.data.pipeline import Images
+from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.pipeline import evaluation_batches, train_batches
 from fcam_jax.data.source import Source
+from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.experiment import DataSettings, EvaluationSettings, Experiment, Stage
+from fcam_jax.experiment import EvaluationBatches, Experiment, Stage
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import load_weights
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.loop import LoopSettings
+from fcam_jax.train.loop import DataStream, LoopSettings
 from fcam_jax.train.optimizer import OptimizerSettings
+
+logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -46,9 +51,6 @@ def experiment(config: ConfigDict) -> Experiment:
     if config.data.batch_size > sizes["train"]:
         raise InputError(f"data.batch_size is {config.data.batch_size}; the train split has {sizes['train']} images")
     steps_per_epoch = math.ceil(sizes["train"] / config.data.batch_size)
-    evaluation = functools.partial(
-        evaluation_batches, batch_size=config.evaluation.batch_size, size=config.data.size
-    )
 
     def training_stream(stage: int) -> DataStream:
         return train_batches(
@@ -56,15 +58,19 @@ def experiment(config: ConfigDict) -> Experiment:
             batch_size=config.data.batch_size,
             resize=config.data.resize,
             crop=config.data.size,
-            seed=_seed(config.seed, stage),
+            seed=int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1),
+            cache_bytes=int(config.data.cache_gigabytes * 2**30),
         )
+
+    def batches(split: str) -> EvaluationBatches:
+        return evaluation_batches(splits[split], batch_size=config.evaluation.batch_size, size=config.data.size)
 
     return Experiment(
         seed=config.seed,
         batch_size=config.data.batch_size,
         stages=(classifier_stage(config, steps_per_epoch), fcam_stage(config, steps_per_epoch)),
         training_stream=training_stream,
-        evaluation_batches=lambda split: evaluation(splits[split]),
+        evaluation_batches=batches,
         split_sizes=sizes,
         evaluation_batch_size=config.evaluation.batch_size,
         validation_threshold_step=config.validation.threshold_step,
@@ -91,10 +97,11 @@ def source(data: ConfigDict, split: str) -> Source:
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights."""
+    new_layers = nnx.eval_shape(lambda: encoder(config.model, config.seed)).new_layers
     method = ClassifierMethod(
         cam=_look_up("cam.name", config.cam.name, CAMS),
         cam_convention=config.cam.convention,
-        new_layers=(("head",), *(("encoder", name) for name in new_layers(config.model))),
+        new_layers=(("head",), *(("encoder", name) for name in new_layers)),
         new_layers_factor=config.classifier.new_layers_factor,
     )
     return Stage(
@@ -142,24 +149,35 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
 
 def classifier(model: ConfigDict, num_classes: int, seed: int) -> Classifier:
     """The classifier with its initial weights: pretrained ones where the configuration names a file."""
+    body = encoder(model, seed)
     dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    encoder = _look_up("model.encoder", model.encoder, ENCODERS)(dtype=dtype, rngs=nnx.Rngs(seed))
-    network = Classifier(encoder, WGAP(encoder.channels[-1], num_classes, dtype=dtype, rngs=nnx.Rngs(seed + 1)))
+    network = Classifier(body, WGAP(body.channels[-1], num_classes, dtype=dtype, rngs=_rngs(seed, 1)))
     if model.init:
         digest = load_weights(network, model.init)
-        logging.info("encoder initialised from %s (sha256 %s)", model.init, digest[:12])
+        logger.info("encoder initialised from %s (sha256 %s)", model.init, digest[:12])
     else:
-        logging.info("no model.init: the encoder is trained from scratch")
+        logger.info("no model.init: the encoder is trained from scratch")
     return network
+
+
+def encoder(model: ConfigDict, seed: int) -> Encoder:
+    """The encoder with random weights."""
+    dtype = _look_up("model.dtype", model.dtype, DTYPES)
+    return _look_up("model.encoder", model.encoder, ENCODERS)(dtype=dtype, rngs=_rngs(seed, 0))
 
 
 def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
-    encoder = trained.encoder
+    body = trained.encoder
     dtype = _look_up("model.dtype", model.dtype, DTYPES)
     widths = tuple(model.decoder_widths)
-    decoder = Decoder(encoder.channels, encoder.strides, widths, dtype=dtype, rngs=nnx.Rngs(seed + 2))
+    decoder = Decoder(body.channels, body.strides, widths, dtype=dtype, rngs=_rngs(seed, 2))
     return FCAM(trained, decoder)
+
+
+def _rngs(seed: int, part: int) -> nnx.Rngs:
+    """Randomness of the initial weights of one part of the model."""
+    return nnx.Rngs(jax.random.fold_in(jax.random.key(seed), part))
 
 
 def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> LoopSettings:

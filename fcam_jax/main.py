@@ -4,11 +4,13 @@
 """
 
 import difflib
+import logging
 import pathlib
 import re
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from fcam_jax.errors import InputError
@@ -36,14 +38,22 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     """Entry point: what the user can mend is said in one line, without a traceback."""
-    logging.set_verbosity(logging.WARNING)
-    logging.get_absl_logger().name = "fcam_jax"
+    _show_messages()
+    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file that it writes
     try:
         app.run(main, flags_parser=_parse)
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on from the last checkpoint")
+
+
+def _show_messages() -> None:
+    """Messages of this package on standard error, one plain line each; absl's handler would add a prefix to them."""
+    logger = logging.getLogger("fcam_jax")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler())
+    logger.propagate = False
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,12 +1,13 @@
 """What a CAM is given: features of the top stage and a head that scores them; and the gradient most CAMs start from."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@runtime_checkable
 class Head(Protocol):
     """The part of a classifier behind the features."""
 

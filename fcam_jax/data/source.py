@@ -1,11 +1,11 @@
 """The contract between a data set and the pipeline: numbered records, each an image with what is known of it.
 
-A source is random access and thread safe; it neither shuffles nor transforms. Everything here is in the image's own
-pixels; `annotations` brings it to the frame of the score maps.
+A source is random access and thread safe; it neither shuffles nor transforms. Everything here is in stored pixels;
+`annotations` brings it to the frame of the score maps.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
@@ -20,18 +20,19 @@ class Record:
       label: its class, from 0.
       image_id: its key in the data set.
       boxes: corners ``x0, y0, x1, y1`` as in the localization text files, or None where the data set has no boxes.
-      mask: True on the object, or None where the data set has no masks.
-      ignore: True where the mask is undecided, or None.
+      mask: True on the object, or None where the data set has no masks; its resolution may differ from the image's.
+      ignore: True where the mask is undecided, or None; again at its own resolution.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
     label: int
     image_id: str
     boxes: Int[np.ndarray, "n 4"] | None = None
-    mask: Bool[np.ndarray, "h w"] | None = None
-    ignore: Bool[np.ndarray, "h w"] | None = None
+    mask: Bool[np.ndarray, "mask_h mask_w"] | None = None
+    ignore: Bool[np.ndarray, "ignore_h ignore_w"] | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to the records of one split, from several threads at once.
 

@@ -5,7 +5,6 @@ percentages, and their curves against the threshold. Choe et al., CVPR 2020, Sec
 """
 
 from collections.abc import Sequence
-from typing import Self
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -37,13 +36,13 @@ class BoxAccuracy(Metric):
     """
 
     @classmethod
-    def empty(cls, step: float = 0.001) -> Self:
+    def empty(cls, step: float = 0.001) -> "BoxAccuracy":
         """The metric of no image."""
         localized = np.zeros((2, len(SIGMAS), 3, len(thresholds(step))), np.int64)
         none = np.zeros((), np.int64)
         return cls(step, {"images": none, "ranked": none, "classified": np.zeros(2, np.int64), "localized": localized})
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> Self:
+    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "BoxAccuracy":
         """The metric of one image; see `Metric.measure`."""
         boxes = _checked_boxes(annotation)
         score_map = checked_score_map(score_map, annotation.image_id)

@@ -40,7 +40,7 @@ def best_iou(
       taus: thresholds in [0, 1].
     """
     levels = quantise(score_map)
-    at = level_thresholds(taus, int(levels.max()))
+    at = level_thresholds(taus, levels)
     truth = np.ascontiguousarray(truth, np.int64)
     found = contours(levels)
     largest = _best_per_box(found.largest, truth)
@@ -51,7 +51,7 @@ def best_iou(
 def largest_box(score_map: Float[np.ndarray, "h w"], tau: float) -> Int[np.ndarray, " 4"]:
     """Box ``x0, y0, x1, y1`` of the contour of largest area at one threshold, for pictures."""
     levels = quantise(score_map)
-    return contours(levels).largest[level_thresholds(np.array([tau]), int(levels.max()))[0]]
+    return contours(levels).largest[level_thresholds(np.array([tau]), levels)[0]]
 
 
 def quantise(score_map: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
@@ -59,9 +59,9 @@ def quantise(score_map: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
     return (np.asarray(score_map, np.float64) * (LEVELS - 1)).astype(np.uint8)
 
 
-def level_thresholds(taus: Float[np.ndarray, " t"], top: int) -> Int[np.ndarray, " t"]:
-    """Threshold on 8-bit levels of each relative threshold: ``floor(tau * top)``, the product in float64."""
-    return (taus * top).astype(np.int64)
+def level_thresholds(taus: Float[np.ndarray, " t"], levels: UInt8[np.ndarray, "h w"]) -> Int[np.ndarray, " t"]:
+    """Thresholds on a map's levels, ``floor(tau * levels.max())``, the product in float64."""
+    return (taus * int(levels.max())).astype(np.int64)
 
 
 def box_iou(a: Int[np.ndarray, "n 4"], b: Int[np.ndarray, "k 4"]) -> Float[np.ndarray, "n k"]:

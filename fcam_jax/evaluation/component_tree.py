@@ -141,7 +141,7 @@ def _components(birth, death, area, corners):
     Returns:
       Inclusive boxes (n 4), lives (n 2) with ``life[0] <= time < life[1]``, and (n 2) area and first raster index.
     """
-    height, width = birth.shape
+    width = birth.shape[1]
     steps = np.array([-width, width, -1, 1, -width - 1, -width + 1, width - 1, width + 1])
     order, start = _order_of_birth(birth, death)
     state = _single_pixels(birth, area)

@@ -6,13 +6,16 @@ alone; metrics of images, threads and hosts are summed exactly by adding their c
 
 import abc
 import dataclasses
-from typing import Self
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from fcam_jax.errors import InputError
 from fcam_jax.types import Annotation
+
+# `typing.Self` is beyond the shape checker of the tests.
+M = TypeVar("M", bound="Metric")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +32,11 @@ class Metric(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def empty(cls, step: float = 0.001) -> Self:
+    def empty(cls: type[M], step: float = 0.001) -> M:
         """The metric of no image."""
 
     @abc.abstractmethod
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> Self:
+    def measure(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
         """The metric of one image: reads ``step`` only and releases the interpreter lock, so threads may share it.
 
         Args:
@@ -53,11 +56,11 @@ class Metric(abc.ABC):
           InputError: the counts allow no figure, e.g. there was no image.
         """
 
-    def update(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> Self:
+    def update(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
         """The metric with one more image; arguments as in `measure`."""
         return self.merge(self.measure(score_map, annotation, rank))
 
-    def merge(self, other: Self) -> Self:
+    def merge(self: M, other: M) -> M:
         """The metric of both sets of images.
 
         Raises:
@@ -65,7 +68,9 @@ class Metric(abc.ABC):
         """
         if self.step != other.step:
             raise InputError(f"metrics with threshold steps {self.step} and {other.step} cannot be merged")
-        return dataclasses.replace(self, counts={name: np.asarray(self.counts[name] + other.counts[name]) for name in self.counts})
+        return dataclasses.replace(
+            self, counts={name: np.asarray(self.counts[name] + other.counts[name]) for name in self.counts}
+        )
 
 
 def thresholds(step: float) -> Float[np.ndarray, " t"]:

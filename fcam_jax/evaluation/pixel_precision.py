@@ -4,7 +4,7 @@ In: per image a score map, its object mask and its ignore mask; out: PxAP in per
 against recall. Only two histograms of scores are kept. Choe et al., CVPR 2020, Sec. 4.1.
 """
 
-from typing import Self, no_type_check
+from typing import no_type_check
 
 import numba
 import numpy as np
@@ -26,12 +26,12 @@ class PixelPrecision(Metric):
     """
 
     @classmethod
-    def empty(cls, step: float = 0.001) -> Self:
+    def empty(cls, step: float = 0.001) -> "PixelPrecision":
         """The metric of no image."""
         none = np.zeros(len(bin_edges(step)) - 1, np.int64)
         return cls(step, {"images": np.zeros((), np.int64), "foreground": none, "background": none})
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> Self:
+    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "PixelPrecision":
         """The metric of one image, whose rank plays no part; see `Metric.measure`."""
         score_map = checked_score_map(score_map, annotation.image_id)
         mask = _checked_mask(annotation.mask, "mask", score_map.shape, annotation.image_id)
@@ -70,7 +70,7 @@ class PixelPrecision(Metric):
 
 
 def bin_edges(step: float) -> Float[np.ndarray, " n"]:
-    """Edges of the half-open bins of scores: the thresholds, then 1, 2, 3, so that a score of exactly 1 stands alone."""
+    """Edges of the half-open bins of scores: the thresholds, then 1, 2, 3; a score of exactly 1 stands alone."""
     return np.append(thresholds(step), [1.0, 2.0, 3.0])
 
 
@@ -78,7 +78,9 @@ def _checked_mask(mask: np.ndarray | None, name: str, shape: tuple[int, ...], im
     if mask is None:
         raise InputError(f"image {image_id}: has no {name}; pixel precision needs one")
     if mask.dtype != bool or mask.shape != shape:
-        raise InputError(f"image {image_id}: {name} is {mask.dtype} {mask.shape}, must be bool {shape} as the score map")
+        raise InputError(
+            f"image {image_id}: {name} is {mask.dtype} {mask.shape}, must be bool {shape} as the score map"
+        )
     return mask
 
 

@@ -1,12 +1,13 @@
 """The contract between a method and the training loop and evaluator; one train step serves all methods."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.types import Batch, Localization
 
 
+@runtime_checkable
 class Method(Protocol):
     """What is trained and how it localizes."""
 

@@ -44,7 +44,7 @@ class FCAMMethod:
         epoch = step // self.steps_per_epoch
         return pixel_alignment(map_logits, seeds, batch.images, crf_keys, epoch, self.alignment, DATA_AXIS)
 
-    def seed_source(self, model: FCAM, features: Float[Array, "b h w c"], batch: Batch) -> Float[Array, "b h w"]:
+    def seed_source(self, model: FCAM, features: Float[Array, "b _ _ c"], batch: Batch) -> Float[Array, "b h w"]:
         """The CAM C of the true label that seeds are drawn from, at the image's size."""
         maps = self.cam(features, model.classifier.head, batch.labels).astype(jnp.float32)
         return jax.lax.stop_gradient(score_map(maps, batch.images.shape[1:3], "fcam"))

@@ -28,13 +28,11 @@ class Format:
     """How one family of files names and lays out the weights of one family of networks.
 
     Attributes:
-      title: what messages call it.
       name: from the path of a parameter in the module to the name of its tensor.
       layout: from the tensor's axes to ours (HWIO for convolutions, input x output for linear layers).
       ignored: beginnings and ends of names that the module has no place for: classification layer, step counts.
     """
 
-    title: str
     name: Callable[[Path], str]
     layout: Callable[[np.ndarray], np.ndarray]
     ignored: tuple[str, ...]
@@ -65,8 +63,8 @@ def _from_torch(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
 
 
-TORCH = Format("PyTorch", torch_name, _from_torch, ("fc.", ".num_batches_tracked"))
-KERAS = Format("Keras MobileNetV1", keras_name, lambda array: array, ("conv_preds/",))
+TORCH = Format(torch_name, _from_torch, ("fc.", ".num_batches_tracked"))
+KERAS = Format(keras_name, lambda array: array, ("conv_preds/",))
 
 # Format of a file and the network it belongs to, by a tensor that only such a file holds.
 _RECOGNISED: dict[str, tuple[Format, type[Encoder]]] = {
@@ -102,9 +100,9 @@ def set_weights(module: nnx.Module, weights: Weights, form: Format, source: str)
         elif not np.isfinite(array.astype(np.float32)).all():
             problems.append(f"{name} holds NaN or infinity")
     if problems:
-        raise InputError(f"{source} does not fit this network, {len(problems)} problems: {'; '.join(problems)}")
+        raise InputError(f"{source} does not fit this network: {'; '.join(problems)}")
     for name, array in laid_out.items():
-        variables[name][...] = jnp.asarray(array, jnp.float32)
+        variables[name].set_value(jnp.asarray(array, jnp.float32))
 
 
 def load_weights(model: Encoder | Classifier, path: str | pathlib.Path) -> str:
@@ -136,10 +134,11 @@ def load_weights(model: Encoder | Classifier, path: str | pathlib.Path) -> str:
 
 def _read(path: pathlib.Path) -> tuple[Weights, str]:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"weights {path}: cannot be read ({error.strerror})") from error
     try:
-        return safetensors.numpy.load(data), hashlib.sha256(data).hexdigest()
-    except (safetensors.SafetensorError, KeyError) as error:
+        return safetensors.numpy.load_file(path), digest
+    except safetensors.SafetensorError as error:
         raise InputError(f"weights {path}: not a whole safetensors file ({error})") from error

@@ -111,14 +111,14 @@ class ResNet(Encoder):
         self.conv1 = conv(3, 64, 7, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(64, dtype=dtype, rngs=rngs)
 
-        def layer(index: int) -> nnx.List:
+        layers = []
+        for index, depth in enumerate(depths, start=1):
             # layer1 follows a max-pool that has already halved its input.
             stride = 1 if index == 1 else self.strides[index] // self.strides[index - 1]
-            steps = [(self.channels[index - 1], stride)] + [(self.channels[index], 1)] * (depths[index - 1] - 1)
+            steps = [(self.channels[index - 1], stride)] + [(self.channels[index], 1)] * (depth - 1)
             width = widths[index - 1]
-            return nnx.List([block(c, width, stride=s, dtype=dtype, rngs=rngs) for c, s in steps])
-
-        self.layer1, self.layer2, self.layer3, self.layer4 = layer(1), layer(2), layer(3), layer(4)
+            layers.append(nnx.List([block(c, width, stride=s, dtype=dtype, rngs=rngs) for c, s in steps]))
+        self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""

@@ -40,8 +40,13 @@ class Checkpoints:
         # Two of each are kept: the one before the newest still serves when a crash interrupts its successor.
         options = ocp.CheckpointManagerOptions(max_to_keep=2)
         self._directory = directory.absolute()
-        self._latest = ocp.CheckpointManager(self._directory / "latest", options=options)
-        self._best = ocp.CheckpointManager(self._directory / "best", options=options)
+        arrays, facts = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
+        self._latest = ocp.CheckpointManager(
+            self._directory / "latest", options=options, item_handlers={"state": arrays(), "progress": facts()}
+        )
+        self._best = ocp.CheckpointManager(
+            self._directory / "best", options=options, item_handlers={"model": arrays(), "record": facts()}
+        )
 
     def progress(self) -> Progress | None:
         """Progress of the latest checkpoint, or None where there is no checkpoint."""
@@ -109,14 +114,40 @@ class Checkpoints:
         self._latest.close()
 
     def _restore(self, manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+        path = manager.directory / str(step)
         try:
+            stored = manager.item_metadata(step)
+            for name, item in items.items():
+                if isinstance(item, ocp.args.StandardRestore):
+                    _check_same_model(path, stored[name], item.item)
             return manager.restore(step, args=ocp.args.Composite(**items))
-        except Exception as error:  # Orbax has no common base: damage and mismatch raise half a dozen types.
+        except InputError:
+            raise
+        except Exception as error:  # Orbax has no common base: damage raises half a dozen types.
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise InputError(
-                f"checkpoint {manager.directory / str(step)} is damaged or of another model ({first_line}); "
-                "delete that folder to go on from the one before it"
+                f"checkpoint {path} is damaged ({first_line}); delete that folder to go on from the one before it"
             ) from error
+
+
+def _check_same_model(path: Any, stored: Any, wanted: Any) -> None:
+    """Compare shapes before anything is read, so that the message can name what differs."""
+    there, here = (_shapes({part: tree[part] for part in ("params", "rest")}) for tree in (stored, wanted))
+    different = [
+        f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise InputError(f"checkpoint {path} belongs to another model ({'; '.join(different[:3])}{more})")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        "/".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in keys): tuple(leaf.shape)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """The training loop of one stage: steps, validation after every epoch, checkpoints, and resumption."""
 
 import dataclasses
+import logging
 import math
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
-from absl import logging
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
@@ -19,9 +19,12 @@ from fcam_jax.train.metric_log import MetricLog
 from fcam_jax.train.step import TrainState, TrainStep, spread
 from fcam_jax.types import Batch
 
+logger = logging.getLogger(__name__)
+
 Validate = Callable[[TrainState], dict[str, float]]
 
 
+@runtime_checkable
 class DataStream(Protocol):
     """An endless stream of batches that can be put back to where it stood."""
 
@@ -95,11 +98,11 @@ def train(
         progress = checkpoints.progress()
         if progress is not None:
             if progress.step >= settings.steps:
-                logging.info("%s: finished before, best at step %s", settings.name, progress.best_step)
+                logger.info("%s: finished before, best at step %s", settings.name, progress.best_step)
                 return
             state = checkpoints.restore(state)
             stream.set_state(progress.data)
-            logging.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
+            logger.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
         log = MetricLog(directory, resumed_step=progress.step if progress else -1)
         try:
             _Loop(train_step, stream, validate, mesh, rng, settings, checkpoints, log).run(state, progress)
@@ -147,13 +150,14 @@ class _Loop:
                 unlogged.append(metrics)
                 bar.update()
                 if step % self.settings.log_steps == 0 or step == end:
-                    values = self._log(step, unlogged, time.monotonic() - seen_at)
+                    values = self._log(step, unlogged, seen_at)
                     bar.set_postfix(loss=f"{values['loss']:.4f}")
                     unlogged, seen_at = [], time.monotonic()
         return state, dataclasses.replace(progress, step=end, data=data)
 
-    def _log(self, step: int, metrics: list[dict[str, jax.Array]], seconds: float) -> dict[str, float]:
-        rows = jax.device_get(metrics)
+    def _log(self, step: int, metrics: list[dict[str, jax.Array]], since: float) -> dict[str, float]:
+        rows = jax.device_get(metrics)  # waits for the steps, so the clock is read after it
+        seconds = time.monotonic() - since
         values = {name: float(sum(row[name] for row in rows) / len(rows)) for name in rows[0]}
         if not math.isfinite(values["loss"]):
             raise InputError(
@@ -171,7 +175,7 @@ class _Loop:
             self.checkpoints.save_best(state, values)
             progress = dataclasses.replace(progress, best_step=progress.step, best_value=value)
         self.checkpoints.save(state, progress)
-        logging.info(
+        logger.info(
             "%s: epoch %d of %d, val %s %.2f (best %.2f)",
             self.settings.name,
             progress.step // self.settings.steps_per_epoch,

@@ -40,6 +40,6 @@ class MetricLog:
 def _step_of(line: str) -> float:
     """Step of a logged line; a line that a crash cut short counts as later than any step."""
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except ValueError:
         return float("inf")

@@ -1,0 +1,123 @@
+"""From low-resolution CAMs to score maps of the images' size: the one place where maps are normalised and resized.
+
+In: maps of any range; out: maps in [0, 1] by one of two conventions that differ in interpolation and in the order of
+the two steps. Resizing is separable, so it is one small constant matrix per axis; OpenCV and PyTorch agree with it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from fcam_jax.errors import unknown_name
+
+
+def score_map(maps: Float[Array, "b h w"], size: tuple[int, int], convention: str) -> Float[Array, "b y x"]:
+    """Score maps in [0, 1] at the images' size.
+
+    A map that is constant, or holds a NaN, says nothing about where the object is and becomes 0. A map that holds an
+    infinity comes from a broken network and becomes NaN, which the metrics refuse.
+
+    Args:
+      maps: CAMs at low resolution.
+      size: height and width of the score maps.
+      convention: "protocol": bicubic, then min-max, as the evaluation protocol's program; "fcam": min-max, then
+        bilinear, so that the maximum may stay below 1, as the F-CAM program.
+
+    Raises:
+      InputError: the convention is unknown.
+
+    Differs from: the protocol's program, which resizes a constant map first and then blows its rounding errors up to
+    [0, 1].
+
+    Reference: Choe et al., CVPR 2020, released program; F-CAM (WACV 2022), released program.
+    """
+    if convention not in CONVENTIONS:
+        raise unknown_name("score map convention", convention, CONVENTIONS)
+    broken = jnp.isinf(maps).any(axis=(1, 2), keepdims=True)
+    flat = maps.min(axis=(1, 2), keepdims=True) == maps.max(axis=(1, 2), keepdims=True)
+    result = jnp.where(flat, 0, CONVENTIONS[convention](maps, size))
+    return jnp.where(broken, jnp.nan, result)
+
+
+def minmax(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
+    """Each map moved and scaled to [0, 1]; 0 for a map that is constant or holds a NaN; NaN for infinities.
+
+    $$ (M - \\min M) / (\\max M - \\min M) $$
+    """
+    low = maps.min(axis=(1, 2), keepdims=True)
+    high = maps.max(axis=(1, 2), keepdims=True)
+    span = high - low
+    empty = (span == 0) | jnp.isnan(maps).any(axis=(1, 2), keepdims=True)
+    # The compiler divides by multiplying with a reciprocal, which may miss 1; the 8-bit levels hang on the maximum.
+    top = (maps == high) & jnp.isfinite(span)
+    scaled = jnp.where(top, 1, jnp.minimum((maps - low) / jnp.where(empty, 1, span), 1))
+    return jnp.where(empty, 0, scaled)
+
+
+def resize_bilinear(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+    """Bilinear interpolation with half-pixel centres, edges repeated, no smoothing before a reduction."""
+    return _resize(maps, size, _linear)
+
+
+def resize_bicubic(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+    """Bicubic interpolation with half-pixel centres, edges repeated, no smoothing before a reduction.
+
+    Differs from: `jax.image.resize`, whose cubic kernel has a = -0.5; here it is OpenCV's a = -0.75.
+
+    Reference: Keys, Cubic convolution interpolation for digital image processing, 1981, Eq. 4.
+    """
+    return _resize(maps, size, _cubic)
+
+
+def interpolation_matrix(
+    source: int, target: int, kernel: Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]
+) -> Float[np.ndarray, "target source"]:
+    """Weights of every source sample in every target sample along one axis.
+
+    Args:
+      source: number of samples given.
+      target: number of samples wanted.
+      kernel: weight of a sample at a distance, 0 beyond 2.
+    """
+    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    taps = np.floor(centre)[:, None] + np.arange(-1, 3)
+    weights = kernel(np.abs(centre[:, None] - taps))
+    matrix = np.zeros((target, source))
+    np.add.at(matrix, (np.arange(target)[:, None], np.clip(taps, 0, source - 1).astype(int)), weights)
+    return matrix
+
+
+def _linear(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    return np.maximum(1 - distance, 0)
+
+
+def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    a = -0.75
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = a * (((distance - 5) * distance + 8) * distance - 4)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
+
+
+def _resize(
+    maps: Float[Array, "b h w"],
+    size: tuple[int, int],
+    kernel: Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]],
+) -> Float[Array, "b y x"]:
+    rows = jnp.asarray(interpolation_matrix(maps.shape[1], size[0], kernel), maps.dtype)
+    columns = jnp.asarray(interpolation_matrix(maps.shape[2], size[1], kernel), maps.dtype)
+    return jnp.einsum("yh,bhw,xw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
+
+
+def _protocol(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+    return minmax(resize_bicubic(maps, size))
+
+
+def _fcam(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+    # Accelerators round products such that the weights may add up to more than 1.
+    return jnp.clip(resize_bilinear(minmax(maps), size), 0, 1)
+
+
+CONVENTIONS = {"protocol": _protocol, "fcam": _fcam}

@@ -1,0 +1,79 @@
+"""Image files to uint8 RGB arrays, with one clear error for whatever cannot be decoded.
+
+Pixels come as they are stored: EXIF orientation is not applied, because boxes and masks refer to stored pixels, and
+alpha is dropped, not blended. Truncated files are errors, never filled up.
+"""
+
+import pathlib
+import warnings
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, UInt
+
+from fcam_jax.errors import InputError
+from fcam_jax.types import Image
+
+# Pillow warns about metadata that is not used here, such as broken EXIF, in well-known data sets. A filter for the
+# duration of a call is no way out: warning filters belong to the process, and images are decoded in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def read_image(path: pathlib.Path) -> Image:
+    """Decode an image file (of a file with several frames, the first).
+
+    Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Stored pixels as RGB in [0, 255], read-only.
+
+    Raises:
+      InputError: when the file is missing, empty, truncated, not an image, or larger than Pillow's limit.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            if not 0 < image.width * image.height <= (PIL.Image.MAX_IMAGE_PIXELS or float("inf")):
+                raise PIL.Image.DecompressionBombError
+            return _rgb(image)
+    except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
+        raise InputError(f"{path}: {_reason(path, error)}") from error
+
+
+def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
+    """Decode a mask file: True where it is not black.
+
+    Raises:
+      InputError: as for `read_image`.
+    """
+    return np.any(read_image(path), axis=-1)
+
+
+def _rgb(image: PIL.Image.Image) -> Image:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        gray = _eight_bits(np.asarray(image))
+        return np.broadcast_to(gray[..., None], (*gray.shape, 3))
+    if image.mode == "F":
+        raise ValueError("pixels are floating-point numbers of unknown range")
+    image.load()
+    image.info.pop("transparency", None)  # dropped like an alpha channel; with it, `convert` warns
+    return np.asarray(image.convert("RGB"))
+
+
+def _eight_bits(gray: np.ndarray) -> UInt[np.ndarray, "h w"]:
+    """Pillow's own conversion would clip at 255 instead of scaling."""
+    if gray.min() < 0 or gray.max() > 65535:
+        raise ValueError("pixels are 32-bit integers of unknown range")
+    return ((gray.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _reason(path: pathlib.Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "no such image file"
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "the image file is empty (0 bytes)" if path.stat().st_size == 0 else "not an image, or of unknown format"
+    if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
+        return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
+    return f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"

@@ -1,0 +1,225 @@
+"""Batches: coverage, order, determinism, resumption, sharing among processes, and errors out of threads."""
+
+import itertools
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from fcam_jax.data import pipeline
+from fcam_jax.data.pipeline import evaluation_batches, train_batches
+from fcam_jax.data.source import Record
+from fcam_jax.errors import InputError
+
+
+class Numbered:
+    """Images that hold their index in the red channel and noise in the others; counts how often each is read."""
+
+    num_classes = 3
+
+    def __init__(self, length: int, side: int = 6, broken: int = -1):
+        self.length, self.side, self.broken = length, side, broken
+        self.reads = [0] * length
+        self.lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Record:
+        with self.lock:
+            self.reads[index] += 1
+        if index == self.broken:
+            raise InputError(f"images/{index}.jpg: cannot be decoded: image file is truncated")
+        image = np.random.default_rng(index).integers(0, 256, (self.side, self.side, 3), np.uint8)
+        image[..., 0] = index
+        return Record(image, index % 3, f"{index}.jpg", boxes=np.array([[1, 1, self.side, self.side]]))
+
+
+def stream(source, batch_size=4, seed=0, **options):
+    return train_batches(source, **{"batch_size": batch_size, "resize": 6, "crop": 4, "seed": seed} | options)
+
+
+def take(batches, count: int) -> list:
+    return list(itertools.islice(batches, count))
+
+
+def joined(batches, name: str = "index") -> np.ndarray:
+    return np.concatenate([getattr(batch, name) for batch in batches])
+
+
+def assert_same(some, others) -> None:
+    for name in ("images", "labels", "index", "valid"):
+        np.testing.assert_array_equal(joined(some, name), joined(others, name))
+
+
+def test_a_training_batch_holds_cropped_images_with_labels_and_positions():
+    batch = next(stream(Numbered(20), batch_size=5))
+    assert batch.images.shape == (5, 4, 4, 3) and batch.images.dtype == np.uint8
+    np.testing.assert_array_equal(batch.images[:, 2, 2, 0], batch.index)
+    np.testing.assert_array_equal(batch.labels, batch.index % 3)
+    np.testing.assert_array_equal(batch.valid, np.ones(5, np.float32))
+
+
+@pytest.mark.parametrize(("length", "batch_size"), [(10, 4), (7, 3), (12, 4), (1, 2), (3, 8)])
+def test_every_epoch_holds_every_image_once_and_runs_on_into_the_next(length, batch_size):
+    epochs = 6
+    seen = joined(take(stream(Numbered(length), batch_size), -(-length * epochs // batch_size)))
+    for epoch in range(epochs):
+        assert sorted(seen[epoch * length : (epoch + 1) * length]) == list(range(length))
+
+
+def test_every_epoch_and_every_seed_has_its_own_order():
+    orders = []
+    for seed in range(3):
+        seen = joined(take(stream(Numbered(30), batch_size=30, seed=seed), 4))
+        orders += [tuple(order) for order in seen.reshape(4, 30)]
+    assert len(set(orders)) == 12
+    assert tuple(range(30)) not in orders
+
+
+def test_crops_differ_between_epochs_and_seeds():
+    batches = [*take(stream(Numbered(1), batch_size=1), 20), *take(stream(Numbered(1), batch_size=1, seed=1), 20)]
+    images = joined(batches, "images")
+    assert len(np.unique(images[:20].reshape(20, -1), axis=0)) > 8  # of the 3 * 3 * 2 that there are
+    assert not np.array_equal(images[:20], images[20:])
+
+
+def test_the_stream_is_repeated_by_its_seed():
+    assert_same(take(stream(Numbered(10)), 6), take(stream(Numbered(10)), 6))
+
+
+def test_images_depend_on_their_place_alone_not_on_batches_or_threads(monkeypatch):
+    expected = take(stream(Numbered(10), batch_size=4), 6)
+    assert_same(take(stream(Numbered(10), batch_size=3), 8), expected)
+    monkeypatch.setattr(pipeline, "READ_THREADS", 1)
+    assert_same(take(stream(Numbered(10), batch_size=4), 6), expected)
+    monkeypatch.setattr(pipeline, "READ_THREADS", 16)
+    assert_same(take(stream(Numbered(10), batch_size=4), 6), expected)
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 7])
+def test_a_resumed_stream_goes_on_exactly(done):
+    uninterrupted = stream(Numbered(10))
+    take(uninterrupted, done)
+    state = json.loads(json.dumps(uninterrupted.get_state()))
+    expected = take(uninterrupted, 5)
+    fresh = stream(Numbered(10))
+    fresh.set_state(state)
+    assert_same(take(fresh, 5), expected)
+    used = stream(Numbered(10))
+    take(used, 9)
+    used.set_state(state)
+    assert_same(take(used, 5), expected)
+
+
+@pytest.mark.parametrize(("length", "batch_size", "processes"), [(10, 4, 2), (7, 6, 3), (5, 8, 8), (16, 4, 4)])
+def test_processes_share_every_training_batch_without_overlap(length, batch_size, processes):
+    whole = take(stream(Numbered(length), batch_size), 5)
+    parts = [
+        take(stream(Numbered(length), batch_size, process_index=index, process_count=processes), 5)
+        for index in range(processes)
+    ]
+    for number, batch in enumerate(whole):
+        shared = [part[number] for part in parts]
+        assert {len(part.index) for part in shared} == {batch_size // processes}
+        order = np.arange(batch_size).reshape(-1, processes).T.ravel()
+        assert_same(shared, [type(batch)(*(getattr(batch, name)[order] for name in vars(batch)))])
+
+
+def test_images_are_read_once_where_all_fit_into_the_cache():
+    source, fits = Numbered(10), 10 * 6 * 6 * 3
+    batches = stream(source, cache_bytes=fits)
+    cached = take(batches, 10)
+    assert max(source.reads) <= 2 and sum(source.reads) < 20  # two threads may read an image at the same time
+    uncached = Numbered(10)
+    assert_same(take(stream(uncached, cache_bytes=fits - 1), 10), cached)
+    assert min(uncached.reads) >= 4
+
+
+def test_a_bad_training_image_reaches_the_caller_as_it_is():
+    batches = stream(Numbered(10, broken=6))
+    with pytest.raises(InputError) as caught:
+        take(batches, 3)
+    assert str(caught.value) == "images/6.jpg: cannot be decoded: image file is truncated"
+
+
+def test_the_batches_before_a_bad_image_are_whole():
+    order = joined(take(stream(Numbered(20)), 5))
+    batches = stream(Numbered(20, broken=int(order[10])))
+    np.testing.assert_array_equal(joined(take(batches, 2)), order[:8])
+    before = batches.get_state()
+    with pytest.raises(InputError):
+        next(batches)
+    mended = stream(Numbered(20))
+    mended.set_state(before)
+    np.testing.assert_array_equal(next(mended).index, order[8:12])
+
+
+def test_settings_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="crop of 7 pixels does not fit into images resized to 6"):
+        stream(Numbered(4), crop=7)
+    with pytest.raises(InputError, match="batch of 4 images cannot be shared equally by 3"):
+        stream(Numbered(4), process_count=3)
+    with pytest.raises(InputError, match="batch of 0 images"):
+        evaluation_batches(Numbered(4), batch_size=0, size=4)
+    with pytest.raises(InputError, match="no images"):
+        stream(Numbered(0))
+
+
+@pytest.mark.parametrize(("length", "batch_size"), [(10, 4), (8, 4), (3, 8), (1, 1)])
+def test_evaluation_takes_every_image_once_in_order_and_pads_the_last_batch(length, batch_size):
+    batches = list(evaluation_batches(Numbered(length), batch_size=batch_size, size=3))
+    assert [batch.images.shape for batch, _ in batches] == [(batch_size, 3, 3, 3)] * -(-length // batch_size)
+    images, valid = (joined([batch for batch, _ in batches], name) for name in ("images", "valid"))
+    np.testing.assert_array_equal(valid, np.arange(len(valid)) < length)
+    np.testing.assert_array_equal(images[:length, 0, 0, 0], np.arange(length))
+    assert not images[length:].any()
+    annotations = [annotation for _, some in batches for annotation in some]
+    assert [annotation.image_id for annotation in annotations] == [f"{index}.jpg" for index in range(length)]
+    assert all(len(some) == batch.valid.sum() for batch, some in batches)
+    np.testing.assert_array_equal(annotations[0].boxes, [[0, 0, 3, 3]])  # from 6 x 6 pixels to 3 x 3
+
+
+@pytest.mark.parametrize(
+    ("length", "batch_size", "processes"),
+    [(10, 4, 2), (10, 4, 4), (9, 8, 4), (1, 6, 3), (16, 4, 1), (5, 4, 2), (17, 6, 3)],
+)
+def test_processes_evaluate_every_image_once_in_the_same_number_of_batches(length, batch_size, processes):
+    parts = [
+        list(
+            evaluation_batches(
+                Numbered(length), batch_size=batch_size, size=3, process_index=index, process_count=processes
+            )
+        )
+        for index in range(processes)
+    ]
+    assert {len(part) for part in parts} == {-(-length // batch_size)}
+    seen = []
+    for batch, annotations in itertools.chain(*parts):
+        assert len(batch.valid) == batch_size // processes
+        valid = batch.valid == 1
+        assert [annotation.image_id for annotation in annotations] == [f"{index}.jpg" for index in batch.index[valid]]
+        seen += batch.index[valid].tolist()
+    assert sorted(seen) == list(range(length))
+
+
+def test_evaluation_reads_every_image_once():
+    source = Numbered(10)
+    list(evaluation_batches(source, batch_size=4, size=3))
+    assert source.reads == [1] * 10
+
+
+def test_a_bad_evaluation_image_reaches_the_caller_as_it_is():
+    batches = evaluation_batches(Numbered(10, broken=6), batch_size=4, size=3)
+    next(batches)
+    with pytest.raises(InputError, match=r"^images/6\.jpg: cannot be decoded"):
+        next(batches)
+
+
+def test_a_damaged_file_stops_training_with_its_name(dataset):
+    source = dataset.open()
+    path = dataset.root / "images/b/3.png"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"b/3\.png: "):
+        take(stream(source, batch_size=3), 1)

@@ -1,0 +1,93 @@
+"""The decoder's size, names, initialisation and shapes, for the encoders of the paper."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fcam_jax.errors import InputError
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.import_weights import torch_name
+
+# Channels and strides of the stages, decoder widths, centre block, parameters without the last layer (spec, section 2).
+PAPER = {
+    "resnet50": ((64, 256, 512, 1024, 2048), (2, 4, 8, 8, 8), (256, 128, 64, 32, 16), False, 9_012_928),
+    "vgg16": ((64, 128, 256, 1024), (1, 2, 4, 8), (256, 128, 64), True, 23_119_616),
+    "inceptionv3": ((64, 80, 288, 768, 1024), (2, 4, 8, 8, 8), (256, 128, 64, 32, 16), False, 5_704_384),
+}
+
+
+def paper_decoder(name):
+    channels, strides, widths, center, _ = PAPER[name]
+    return nnx.eval_shape(lambda: Decoder(channels, strides, widths, center=center, rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_parameters_number_as_in_the_released_program(name):
+    decoder = paper_decoder(name)
+    head = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder.head, nnx.Param)))
+    total = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(decoder, nnx.Param)))
+    assert total - head == PAPER[name][-1]
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_names_and_shapes_are_those_of_the_released_program(name, shared):
+    groups = json.loads((shared / "golden" / f"state_dict_keys_{name}.json").read_text())
+    expected = {key: math.prod(tensor["shape"]) for key, tensor in groups["decoder"].items()}
+    expected |= {f"head.{key[2:]}": math.prod(tensor["shape"]) for key, tensor in groups["segmentation_head"].items()}
+    state = nnx.state(paper_decoder(name), nnx.Any(nnx.Param, nnx.BatchStat))
+    assert {torch_name(path): leaf.size for path, leaf in nnx.to_flat_state(state)} == expected
+
+
+def tiny(strides=(2, 4, 8, 8), widths=(8, 6, 4, 4), dtype=jnp.float32):
+    return Decoder((3, 4, 6, 8), strides, widths, dtype=dtype, rngs=nnx.Rngs(0))
+
+
+def stages(height, width, sides=(2, 4, 8, 8)):
+    rng = np.random.default_rng(0)
+    return tuple(
+        jnp.asarray(rng.normal(size=(2, -(-height // s), -(-width // s), c)), jnp.float32)
+        for c, s in zip((3, 4, 6, 8), sides, strict=True)
+    )
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 40), (29, 37), (8, 9)])
+def test_the_map_has_the_given_size_whatever_the_sides(filled, size):
+    decoder = filled(lambda: tiny(dtype=jnp.bfloat16))
+    logits = nnx.jit(lambda decoder, s: decoder(s, size, train=False))(decoder, stages(*size))
+    assert logits.shape == (2, *size, 2)
+    assert logits.dtype == jnp.float32
+    assert np.isfinite(logits).all()
+
+
+def test_every_used_stage_reaches_the_map_and_a_stage_of_stride_one_does_not(filled):
+    graph, state = nnx.split(filled(lambda: tiny((1, 2, 4, 8), (6, 4, 4))))
+
+    def energy(given):
+        return (nnx.merge(graph, state)(given, (16, 16), train=False) ** 2).sum()
+
+    gradients = jax.jit(jax.grad(energy))(stages(16, 16, (1, 2, 4, 8)))
+    assert [bool((jnp.abs(g) > 0).any()) for g in gradients] == [False, True, True, True]
+
+
+def test_initial_weights_follow_the_stated_distributions():
+    decoder = Decoder((6, 8), (2, 4), (8, 8), center=True, rngs=nnx.Rngs(0))
+    for path, leaf in nnx.to_flat_state(nnx.state(decoder, nnx.Param)):
+        values = np.asarray(leaf[...])
+        if path[-1] == "bias":
+            assert (values == 0).all(), path
+        elif path[-1] == "scale":
+            assert (values == 1).all(), path
+        else:
+            fan_in, fan_out = 9 * values.shape[2], 9 * values.shape[3]
+            bound = math.sqrt(6 / (fan_in + fan_out)) if path[0] == "head" else math.sqrt(6 / fan_in)
+            assert 0.9 * bound < np.abs(values).max() <= bound, path
+
+
+def test_a_wrong_number_of_widths_says_how_many_are_needed():
+    with pytest.raises(InputError, match=r"got 2 \(8, 4\).* has 4 stages"):
+        Decoder((3, 4, 6, 8), (2, 4, 8, 8), (8, 4), rngs=nnx.Rngs(0))

@@ -1,0 +1,101 @@
+"""The building blocks against numpy's interpolation, XLA's grouped convolution, and whole-batch statistics."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fcam_jax.models.layers import (
+    BatchNorm,
+    DepthwiseConv,
+    resize_align_corners,
+    upsample_nearest,
+    upsample_nearest_to,
+)
+from fcam_jax.types import DATA_AXIS
+
+
+def maps(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def interpolated(x, size):
+    """Aligned corners written with numpy's piecewise linear interpolation, one axis after the other."""
+    for axis, target in zip((1, 2), size, strict=True):
+        source = x.shape[axis]
+        positions = np.arange(target) * (source - 1) / max(target - 1, 1)
+        x = np.apply_along_axis(lambda line, p=positions, n=source: np.interp(p, np.arange(n), line), axis, x)
+    return x
+
+
+@pytest.mark.parametrize(
+    "source, target", [((4, 6), (9, 5)), ((57, 29), (29, 57)), ((1, 3), (4, 1)), ((5, 5), (1, 1)), ((7, 8), (7, 8))]
+)
+def test_resize_with_aligned_corners_is_linear_interpolation_between_corners(source, target):
+    x = maps(2, *source, 3)
+    resized = resize_align_corners(jnp.asarray(x), target)
+    assert resized.shape == (2, *target, 3)
+    np.testing.assert_allclose(resized, interpolated(x, target), atol=1e-5)
+
+
+def test_nearest_upsampling_repeats_pixels():
+    x = maps(2, 3, 5, 4)
+    np.testing.assert_array_equal(upsample_nearest(jnp.asarray(x)), x.repeat(2, axis=1).repeat(2, axis=2))
+
+
+@pytest.mark.parametrize("size", [(6, 10), (3, 5), (5, 9), (7, 11), (6, 9), (1, 1)])
+def test_upsampling_to_a_size_is_nearest_followed_by_the_resize(size):
+    x = maps(2, 3, 5, 4)
+    expected = interpolated(x.repeat(2, axis=1).repeat(2, axis=2), size)
+    np.testing.assert_allclose(upsample_nearest_to(jnp.asarray(x), size), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(8, 6), (7, 9), (5, 4), (1, 2)])
+def test_depthwise_convolution_and_its_gradient_equal_the_grouped_one(stride, size):
+    layer = DepthwiseConv(4, stride=stride, rngs=nnx.Rngs(0))
+    kernel = layer.kernel[...]
+
+    def grouped(x):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel.transpose(0, 1, 3, 2),
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=4,
+        )
+
+    x = jnp.asarray(maps(2, *size, 4))
+
+    def result_and_gradient(convolution):
+        result, pull_back = jax.vjp(convolution, x)
+        return result, pull_back(jnp.cos(result))[0]
+
+    for ours, expected in zip(*(jax.jit(lambda f=f: result_and_gradient(f))() for f in (layer, grouped)), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+def test_batch_norm_takes_the_statistics_of_the_whole_batch_over_the_mesh_axis():
+    norm = BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)
+    graph, state = nnx.split(norm)
+    x = maps(8, 4, 5, 3) * 3 + 1
+
+    def apply(shard):
+        copy = nnx.merge(graph, state, copy=True)
+        return copy(shard, train=True), nnx.state(copy, nnx.BatchStat)
+
+    y, stats = jax.jit(jax.vmap(apply, axis_name=DATA_AXIS))(jnp.asarray(x).reshape(4, 2, 4, 5, 3))
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y.reshape(x.shape), (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
+    np.testing.assert_allclose(stats["mean"][...], np.tile(0.1 * mean, (4, 1)), atol=1e-5)
+    np.testing.assert_allclose(stats["var"][...], np.tile(0.9 + 0.1 * var, (4, 1)), rtol=1e-5)
+
+
+def test_batch_norm_at_bfloat16_keeps_the_bits_of_its_running_statistics():
+    norm = BatchNorm(1, rngs=nnx.Rngs(0), dtype=jnp.bfloat16)
+    norm.mean[...] = jnp.array([1000.5])  # bfloat16 would round it to 1000
+    y = norm(jnp.full((1, 2, 2, 1), 1004.0, jnp.bfloat16), train=False)
+    assert y.dtype == jnp.bfloat16
+    np.testing.assert_allclose(y.astype(jnp.float32), 3.5, rtol=1e-2)

@@ -1,0 +1,159 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from conftest import Stream
+
+from fcam_jax.errors import InputError
+from fcam_jax.train.checkpoint import Checkpoints
+from fcam_jax.train.loop import LoopSettings, train
+from fcam_jax.train.step import data_mesh, initial_state, make_train_step, split_model
+
+
+def run(stage, directory, epochs, stream=None, validate=None):
+    mesh = data_mesh(8)
+    settings = LoopSettings(stage.name, epochs, steps_per_epoch=2, log_steps=1, selection="value")
+    train(
+        initial_state(stage.model, stage.method, stage.optimizer, mesh),
+        make_train_step(stage.model, stage.method, stage.optimizer, mesh),
+        stream or Stream(),
+        validate or (lambda state: {"value": float(state.step)}),
+        mesh,
+        jax.random.key(3),
+        directory,
+        settings,
+    )
+
+
+def final_state(stage, directory):
+    mesh = data_mesh(8)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    state = checkpoints.restore(initial_state(stage.model, stage.method, stage.optimizer, mesh))
+    progress = checkpoints.progress()
+    checkpoints.close()
+    return jax.device_get(state), progress
+
+
+def log(directory, kind):
+    rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["kind"] == kind]
+
+
+class BrokenStream(Stream):
+    """Fails at the third batch."""
+
+    def __next__(self):
+        if self.position == 3:
+            raise InputError("bird.jpg is truncated")
+        return super().__next__()
+
+
+def assert_same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_four_steps_equal_two_and_a_restore_and_two(stage, tmp_path):
+    run(stage, tmp_path / "whole", epochs=2)
+    run(stage, tmp_path / "parts", epochs=1)
+    run(stage, tmp_path / "parts", epochs=2)
+    (whole, progress), (parts, resumed) = final_state(stage, tmp_path / "whole"), final_state(stage, tmp_path / "parts")
+    assert_same(whole, parts)
+    assert progress == resumed and progress.step == 4 and progress.data == {"position": 4}
+    without_time = [
+        [{k: v for k, v in row.items() if k != "steps_per_second"} for row in log(tmp_path / run, "train")]
+        for run in ("whole", "parts")
+    ]
+    assert without_time[0] == without_time[1] and len(without_time[0]) == 4
+
+
+def test_bad_data_stops_the_run_and_loses_nothing(fcam_stage, tmp_path):
+    run(fcam_stage, tmp_path / "whole", epochs=3)
+    with pytest.raises(InputError, match=r"bird\.jpg"):
+        run(fcam_stage, tmp_path / "broken", epochs=3, stream=BrokenStream())
+    assert final_state(fcam_stage, tmp_path / "broken")[1].step == 3
+    run(fcam_stage, tmp_path / "broken", epochs=3)
+    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "broken")[0])
+
+
+def test_a_finished_stage_is_not_trained_again(fcam_stage, tmp_path):
+    run(fcam_stage, tmp_path, epochs=1)
+    before = (tmp_path / "metrics.jsonl").read_text()
+
+    def never(state):
+        raise AssertionError("validated again")
+
+    run(fcam_stage, tmp_path, epochs=1, validate=never)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def test_the_first_maximum_is_the_best_and_step_zero_takes_part(fcam_stage, tmp_path):
+    values = {0: 50.0, 2: 70.0, 4: 70.0, 6: 60.0}
+    run(fcam_stage, tmp_path, epochs=3, validate=lambda state: {"value": values[int(state.step)]})
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
+    best, _, record = checkpoints.restore_best(params, rest)
+    checkpoints.close()
+    assert record == {"step": 2, "val": {"value": 70.0}}
+    run(fcam_stage, tmp_path / "one", epochs=1, validate=lambda state: {"value": values[int(state.step)]})
+    assert_same(best, final_state(fcam_stage, tmp_path / "one")[0].params)
+    assert [row["value"] for row in log(tmp_path, "val")] == list(values.values())
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(fcam_stage, tmp_path):
+    mesh = data_mesh(8)
+    state = initial_state(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, mesh)
+    settings = LoopSettings("fcam", 1, 2, 1, "value")
+
+    def step(state, batch, rng):
+        return state, {"loss": jax.numpy.array(np.nan)}
+
+    with pytest.raises(InputError, match="not finite within steps 1 to 1"):
+        train(state, step, Stream(), lambda s: {"value": 0.0}, mesh, jax.random.key(0), tmp_path, settings)
+
+
+def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
+    run(stage, tmp_path, epochs=1)
+    _, params, rest = split_model(stage.model, stage.method)
+    first = jax.tree_util.tree_leaves_with_path(params)[0][0]
+    larger = jax.tree_util.tree_map_with_path(lambda k, x: np.zeros((*x.shape, 2)) if k == first else x, params)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(InputError, match=r"checkpoints/best/2 belongs to another model \(params/.* there, .* here\)"):
+        checkpoints.restore_best(larger, rest)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("victim", ["manifest.ocdbt", "_METADATA"])
+def test_a_damaged_checkpoint_is_named(fcam_stage, tmp_path, victim):
+    run(fcam_stage, tmp_path, epochs=1)
+    for path in (tmp_path / "checkpoints" / "best").rglob(victim):
+        path.write_bytes(b"")
+    _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(InputError, match="checkpoints/best/2 is damaged"):
+        checkpoints.restore_best(params, rest)
+    checkpoints.close()
+
+
+def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
+    _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    with pytest.raises(InputError, match="train first"):
+        checkpoints.restore_best(params, rest)
+    checkpoints.close()
+
+
+def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
+    from fcam_jax.train.metric_log import MetricLog
+
+    first = MetricLog(tmp_path, resumed_step=-1)
+    for step in (1, 2, 3):
+        first.write(step, "train", {"loss": float(step)})
+    first.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "ki')
+    second = MetricLog(tmp_path, resumed_step=2)
+    second.write(3, "train", {"loss": 30.0})
+    second.close()
+    assert [(row["step"], row["loss"]) for row in log(tmp_path, "train")] == [(1, 1.0), (2, 2.0), (3, 30.0)]

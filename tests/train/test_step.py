@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import batch
+from jax.sharding import AxisType
+
+from fcam_jax.errors import InputError
+from fcam_jax.train.step import data_mesh, initial_state, make_localize, make_train_step, spread
+from fcam_jax.types import DATA_AXIS
+
+
+def run(stage, devices, steps):
+    mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    logged = []
+    for number in range(steps):
+        state, metrics = step(state, spread(batch(number), mesh), jax.random.key(7))
+        logged.append(jax.device_get(metrics))
+    return jax.device_get(state), logged
+
+
+def test_one_device_equals_four(stage):
+    (one, logged_one), (four, logged_four) = run(stage, 1, 3), run(stage, 4, 3)
+    for a, b in zip(logged_one, logged_four, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=1e-5, err_msg=name)
+    for a, b in zip(jax.tree.leaves((one.params, one.rest)), jax.tree.leaves((four.params, four.rest)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
+    mesh = data_mesh(8)
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    before = jax.device_get(state.params)
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    losses = []
+    for _ in range(12):
+        state, metrics = step(state, spread(batch(0), mesh), jax.random.key(0))
+        losses.append(float(metrics["loss"]))
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(jax.device_get(state.params)), strict=True):
+        assert not np.array_equal(old, new)
+
+
+def test_the_frozen_classifier_is_bit_identical_after_training(fcam_stage):
+    before = jax.device_get(initial_state(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, data_mesh(8)).rest)
+    after, _ = run(fcam_stage, 4, 3)
+    assert set(after.params) == {"decoder"}
+    frozen = before["classifier"]
+    assert any("mean" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(frozen))
+    for a, b in zip(jax.tree.leaves(frozen), jax.tree.leaves(after.rest["classifier"]), strict=True):
+        np.testing.assert_array_equal(a, b)
+    statistics = zip(jax.tree.leaves(before["decoder"]), jax.tree.leaves(after.rest["decoder"]), strict=True)
+    assert all(not np.array_equal(a, b) for a, b in statistics)
+
+
+def test_the_state_that_goes_into_a_step_is_donated_but_the_model_is_not(stage):
+    mesh = data_mesh(8)
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    step(state, spread(batch(0), mesh), jax.random.key(0))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
+    initial_state(stage.model, stage.method, stage.optimizer, mesh)
+
+
+def test_steps_do_not_recompile(stage):
+    mesh = data_mesh(8)
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    for number in range(3):
+        state, _ = step(state, spread(batch(number), mesh), jax.random.key(0))
+    assert step._cache_size() == 1
+
+
+def test_maps_are_scores_at_the_images_size(stage):
+    mesh = data_mesh(8)
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    found = make_localize(stage.model, stage.method)(state.params, state.rest, spread(batch(0), mesh))
+    assert found.maps.shape == (8, 16, 16) and found.logits.shape == (8, 3)
+    assert 0 <= float(found.maps.min()) and float(found.maps.max()) <= 1
+    assert float(jnp.ptp(found.maps)) > 0
+
+
+def test_a_batch_that_cannot_be_spread_is_named():
+    with pytest.raises(InputError, match="multiple of the 4 devices"):
+        data_mesh(6)
