@@ -22,6 +22,7 @@ def get_config(args: str = "cpu") -> ConfigDict:
     config.model.encoder = "mobilenet_v1_075"
     config.classifier.optimizer = common.sgd(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
+    config.fcam.loss.crf.weight = 6e-9
     if args == "cpu":
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)

@@ -3,6 +3,7 @@
 An unknown name, a missing file or a setting outside its range fails here, before the first step.
 """
 
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.pipeline import evaluation_batches, train_batches
 from fcam_jax.data.source import Source
@@ -39,6 +41,19 @@ logger = logging.getLogger(__name__)
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
+# Least values of the settings that nothing else checks before it is too late for a clear message.
+LEAST = {
+    "seed": 0,
+    "log_steps": 1,
+    "data.batch_size": 1,
+    "data.size": 1,
+    "data.num_classes": 1,
+    "classifier.epochs": 0,
+    "fcam.epochs": 0,
+    "evaluation.batch_size": 1,
+    "evaluation.pictures": 0,
+}
+
 
 def experiment(config: ConfigDict) -> Experiment:
     """The experiment that a configuration describes.
@@ -46,6 +61,7 @@ def experiment(config: ConfigDict) -> Experiment:
     Raises:
       InputError: for a name that does not exist, data that is not there, or a setting outside its range.
     """
+    _check_ranges(config)
     splits = {split: source(config.data, split) for split in ("train", "val", "test")}
     sizes = {split: len(records) for split, records in splits.items()}
     if config.data.batch_size > sizes["train"]:
@@ -97,6 +113,7 @@ def source(data: ConfigDict, split: str) -> Source:
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights."""
+    _look_up("cam.convention", config.cam.convention, CONVENTIONS)
     new_layers = nnx.eval_shape(lambda: encoder(config.model, config.seed)).new_layers
     method = ClassifierMethod(
         cam=_look_up("cam.name", config.cam.name, CAMS),
@@ -116,6 +133,8 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the frozen classifier."""
+    body = nnx.eval_shape(lambda: encoder(config.model, config.seed))
+    nnx.eval_shape(lambda: decoder(config.model, body, config.seed))  # a mistake is told now, not after stage 1
     method = FCAMMethod(
         cam=_look_up("cam.name", config.cam.name, CAMS),
         seeds=SeedSettings(**config.fcam.seeds),
@@ -166,13 +185,15 @@ def encoder(model: ConfigDict, seed: int) -> Encoder:
     return _look_up("model.encoder", model.encoder, ENCODERS)(dtype=dtype, rngs=_rngs(seed, 0))
 
 
+def decoder(model: ConfigDict, body: Encoder, seed: int) -> Decoder:
+    """The decoder with random weights for the stages of an encoder."""
+    dtype = _look_up("model.dtype", model.dtype, DTYPES)
+    return Decoder(body.channels, body.strides, tuple(model.decoder_widths), dtype=dtype, rngs=_rngs(seed, 2))
+
+
 def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
-    body = trained.encoder
-    dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    widths = tuple(model.decoder_widths)
-    decoder = Decoder(body.channels, body.strides, widths, dtype=dtype, rngs=_rngs(seed, 2))
-    return FCAM(trained, decoder)
+    return FCAM(trained, decoder(model, trained.encoder, seed))
 
 
 def _rngs(seed: int, part: int) -> nnx.Rngs:
@@ -192,6 +213,17 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
 
 def _term(term: ConfigDict) -> Term:
     return Term(weight=term.weight, start_epoch=term.start_epoch, end_epoch=term.end_epoch)
+
+
+def _check_ranges(config: ConfigDict) -> None:
+    for key, least in LEAST.items():
+        value = functools.reduce(getattr, key.split("."), config)
+        if value < least:
+            raise InputError(f"{key} is {value}; it must be at least {least}")
+    for part in ("validation", "evaluation"):
+        step = config[part].threshold_step
+        if not 0 < step <= 1:
+            raise InputError(f"{part}.threshold_step is {step}; it must lie in (0, 1]")
 
 
 def _look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:

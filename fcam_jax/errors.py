@@ -5,7 +5,7 @@ class InputError(ValueError):
     """Something the user gave (config key, path, image, label, checkpoint) cannot be used.
 
     The message is one line: it names the file or key, says what is wrong with it and, where that is not
-    obvious, what to do. `fcam_jax.main` prints it without a traceback and exits with status 2.
+    obvious, what to do. `fcam_jax.main` prints it without a traceback and exits with status 1.
     """
 
 

@@ -25,7 +25,16 @@ from fcam_jax.report.results import results_table
 from fcam_jax.train.checkpoint import Checkpoints
 from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
-from fcam_jax.train.step import TrainState, data_mesh, initial_state, make_localize, make_train_step, split_model, spread
+from fcam_jax.train.step import (
+    TrainState,
+    data_mesh,
+    initial_state,
+    make_localize,
+    make_train_step,
+    replicate,
+    split_model,
+    spread,
+)
 from fcam_jax.types import Annotation, Batch
 
 EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]
@@ -99,7 +108,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
             initial_state(model, stage.method, optimizer, mesh),
             make_train_step(model, stage.method, optimizer, mesh),
             plan.training_stream(number),
-            _validation(plan, stage, model, mesh),
+            _validation(plan, stage, model),
             mesh,
             jax.random.fold_in(jax.random.key(plan.seed), number),
             workdir / stage.name,
@@ -150,14 +159,7 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -
     for stage in plan.stages:
         model, record = best_model(stage, stage.build_model(model), workdir)
         checkpoints[stage.row] = {"stage": stage.name, **record}
-        _, params, rest = split_model(model, stage.method)
-        localize = make_localize(model, stage.method)
-        evaluations[stage.row] = evaluate(
-            lambda batch: localize(params, rest, spread(batch, mesh)),
-            counted(plan.evaluation_batches("test"), f"test {stage.row}", _batches(plan, "test"), "batch"),
-            plan.test_threshold_step,
-            keep=_spaced(plan.split_sizes["test"], plan.pictures),
-        )
+        evaluations[stage.row] = _test(plan, stage, model, mesh)
     results = {
         "split": "test",
         "images": plan.split_sizes["test"],
@@ -172,8 +174,22 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -
     return results_table(results["methods"])
 
 
-def _validation(plan: Experiment, stage: Stage, model: nnx.Module, mesh: Mesh) -> Validate:
+def _test(plan: Experiment, stage: Stage, model: nnx.Module, mesh: Mesh) -> Evaluation:
+    """Evaluation of a model on the test split."""
+    _, *variables = split_model(model, stage.method)
+    params, rest = replicate(variables, mesh)
+    localize = make_localize(model, stage.method)
+    return evaluate(
+        lambda batch: localize(params, rest, spread(batch, mesh)),
+        counted(plan.evaluation_batches("test"), f"test {stage.row}", _batches(plan, "test"), "batch"),
+        plan.test_threshold_step,
+        keep=_spaced(plan.split_sizes["test"], plan.pictures),
+    )
+
+
+def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
     """Metrics of a training state on the validation split."""
+    mesh = data_mesh(plan.evaluation_batch_size)
     localize = make_localize(model, stage.method)
 
     def validate(state: TrainState) -> dict[str, float]:

@@ -31,13 +31,21 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            _check(workdir, json.loads(path.read_text()), json.loads(text))
+            _check(workdir, _read(path), json.loads(text))
         path.write_text(text + "\n")
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not JSON ({error}); use another --workdir") from error
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); use another --workdir") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} does not hold a configuration; use another --workdir")
+    return record
 
 
 def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Shared fixtures: four fake devices, the XLA cache, and the reference material where it lies beside the checkout."""
+"""Shared fixtures: four fake devices, the XLA cache, a small data set, and the reference material beside the checkout."""
 
 import os
 import pathlib
@@ -11,6 +11,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_p
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
+import numpy as np
+import PIL.Image
 import pytest
 
 
@@ -21,3 +23,27 @@ def shared() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"reference material not found at {path} (set FCAM_SHARED)")
     return path
+
+
+@pytest.fixture
+def bird_folder(tmp_path) -> pathlib.Path:
+    """A data set in a folder: 3 classes; 8 training, 4 validation and 4 test images of 40 x 32 pixels with a box each."""
+    root = tmp_path / "birds"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 4), ("test", 4)):
+        lines: dict[str, list[str]] = {"image_ids": [], "class_labels": [], "image_sizes": [], "localization": []}
+        for i in range(count):
+            image_id = f"class{i % 3}/{split}{i}.jpg"
+            path = root / "images" / image_id
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.fromarray(rng.integers(0, 256, (32, 40, 3)).astype(np.uint8)).save(path)
+            x, y = rng.integers(0, 12, 2).tolist()
+            lines["image_ids"].append(image_id)
+            lines["class_labels"].append(f"{image_id},{i % 3}")
+            lines["image_sizes"].append(f"{image_id},40,32")
+            lines["localization"].append(f"{image_id},{x},{y},{x + 20},{y + 15}")
+        folder = root / "metadata" / split
+        folder.mkdir(parents=True)
+        for name, rows in lines.items():
+            (folder / f"{name}.txt").write_text("\n".join(rows) + "\n")
+    return root

@@ -205,7 +205,7 @@ def _draw_clutter(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"]) -
 def _body_coverage(rng: np.random.Generator, size: int) -> Plane:
     """A smooth closed shape with up to three limbs, 6 to 35 % of the image; a few are cut by the image's border."""
     outline = _outline(rng)
-    outline *= np.sqrt(rng.uniform(0.06, 0.28) / cv2.contourArea(outline.astype(np.float32)))
+    outline *= np.sqrt(rng.uniform(0.10, 0.35) / cv2.contourArea(outline.astype(np.float32)))
     limbs = [_limb(rng, outline) for _ in range(rng.choice(4, p=(0.3, 0.3, 0.25, 0.15)))]
     points = np.concatenate([outline, *(centres for centres, _ in limbs)])
     low, high = points.min(0), points.max(0)
@@ -250,14 +250,14 @@ def _limb(rng: np.random.Generator, outline: Float[np.ndarray, "n 2"]) -> tuple[
 def _body_surface(rng: np.random.Generator, body: Plane, background: Planes) -> Planes:
     """A colour unlike the background near the body (the more unlike of two), a shade of it, and smooth shading."""
     size = len(body)
-    *candidates, other = _colours(rng, 3)
+    *candidates, other = _colours(rng, 5)
     around = cv2.dilate(body, np.ones((7, 7), np.uint8)) - body
     nearby = (background * around).sum((1, 2)) / around.sum()
     first = max(candidates, key=lambda colour: ((colour - nearby) ** 2).sum())
-    second = first + rng.uniform(0, 0.4) * (other - first)
+    second = first + rng.uniform(0, 0.15) * (other - first)
     roundness = cv2.GaussianBlur(body, (0, 0), 0.09 * size) - 0.6
-    light = rng.uniform(20, 70) * roundness + rng.uniform(4, 12) * _noise(rng, size, 3)
-    plumage = rng.uniform(0, 10) * (rng.random() < 0.4) * _pattern(rng, size)
+    light = rng.uniform(10, 30) * roundness + rng.uniform(2, 6) * _noise(rng, size, 3)
+    plumage = rng.uniform(0, 8) * (rng.random() < 0.4) * _pattern(rng, size)
     grain = rng.uniform(0, 5) * _noise(rng, size, size // 2)
     return _blend(_flat(first), _flat(second), _soft(_noise(rng, size, 3), 0.8)) + (light + plumage + grain)
 
@@ -280,7 +280,7 @@ def _mark_coverage(rng: np.random.Generator, body: Bool[np.ndarray, "h w"], glyp
 
 def _camera(rng: np.random.Generator, image: Planes) -> UInt8[np.ndarray, "h w 3"]:
     """Slight blur and sensor noise over everything."""
-    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1.5, 5))
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(1, 3))
     sharp = cv2.GaussianBlur(np.ascontiguousarray(image.transpose(1, 2, 0)), (3, 3), rng.uniform(0.2, 0.6))
     return np.clip(np.rint(sharp + noise.transpose(1, 2, 0)), 0, 255).astype(np.uint8)
 

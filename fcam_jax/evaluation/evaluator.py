@@ -15,7 +15,7 @@ from jaxtyping import Float, UInt8
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.metric import Metric
+from fcam_jax.evaluation.metric import Metric, thresholds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation, Batch, Localization
 
@@ -36,10 +36,14 @@ class Evaluation:
     Attributes:
       metrics: figures by name, in percent; "MaxBoxAcc_threshold" in [0, 1).
       examples: the images that were asked for, in the split's order.
+      thresholds: of the curves, in [0, 1).
+      curves: box metrics at every threshold by name, in percent; empty where the split has no boxes.
     """
 
     metrics: dict[str, float]
     examples: list[Example]
+    thresholds: Float[np.ndarray, " t"]
+    curves: dict[str, Float[np.ndarray, " t"]]
 
 
 def evaluate(
@@ -74,14 +78,17 @@ def evaluate(
                 for i, annotation in enumerate(annotations)
             ]
             examples += [
-                Example(batch.images[i], annotation, found.maps[i])
+                Example(np.asarray(batch.images[i]), annotation, found.maps[i])
                 for i, annotation in enumerate(annotations)
                 if int(batch.index[i]) in keep
             ]
         _add(totals, waiting)
     if not totals:
         raise InputError("nothing to evaluate: the split is empty, or has neither boxes nor masks")
-    return Evaluation({name: value for total in totals.values() for name, value in total.compute().items()}, examples)
+    metrics = {name: value for total in totals.values() for name, value in total.compute().items()}
+    boxes = totals.get(BoxAccuracy)
+    curves = boxes.curves() if isinstance(boxes, BoxAccuracy) else {}
+    return Evaluation(metrics, examples, thresholds(threshold_step), curves)
 
 
 def _measure(score_map: np.ndarray, annotation: Annotation, rank: int, step: float) -> list[Metric]:

@@ -71,19 +71,20 @@ class BatchNorm(nnx.BatchNorm):
 
 
 class ConvBNReLU(nnx.Module):
-    """3x3 convolution, BatchNorm, ReLU."""
+    """Square convolution, BatchNorm, ReLU."""
 
     def __init__(
         self,
         channels_in: int,
         channels_out: int,
         *,
+        side: int = 3,
         stride: int = 1,
         init: Initializer = KAIMING_FAN_OUT,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.conv = conv(channels_in, channels_out, 3, stride=stride, init=init, dtype=dtype, rngs=rngs)
+        self.conv = conv(channels_in, channels_out, side, stride=stride, init=init, dtype=dtype, rngs=rngs)
         self.bn = BatchNorm(channels_out, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:

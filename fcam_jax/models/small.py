@@ -16,7 +16,10 @@ from fcam_jax.models.resnet import BasicBlock
 
 
 class Small(Encoder):
-    """A convolution at 1/2 and one residual block each at 1/4, 1/8 and 1/8 of the image."""
+    """A convolution at 1/2, residual blocks at 1/4 and 1/8 of the image, and a 1x1 convolution on top.
+
+    The receptive field is 39 pixels: with larger ones, a CAM of so small an image would be one blob of a third of it.
+    """
 
     def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         stem, quarter, eighth, top = widths
@@ -27,7 +30,7 @@ class Small(Encoder):
             [
                 BasicBlock(stem, quarter, stride=2, dtype=dtype, rngs=rngs),
                 BasicBlock(quarter, eighth, stride=2, dtype=dtype, rngs=rngs),
-                BasicBlock(eighth, top, dtype=dtype, rngs=rngs),
+                ConvBNReLU(eighth, top, side=1, dtype=dtype, rngs=rngs),
             ]
         )
 

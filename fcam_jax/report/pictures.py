@@ -51,7 +51,7 @@ class Panel:
       score_map: in [0, 1], of any resolution.
       mask: the map above the threshold, or None to leave it out.
       box: predicted inclusive corners ``x0, y0, x1, y1`` in the image's pixels, or None.
-      iou: of the predicted with the true box, or None.
+      iou: of the predicted with the true box, or of the masks; None where neither is known.
       threshold: the one that gave mask and box, or None.
     """
 

@@ -9,20 +9,28 @@ def results_table(methods: Mapping[str, Mapping[str, float]]) -> str:
     """One row a method, percent; the last row is what the last method gains over the first.
 
     Columns that no method has are left out; so is the last row where there is one method only.
+
+    Args:
+      methods: figures by name, by the method's name.
     """
-    columns = [name for name in COLUMNS if any(name in metrics for metrics in methods.values())]
+    columns = [column for column in COLUMNS if any(column in metrics for metrics in methods.values())]
     rows = [[name, *(_figure(metrics.get(column)) for column in columns)] for name, metrics in methods.items()]
-    first, *_, last = methods.values() if len(methods) > 1 else (None, None)
-    if first is not None and last is not None:
-        gains = [last[c] - first[c] if c in first and c in last else None for c in columns]
+    if len(methods) > 1:
+        first, *_, last = methods.values()
+        gains = [last[column] - first[column] if column in first and column in last else None for column in columns]
         rows.append(["gain", *(_figure(gain, "+") for gain in gains)])
-    lines = [["test, percent", *columns], *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns) + 1)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    )
+    return _aligned([["test, percent", *columns], *rows])
 
 
 def _figure(value: float | None, sign: str = "") -> str:
-    return "-" if value is None else f"{value:{sign}.1f}"
+    return "-" if value is None else f"{value:{sign}z.1f}"
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for name, *figures in rows:
+        cells = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.progress import progress_bar
 from fcam_jax.train.checkpoint import Checkpoints, Progress
 from fcam_jax.train.metric_log import MetricLog
@@ -170,6 +170,8 @@ class _Loop:
     def _validate_and_save(self, state: TrainState, progress: Progress) -> Progress:
         values = self.validate(state)
         self.log.write(progress.step, "val", values)
+        if self.settings.selection not in values:
+            raise unknown_name("config.validation.selection", self.settings.selection, values)
         value = values[self.settings.selection]
         if progress.best_value is None or value > progress.best_value:
             self.checkpoints.save_best(state, values)

@@ -6,7 +6,7 @@ in BatchNorm, so the result does not depend on the number of devices.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)
+
+Tree = TypeVar("Tree")
 
 
 @jax.tree_util.register_dataclass
@@ -49,7 +51,10 @@ def data_mesh(batch_size: int) -> Mesh:
     """
     count = jax.device_count()
     if batch_size % count:
-        raise InputError(f"data.batch_size is {batch_size}; it must be a multiple of the {count} devices")
+        raise InputError(
+            f"a batch of {batch_size} images cannot be spread evenly: data.batch_size and evaluation.batch_size must "
+            f"each be a multiple of the {count} devices"
+        )
     return jax.make_mesh((count,), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
 
@@ -57,6 +62,11 @@ def spread(batch: Batch, mesh: Mesh) -> Batch:
     """Put a host's batch on its devices."""
     sharding = NamedSharding(mesh, SPREAD)
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
+
+
+def replicate(tree: Tree, mesh: Mesh) -> Tree:
+    """Put all of a tree's arrays on every device."""
+    return jax.device_put(tree, NamedSharding(mesh, REPLICATED))
 
 
 def split_model(model: nnx.Module, method: Method) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:
@@ -69,7 +79,7 @@ def initial_state(model: nnx.Module, method: Method, optimizer: optax.GradientTr
     """State before the first step, on all devices. It owns its arrays: the step donates them, the model keeps its own."""
     _, params, rest = split_model(model, method)
     state = TrainState(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
-    return jax.device_put(jax.tree.map(jnp.array, state), NamedSharding(mesh, REPLICATED))
+    return replicate(jax.tree.map(jnp.array, state), mesh)
 
 
 TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict[str, Float[Array, ""]]]]

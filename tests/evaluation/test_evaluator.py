@@ -1,0 +1,148 @@
+"""The evaluator: the figures of the metrics that it feeds, whatever the batches are."""
+
+import numpy as np
+import pytest
+
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
+from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.types import Annotation, Batch, Localization
+
+COUNT, SIDE, CLASSES, STEP = 11, 16, 7, 0.01
+
+
+def split(boxes=True, masks=True):
+    """Score maps, class scores and ground truth of a split."""
+    rng = np.random.default_rng(0)
+    maps = rng.random((COUNT, SIDE, SIDE)).astype(np.float32)
+    logits = rng.normal(size=(COUNT, CLASSES)).astype(np.float32)
+    annotations = []
+    for i in range(COUNT):
+        x, y = rng.integers(0, 6, 2).tolist()
+        mask = np.zeros((SIDE, SIDE), bool)
+        mask[y : y + 9, x : x + 8] = True
+        maps[i] = 0.5 * maps[i] + 0.5 * mask * rng.uniform(0, 1)
+        annotations.append(
+            Annotation(
+                f"{i}.png",
+                int(rng.integers(CLASSES)),
+                np.array([[x, y, x + 7, y + 8]]) if boxes else None,
+                mask if masks else None,
+                (rng.random((SIDE, SIDE)) < 0.1) & ~mask if masks else None,
+            )
+        )
+    return maps, logits, annotations
+
+
+def batches(data, size):
+    """The split in batches; the last one is padded with what no metric could take."""
+    maps, logits, annotations = data
+    for start in range(0, COUNT, size):
+        index = np.arange(start, start + size)
+        real = index < COUNT
+        labels = [annotations[i].label if i < COUNT else 0 for i in index]
+        yield (
+            Batch(
+                images=np.broadcast_to(index[:, None, None, None], (size, SIDE, SIDE, 3)).astype(np.uint8),
+                labels=np.array(labels, np.int32),
+                index=np.where(real, index, 0).astype(np.int32),
+                valid=real.astype(np.float32),
+            ),
+            annotations[start : start + size],
+        )
+
+
+def localizer(data):
+    """A model that knows the maps of the images of a batch; NaN for padding."""
+    maps, logits, _ = data
+
+    def localize(batch):
+        padding = batch.valid[:, None, None] == 0
+        return Localization(
+            np.where(padding, np.float32(np.nan), maps[batch.index]),
+            np.where(padding[:, 0], np.float32(np.nan), logits[batch.index]),
+        )
+
+    return localize
+
+
+def evaluated(data, size=4, **options):
+    return evaluate(localizer(data), batches(data, size), STEP, **options)
+
+
+def directly(kind, data):
+    maps, logits, annotations = data
+    ids = [annotation.image_id for annotation in annotations]
+    ranks = class_ranks(logits, np.array([annotation.label for annotation in annotations]), ids)
+    metric = kind.empty(STEP)
+    for score_map, annotation, rank in zip(maps, annotations, ranks, strict=True):
+        metric = metric.update(score_map, annotation, int(rank))
+    return metric
+
+
+def test_figures_are_those_of_the_metrics_fed_directly():
+    data = split()
+    evaluation = evaluated(data)
+    boxes, masks = directly(BoxAccuracy, data), directly(PixelPrecision, data)
+    assert evaluation.metrics == boxes.compute() | masks.compute()
+    assert 0 < evaluation.metrics["top1_loc"] < evaluation.metrics["MaxBoxAcc"] < 100
+    assert evaluation.curves.keys() == boxes.curves().keys()
+    for name, curve in boxes.curves().items():
+        np.testing.assert_array_equal(evaluation.curves[name], curve)
+    best = evaluation.curves["MaxBoxAcc"].argmax()
+    assert evaluation.thresholds[best] == evaluation.metrics["MaxBoxAcc_threshold"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 11, 20])
+def test_figures_do_not_depend_on_the_batch_size(size):
+    data = split()
+    assert evaluated(data, size).metrics == evaluated(data, 4).metrics
+
+
+def test_only_what_the_ground_truth_allows_is_measured():
+    assert evaluated(split(masks=False)).metrics.keys() == directly(BoxAccuracy, split()).compute().keys()
+    masks_only = evaluated(split(boxes=False))
+    assert masks_only.metrics.keys() == {"PxAP"}
+    assert masks_only.curves == {}
+
+
+def test_examples_are_the_images_at_the_positions_asked_for():
+    data = split()
+    assert evaluated(data).examples == []
+    kept = evaluated(data, keep=frozenset({9, 0, 4})).examples
+    assert [example.annotation.image_id for example in kept] == ["0.png", "4.png", "9.png"]
+    for example, position in zip(kept, (0, 4, 9), strict=True):
+        assert (example.image == position).all()
+        np.testing.assert_array_equal(example.score_map, data[0][position])
+
+
+def test_a_split_without_ground_truth_is_an_error():
+    with pytest.raises(InputError, match="neither boxes nor masks"):
+        evaluated(split(boxes=False, masks=False))
+
+
+def test_an_empty_split_is_an_error():
+    with pytest.raises(InputError, match="the split is empty"):
+        evaluate(localizer(split()), iter(()), STEP)
+
+
+@pytest.mark.parametrize("position", [5, COUNT - 1])
+def test_a_map_or_class_score_that_is_no_number_names_its_image(position):
+    data = split()
+    data[0][position, 3, 3] = np.nan
+    with pytest.raises(InputError, match=rf"image {position}\.png: score map holds NaN"):
+        evaluated(data)
+    data = split()
+    data[1][position, 2] = np.nan
+    with pytest.raises(InputError, match=rf"image {position}\.png: a class score is NaN"):
+        evaluated(data)
+
+
+def test_bad_data_from_the_batches_is_passed_on():
+    def broken():
+        yield next(batches(split(), 4))
+        raise InputError("bird.jpg is truncated")
+
+    with pytest.raises(InputError, match="truncated"):
+        evaluate(localizer(split()), broken(), STEP)

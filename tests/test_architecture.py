@@ -1,0 +1,116 @@
+"""The arrow of imports, the length of files, and who may see a ConfigDict."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).resolve().parent.parent / "fcam_jax"
+LONGEST_FILE = 350
+
+# A room may import those of the lines above its own; rooms of one line do not know each other.
+ORDER = (
+    {"fcam_jax", "types", "errors", "progress"},
+    {"data", "models"},
+    {"cams"},
+    {"seeds"},
+    {"losses"},
+    {"methods"},
+    {"train"},
+    {"evaluation"},
+    {"report"},
+    {"experiment"},
+    {"build"},
+    {"workdir"},
+    {"main"},
+)
+RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
+CONFIG_READERS = {"build.py", "main.py"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_of(path):
+    return ".".join(("fcam_jax", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def imported(source, module, is_package=False):
+    """Full names of all modules and objects that a module imports, wherever in it."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = node.level - is_package
+            here = module.split(".")[:-up] if up > 0 else module.split(".")
+            base = ".".join([*(here if node.level else []), *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def room_of(name):
+    """The part of the package that a full name belongs to; None for other packages."""
+    package, *rest = name.split(".")
+    if package != "fcam_jax":
+        return None
+    room = rest[0] if rest else "fcam_jax"
+    return "fcam_jax" if room == "__version__" else room
+
+
+def backward(source, module, is_package=False):
+    """Imports of a module that are against the arrow."""
+    room = room_of(module)
+    rooms = [(name, room_of(name)) for name in imported(source, module, is_package)]
+    return [name for name, other in rooms if other not in (None, room) and RANK[other] >= RANK[room]]
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("fcam_jax.data.folder", "from fcam_jax.train.loop import train"),
+        ("fcam_jax.data.folder", "from fcam_jax.models import ENCODERS"),
+        ("fcam_jax.models.resnet", "import fcam_jax.data.images"),
+        ("fcam_jax.models.resnet", "from fcam_jax import cams"),
+        ("fcam_jax.train.step", "def f():\n    from fcam_jax.evaluation import evaluator"),
+        ("fcam_jax.train.step", "from ..evaluation import evaluator"),
+        ("fcam_jax.train.step", "from .. import main"),
+        ("fcam_jax.experiment", "import json\nimport numpy, fcam_jax.build as b"),
+        ("fcam_jax.types", "from fcam_jax.errors import InputError"),
+    ],
+)
+def test_a_backward_arrow_is_found(module, line):
+    assert len(backward(line, module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("fcam_jax.cams.cam", "from fcam_jax.models.heads import WGAP"),
+        ("fcam_jax.cams.cam", "from . import contract\nfrom .contract import Head"),
+        ("fcam_jax.main", "from fcam_jax import build, workdir, experiment"),
+        ("fcam_jax.report.results", "import fcam_jax.evaluation.metric, matplotlib.main"),
+    ],
+)
+def test_a_forward_arrow_is_not(module, line):
+    assert backward(line, module) == []
+
+
+def test_every_module_is_in_a_room_of_the_order():
+    assert {room_of(module_of(path)) for path in FILES} == RANK.keys()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_follow_the_arrow(path):
+    assert backward(path.read_text(), module_of(path), path.name == "__init__.py") == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_files_are_short(path):
+    assert len(path.read_text().splitlines()) <= LONGEST_FILE
+
+
+def test_only_the_entrance_sees_a_config_dict():
+    readers = {
+        str(path.relative_to(PACKAGE))
+        for path in FILES
+        if any(name.split(".")[0] == "ml_collections" for name in imported(path.read_text(), module_of(path)))
+    }
+    assert readers == CONFIG_READERS

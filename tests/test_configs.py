@@ -1,0 +1,139 @@
+"""Every benchmark file builds, has the known keys, and what cannot be built is said in one line before any training."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+
+from configs import common, cub, synthetic
+from fcam_jax import build
+from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams.score_maps import CONVENTIONS
+from fcam_jax.errors import InputError
+from fcam_jax.models import ENCODERS
+
+NAMES = sorted(path.stem for path in pathlib.Path(common.__file__).parent.glob("[!_]*.py") if path.stem != "common")
+# The decoder's widths in cub.py are for five stages, "small" has four; resnet101 is resnet50 with more blocks.
+CUB_ENCODERS = sorted(ENCODERS.keys() - {"small", "resnet101"})
+VARIANTS = [
+    *((name, ()) for name in NAMES),
+    ("cub50", ("gpu",)),
+    ("cub", ("mobilenet_v1_025,layercam",)),
+    *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
+]
+
+
+def keys(config, prefix=""):
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def get_config(name, args=()):
+    return importlib.import_module(f"configs.{name}").get_config(*args)
+
+
+def changed(config, **values):
+    """The configuration with other values; a double underline in a name stands for a dot."""
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in values.items()})
+    return config
+
+
+def small_synthetic(**values):
+    splits = {"data__synthetic__train": 8, "data__synthetic__val": 4, "data__synthetic__test": 4}
+    return changed(synthetic.get_config(), data__batch_size=4, **splits | values)
+
+
+def complaint(config):
+    with pytest.raises(InputError) as caught:
+        build.experiment(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_has_the_keys_of_the_defaults_and_no_others(name):
+    assert list(keys(get_config(name))) == list(keys(common.defaults()))
+
+
+@pytest.mark.parametrize(("name", "args"), VARIANTS)
+def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
+    config = get_config(name, args)
+    if config.data.source == "folder":
+        changed(config, data__root=str(bird_folder), data__batch_size=4)
+    first, second = build.experiment(config).stages
+    model = nnx.eval_shape(lambda: second.build_model(first.build_model(None)))
+    side, classes = config.data.size, config.data.num_classes
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8)
+    _, logits, maps = nnx.eval_shape(lambda model, images: model(images, train=False), model, images)
+    assert logits.shape == (2, classes) and maps.shape == (2, side, side, 2)
+
+
+def test_cub_takes_encoder_and_cam():
+    config = cub.get_config("mobilenet_v1_075,layercam")
+    assert (config.model.encoder, config.cam.name) == ("mobilenet_v1_075", "layercam")
+    assert cub.get_config(",layercam").model.encoder == cub.get_config().model.encoder == "resnet50"
+
+
+def test_splits_come_from_the_folder(bird_folder):
+    plan = build.experiment(changed(cub.get_config(), data__root=str(bird_folder), data__batch_size=4))
+    assert plan.split_sizes == {"train": 8, "val": 4, "test": 4}
+    assert [stage.loop.steps_per_epoch for stage in plan.stages] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("data.source", ["folder", "synthetic"]),
+        ("model.encoder", ENCODERS),
+        ("model.dtype", ["bfloat16", "float32"]),
+        ("cam.name", CAMS),
+        ("cam.convention", CONVENTIONS),
+    ],
+)
+def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
+    message = complaint(small_synthetic(**{key: "nothing"}))
+    assert message == f"unknown config.{key} 'nothing'; known: {', '.join(sorted(known))}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("log_steps", 0),
+        ("data.batch_size", 0),
+        ("data.batch_size", 9),
+        ("data.size", 0),
+        ("data.num_classes", 0),
+        ("evaluation.batch_size", 0),
+        ("evaluation.pictures", -1),
+        ("evaluation.threshold_step", 0.0),
+        ("validation.threshold_step", 2.0),
+        ("classifier.epochs", -1),
+        ("fcam.epochs", -1),
+        ("fcam.seeds.erosion", 2),
+        ("fcam.seeds.background_fraction", 1.5),
+        ("fcam.loss.crf.stride", 0),
+        ("data.synthetic.val", 0),
+    ],
+)
+def test_a_setting_outside_its_range_is_named(key, value):
+    message = complaint(small_synthetic(**{key: value}))
+    assert key.split(".")[-1] in message.replace(" ", "_") and str(value) in message
+
+
+def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training():
+    assert complaint(small_synthetic(model__decoder_widths=(8, 8))).startswith("decoder widths: got 2 (8, 8), but")
+    assert complaint(small_synthetic(model__decoder_widths=common.defaults().model.decoder_widths)).endswith(
+        "this encoder has 4 stages below the image's resolution and needs one width for each"
+    )
+
+
+def test_a_missing_data_root_names_the_key():
+    assert "data.root" in complaint(cub.get_config())
+    assert complaint(changed(cub.get_config(), data__root="/no/where")).startswith("/no/where: no such folder")

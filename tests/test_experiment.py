@@ -1,0 +1,119 @@
+"""The stages of an experiment one after the other, in this process, on a tiny data set and four devices."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import synthetic
+from fcam_jax import build
+from fcam_jax.data import synthetic as synthetic_data
+from fcam_jax.errors import InputError
+from fcam_jax.experiment import best_model, evaluate_stages, train_stages
+
+SMALL = {
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 24,
+    "data.synthetic.val": 8,
+    "data.synthetic.test": 10,
+    "model.decoder_widths": (8, 8, 4, 4),
+    "classifier.epochs": 1,
+    "fcam.epochs": 1,
+    "evaluation.batch_size": 8,
+    "evaluation.pictures": 3,
+    "evaluation.threshold_step": 0.01,
+    "validation.threshold_step": 0.1,
+}
+
+
+def plan(**values):
+    config = synthetic.get_config()
+    config.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    return build.experiment(config)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_stages(plan(), folder)
+    evaluate_stages(plan(), folder, "0123456789ab")
+    return folder
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_the_results_hold_figures_and_how_they_came_about(trained):
+    found = results(trained)
+    assert (found["split"], found["images"], found["config_hash"]) == ("test", 10, "0123456789ab")
+    assert (found["encoder"], found["cam"], found["image_size"]) == ("small", "cam", 32)
+    assert list(found["methods"]) == list(found["checkpoints"]) == ["CAM", "F-CAM"]
+    for name, stage in (("CAM", "classifier"), ("F-CAM", "fcam")):
+        figures, checkpoint = found["methods"][name], found["checkpoints"][name]
+        assert {"MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top1_cls", "MaxBoxAcc_threshold"} <= figures.keys()
+        assert all(0 <= value <= 100 for value in figures.values())
+        assert checkpoint["stage"] == stage and checkpoint["step"] in (0, 3)
+        assert checkpoint["val"].keys() == figures.keys()
+
+
+def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):
+    first, second = plan().stages
+    classifier, _ = best_model(first, first.build_model(None), trained)
+    fcam, _ = best_model(second, second.build_model(first.build_model(None)), trained)
+    images = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(classifier(images, train=False)[1], fcam.classifier(images, train=False)[1])
+    found = results(trained)["methods"]
+    assert found["CAM"]["top1_cls"] == found["F-CAM"]["top1_cls"]
+
+
+def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tmp_path, monkeypatch):
+    draw = synthetic_data.SyntheticSource.__getitem__
+    asked = []
+
+    def broken(self, index):
+        if self._split == "train" and index == 5:
+            asked.append(index)
+            raise InputError("train/000005: cannot be decoded")
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic_data.SyntheticSource, "__getitem__", broken)
+        with pytest.raises(InputError, match="train/000005: cannot be decoded"):
+            train_stages(plan(), tmp_path)
+    assert asked
+    train_stages(plan(), tmp_path)
+    evaluate_stages(plan(), tmp_path, "0123456789ab")
+    for part in ("methods", "checkpoints"):
+        assert results(tmp_path)[part] == results(trained)[part]
+
+
+def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):
+    before = results(trained)
+    (tmp_path / "run").symlink_to(trained)
+    evaluate_stages(plan(evaluation__batch_size=4), tmp_path / "run", "another hash")
+    assert results(trained)["methods"] == before["methods"]
+
+
+def test_an_untrained_stage_cannot_be_evaluated(tmp_path):
+    with pytest.raises(InputError, match=r"no checkpoint in .*classifier/checkpoints; train first \(--mode=train\)"):
+        evaluate_stages(plan(), tmp_path, "0")
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("key", ["data__batch_size", "evaluation__batch_size"])
+def test_batches_that_cannot_be_spread_are_told_before_the_first_step(tmp_path, key):
+    assert jax.device_count() == 4
+    with pytest.raises(InputError, match=r"a batch of 6 images .* must each be a multiple of the 4 devices"):
+        train_stages(plan(**{key: 6}), tmp_path)
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_an_unknown_selection_metric_is_told_before_the_first_step(tmp_path):
+    with pytest.raises(InputError, match=r"unknown config\.validation\.selection 'accuracy'; known: .*MaxBoxAcc"):
+        train_stages(plan(validation__selection="accuracy"), tmp_path)
+    assert not list(tmp_path.rglob("checkpoints/*/*"))
