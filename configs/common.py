@@ -7,7 +7,7 @@ from ml_collections import ConfigDict, config_dict
 
 
 def defaults() -> ConfigDict:
-    """All keys of a configuration."""
+    """All keys of a configuration; it is locked, so a benchmark cannot add a misspelt one."""
     config = ConfigDict()
     config.seed = 0  # initial weights, order and crops of images, seeds and landmarks
     config.log_steps = 10  # steps between two lines of the metric log
@@ -69,7 +69,7 @@ def defaults() -> ConfigDict:
     config.evaluation.batch_size = 32
     config.evaluation.threshold_step = 0.001
     config.evaluation.pictures = 12  # test images in the grid
-    return config
+    return config.lock()
 
 
 def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:
@@ -82,7 +82,7 @@ def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:
             "momentum": 0.9,
             "weight_decay": 1e-4,
         }
-    )
+    ).lock()
 
 
 def term(weight: float) -> ConfigDict:

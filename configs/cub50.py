@@ -4,7 +4,7 @@
         --config.data.root=DIR --config.model.init=mobilenet_v1_075_224_imagenet.safetensors
 
 The argument `gpu` (`configs/cub50.py:gpu`) takes 224 pixels instead of 128 and trains longer.
-`DIR` holds `images/` and `metadata/{train,val,test}/` in the format of Choe et al.; `init` is a Keras-named weight file.
+`DIR` holds `images/` and `metadata/{train,val,test}/` in the format of Choe et al.; `init` is a Keras-named file.
 Baselines on these 1,389 test birds: a centred box of 0.6 of each side reaches 55.7 MaxBoxAcc.
 """
 

@@ -125,6 +125,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         name="classifier",
         row="CAM",
         build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
+        load_pretrained=lambda network: load_pretrained(config.model.init, network),
         method=method,
         optimizer=OptimizerSettings(**config.classifier.optimizer),
         loop=_loop(config, "classifier", config.classifier.epochs, steps_per_epoch),
@@ -145,6 +146,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         name="fcam",
         row="F-CAM",
         build_model=lambda trained: fcam(config.model, trained, config.seed),
+        load_pretrained=lambda _: None,  # the classifier is the trained one, a decoder starts from scratch
         method=method,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
@@ -167,16 +169,18 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
 
 
 def classifier(model: ConfigDict, num_classes: int, seed: int) -> Classifier:
-    """The classifier with its initial weights: pretrained ones where the configuration names a file."""
+    """The classifier with random weights."""
     body = encoder(model, seed)
     dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    network = Classifier(body, WGAP(body.channels[-1], num_classes, dtype=dtype, rngs=_rngs(seed, 1)))
-    if model.init:
-        digest = load_weights(network, model.init)
-        logger.info("encoder initialised from %s (sha256 %s)", model.init, digest[:12])
+    return Classifier(body, WGAP(body.channels[-1], num_classes, dtype=dtype, rngs=_rngs(seed, 1)))
+
+
+def load_pretrained(init: str, network: Classifier) -> None:
+    """Weights of the encoder from the file that the configuration names, if it names one."""
+    if init:
+        logger.info("encoder initialised from %s (sha256 %s)", init, load_weights(network, init)[:12])
     else:
         logger.info("no model.init: the encoder is trained from scratch")
-    return network
 
 
 def encoder(model: ConfigDict, seed: int) -> Encoder:

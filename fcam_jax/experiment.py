@@ -1,7 +1,7 @@
 """The whole job: every stage trained on the one before it, its best model evaluated, results and pictures written.
 
-In: an `Experiment` of plain objects. Out, in the run's folder: `<stage>/checkpoints`, `<stage>/metrics.jsonl` and events,
-`results.json`, `pictures/`.
+In: an `Experiment` of plain objects. Out, in the run's folder: `<stage>/checkpoints`, `<stage>/metrics.jsonl` and
+events, `results.json`, `pictures/`.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.results import results_table
-from fcam_jax.train.checkpoint import Checkpoints
+from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
@@ -47,7 +47,8 @@ class Stage:
     Attributes:
       name: its folder.
       row: what the tables call its maps.
-      build_model: the initial model, from the trained model of the stage before it (None for the first).
+      build_model: the model with random weights, from the trained model of the stage before it (None for the first).
+      load_pretrained: replaces random weights by pretrained ones, before the stage's first step.
       method: what is trained.
       optimizer: how.
       loop: how long.
@@ -56,6 +57,7 @@ class Stage:
     name: str
     row: str
     build_model: Callable[[Any], nnx.Module]
+    load_pretrained: Callable[[Any], None]
     method: Method
     optimizer: OptimizerSettings
     loop: LoopSettings
@@ -102,6 +104,8 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
     model: Any = None
     for number, stage in enumerate(plan.stages):
         model = stage.build_model(model)
+        if saved_progress(_checkpoints(stage, workdir)) is None:
+            stage.load_pretrained(model)
         schedule = learning_rate_schedule(stage.optimizer, stage.loop.steps_per_epoch)
         optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
         train(
@@ -128,7 +132,7 @@ def best_model(stage: Stage, model: nnx.Module, workdir: pathlib.Path) -> tuple[
     Raises:
       InputError: when the stage has no checkpoint, or one that cannot be used.
     """
-    checkpoints = Checkpoints(workdir / stage.name / "checkpoints")
+    checkpoints = Checkpoints(_checkpoints(stage, workdir))
     try:
         structure, params, rest = split_model(model, stage.method)
         params, rest, record = checkpoints.restore_best(params, rest)
@@ -201,6 +205,10 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
         ).metrics
 
     return validate
+
+
+def _checkpoints(stage: Stage, workdir: pathlib.Path) -> pathlib.Path:
+    return workdir / stage.name / CHECKPOINTS
 
 
 def _batches(plan: Experiment, split: str) -> int:

@@ -1,6 +1,6 @@
 """Command line: train a classifier and F-CAM on it, evaluate both.
 
-    python -m fcam_jax.main --config=configs/NAME.py[:args] --workdir=DIR [--mode=train|eval] [--config.key=value ...]
+python -m fcam_jax.main --config=configs/NAME.py[:args] --workdir=DIR [--mode=train|eval] [--config.key=value ...]
 """
 
 import difflib
@@ -8,6 +8,7 @@ import logging
 import pathlib
 import re
 import sys
+from collections.abc import Mapping
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -15,9 +16,16 @@ from ml_collections import ConfigDict, config_flags
 
 from fcam_jax.errors import InputError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam.")
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.json, pictures.")
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "Train what is not trained yet and evaluate, or evaluate only.")
+_MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "eval"], "Train what is not trained yet and evaluate, or evaluate only."
+)
+
+# What the flag library raises for mistakes on the command line and for names that a benchmark file gets wrong.
+_MISTAKES = (flags.Error, AttributeError, KeyError, ValueError, TypeError, ImportError, OSError)
 
 
 def main(argv: list[str]) -> None:
@@ -27,7 +35,7 @@ def main(argv: list[str]) -> None:
     # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
     from fcam_jax import build, experiment, workdir
 
-    folder = pathlib.Path(_WORKDIR.value)
+    folder = pathlib.Path(str(_WORKDIR.value))
     config: ConfigDict = _CONFIG.value
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
@@ -61,18 +69,24 @@ def _parse(argv: list[str]) -> list[str]:
     flags.mark_flags_as_required(["config", "workdir"])
     options = dict(re.findall(r"^--?([\w.]+)[=\n](.*)$", "\n".join(argv), flags=re.MULTILINE))
     path = options.get("config", "").partition(":")[0]
+    if "config" in options and not pathlib.Path(path).is_file():
+        raise InputError(f"--config: no such benchmark file: {path!r}")
     try:
-        if path and not pathlib.Path(path).is_file():
-            raise InputError(f"--config: no such benchmark file: {path}")
         return flags.FLAGS(argv)
-    except InputError:
-        raise
-    except (flags.Error, AttributeError, KeyError, ValueError, TypeError, ImportError, OSError) as error:
+    except _MISTAKES as error:
         if path and not isinstance(error, flags.Error):
-            config = flags.FLAGS["config"].parser.parse(options["config"])
-            for name in options:
-                _check_key(name, config)
+            _check_keys(options)
         raise InputError(_last_message(str(error))) from error
+
+
+def _check_keys(options: Mapping[str, str]) -> None:
+    """Raise for the first option that names no key of the configuration, where that can be loaded at all."""
+    try:
+        config = flags.FLAGS["config"].parser.parse(options["config"])
+    except _MISTAKES:
+        return
+    for option in options:
+        _check_key(option, config)
 
 
 def _check_key(option: str, config: ConfigDict) -> None:
@@ -89,7 +103,9 @@ def _check_key(option: str, config: ConfigDict) -> None:
 
 def _last_message(text: str) -> str:
     """The text in one line; of a quoted traceback only the exception's own message."""
-    return re.sub(r"Error whilst parsing config file: Traceback .*?\b\w+(?:Error|Exception): ", "", " ".join(text.split()))
+    return re.sub(
+        r"Error whilst parsing config file: Traceback .*?\b\w+(?:Error|Exception): ", "", " ".join(text.split())
+    )
 
 
 if __name__ == "__main__":

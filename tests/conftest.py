@@ -1,7 +1,9 @@
 """Shared fixtures: four fake devices, the XLA cache, a small data set, and the reference material beside the checkout."""
 
+import json
 import os
 import pathlib
+import zlib
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -23,6 +25,36 @@ def shared() -> pathlib.Path:
     if not path.is_dir():
         pytest.skip(f"reference material not found at {path} (set FCAM_SHARED)")
     return path
+
+
+@pytest.fixture(scope="session")
+def golden_resnet50(shared) -> dict[str, dict[str, np.ndarray]]:
+    """Weights of the golden ResNet50 by part and name, made from the formula that shared/golden/README.md states."""
+    parts = json.loads((shared / "golden" / "state_dict_keys_resnet50.json").read_text())
+    return {
+        part: {name: _regenerated(tensor["seed_key"], tensor["shape"]) for name, tensor in tensors.items()}
+        for part, tensors in parts.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def golden_images() -> np.ndarray:
+    """The normalised images that the golden networks were given."""
+    images = np.random.default_rng(0).standard_normal((2, 3, 96, 96)).astype(np.float32)
+    return images.transpose(0, 2, 3, 1)
+
+
+def _regenerated(key: str, shape: list[int]) -> np.ndarray:
+    values = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
+    if key.endswith("running_var"):
+        values = 0.5 + np.abs(values)
+    elif key.endswith("running_mean"):
+        values = 0.1 * values
+    elif len(shape) >= 2:
+        values = values * np.sqrt(2 / np.prod(shape[1:]))
+    else:
+        values = 1 + 0.1 * values if key.endswith("weight") else 0.05 * values
+    return values.astype(np.float32)
 
 
 @pytest.fixture

@@ -20,9 +20,7 @@ class Head(Protocol):
         ...
 
 
-def score_gradient(
-    features: Float[Array, "b h w c"], head: Head, labels: Int[Array, " b"]
-) -> Float[Array, "b h w c"]:
+def score_gradient(features: Float[Array, "b h w c"], head: Head, labels: Int[Array, " b"]) -> Float[Array, "b h w c"]:
     """Gradient of each image's class score with respect to its features: one backward pass for the whole batch.
 
     $$ g = \\partial\\, \\mathrm{logit}_y / \\partial A $$

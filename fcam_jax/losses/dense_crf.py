@@ -47,7 +47,7 @@ def dense_crf(
     above, so that its weight of 2e-9 corresponds to about 1.2e-9 here.
     """
     features = jax.vmap(lambda image: _features(image, sigma_xy, sigma_rgb))(images.astype(jnp.float32))
-    where, weights = landmarks(keys, images.shape[1:3], stride)
+    where, weights = landmarks(keys, (images.shape[1], images.shape[2]), stride)
     return _energy(probs.astype(jnp.float32), features, where, weights)
 
 

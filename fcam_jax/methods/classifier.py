@@ -34,8 +34,8 @@ class ClassifierMethod:
     def loss(
         self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term) and the accuracy in percent."""
-        _, logits = model(batch.images, train=True)
+        """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term); accuracy in percent."""
+        _, logits = model(jnp.asarray(batch.images), train=True)
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
         losses = -jnp.take_along_axis(log_probs, batch.labels[:, None], axis=1)
         correct = logits.argmax(axis=-1) == batch.labels
@@ -54,6 +54,7 @@ class ClassifierMethod:
 
 def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:
     """Score maps of a classifier by a CAM of the batch's labels."""
-    stages, logits = model(batch.images, train=False)
+    images = jnp.asarray(batch.images)
+    stages, logits = model(images, train=False)
     maps = cam(stages[-1], model.head, batch.labels).astype(jnp.float32)
-    return Localization(score_map(maps, batch.images.shape[1:3], convention), logits)
+    return Localization(score_map(maps, (images.shape[1], images.shape[2]), convention), logits)

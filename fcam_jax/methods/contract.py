@@ -11,8 +11,10 @@ from fcam_jax.types import Batch, Localization
 class Method(Protocol):
     """What is trained and how it localizes."""
 
-    # Filter of the variables that training changes; all others are left as they are, BatchNorm statistics excepted.
-    trainable: Any
+    @property
+    def trainable(self) -> Any:
+        """Filter of the variables that training changes; the others stay as they are, BatchNorm statistics excepted."""
+        ...
 
     def loss(
         self, model: Any, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
@@ -27,5 +29,3 @@ class Method(Protocol):
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
         """Factor on the learning rate of the variable at a path of the model."""
         ...
-
-

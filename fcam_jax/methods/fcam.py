@@ -16,6 +16,9 @@ from fcam_jax.seeds.sampling import SeedSettings, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 
+DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+
+
 @dataclasses.dataclass(frozen=True)
 class FCAMMethod:
     """Pixel alignment training of the decoder; localization by its foreground map.
@@ -31,27 +34,28 @@ class FCAMMethod:
     seeds: SeedSettings
     alignment: PixelAlignment
     steps_per_epoch: int
-    trainable: Any = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+    trainable: Any = DECODER
 
     def loss(
         self, model: FCAM, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Pixel alignment loss of the global batch (F-CAM, Eq. 3) and its terms."""
-        stages, _, map_logits = model(batch.images, train=True)
+        images = jnp.asarray(batch.images)
+        stages, _, map_logits = model(images, train=True)
         keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch.index)
         seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         seeds = draw_seeds(seed_keys, self.seed_source(model, stages[-1], batch), self.seeds)
         epoch = step // self.steps_per_epoch
-        return pixel_alignment(map_logits, seeds, batch.images, crf_keys, epoch, self.alignment, DATA_AXIS)
+        return pixel_alignment(map_logits, seeds, images, crf_keys, epoch, self.alignment, DATA_AXIS)
 
     def seed_source(self, model: FCAM, features: Float[Array, "b _ _ c"], batch: Batch) -> Float[Array, "b h w"]:
         """The CAM C of the true label that seeds are drawn from, at the image's size."""
         maps = self.cam(features, model.classifier.head, batch.labels).astype(jnp.float32)
-        return jax.lax.stop_gradient(score_map(maps, batch.images.shape[1:3], "fcam"))
+        return jax.lax.stop_gradient(score_map(maps, (batch.images.shape[1], batch.images.shape[2]), "fcam"))
 
     def localize(self, model: FCAM, batch: Batch) -> Localization:
         """The foreground map S^2: class-agnostic, in [0, 1], not normalised again."""
-        _, logits, map_logits = model(batch.images, train=False)
+        _, logits, map_logits = model(jnp.asarray(batch.images), train=False)
         return Localization(jax.nn.softmax(map_logits.astype(jnp.float32))[..., 1], logits)
 
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:

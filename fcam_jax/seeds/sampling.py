@@ -43,15 +43,15 @@ class SeedSettings:
             raise InputError(f"seeds.background_fraction is {self.background_fraction}; it must lie in (0, 1]")
         for name in ("erosion", "dilation"):
             if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
-                raise InputError(f"seeds.{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none")
+                raise InputError(
+                    f"seeds.{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none"
+                )
         for name in ("foreground_count", "background_count"):
             if getattr(self, name) < 0:
                 raise InputError(f"seeds.{name} is {getattr(self, name)}; it cannot be negative")
 
 
-def draw_seeds(
-    keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: SeedSettings
-) -> Int[Array, "b h w"]:
+def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: SeedSettings) -> Int[Array, "b h w"]:
     """Pseudo-labels of a few random pixels of every image.
 
     Args:

@@ -1,7 +1,7 @@
 """Checkpoints of a stage, by Orbax: `latest` to go on from, `best` to evaluate and to build the next stage on.
 
-Resume policy, in this order: a stage whose latest checkpoint is at its last step is finished; otherwise training goes on
-from the latest checkpoint, with the data stream where it stood; without one it starts from the initial model.
+Resume policy, in this order: a stage whose latest checkpoint is at its last step is finished; otherwise training goes
+on from the latest checkpoint, with the data stream where it stood; without one it starts from the initial model.
 The best model is on disk before the checkpoint that names it.
 """
 
@@ -14,6 +14,9 @@ import orbax.checkpoint as ocp
 
 from fcam_jax.errors import InputError
 from fcam_jax.train.step import TrainState
+
+# Folder of the checkpoints within that of their stage.
+CHECKPOINTS = "checkpoints"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +151,15 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
         "/".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in keys): tuple(leaf.shape)
         for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+def saved_progress(directory: pathlib.Path) -> Progress | None:
+    """Progress of the latest checkpoint in a folder, or None where there is none."""
+    checkpoints = Checkpoints(directory)
+    try:
+        return checkpoints.progress()
+    finally:
+        checkpoints.close()
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

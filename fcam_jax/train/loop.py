@@ -14,7 +14,7 @@ from jaxtyping import Array, Key
 
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.progress import progress_bar
-from fcam_jax.train.checkpoint import Checkpoints, Progress
+from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
 from fcam_jax.train.metric_log import MetricLog
 from fcam_jax.train.step import TrainState, TrainStep, spread
 from fcam_jax.types import Batch
@@ -93,7 +93,7 @@ def train(
     Raises:
       InputError: for a checkpoint that cannot be used, bad data, or a loss that is not finite.
     """
-    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints = Checkpoints(directory / CHECKPOINTS)
     try:
         progress = checkpoints.progress()
         if progress is not None:
@@ -187,4 +187,3 @@ class _Loop:
             progress.best_value,
         )
         return progress
-

@@ -1,7 +1,7 @@
 """The train step, one function for every method: jitted, and mapped over the devices of the mesh axis `data`.
 
-Parameters are replicated, images are spread. The per-device code takes its means over the axis by name, in the losses and
-in BatchNorm, so the result does not depend on the number of devices.
+Parameters are replicated, images are spread. The per-device code takes its means over the axis by name, in the losses
+and in BatchNorm, so the result does not depend on the number of devices.
 """
 
 import dataclasses
@@ -71,12 +71,13 @@ def replicate(tree: Tree, mesh: Mesh) -> Tree:
 
 def split_model(model: nnx.Module, method: Method) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:
     """A model's structure, its trainable variables and its other variables."""
-    structure, params, rest = nnx.split(model, method.trainable, ...)
+    structure, *parts = nnx.split(model, method.trainable, ...)
+    params, rest = parts
     return structure, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
 
 
 def initial_state(model: nnx.Module, method: Method, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """State before the first step, on all devices. It owns its arrays: the step donates them, the model keeps its own."""
+    """State before the first step, on all devices. It owns its arrays: steps donate them, the model keeps its own."""
     _, params, rest = split_model(model, method)
     state = TrainState(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
     return replicate(jax.tree.map(jnp.array, state), mesh)
@@ -104,7 +105,8 @@ def make_train_step(
     def per_device(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
         def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
             local = nnx.merge(structure, params, state.rest, copy=True)
-            loss, metrics = method.loss(local, batch, jax.random.fold_in(rng, state.step), state.step)
+            step = jnp.asarray(state.step)
+            loss, metrics = method.loss(local, batch, jax.random.fold_in(rng, step), step)
             return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
 
         # The loss is already the mean over the axis; the gradients of replicated parameters come out summed over it.

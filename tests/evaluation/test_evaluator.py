@@ -37,7 +37,7 @@ def split(boxes=True, masks=True):
 
 def batches(data, size):
     """The split in batches; the last one is padded with what no metric could take."""
-    maps, logits, annotations = data
+    _maps, _logits, annotations = data
     for start in range(0, COUNT, size):
         index = np.arange(start, start + size)
         real = index < COUNT

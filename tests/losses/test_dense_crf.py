@@ -26,7 +26,9 @@ def example(count, height, width, regions=2, seed=0):
 
 def energy(probs, images, stride, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
     keys = jax.random.split(jax.random.key(seed), len(images))
-    return dense_crf(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, stride=stride)
+    return dense_crf(
+        jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, stride=stride
+    )
 
 
 @pytest.mark.parametrize(("height", "width", "regions"), [(12, 12, 2), (9, 14, 3)])
@@ -71,7 +73,9 @@ def test_landmarks_are_one_pixel_of_every_cell_with_the_cells_size():
 def test_landmarks_estimate_the_filtered_map_without_bias():
     probs, images = example(1, 16, 16)
     _, exact = plain_energy(probs[0], images[0], 100.0, 15.0)
-    slope = jax.jit(jax.grad(lambda p, k: dense_crf(p, jnp.asarray(images), k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum()))
+    slope = jax.jit(
+        jax.grad(lambda p, k: dense_crf(p, jnp.asarray(images), k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum())
+    )
     keys = jax.random.split(jax.random.key(0), 400)
     draws = np.stack([np.asarray(slope(jnp.asarray(probs), key[None])[0]) for key in keys])
     error = np.abs(draws.mean(0) - exact)

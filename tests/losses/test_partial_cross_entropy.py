@@ -12,7 +12,9 @@ def test_mean_over_seeded_pixels():
     seeds = rng.choice([-1, -1, 0, 1], (3, 6, 7))
     log_probs = scipy.special.log_softmax(logits.astype(np.float64), axis=-1)
     losses = [-log_probs[index][label] for index, label in np.ndenumerate(seeds) if label >= 0]
-    np.testing.assert_allclose(partial_cross_entropy(jnp.asarray(logits), jnp.asarray(seeds)), np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(
+        partial_cross_entropy(jnp.asarray(logits), jnp.asarray(seeds)), np.mean(losses), rtol=1e-5
+    )
 
 
 def test_without_seeds_value_and_gradient_are_zero():
@@ -31,6 +33,6 @@ def test_the_mean_runs_over_the_whole_mapped_batch():
     rng = np.random.default_rng(1)
     logits = jnp.asarray(rng.normal(size=(4, 2, 5, 5, 2)).astype(np.float32))
     seeds = jnp.asarray(rng.choice([-1, 0, 1], (4, 2, 5, 5), p=[0.9, 0.05, 0.05]))
-    mapped = jax.vmap(lambda l, s: partial_cross_entropy(l, s, "data"), axis_name="data")(logits, seeds)
+    mapped = jax.vmap(lambda x, s: partial_cross_entropy(x, s, "data"), axis_name="data")(logits, seeds)
     whole = partial_cross_entropy(logits.reshape(8, 5, 5, 2), seeds.reshape(8, 5, 5))
     np.testing.assert_allclose(mapped, np.full(4, whole), rtol=1e-6)

@@ -1,8 +1,5 @@
 """ResNet50, head and decoder against the outputs of the authors' program for weights made from a formula."""
 
-import json
-import zlib
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,29 +13,10 @@ from fcam_jax.models.import_weights import TORCH, set_weights
 STAGES = range(1, 6)  # stage 0 of the authors' program is the image itself
 
 
-def regenerated(tensors):
-    """The weights that shared/golden/README.md describes."""
-    weights = {}
-    for name, tensor in tensors.items():
-        key, shape = tensor["seed_key"], tensor["shape"]
-        values = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
-        if key.endswith("running_var"):
-            values = 0.5 + np.abs(values)
-        elif key.endswith("running_mean"):
-            values = 0.1 * values
-        elif len(shape) >= 2:
-            values = values * np.sqrt(2 / np.prod(shape[1:]))
-        else:
-            values = 1 + 0.1 * values if key.endswith("weight") else 0.05 * values
-        weights[name] = values.astype(np.float32)
-    return weights
-
-
 @pytest.fixture(scope="module")
-def outputs(shared):
+def outputs(golden_resnet50, golden_images):
     """Stages, class scores and map scores, from modules that hold nothing but the imported weights."""
-    groups = json.loads((shared / "golden" / "state_dict_keys_resnet50.json").read_text())
-    weights = {group: regenerated(tensors) for group, tensors in groups.items()}
+    weights = golden_resnet50
     last_layer = {f"head.{name[2:]}": array for name, array in weights["segmentation_head"].items()}
 
     def build():
@@ -57,8 +35,7 @@ def outputs(shared):
         stages = encoder(images, train=False)
         return stages, head(stages[-1]), decoder(stages, (96, 96), train=False)
 
-    images = np.random.default_rng(0).standard_normal((2, 3, 96, 96)).astype(np.float32)
-    return run(encoder, decoder, head, jnp.asarray(images.transpose(0, 2, 3, 1)))
+    return run(encoder, decoder, head, jnp.asarray(golden_images))
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,13 @@ def test_an_images_draw_does_not_depend_on_its_batch():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("background_fraction", 0.0), ("background_fraction", 1.2), ("erosion", 4), ("dilation", 0), ("foreground_count", -1)],
+    [
+        ("background_fraction", 0.0),
+        ("background_fraction", 1.2),
+        ("erosion", 4),
+        ("dilation", 0),
+        ("foreground_count", -1),
+    ],
 )
 def test_settings_outside_their_range_are_named(name, value):
     with pytest.raises(InputError, match=name):

@@ -2,7 +2,6 @@
 
 import types
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -77,7 +76,9 @@ def stage(request):
 def fcam_stage():
     """Model, method and optimiser of the second stage."""
     found = STAGES["fcam"]
-    return types.SimpleNamespace(name="fcam", model=found.model(), method=found.method, optimizer=optimizer(found.method))
+    return types.SimpleNamespace(
+        name="fcam", model=found.model(), method=found.method, optimizer=optimizer(found.method)
+    )
 
 
 class Stream:

@@ -26,7 +26,7 @@ def test_updates_follow_nesterov_sgd_with_weight_decay_and_factors():
     params = {"encoder": jnp.array([1.0, -2.0]), "head": jnp.array([0.5])}
     state = optimizer.init(params)
     expected = {name: np.asarray(value, np.float64) for name, value in params.items()}
-    velocity = {name: 0.0 for name in params}
+    velocity = dict.fromkeys(params, 0.0)
     rng = np.random.default_rng(0)
     for _ in range(4):
         gradients = {name: rng.normal(size=value.shape) for name, value in params.items()}

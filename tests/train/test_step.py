@@ -80,7 +80,7 @@ def test_maps_are_scores_at_the_images_size(stage):
     state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
     found = make_localize(stage.model, stage.method)(state.params, state.rest, spread(batch(0), mesh))
     assert found.maps.shape == (8, 16, 16) and found.logits.shape == (8, 3)
-    assert 0 <= float(found.maps.min()) and float(found.maps.max()) <= 1
+    assert float(found.maps.min()) >= 0 and float(found.maps.max()) <= 1
     assert float(jnp.ptp(found.maps)) > 0
 
 

@@ -1,0 +1,158 @@
+"""The two methods: what is drawn for an image, how they localize, and how fast their parts learn."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams.score_maps import score_map
+from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
+from fcam_jax.methods import fcam as fcam_module
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.contract import Method
+from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.small import Small
+from fcam_jax.seeds.sampling import SeedSettings
+from fcam_jax.types import Batch
+
+SIDE, CLASSES, COUNT = 16, 3, 6
+CLASSIFIER = ClassifierMethod(CAMS["cam"], "protocol", (("head",), ("encoder", "top")), 10.0)
+FCAM_METHOD = FCAMMethod(
+    CAMS["cam"],
+    SeedSettings(0.5, 2, 2, 3, 3),
+    PixelAlignment(Term(1.0), Term(1.2e-9), Term(0.1), 100.0, 15.0, 2, 1.0, 1.01, 10.0),
+    steps_per_epoch=2,
+)
+
+
+class WithoutBatchStatistics(FCAM):
+    """Runs outside of a mesh when it trains, too."""
+
+    def __call__(self, images, *, train):
+        return super().__call__(images, train=False)
+
+
+@pytest.fixture(scope="module")
+def network():
+    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
+    classifier = Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
+    return WithoutBatchStatistics(
+        classifier, Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
+    )
+
+
+def images(positions):
+    """The images at these positions of a fixed split, as a batch."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (COUNT, SIDE, SIDE, 3))
+    labels = rng.integers(0, CLASSES, COUNT)
+    return Batch(
+        images=jnp.asarray(pixels[positions], jnp.uint8),
+        labels=jnp.asarray(labels[positions], jnp.int32),
+        index=jnp.asarray(positions, jnp.int32) + 100,
+        valid=jnp.ones(len(positions)),
+    )
+
+
+def drawn(network, positions, seed=3):
+    """Seeds and CRF keys that the loss draws for these images."""
+    found = {}
+
+    def pixel_alignment(logits, seeds, images, keys, *settings):
+        found.update(seeds=seeds, keys=jax.random.key_data(keys))
+        return jnp.zeros(()), {}
+
+    @jax.jit
+    def draw(batch, rng):
+        FCAM_METHOD.loss(network, batch, rng, jnp.asarray(0))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcam_module, "pixel_alignment", pixel_alignment)
+        return jax.device_get(draw(images(positions), jax.random.key(seed)))
+
+
+def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch(network):
+    whole, part = drawn(network, [0, 1, 2, 3, 4, 5]), drawn(network, [4, 1])
+    for name in ("seeds", "keys"):
+        np.testing.assert_array_equal(part[name], whole[name][[4, 1]])
+    assert (whole["seeds"] == 1).any((1, 2)).all() and (whole["seeds"] == 0).any((1, 2)).all()
+
+
+def test_images_and_steps_draw_differently(network):
+    first, other = drawn(network, [0, 1]), drawn(network, [0, 1], seed=4)
+    assert (first["keys"][0] != first["keys"][1]).any()
+    for name in ("seeds", "keys"):
+        assert (first[name] != other[name]).any()
+
+
+def test_seeds_come_from_the_cam_of_the_label(network):
+    batch = images([0, 3])
+    stages, _, _ = network(batch.images, train=False)
+    expected = score_map(CAMS["cam"](stages[-1], network.classifier.head, batch.labels), (SIDE, SIDE), "fcam")
+    source = FCAM_METHOD.seed_source(network, stages[-1], batch)
+    np.testing.assert_array_equal(source, expected)
+    assert source.min() >= 0 and source.max() <= 1
+
+
+@pytest.mark.parametrize("convention", ["protocol", "fcam"])
+@pytest.mark.parametrize("cam", ["cam", "layercam"])
+def test_the_classifier_localizes_by_its_cam(network, cam, convention):
+    batch, model = images([0, 3]), network.classifier
+    found = ClassifierMethod(CAMS[cam], convention, (), 1.0).localize(model, batch)
+    stages, logits = model(batch.images, train=False)
+    maps = score_map(CAMS[cam](stages[-1], model.head, batch.labels), (SIDE, SIDE), convention)
+    np.testing.assert_array_equal(found.maps, maps)
+    np.testing.assert_array_equal(found.logits, logits)
+    assert found.maps.shape == (2, SIDE, SIDE) and found.maps.min() >= 0 and found.maps.max() <= 1
+
+
+def test_fcam_localizes_by_the_probability_of_foreground(network):
+    batch = images([0, 3])
+    found = FCAM_METHOD.localize(network, batch)
+    _, logits, map_logits = network(batch.images, train=False)
+    background, foreground = np.moveaxis(np.exp(np.asarray(map_logits, np.float64)), -1, 0)
+    np.testing.assert_allclose(found.maps, foreground / (background + foreground), atol=1e-6)
+    np.testing.assert_array_equal(found.logits, logits)
+    assert found.maps.shape == (2, SIDE, SIDE) and 0 < found.maps.min() < found.maps.max() < 1
+
+
+def test_the_map_of_fcam_does_not_depend_on_the_label_and_the_cam_does(network):
+    batch = images([0, 3])
+    other = Batch(batch.images, (batch.labels + 1) % CLASSES, batch.index, batch.valid)
+    np.testing.assert_array_equal(FCAM_METHOD.localize(network, batch).maps, FCAM_METHOD.localize(network, other).maps)
+    assert (
+        np.asarray(CLASSIFIER.localize(network.classifier, batch).maps)
+        != np.asarray(CLASSIFIER.localize(network.classifier, other).maps)
+    ).any()
+
+
+@pytest.mark.parametrize(
+    ("path", "factor"),
+    [
+        (("head", "fc", "kernel"), 10.0),
+        (("encoder", "top", "conv", "kernel"), 10.0),
+        (("encoder", "topmost", "conv", "kernel"), 1.0),
+        (("encoder", "stem", "conv", "kernel"), 1.0),
+        (("encoder", "blocks", 0, "head", "kernel"), 1.0),
+    ],
+)
+def test_new_layers_of_the_classifier_learn_faster(path, factor):
+    assert CLASSIFIER.learning_rate_factor(path) == factor
+
+
+def test_all_of_the_decoder_learns_at_one_rate_and_nothing_else_learns(network):
+    trained = nnx.to_flat_state(nnx.split(network, FCAM_METHOD.trainable, ...)[1])
+    assert {path[0] for path, _ in trained} == {"decoder"}
+    assert {FCAM_METHOD.learning_rate_factor(path) for path, _ in trained} == {1.0}
+    assert all(isinstance(variable, nnx.Param) for _, variable in trained)
+
+
+def test_both_keep_the_contract():
+    assert isinstance(CLASSIFIER, Method) and isinstance(FCAM_METHOD, Method)
