@@ -1,9 +1,13 @@
-"""Shared fixtures: four fake devices, the XLA cache, a small data set, and the reference material beside the checkout."""
+"""Shared fixtures: four fake devices, the XLA cache, a small data set, the reference material beside the checkout."""
 
 import json
 import os
 import pathlib
 import zlib
+
+import numpy as np
+import PIL.Image
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -12,10 +16,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-
-import numpy as np
-import PIL.Image
-import pytest
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +59,7 @@ def _regenerated(key: str, shape: list[int]) -> np.ndarray:
 
 @pytest.fixture
 def bird_folder(tmp_path) -> pathlib.Path:
-    """A data set in a folder: 3 classes; 8 training, 4 validation and 4 test images of 40 x 32 pixels with a box each."""
+    """A data set in a folder: 3 classes; 8 training, 4 validation, 4 test images of 40 x 32 pixels with a box each."""
     root = tmp_path / "birds"
     rng = np.random.default_rng(0)
     for split, count in (("train", 8), ("val", 4), ("test", 4)):

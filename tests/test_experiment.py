@@ -39,7 +39,7 @@ def plan(**values):
 
 @pytest.fixture(scope="module", autouse=True)
 def later_is_better():
-    """Validation finds every model better than the one before: three steps prove nothing, and the last shall be kept."""
+    """Validation finds every model better than the one before, so that a trained one is kept after so few steps."""
     validation = experiment._validation
 
     def rising(plan, stage, model):

@@ -15,7 +15,6 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.seeds.sampling import SeedSettings, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
-
 DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
 
 

@@ -115,5 +115,5 @@ def test_nothing_is_written_without_examples(tmp_path):
 
 def test_methods_with_different_images_are_a_mistake(tmp_path):
     one, two = (evaluation(peak_in_the_object(0.5), 0.4, count=count) for count in (1, 2))
-    with pytest.raises(ValueError, match="shorter|longer"):
+    with pytest.raises(ValueError, match=r"shorter|longer"):
         examples.save_pictures(tmp_path, {"CAM": one, "F-CAM": two})
