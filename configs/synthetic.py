@@ -22,16 +22,16 @@ def get_config() -> ConfigDict:
     config.data.synthetic.test = 500
     config.model.encoder = "small"
     config.model.decoder_widths = (32, 16, 16, 8)
-    config.classifier.epochs = 8
+    config.classifier.epochs = 12
     config.classifier.new_layers_factor = 1.0
-    config.classifier.optimizer = common.sgd(learning_rate=0.05, decay_epochs=6)
-    config.fcam.epochs = 5
-    config.fcam.optimizer = common.sgd(learning_rate=0.05, decay_epochs=3)
+    config.classifier.optimizer = common.sgd(learning_rate=0.05, decay_epochs=9)
+    config.fcam.epochs = 6
+    config.fcam.optimizer = common.sgd(learning_rate=0.05, decay_epochs=4)
     config.fcam.seeds.background_fraction = 0.3
     config.fcam.seeds.erosion = 3
     # A CAM of 8 x 8 cells overlaps the body's surroundings: its seeds count less, colour and size count more.
-    config.fcam.loss.seeds.weight = 0.1
+    config.fcam.loss.seeds.weight = 0.2
     config.fcam.loss.crf.weight = 3e-9
-    config.fcam.loss.size.weight = 0.15
+    config.fcam.loss.size.weight = 0.2
     config.evaluation.batch_size = 40
     return config

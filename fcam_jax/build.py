@@ -98,6 +98,8 @@ def experiment(config: ConfigDict) -> Experiment:
 
 def source(data: ConfigDict, split: str) -> Source:
     """The records of a split."""
+    if data.source == "folder" and not data.root:
+        raise InputError("data.root is empty; give the folder that holds images/ and metadata/: --config.data.root=DIR")
     builders: dict[str, Callable[[], Source]] = {
         "synthetic": lambda: SyntheticSource(
             split=split,

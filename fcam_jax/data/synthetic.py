@@ -203,7 +203,7 @@ def _draw_clutter(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"]) -
 
 
 def _body_coverage(rng: np.random.Generator, size: int) -> Plane:
-    """A smooth closed shape with up to three limbs, 6 to 35 % of the image; a few are cut by the image's border."""
+    """A smooth closed shape with up to three limbs, 10 to 45 % of the image; a few are cut by the image's border."""
     outline = _outline(rng)
     outline *= np.sqrt(rng.uniform(0.10, 0.35) / cv2.contourArea(outline.astype(np.float32)))
     limbs = [_limb(rng, outline) for _ in range(rng.choice(4, p=(0.3, 0.3, 0.25, 0.15)))]

@@ -128,9 +128,13 @@ class Checkpoints:
             raise
         except Exception as error:  # Orbax has no common base: damage raises half a dozen types.
             first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise InputError(
-                f"checkpoint {path} is damaged ({first_line}); delete that folder to go on from the one before it"
-            ) from error
+            # The best checkpoint is named by the latest one, so there it is the stage that has to start again.
+            cure = (
+                f"delete {path} to go on from the checkpoint before it"
+                if manager is self._latest
+                else f"delete {self._directory} to train this stage again"
+            )
+            raise InputError(f"checkpoint {path} is damaged ({first_line}); {cure}") from error
 
 
 def _check_same_model(path: Any, stored: Any, wanted: Any) -> None:

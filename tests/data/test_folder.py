@@ -4,7 +4,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fcam_jax.data import FolderSource
+from fcam_jax.data.folder import FolderSource
 from fcam_jax.errors import InputError
 
 

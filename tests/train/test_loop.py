@@ -1,9 +1,10 @@
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
-from conftest import Stream
+from tiny_stages import Stream
 
 from fcam_jax.errors import InputError
 from fcam_jax.train.checkpoint import Checkpoints
@@ -124,16 +125,25 @@ def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
     checkpoints.close()
 
 
-@pytest.mark.parametrize("victim", ["manifest.ocdbt", "_METADATA"])
-def test_a_damaged_checkpoint_is_named(fcam_stage, tmp_path, victim):
+@pytest.mark.parametrize(("kind", "item"), [("latest", "state"), ("best", "model")])
+def test_a_damaged_checkpoint_is_named_with_its_cure(fcam_stage, tmp_path, kind, item):
     run(fcam_stage, tmp_path, epochs=1)
-    for path in (tmp_path / "checkpoints" / "best").rglob(victim):
-        path.write_bytes(b"")
-    _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
-    checkpoints = Checkpoints(tmp_path / "checkpoints")
-    with pytest.raises(InputError, match="checkpoints/best/2 is damaged"):
-        checkpoints.restore_best(params, rest)
-    checkpoints.close()
+    shutil.rmtree(tmp_path / "checkpoints" / kind / "2" / item)
+    cure = {"latest": r"delete \S*latest/2 to go on", "best": r"delete \S*checkpoints to train this stage again"}[kind]
+    with pytest.raises(InputError, match=rf"checkpoints/{kind}/2 is damaged .*{cure}"):
+        if kind == "latest":
+            run(fcam_stage, tmp_path, epochs=2)
+        else:
+            best_parameters(fcam_stage, tmp_path)
+
+
+def best_parameters(stage, directory):
+    _, params, rest = split_model(stage.model, stage.method)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    try:
+        return checkpoints.restore_best(params, rest)[0]
+    finally:
+        checkpoints.close()
 
 
 def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):

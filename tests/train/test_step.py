@@ -2,8 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import batch
 from jax.sharding import AxisType
+from tiny_stages import batch
 
 from fcam_jax.errors import InputError
 from fcam_jax.train.step import data_mesh, initial_state, make_localize, make_train_step, spread

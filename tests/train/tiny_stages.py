@@ -1,0 +1,79 @@
+"""A tiny classifier and F-CAM, batches and a stream of them, and the two methods, for the tests of training."""
+
+import types
+
+import numpy as np
+from flax import nnx
+
+from fcam_jax.cams.registry import CAMS
+from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.small import Small
+from fcam_jax.seeds.sampling import SeedSettings
+from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
+from fcam_jax.types import Batch
+
+SIDE, CLASSES, BATCH = 16, 3, 8
+
+
+def batch(seed):
+    rng = np.random.default_rng(seed)
+    return Batch(
+        images=rng.integers(0, 256, (BATCH, SIDE, SIDE, 3)).astype(np.uint8),
+        labels=rng.integers(0, CLASSES, BATCH).astype(np.int32),
+        index=np.arange(BATCH, dtype=np.int32) + BATCH * seed,
+        valid=np.ones(BATCH, np.float32),
+    )
+
+
+def classifier():
+    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
+    return Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
+
+
+def fcam():
+    trained = classifier()
+    return FCAM(trained, Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
+
+
+def optimizer(method):
+    settings = OptimizerSettings(0.05, 1, 0.1, 0.9, 1e-4)
+    return sgd(settings, learning_rate_schedule(settings, 2), method.learning_rate_factor)
+
+
+STAGES = {
+    "classifier": types.SimpleNamespace(
+        model=classifier, method=ClassifierMethod(CAMS["cam"], "protocol", (("head",),), 10.0)
+    ),
+    "fcam": types.SimpleNamespace(
+        model=fcam,
+        method=FCAMMethod(
+            CAMS["cam"],
+            SeedSettings(0.5, 2, 2, 3, 3),
+            PixelAlignment(Term(1.0), Term(1.2e-9), Term(0.1), 100.0, 15.0, 2, 1.0, 1.01, 10.0),
+            steps_per_epoch=2,
+        ),
+    ),
+}
+
+
+class Stream:
+    """The batches 0, 1, 2, ... with a state, as the data pipeline gives them."""
+
+    def __init__(self):
+        self.position = 0
+
+    def __next__(self):
+        self.position += 1
+        return batch(self.position - 1)
+
+    def get_state(self):
+        return {"position": self.position}
+
+    def set_state(self, state):
+        self.position = state["position"]
