@@ -248,7 +248,7 @@ def _limb(rng: np.random.Generator, outline: Float[np.ndarray, "n 2"]) -> tuple[
 
 
 def _body_surface(rng: np.random.Generator, body: Plane, background: Planes) -> Planes:
-    """A colour unlike the background near the body (the more unlike of two), a shade of it, and smooth shading."""
+    """A colour unlike the background near the body (the most unlike of four), a shade of it, and smooth shading."""
     size = len(body)
     *candidates, other = _colours(rng, 5)
     around = cv2.dilate(body, np.ones((7, 7), np.uint8)) - body
