@@ -1,4 +1,4 @@
-"""Maps, masks, boxes and seeds drawn onto an image, pixel by pixel and at the size at which it will be seen.
+"""Maps, masks and boxes drawn onto an image, pixel by pixel and at the size at which it will be seen.
 
 In: an enlarged image and what to draw, in the frame or resolution of the original; out: a new image.
 """
@@ -12,7 +12,6 @@ from fcam_jax.types import Image
 CELL = 160  # longer side of an enlarged image, in pixels
 TRUE_COLOUR = (40, 230, 40)
 PREDICTED_COLOUR = (240, 20, 20)
-BACKGROUND_COLOUR = (40, 90, 255)
 
 
 def enlarge(image: Image) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -26,11 +25,6 @@ def overlay_map(image: Image, score_map: Float[np.ndarray, "a b"]) -> Image:
     """The image under a map in [0, 1] in colours from blue to red; what is not a number counts as 0."""
     colours = cv2.applyColorMap(_fit(_levels(score_map), image), cv2.COLORMAP_JET)
     return cv2.addWeighted(image, 0.5, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 0.5, 0)
-
-
-def gray_map(image: Image, score_map: Float[np.ndarray, "a b"]) -> Image:
-    """A map in [0, 1] in gray, at the size of an image."""
-    return cv2.cvtColor(_fit(_levels(score_map), image), cv2.COLOR_GRAY2RGB)
 
 
 def overlay_mask(image: Image, mask: Bool[np.ndarray, "a b"]) -> Image:
@@ -68,18 +62,6 @@ def draw_outline(image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int,
     """The image with the outline of a mask, one pixel wide."""
     outlines, _ = cv2.findContours(_fit_mask(mask, image).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(image.copy(), outlines, -1, colour, 1)
-
-
-def draw_seeds(image: Image, seeds: Int[np.ndarray, "a b"]) -> Image:
-    """The image, paled, with a dot on every seed: red on the foreground (1), blue on the background (0)."""
-    drawn = cv2.addWeighted(image, 0.65, np.full_like(image, 255), 0.35, 0)
-    scale = np.array(image.shape[:2]) / seeds.shape
-    radius = max(2, round(0.75 * float(scale.max())))
-    for rim, colours in ((1, ((255, 255, 255),) * 2), (0, (BACKGROUND_COLOUR, PREDICTED_COLOUR))):
-        for kind, colour in enumerate(colours):
-            for row, column in ((np.argwhere(seeds == kind) + 0.5) * scale).astype(int).tolist():
-                cv2.circle(drawn, (column, row), radius + rim, colour, -1, cv2.LINE_AA)
-    return drawn
 
 
 def _levels(score_map: Float[np.ndarray, "a b"]) -> UInt8[np.ndarray, "a b"]:

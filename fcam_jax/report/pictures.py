@@ -1,4 +1,4 @@
-"""Figures as PNG files: maps and localizations of example images, seeds, and curves, laid out as in a paper.
+"""Figures as PNG files: maps and localizations of example images, and curves, laid out as in a paper.
 
 In: images, maps, boxes and figures that the caller has computed; nothing is measured here. Out: PNG files; the cells
 of an image figure stand in it pixel by pixel. Figures 3 and A.6 of the F-CAM paper are the model.
@@ -21,9 +21,7 @@ from fcam_jax.report.drawing import (
     TRUE_COLOUR,
     draw_box,
     draw_outline,
-    draw_seeds,
     enlarge,
-    gray_map,
     overlay_map,
     overlay_mask,
 )
@@ -85,27 +83,6 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
-class SeedExample:
-    """An image on its way through F-CAM's training.
-
-    Attributes:
-      image: RGB in [0, 255].
-      image_id: the image's key.
-      class_name: its class.
-      cam: the seeds' source, in [0, 1], of any resolution.
-      seeds: 1 foreground, 0 background, -1 unknown.
-      foreground: the decoder's probability of foreground.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    image_id: str
-    class_name: str
-    cam: Float[np.ndarray, "a b"]
-    seeds: Int[np.ndarray, "h w"]
-    foreground: Float[np.ndarray, "h w"]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Row:
     """A label, cells of one size, and a note for the corner of each cell."""
 
@@ -137,29 +114,6 @@ def save_grid(path: str | os.PathLike[str], examples: Sequence[Example]) -> None
         notes = ["", *(text for panel in example.panels for text in ("", _note(panel)))]
         rows.append(_Row(_label(example.class_name, example.image_id), cells, notes))
     _save_rows(path, headings, rows)
-
-
-def save_seed_panels(path: str | os.PathLike[str], examples: Sequence[SeedExample]) -> None:
-    """Save a row per image: the image, the CAM on it, the seeds on it, the foreground probability in gray.
-
-    Foreground seeds are red, background seeds blue.
-
-    Args:
-      path: the PNG file.
-      examples: at least one.
-
-    Raises:
-      ValueError: without examples.
-    """
-    if not examples:
-        raise ValueError("a figure of seeds needs examples")
-    rows = []
-    for example in examples:
-        image = enlarge(example.image)
-        cam, seeds = overlay_map(image, example.cam), draw_seeds(image, example.seeds)
-        cells = [image, cam, seeds, gray_map(image, example.foreground)]
-        rows.append(_Row(_label(example.class_name, example.image_id), cells, [""] * len(cells)))
-    _save_rows(path, ["image", "CAM", "seeds", "foreground probability"], rows)
 
 
 def save_curves(

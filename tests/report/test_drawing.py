@@ -4,15 +4,12 @@ import numpy as np
 import pytest
 
 from fcam_jax.report.drawing import (
-    BACKGROUND_COLOUR,
     CELL,
     PREDICTED_COLOUR,
     TRUE_COLOUR,
     draw_box,
     draw_outline,
-    draw_seeds,
     enlarge,
-    gray_map,
     overlay_map,
     overlay_mask,
 )
@@ -78,25 +75,6 @@ def test_map_goes_from_blue_to_red():
     assert low[2] > low[0] and high[0] > high[2]
 
 
-def test_gray_map_is_proportional_to_the_map():
-    ramp = np.linspace(0, 1, 160)[None].repeat(120, 0)
-    np.testing.assert_allclose(gray_map(GRAY, ramp) / 255, ramp[..., None].repeat(3, 2), atol=1 / 255)
-
-
-@pytest.mark.parametrize("draw", [overlay_map, gray_map])
-def test_values_that_are_no_scores_are_drawn_as_the_nearest_score(draw):
-    odd = draw(GRAY, np.array([[np.nan, -1.0], [np.inf, 2.0]]))
-    np.testing.assert_array_equal(odd, draw(GRAY, np.array([[0.0, 0.0], [1.0, 1.0]])))
-
-
-def test_seeds_are_dots_at_their_places():
-    seeds = np.full((12, 16), -1)
-    seeds[2, 3], seeds[8, 12] = 1, 0
-    drawn = draw_seeds(GRAY, seeds)
-    for place, colour in (((25, 35), PREDICTED_COLOUR), ((85, 125), BACKGROUND_COLOUR)):
-        rows, columns = np.nonzero(where(drawn, colour))
-        np.testing.assert_allclose((rows.mean(), columns.mean()), place, atol=0.5)
-        assert np.hypot(rows - place[0], columns - place[1]).max() < 10
-    unmarked = draw_seeds(GRAY, np.full((12, 16), -1))
-    assert (drawn[60:, :90] == unmarked[60:, :90]).all()
-    assert len(np.unique(unmarked)) == 1
+def test_values_that_are_no_scores_are_drawn_as_the_nearest_score():
+    odd = overlay_map(GRAY, np.array([[np.nan, -1.0], [np.inf, 2.0]]))
+    np.testing.assert_array_equal(odd, overlay_map(GRAY, np.array([[0.0, 0.0], [1.0, 1.0]])))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from fcam_jax.report.drawing import CELL, PREDICTED_COLOUR, TRUE_COLOUR
-from fcam_jax.report.pictures import Example, Panel, SeedExample, save_curves, save_grid, save_seed_panels
+from fcam_jax.report.pictures import Example, Panel, save_curves, save_grid
 
 # Of all images; no shade of text has it.
 COLOUR = (100, 120, 90)
@@ -37,13 +37,6 @@ def example(shape=(64, 64), image_id="test/000001", class_name="4", boxes=True, 
         corners[None] if boxes else None,
         truth if mask else None,
     )
-
-
-def seed_example(shape=(64, 64), image_id="test/000001"):
-    seeds = np.full(shape, -1)
-    seeds[3:6, 3:6], seeds[20:23, 20:23] = 0, 1
-    image = np.full((*shape, 3), COLOUR, np.uint8)
-    return SeedExample(image, image_id, "4", np.eye(8), seeds, np.ones(shape))
 
 
 def read(path):
@@ -101,11 +94,10 @@ def test_panel_without_localization_and_with_a_map_of_numbers_missing(tmp_path):
 def test_names_are_drawn_whatever_they_hold(tmp_path):
     rows = [example(image_id=name, class_name=name, titles=(ODD_NAMES[1], ODD_NAMES[-1])) for name in ODD_NAMES]
     save_grid(tmp_path / "grid.png", rows)
-    save_seed_panels(tmp_path / "seeds.png", [seed_example(image_id=name) for name in ODD_NAMES])
     save_curves(
         tmp_path / "curves.png", {name: ([0], [0]) for name in ODD_NAMES}, x_label=ODD_NAMES[0], y_label=ODD_NAMES[1]
     )
-    for name in ("grid", "seeds", "curves"):
+    for name in ("grid", "curves"):
         read(tmp_path / f"{name}.png")
 
 
@@ -118,20 +110,10 @@ def test_label_stays_clear_of_the_cells(tmp_path):
     assert changed.max() < short.shape[1] - 5 * (CELL + 6)
 
 
-def test_seed_panels_show_image_cam_seeds_and_probability(tmp_path):
-    save_seed_panels(tmp_path / "seeds.png", [seed_example(), seed_example((50, 80))])
-    pixels = read(tmp_path / "seeds.png")
-    assert pixels.shape[1] > 4 * CELL
-    assert where(pixels, PREDICTED_COLOUR).sum() > 50
-
-
-@pytest.mark.parametrize(
-    ("save", "rows"),
-    [(save_grid, []), (save_seed_panels, []), (save_grid, [example(), example(titles=("CAM",))])],
-)
-def test_rows_that_make_no_figure_are_refused(save, rows, tmp_path):
+@pytest.mark.parametrize("rows", [[], [example(), example(titles=("CAM",))]])
+def test_rows_that_make_no_figure_are_refused(rows, tmp_path):
     with pytest.raises(ValueError, match="needs examples"):
-        save(tmp_path / "none.png", rows)
+        save_grid(tmp_path / "none.png", rows)
 
 
 def test_every_curve_is_drawn(tmp_path):
