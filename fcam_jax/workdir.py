@@ -9,7 +9,7 @@ from typing import Any
 from fcam_jax.errors import InputError
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
-FREE_KEYS = ("evaluation.", "data.root", "data.cache_gigabytes", "model.init", "log_steps")
+FREE_KEYS = ("evaluation.", "data.root", "data.cache_gigabytes", "log_steps")
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:

@@ -53,6 +53,7 @@ def test_the_same_configuration_goes_on(tmp_path):
         ("data.size", 128, "data.size: 64 there, 128 now"),
         ("fcam.loss.crf.end_epoch", 3, "fcam.loss.crf.end_epoch: None there, 3 now"),
         ("model.decoder_widths", (64, 16), "model.decoder_widths: [64, 32] there, [64, 16] now"),
+        ("model.init", "v.safetensors", "model.init: w.safetensors there, v.safetensors now"),
         ("model.width", 2, "model.width: absent there, 2 now"),
     ],
 )
@@ -76,7 +77,6 @@ def test_all_differences_are_named(tmp_path):
     [
         ("data.root", "/b"),
         ("data.cache_gigabytes", 0.0),
-        ("model.init", ""),
         ("log_steps", 1),
         ("evaluation.batch_size", 8),
     ],
