@@ -1,4 +1,4 @@
-"""CAM: the features of the top stage weighted by the class's row of the linear head."""
+"""CAM: the class's own map of the head: the features of the top stage weighted by the class's row of weights."""
 
 from jaxtyping import Array, Float, Int
 
@@ -6,7 +6,7 @@ from fcam_jax.cams.contract import Head
 
 
 def cam(features: Float[Array, "b h w c"], head: Head, labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-    """Class activation map, signed and without the head's bias.
+    """Class activation map, signed; without the bias of a linear head, with that of a head that pools maps.
 
     $$ C = \\sum_k W_{yk} A_k $$
 

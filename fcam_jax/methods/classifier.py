@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.registry import Cam
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
@@ -35,7 +36,7 @@ class ClassifierMethod:
         self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term); accuracy in percent."""
-        _, logits = model(jnp.asarray(batch.images), train=True)
+        _, logits = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
         losses = -jnp.take_along_axis(log_probs, batch.labels[:, None], axis=1)
         correct = logits.argmax(axis=-1) == batch.labels

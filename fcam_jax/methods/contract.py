@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.types import Batch, Localization
@@ -29,3 +30,8 @@ class Method(Protocol):
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
         """Factor on the learning rate of the variable at a path of the model."""
         ...
+
+
+def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
+    """A key for every image from the key of the step: its draws do not depend on the batch or device it is in."""
+    return jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch.index)

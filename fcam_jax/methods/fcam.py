@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from fcam_jax.cams.registry import Cam
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
+from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.seeds.sampling import SeedSettings, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
@@ -41,8 +42,7 @@ class FCAMMethod:
         """Pixel alignment loss of the global batch (F-CAM, Eq. 3) and its terms."""
         images = jnp.asarray(batch.images)
         stages, _, map_logits = model(images, train=True)
-        keys = jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch.index)
-        seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+        seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(image_keys(rng, batch))
         seeds = draw_seeds(seed_keys, self.seed_source(model, stages[-1], batch), self.seeds)
         epoch = step // self.steps_per_epoch
         return pixel_alignment(map_logits, seeds, images, crf_keys, epoch, self.alignment, DATA_AXIS)

@@ -2,16 +2,16 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Key, Num
 
 from fcam_jax.models.encoder import Encoder
-from fcam_jax.models.heads import WGAP
+from fcam_jax.models.heads import Head
 
 
 class Classifier(nnx.Module):
     """An encoder and the head that scores its top stage."""
 
-    def __init__(self, encoder: Encoder, head: WGAP):
+    def __init__(self, encoder: Encoder, head: Head):
         self.encoder = encoder
         self.head = head
 
@@ -21,7 +21,7 @@ class Classifier(nnx.Module):
         return (images.astype(jnp.float32) - mean) / std
 
     def __call__(
-        self, images: Num[Array, "b h w 3"], *, train: bool
+        self, images: Num[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None
     ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b k"]]:
         """Stages and class scores.
 
@@ -29,9 +29,10 @@ class Classifier(nnx.Module):
           images: RGB in [0, 255].
           train: BatchNorm takes the batch's statistics and updates the running ones; the call must then be mapped
             over the mesh axis.
+          rng: a key for every image; needed to train an encoder with dropout (InceptionV3).
 
         Returns:
           The encoder's stages from high to low resolution, and class scores before softmax.
         """
-        stages = self.encoder(self.normalize(images), train=train)
+        stages = self.encoder(self.normalize(images), train=train, rng=rng)
         return stages, self.head(stages[-1])

@@ -4,10 +4,9 @@ The last stage is what the classifier's head pools; the decoder takes all of the
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
 
@@ -24,30 +23,40 @@ class Encoder(nnx.Module):
       std: what the difference is divided by.
       new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
       channels: channels of every stage.
-      strides: side of the image over the side of every stage.
+      strides: side of the image over the side of every stage, but for rounding.
     """
 
-    mean: ClassVar[tuple[float, float, float]] = IMAGENET_MEAN
-    std: ClassVar[tuple[float, float, float]] = IMAGENET_STD
-    new_layers: ClassVar[tuple[str, ...]] = ()
-
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    new_layers: tuple[str, ...] = ()
     channels: tuple[int, ...]
     strides: tuple[int, ...]
 
-    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+    def stage(
+        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         raise NotImplementedError
 
-    def __call__(self, images: Float[Array, "b h w 3"], *, train: bool) -> tuple[Float[Array, "b _ _ _"], ...]:
+    def __call__(
+        self, images: Float[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None
+    ) -> tuple[Float[Array, "b _ _ _"], ...]:
         """The maps of all stages, from high to low resolution.
 
         Args:
-          images: normalised RGB.
-          train: BatchNorm takes the batch's statistics and updates the running ones.
+          images: normalised RGB, of any height and width.
+          train: BatchNorm takes the batch's statistics and updates the running ones, dropout drops.
+          rng: a key for every image; only networks with dropout use it, and only in training.
+
+        Raises:
+          InputError: the images are so small that a stage would be empty.
         """
         stages: list[Array] = []
         for index in range(len(self.channels)):
-            stages.append(self.stage(index, stages[-1] if stages else images, train=train))
+            stages.append(self.stage(index, stages[-1] if stages else images, train=train, rng=rng))
+        if 0 in stages[-1].shape:
+            height, width = images.shape[1:3]
+            raise InputError(f"images of {height}x{width} pixels are too small for {type(self).__name__}")
         return tuple(stages)
 
 
@@ -62,5 +71,5 @@ def strides_up_to(final_stride: int, strides: Sequence[int] = (2, 4, 8, 16, 32))
       InputError: the network cannot be cut to `final_stride`.
     """
     if final_stride not in (8, 16, 32):
-        raise InputError(f"final_stride must be 8, 16 or 32, not {final_stride}")
+        raise InputError(f"model.final_stride must be 8, 16 or 32, not {final_stride}")
     return tuple(min(stride, final_stride) for stride in strides)

@@ -1,4 +1,7 @@
-"""Heads: from the features of the top stage to class scores, and to the map of a class where a head has one itself."""
+"""Heads: from the features of the top stage to class scores, and to the map of a class that the head has itself.
+
+WGAP pools the features and scores the result; every other head makes a map for each class and pools that.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +9,35 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from fcam_jax.errors import InputError
+from fcam_jax.models.layers import conv
 
-class WGAP(nnx.Module):
+# As PyTorch's layers start: uniform within 1/sqrt(fan_in).
+INIT = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class Head(nnx.Module):
+    """The contract of every head."""
+
+    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        """Class scores before softmax, float32.
+
+        Args:
+          features: map of the top stage.
+        """
+        raise NotImplementedError
+
+    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+        """The head's own map of the given class of each image, signed, float32.
+
+        Args:
+          features: map of the top stage.
+          labels: class y of each image.
+        """
+        raise NotImplementedError
+
+
+class WGAP(Head):
     """Global average pooling and one linear layer.
 
     $$ \\mathrm{logit}_y = b_y + \\frac1Z \\sum_p \\sum_k W_{ky} A_{kp} $$
@@ -19,7 +49,7 @@ class WGAP(nnx.Module):
         self.fc = nnx.Linear(
             features,
             num_classes,
-            kernel_init=jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+            kernel_init=INIT,
             dtype=dtype,
             preferred_element_type=jnp.float32,  # close scores must not tie at a compute dtype of few bits
             rngs=rngs,
@@ -44,5 +74,220 @@ class WGAP(nnx.Module):
 
         Reference: Zhou et al., CVPR 2016, Eq. 2.
         """
-        weights = self.fc.kernel[...].T[labels]
-        return jnp.einsum("bhwc,bc->bhw", features.astype(jnp.float32), weights, precision=jax.lax.Precision.HIGHEST)
+        return _weighted_sum(features, self.fc.kernel[...].T[labels])
+
+
+class MapHead(Head):
+    """A 1x1 convolution to one map for each class, and a pooling of each map to the score of its class.
+
+    $$ C_{yp} = b_y + \\sum_k W_{ky} A_{kp}, \\qquad \\mathrm{logit}_y = \\mathrm{pool}_p\\, C_{yp} $$
+
+    Args:
+      features: channels of the top stage.
+      num_classes: number of scores.
+      background: one more map, before those of the classes, that has no score.
+      dtype: compute dtype of the maps; their sums and the pooling are float32 always.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(
+        self, features: int, num_classes: int, *, background: bool, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ):
+        self.conv = conv(features, num_classes + background, 1, bias=True, init=INIT, dtype=dtype, rngs=rngs)
+        self.background = background
+        self.dtype = dtype
+
+    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+        """The score of each map."""
+        raise NotImplementedError
+
+    def weights(self) -> tuple[Float[Array, "c n"], Float[Array, " n"]]:
+        """Weights W and bias b of every map, that of the background included."""
+        return _weights(self.conv)
+
+    def maps(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w n"]:
+        """All maps, float32: of the background where there is one, then of the classes."""
+        kernel, bias = self.weights()
+        # Close scores must not tie at a compute dtype of few bits, so the sum is not rounded to it.
+        products = jnp.einsum(
+            "bhwc,cn->bhwn",
+            features.astype(self.dtype),
+            kernel.astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )
+        return products + bias
+
+    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        """Class scores before softmax, float32.
+
+        Args:
+          features: map of the top stage.
+        """
+        return self.pool(self.maps(features)[..., int(self.background) :])
+
+    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+        """The map C of the class that is pooled to its score, signed, with the bias as in the released F-CAM program.
+
+        Args:
+          features: map of the top stage.
+          labels: class y of each image; the background does not count.
+        """
+        kernel, bias = self.weights()
+        index = labels + int(self.background)
+        return _weighted_sum(features, kernel.T[index]) + bias[index][:, None, None]
+
+
+class GAP(MapHead):
+    """The mean of each class's map.
+
+    $$ \\mathrm{logit}_y = \\frac1Z \\sum_p C_{yp} $$
+
+    Reference: Lin et al., Network in network, ICLR 2014, section 3.2.
+    """
+
+    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+        """The mean over positions."""
+        return maps.mean(axis=(1, 2))
+
+
+class MaxPool(MapHead):
+    """The maximum of each class's map.
+
+    $$ \\mathrm{logit}_y = \\max_p C_{yp} $$
+
+    Reference: Oquab et al., Is object localization for free?, CVPR 2015, section 3.
+    """
+
+    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+        """The maximum over positions."""
+        return maps.max(axis=(1, 2))
+
+
+class LogSumExp(MapHead):
+    """A smooth maximum of each class's map, between its mean (r to 0) and its maximum (r to infinity).
+
+    $$ \\mathrm{logit}_y = \\frac1r \\log\\Big(\\frac1Z \\sum_p \\exp(r\\, C_{yp})\\Big) $$
+
+    Args:
+      r: sharpness, above 0.
+
+    The other arguments are those of `MapHead`.
+
+    Raises:
+      InputError: r is not above 0.
+
+    Reference: Pinheiro and Collobert, From image-level to pixel-level labeling, CVPR 2015, Eq. 3.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        background: bool,
+        r: float,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if not r > 0:
+            raise InputError(f"model.head.lse.r is {r}; it must be above 0")
+        super().__init__(features, num_classes, background=background, dtype=dtype, rngs=rngs)
+        self.r = r
+
+    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+        """The log-sum-exp over positions, less that of a map of zeros, over r."""
+        positions = maps.shape[1] * maps.shape[2]
+        return (jax.nn.logsumexp(self.r * maps, axis=(1, 2)) - jnp.log(positions)) / self.r
+
+
+class WILDCAT(MapHead):
+    """Several maps for each class, their mean, and of that the highest positions and, weighted, the lowest.
+
+    $$ C_{yp} = \\frac1M \\sum_m C_{ymp}, \\qquad
+       \\mathrm{logit}_y = \\frac1{k^+} \\sum_{p \\in \\mathrm{top}} C_{yp}
+                         + \\frac{\\alpha}{k^-} \\sum_{p \\in \\mathrm{bottom}} C_{yp} $$
+
+    Args:
+      modalities: M, maps for each class (and for the background); a class's maps are neighbours.
+      kmax: k+, how many of the highest positions: a float up to 1 is a share of them, rounded but at least one
+        position; an integer, or a whole number above 1, is a count, at most all.
+      kmin: k-, how many of the lowest, likewise; 0 leaves them out.
+      alpha: weight of the lowest.
+
+    The other arguments are those of `MapHead`.
+
+    Raises:
+      InputError: a setting is outside its range.
+
+    Differs from: WILDCAT's program, which halves the sum and takes a share of 1.0 for a count of one; the released
+    F-CAM program, which drops the term of the lowest positions (it adds out of place and discards the result):
+    alpha = 0 is the same.
+
+    Reference: Durand et al., WILDCAT, CVPR 2017, Eq. 1 and 2.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        background: bool,
+        modalities: int,
+        kmax: float | int,
+        kmin: float | int,
+        alpha: float,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if modalities < 1:
+            raise InputError(f"model.head.wildcat.modalities is {modalities}; it must be at least 1")
+        if not (_is_share_or_count(kmax) and kmax > 0):
+            raise InputError(f"model.head.wildcat.kmax is {kmax}; it must be a share in (0, 1] or a whole number")
+        if not _is_share_or_count(kmin):
+            raise InputError(f"model.head.wildcat.kmin is {kmin}; it must be a share in [0, 1] or a whole number")
+        maps = modalities * (num_classes + background)
+        self.to_modalities = conv(features, maps, 1, bias=True, init=INIT, dtype=dtype, rngs=rngs)
+        self.background = background
+        self.modalities = modalities
+        self.kmax = kmax
+        self.kmin = kmin
+        self.alpha = alpha
+        self.dtype = dtype
+
+    def weights(self) -> tuple[Float[Array, "c n"], Float[Array, " n"]]:
+        """Weights and bias of the mean of each class's maps: the means of theirs, so M maps cost as little as one."""
+        kernel, bias = _weights(self.to_modalities)
+        shape = (-1, self.modalities)
+        return kernel.reshape(kernel.shape[0], *shape).mean(axis=-1), bias.reshape(shape).mean(axis=-1)
+
+    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+        """The mean of the highest positions and alpha times that of the lowest."""
+        batch, height, width, classes = maps.shape
+        positions = height * width
+        rising = jnp.sort(maps.reshape(batch, positions, classes), axis=1)
+        scores = rising[:, -_count(self.kmax, positions) :].mean(axis=1)
+        if self.kmin > 0:
+            scores += self.alpha * rising[:, : _count(self.kmin, positions)].mean(axis=1)
+        return scores
+
+
+def _weighted_sum(features: Float[Array, "b h w c"], weights: Float[Array, "b c"]) -> Float[Array, "b h w"]:
+    return jnp.einsum("bhwc,bc->bhw", features.astype(jnp.float32), weights, precision=jax.lax.Precision.HIGHEST)
+
+
+def _weights(layer: nnx.Conv) -> tuple[Float[Array, "c n"], Float[Array, " n"]]:
+    assert layer.bias is not None
+    return layer.kernel[0, 0], layer.bias[...]
+
+
+def _is_share_or_count(k: float | int) -> bool:
+    return 0 <= k <= 1 or (k > 1 and float(k).is_integer())
+
+
+def _count(k: float | int, positions: int) -> int:
+    """Number of positions that a share or a count stands for; it may be above all, which a slice takes for all."""
+    return max(round(k * positions), 1) if isinstance(k, float) and k <= 1 else int(k)
+
+
+# The keywords of a head beside `dtype` and `rngs` are its settings in the configuration.
+HEADS: dict[str, type[Head]] = {"wgap": WGAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}

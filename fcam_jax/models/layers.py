@@ -1,4 +1,4 @@
-"""Building blocks of the networks: convolutions with explicit padding, synchronised BatchNorm, and resizing.
+"""Building blocks of the networks: convolutions with explicit padding, synchronised BatchNorm, pooling and resizing.
 
 Everything is NHWC. Parameters and BatchNorm statistics are float32; `dtype` is what the activations are computed in.
 """
@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from fcam_jax.types import DATA_AXIS
 
@@ -20,33 +20,36 @@ KAIMING_FAN_IN = jax.nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 def conv(
     channels_in: int,
     channels_out: int,
-    size: int,
+    side: int | tuple[int, int],
     *,
     stride: int = 1,
     padding: int | str | None = None,
+    bias: bool = False,
     init: Initializer = KAIMING_FAN_OUT,
     dtype: DTypeLike,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """Square convolution without bias.
+    """Convolution with zeros around the map.
 
     Args:
       channels_in: channels of its input.
       channels_out: channels of its output.
-      size: side of the kernel.
+      side: side of the kernel, or its height and width.
       stride: step of the kernel.
-      padding: zeros on every side, or XLA's ``"SAME"``; by default ``size // 2``, as PyTorch's networks pad.
+      padding: zeros on every side, or XLA's ``"SAME"``; by default half the kernel, as PyTorch's networks pad.
+      bias: whether a bias is added; it starts at 0.
       init: initialiser of the kernel.
       dtype: compute dtype.
       rngs: source of the initial weights.
     """
+    sides = (side, side) if isinstance(side, int) else side
     return nnx.Conv(
         channels_in,
         channels_out,
-        (size, size),
+        sides,
         stride,
-        padding=size // 2 if padding is None else padding,
-        use_bias=False,
+        padding=[(length // 2, length // 2) for length in sides] if padding is None else padding,
+        use_bias=bias,
         kernel_init=init,
         dtype=dtype,
         rngs=rngs,
@@ -71,21 +74,25 @@ class BatchNorm(nnx.BatchNorm):
 
 
 class ConvBNReLU(nnx.Module):
-    """Square convolution, BatchNorm, ReLU."""
+    """Convolution without bias, BatchNorm, ReLU."""
 
     def __init__(
         self,
         channels_in: int,
         channels_out: int,
         *,
-        side: int = 3,
+        side: int | tuple[int, int] = 3,
         stride: int = 1,
+        padding: int | None = None,
+        epsilon: float = 1e-5,
         init: Initializer = KAIMING_FAN_OUT,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        self.conv = conv(channels_in, channels_out, side, stride=stride, init=init, dtype=dtype, rngs=rngs)
-        self.bn = BatchNorm(channels_out, dtype=dtype, rngs=rngs)
+        self.conv = conv(
+            channels_in, channels_out, side, stride=stride, padding=padding, init=init, dtype=dtype, rngs=rngs
+        )
+        self.bn = BatchNorm(channels_out, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
         """Apply the three in order."""
@@ -120,6 +127,30 @@ class DepthwiseConv(nnx.Module):
             for j in range(3)
         )
         return sum(shifted, start=jnp.zeros((), self.dtype))
+
+
+def max_pool(x: Float[Array, "b h w c"], *, stride: int, padding: int, ceil: bool = False) -> Float[Array, "b _ _ c"]:
+    """Maximum over 3x3 windows; what is padded never wins.
+
+    Args:
+      x: maps.
+      stride: step of the window.
+      padding: positions added on every side.
+      ceil: whether a last, incomplete window counts (PyTorch's ``ceil_mode``): an even side n at stride 2 and
+        padding 1 becomes n/2 + 1.
+    """
+    sides = x.shape[1:3]
+    extra = [-(side + 2 * padding - 3) % stride if ceil else 0 for side in sides]
+    return nnx.max_pool(x, (3, 3), (stride, stride), padding=[(padding, padding + more) for more in extra])
+
+
+def dropout(x: Float[Array, "b h w c"], rate: float, keys: Key[Array, " b"]) -> Float[Array, "b h w c"]:
+    """Zero every value with probability `rate` and divide the others by `1 - rate`; an image's draw is of its own key.
+
+    Reference: Srivastava et al., Dropout, JMLR 2014.
+    """
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1 - rate), 0)
 
 
 def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:

@@ -7,7 +7,7 @@ Stages end after the pointwise convolutions 1, 3, 5, 11 and 13.
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from fcam_jax.models.encoder import Encoder, strides_up_to
 from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
@@ -59,7 +59,9 @@ class MobileNetV1(Encoder):
                 channels, scale = int(filters * width), stride
         self.blocks = nnx.List(blocks)
 
-    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+    def stage(
+        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         if index == 0:
             x = nnx.relu6(self.conv1_bn(self.conv1(x), train=train))

@@ -10,10 +10,10 @@ from typing import ClassVar
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from fcam_jax.models.encoder import Encoder, strides_up_to
-from fcam_jax.models.layers import BatchNorm, conv
+from fcam_jax.models.layers import BatchNorm, conv, max_pool
 
 
 class Residual(nnx.Module):
@@ -120,12 +120,14 @@ class ResNet(Encoder):
             layers.append(nnx.List([block(c, width, stride=s, dtype=dtype, rngs=rngs) for c, s in steps]))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
-    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+    def stage(
+        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         if index == 0:
             return nnx.relu(self.bn1(self.conv1(x), train=train))
         if index == 1:
-            x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, stride=2, padding=1)
         for block in (self.layer1, self.layer2, self.layer3, self.layer4)[index - 1]:
             x = block(x, train=train)
         return x

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
+from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.layers import ConvBNReLU
 from fcam_jax.models.resnet import BasicBlock
@@ -21,7 +22,16 @@ class Small(Encoder):
     The receptive field is 39 pixels: with larger ones, a CAM of so small an image would be one blob of a third of it.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        *,
+        final_stride: int = 8,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        if final_stride != 8:
+            raise InputError(f"model.final_stride of the small encoder is 8, not {final_stride}")
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)
@@ -34,6 +44,8 @@ class Small(Encoder):
             ]
         )
 
-    def stage(self, index: int, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+    def stage(
+        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+    ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         return self.stem(x, train=train) if index == 0 else self.blocks[index - 1](x, train=train)

@@ -19,7 +19,7 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.types import Batch
+from fcam_jax.types import DATA_AXIS, Batch
 
 SIDE, CLASSES, COUNT = 16, 3, 6
 CLASSIFIER = ClassifierMethod(CAMS["cam"], "protocol", (("head",), ("encoder", "top")), 10.0)
@@ -131,6 +131,27 @@ def test_the_map_of_fcam_does_not_depend_on_the_label_and_the_cam_does(network):
         np.asarray(CLASSIFIER.localize(network.classifier, batch).maps)
         != np.asarray(CLASSIFIER.localize(network.classifier, other).maps)
     ).any()
+
+
+def test_the_classifier_gets_a_key_for_every_image_whatever_its_batch(network):
+    def keys(positions):
+        def given(_):
+            found = []
+
+            class Recording(Classifier):
+                def __call__(self, images, *, train, rng=None):
+                    found.append(jax.random.key_data(rng))
+                    return super().__call__(images, train=False)
+
+            model = Recording(network.classifier.encoder, network.classifier.head)
+            CLASSIFIER.loss(model, images(positions), jax.random.key(3), jnp.asarray(0))
+            return found[0]
+
+        return jax.vmap(given, axis_name=DATA_AXIS)(jnp.zeros(1))[0]  # one device
+
+    whole = keys([0, 1, 2, 3, 4, 5])
+    np.testing.assert_array_equal(keys([4, 1]), whole[jnp.array([4, 1])])
+    assert (whole[0] != whole[1]).any()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.types import DATA_AXIS
 
@@ -27,33 +28,89 @@ def stage_shapes(encoder, *size):
     return [stage.shape for stage in stages]
 
 
+def sides(name, side):
+    """Sides of the stages at a final stride of 8, from the arithmetic of the layers that halve the map."""
+    if name == "vgg16":  # 2x2 windows that must be whole
+        return [side, side // 2, side // 4, side // 8]
+    half = -(-side // 2)
+    if name == "inceptionv3":  # 3x3 windows at every other position from -1 on, while their centre is in the map
+        pooled = half // 2 + 1 if half % 2 == 0 else (half + 1) // 2
+        top = pooled // 2 + 1 if pooled % 2 == 0 else (pooled + 1) // 2
+        return [half, pooled, top, top, top]
+    quarter, eighth = -(-side // 4), -(-side // 8)
+    return [half, quarter, eighth, eighth] + ([] if name == "small" else [eighth])
+
+
+@pytest.mark.parametrize("size", [(64, 96), (224, 224), (33, 47), (75, 50)])
 @pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_stages_have_the_channels_and_strides_that_the_encoder_states(name):
+def test_stages_have_the_stated_channels_and_their_sides_for_any_image(name, size):
     encoder = abstract(name)
+    rows, columns = (sides(name, side) for side in size)
+    expected = [(2, h, w, c) for h, w, c in zip(rows, columns, encoder.channels, strict=True)]
+    assert stage_shapes(encoder, *size) == expected
     assert encoder.strides[-1] == 8
-    assert list(encoder.strides) == sorted(encoder.strides)
-    expected = [(2, 64 // s, 96 // s, c) for c, s in zip(encoder.channels, encoder.strides, strict=True)]
-    assert stage_shapes(encoder, 64, 96) == expected
+    for stride, row in zip(encoder.strides, rows, strict=True):
+        assert abs(size[0] / stride - row) < 2
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v1_075"])
-@pytest.mark.parametrize("final_stride, sides", [(8, (8, 8)), (16, (4, 4)), (32, (4, 2))])
-def test_final_stride_removes_the_last_subsamplings_only(name, final_stride, sides):
+@pytest.mark.parametrize(
+    "name, expected",
+    [
+        ("resnet50", [(64, 112), (256, 56), (512, 28), (1024, 28), (2048, 28)]),
+        ("vgg16", [(64, 224), (128, 112), (256, 56), (1024, 28)]),
+        ("inceptionv3", [(64, 112), (80, 57), (288, 29), (768, 29), (1024, 29)]),
+    ],
+)
+def test_stages_at_224_are_those_of_the_released_program(name, expected):
+    assert [(c, h) for _, h, _, c in stage_shapes(abstract(name), 224, 224)] == expected
+
+
+@pytest.mark.parametrize(
+    "name, final_stride, expected",
+    [
+        (name, stride, expected)
+        for name in ("resnet50", "mobilenet_v1_075")
+        for stride, expected in ((8, [32, 16, 8, 8, 8]), (16, [32, 16, 8, 4, 4]), (32, [32, 16, 8, 4, 2]))
+    ]
+    + [
+        ("vgg16", 8, [64, 32, 16, 8]),
+        ("vgg16", 16, [64, 32, 16, 8, 4]),
+        ("vgg16", 32, [64, 32, 16, 8, 4, 2]),
+        ("inceptionv3", 16, [32, 17, 9, 5, 5]),
+    ],
+)
+def test_final_stride_removes_the_last_subsamplings_only(name, final_stride, expected):
     encoder = abstract(name, final_stride=final_stride)
-    assert encoder.strides == (2, 4, 8, 64 // sides[0], final_stride)
-    assert [shape[1] for shape in stage_shapes(encoder, 64, 64)] == [32, 16, 8, *sides]
+    assert [shape[1] for shape in stage_shapes(encoder, 64, 64)] == expected
+    assert [64 // side for side in expected] == list(encoder.strides) or name == "inceptionv3"
+    assert encoder.strides[-1] == final_stride
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
-def test_odd_sides_round_up(name):
-    sides = [shape[1:3] for shape in stage_shapes(abstract(name), 33, 47)]
-    assert sides[0] == (17, 24)
-    assert sides[-1] == (5, 6)
+def test_inception_at_its_own_stride_is_the_published_network():
+    encoder = abstract("inceptionv3", final_stride=32)
+    # Table 1 of the paper: 299 gives 147, 73, 35, 17 and 8.
+    assert [shape[1:] for shape in stage_shapes(encoder, 299, 299)] == [
+        (147, 147, 64),
+        (73, 73, 80),
+        (35, 35, 288),
+        (17, 17, 768),
+        (8, 8, 2048),
+    ]
+    assert encoder.new_layers == ()
+    assert (encoder.mean[0], encoder.std[0]) == (127.5, 127.5)
+
+
+@pytest.mark.parametrize("name, final_stride, size", [("vgg16", 8, (7, 40)), ("inceptionv3", 32, (75, 74))])
+def test_images_that_leave_nothing_of_a_stage_are_refused(name, final_stride, size):
+    with pytest.raises(InputError, match=f"images of {size[0]}x{size[1]} pixels are too small for"):
+        stage_shapes(abstract(name, final_stride=final_stride), *size)
 
 
 def test_an_impossible_final_stride_is_named():
     with pytest.raises(InputError, match="8, 16 or 32, not 4"):
         abstract("resnet18", final_stride=4)
+    with pytest.raises(InputError, match="small encoder is 8, not 16"):
+        abstract("small", final_stride=16)
 
 
 @pytest.mark.parametrize(
@@ -65,18 +122,69 @@ def test_an_impossible_final_stride_is_named():
         ("resnet50", 23_508_032),
         ("resnet101", 44_549_160 - 2_049_000),
         ("mobilenet_v1_100", 3_206_976),
+        # The released program's, with the layers that localization adds.
+        ("vgg16", 19_434_304),
+        ("inceptionv3", 25_482_976),
     ],
 )
 def test_parameter_counts(name, parameters):
-    leaves = jax.tree.leaves(nnx.state(abstract(name), nnx.Param))
-    assert sum(leaf.size for leaf in leaves) == parameters
+    assert count(abstract(name)) == parameters
 
 
-def test_resnets_train_layer4_as_new_and_the_named_path_exists():
-    encoder = abstract("resnet50")
-    assert encoder.new_layers == ("layer4",)
-    assert "layer4" in nnx.state(encoder, nnx.Param)
-    assert abstract("small").new_layers == ()
+@pytest.mark.parametrize("width, total", [("025", 218_544), ("050", 829_536), ("075", 1_832_976), ("100", 3_228_864)])
+def test_mobilenets_have_keras_totals_without_top(width, total):
+    state = nnx.state(abstract(f"mobilenet_v1_{width}"), nnx.Any(nnx.Param, nnx.BatchStat))
+    assert sum(leaf.size for leaf in jax.tree.leaves(state)) == total
+
+
+@pytest.mark.parametrize(
+    "name, parameters", [("resnet50", 23_917_832), ("vgg16", 19_639_304), ("inceptionv3", 25_687_976)]
+)
+def test_parameter_counts_with_a_head_of_200_classes(name, parameters):
+    encoder = abstract(name)
+    head = nnx.eval_shape(lambda: WGAP(encoder.channels[-1], 200, rngs=nnx.Rngs(0)))
+    assert count(encoder) + count(head) == parameters
+
+
+def test_the_published_inception_has_torchvision_s_parameters():
+    # In all, less its auxiliary classifier and its 1000-way layer.
+    assert count(abstract("inceptionv3", final_stride=32)) == 27_161_264 - 3_326_696 - 2_049_000
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_the_layers_that_learn_as_new_ones_exist(name):
+    expected = {"vgg16": ("conv6",), "inceptionv3": ("SPG_A3_1b", "SPG_A3_2b")}
+    encoder = abstract(name)
+    assert encoder.new_layers == expected.get(name, ("layer4",) if name.startswith("resnet") else ())
+    assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys()
+
+
+def top(rng, *, train):
+    """InceptionV3's two layers on top, at identity weights of few channels, on features of ones."""
+    encoder = nnx.eval_shape(lambda: ENCODERS["inceptionv3"](rngs=nnx.Rngs(0)))
+    identity = np.zeros((3, 3, 8, 8), np.float32)
+    identity[1, 1] = np.eye(8)
+    for layer in (encoder.SPG_A3_1b, encoder.SPG_A3_2b):
+        layer.kernel.set_value(jnp.asarray(identity))
+        layer.bias.set_value(jnp.zeros(8))
+        layer.in_features = layer.out_features = 8
+    return np.asarray(encoder.stage(4, jnp.ones((3, 16, 16, 8)), train=train, rng=rng))
+
+
+def test_inception_drops_half_of_its_last_features_twice_in_training_only():
+    keys = jax.random.split(jax.random.key(0), 3)
+    np.testing.assert_array_equal(top(None, train=False), np.ones((3, 16, 16, 8)))
+    trained = top(keys, train=True)
+    assert set(np.unique(trained)) == {0, 4}  # 1 / .5 / .5
+    assert abs((trained > 0).mean() - 0.25) < 0.03
+    assert (trained[0] != trained[1]).any()
+    np.testing.assert_array_equal(top(keys[::-1], train=True), trained[::-1])  # an image's draw is of its own key
+    with pytest.raises(ValueError, match="dropout"):
+        top(None, train=True)
+
+
+def count(module):
+    return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
 @pytest.mark.parametrize("train", [False, True])
@@ -101,7 +209,7 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters(filled, trai
     assert 0 < difference.max() < 0.1 * jnp.abs(exact).max()
 
 
-@pytest.mark.parametrize("name", ["resnet50", "mobilenet_v1_075"])
+@pytest.mark.parametrize("name", ["resnet50", "vgg16", "inceptionv3", "mobilenet_v1_075"])
 def test_stages_are_computed_at_bfloat16_from_float32_parameters(name):
     encoder = abstract(name, dtype=jnp.bfloat16)
     graph, state = nnx.split(encoder)

@@ -96,3 +96,19 @@ def test_training_fcam_leaves_the_classifier_as_it_was(filled):
         assert (new != old).any()
     frozen = jnp.stack([infer(model.classifier, shard)[1] for shard in batch])
     np.testing.assert_allclose(class_logits, frozen, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(75, 50), (33, 97)])
+@pytest.mark.parametrize("name", ["resnet50", "vgg16", "inceptionv3"])
+def test_the_maps_of_the_paper_s_networks_have_the_size_of_any_image(name, size):
+    widths = (8, 6, 4) if name == "vgg16" else (8, 6, 4, 4, 4)
+
+    def build():
+        encoder = ENCODERS[name](rngs=nnx.Rngs(0))
+        decoder = Decoder(encoder.channels, encoder.strides, widths, center=name == "vgg16", rngs=nnx.Rngs(0))
+        return FCAM(Classifier(encoder, WGAP(encoder.channels[-1], 5, rngs=nnx.Rngs(0))), decoder)
+
+    graph, state = nnx.split(nnx.eval_shape(build))
+    given = jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8)
+    _, scores, maps = jax.eval_shape(lambda s, x: nnx.merge(graph, s)(x, train=False), state, given)
+    assert (scores.shape, maps.shape) == ((2, 5), (2, *size, 2))

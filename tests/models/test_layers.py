@@ -5,10 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import ndimage
 
 from fcam_jax.models.layers import (
     BatchNorm,
     DepthwiseConv,
+    conv,
+    dropout,
+    max_pool,
     resize_align_corners,
     upsample_nearest,
     upsample_nearest_to,
@@ -75,6 +79,55 @@ def test_depthwise_convolution_and_its_gradient_equal_the_grouped_one(stride, si
 
     for ours, expected in zip(*(jax.jit(lambda f=f: result_and_gradient(f))() for f in (layer, grouped)), strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("ceil", [False, True])
+@pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), (2, 0)])
+@pytest.mark.parametrize("size", [(112, 57), (7, 8), (4, 3), (5, 6)])
+def test_max_pool_takes_the_windows_that_pytorch_takes(size, stride, padding, ceil):
+    x = maps(2, *size, 3) - 10  # below zero, so that a padding by zeros would show
+
+    def starts(n):
+        # PyTorch's rule: windows start at every stride-th position; with ceil mode the last may reach beyond the
+        # padding, as long as it starts within the map or the padding before it.
+        whole = range(-padding, n + padding - 2, stride)
+        after = whole[-1] + stride
+        return [*whole, after] if ceil and whole[-1] + 3 < n + padding and after < n else list(whole)
+
+    expected = np.array(
+        [
+            [x[:, max(i, 0) : i + 3, max(j, 0) : j + 3].max(axis=(1, 2)) for j in starts(size[1])]
+            for i in starts(size[0])
+        ]
+    ).transpose(2, 0, 1, 3)
+    found = max_pool(jnp.asarray(x), stride=stride, padding=padding, ceil=ceil)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("side", [3, (1, 7), (7, 1), 1])
+def test_a_convolution_is_padded_by_half_its_kernel_and_adds_its_bias(side):
+    layer = conv(2, 3, side, bias=True, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    layer.bias[...] = jnp.arange(3.0)
+    kernel = np.asarray(layer.kernel[...], np.float64)
+    x = maps(1, 5, 6, 2)
+    found = layer(jnp.asarray(x))
+    results = [
+        sum(ndimage.correlate(x[0, :, :, c].astype(np.float64), kernel[:, :, c, k], mode="constant") for c in range(2))
+        + k
+        for k in range(3)
+    ]
+    expected = np.stack(results, axis=-1)
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_draws_by_image():
+    x = jnp.ones((4, 32, 32, 8))
+    keys = jax.random.split(jax.random.key(0), 4)
+    y = np.asarray(dropout(x, 0.25, keys))
+    assert set(np.unique(y)) == {0, np.float32(1 / 0.75)}
+    np.testing.assert_allclose(y.mean((1, 2, 3)), 1, atol=0.03)
+    np.testing.assert_array_equal(dropout(x[:1], 0.25, keys[2:3])[0], y[2])
+    assert (y[0] != y[1]).any()
 
 
 def test_batch_norm_takes_the_statistics_of_the_whole_batch_over_the_mesh_axis():
