@@ -28,8 +28,21 @@ def defaults() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.encoder = "resnet50"
-    config.model.init = ""  # weight file of the encoder; without one it is trained from scratch
+    config.model.final_stride = 8  # side of the image over the side of the top map: 8, 16 or 32
+    config.model.head = ConfigDict()
+    config.model.head.name = "wgap"  # "wgap", or a head with a map of its own: "gap", "max", "lse", "wildcat"
+    config.model.head.wgap = ConfigDict()
+    config.model.head.gap = ConfigDict({"background": False})  # background: one more map, not a class
+    config.model.head.max = ConfigDict({"background": False})
+    config.model.head.lse = ConfigDict({"background": False, "r": 10.0})
+    config.model.head.wildcat = ConfigDict({"background": False, "modalities": 5})
+    config.model.head.wildcat.kmax = 0.5  # share (above 1: number) of the positions with the highest, and the lowest, values
+    config.model.head.wildcat.kmin = 0.1
+    config.model.head.wildcat.alpha = 0.6  # weight of the lowest
+    config.model.init = ""  # weight file, or folder, of the classifier; without one it is trained from scratch
+    config.model.init_head = "drop"  # the classification layer in it: "drop" (start with a new one) or "keep"
     config.model.decoder_widths = (256, 128, 64, 32, 16)
+    config.model.decoder_center = False  # two more convolutions on the top stage, as the paper's VGG16 has
     config.model.dtype = "float32"  # of the computation: "float32" or "bfloat16"; parameters stay float32
 
     config.cam = ConfigDict()
@@ -42,6 +55,7 @@ def defaults() -> ConfigDict:
     config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)
 
     config.fcam = ConfigDict()
+    config.fcam.init = ""  # weight file, or folder, of a trained decoder; without one it is trained from scratch
     config.fcam.epochs = 50
     config.fcam.optimizer = sgd(learning_rate=0.01, decay_epochs=0)
     config.fcam.seeds = ConfigDict()
@@ -70,6 +84,14 @@ def defaults() -> ConfigDict:
     config.evaluation.threshold_step = 0.001
     config.evaluation.pictures = 12  # test images in the grid
     return config.lock()
+
+
+def set_encoder(config: ConfigDict, name: str) -> None:
+    """Choose an encoder, and the decoder that the paper has for it."""
+    config.model.encoder = name
+    if name == "vgg16":
+        config.model.decoder_widths = (256, 128, 64)
+        config.model.decoder_center = True
 
 
 def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:

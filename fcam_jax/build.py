@@ -31,14 +31,15 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import WGAP
-from fcam_jax.models.import_weights import load_weights
+from fcam_jax.models.heads import HEADS
+from fcam_jax.models.import_weights import Imported, load_classifier, load_decoder
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.loop import DataStream, LoopSettings
 from fcam_jax.train.optimizer import OptimizerSettings
 
 logger = logging.getLogger(__name__)
 
+INIT_HEAD = {"drop": False, "keep": True}
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Least values of the settings that nothing else checks before it is too late for a clear message.
@@ -96,6 +97,19 @@ def experiment(config: ConfigDict) -> Experiment:
     )
 
 
+def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
+    """The stages of a run from the configuration that its folder records, to load their models; no data is needed.
+
+    Raises:
+      InputError: the record lacks a key that this version of the program knows.
+    """
+    config = ConfigDict(dict(record))
+    try:
+        return classifier_stage(config, 1), fcam_stage(config, 1)
+    except (AttributeError, KeyError) as error:
+        raise InputError(f"the run's config.json is of another version of this program: {error}") from error
+
+
 def source(data: ConfigDict, split: str) -> Source:
     """The records of a split."""
     if data.source == "folder" and not data.root:
@@ -116,18 +130,20 @@ def source(data: ConfigDict, split: str) -> Source:
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights."""
     _look_up("cam.convention", config.cam.convention, CONVENTIONS)
-    new_layers = nnx.eval_shape(lambda: encoder(config.model, config.seed)).new_layers
+    _look_up("model.init_head", config.model.init_head, INIT_HEAD)
+    # A mistake in the network's settings is told now, before the run's folder is taken.
+    network = nnx.eval_shape(lambda: classifier(config.model, config.data.num_classes, config.seed))
     method = ClassifierMethod(
         cam=_look_up("cam.name", config.cam.name, CAMS),
         cam_convention=config.cam.convention,
-        new_layers=(("head",), *(("encoder", name) for name in new_layers)),
+        new_layers=(("head",), *(("encoder", name) for name in network.encoder.new_layers)),
         new_layers_factor=config.classifier.new_layers_factor,
     )
     return Stage(
         name="classifier",
         row="CAM",
         build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
-        load_pretrained=lambda network: load_pretrained(config.model.init, network),
+        load_pretrained=lambda network: pretrained_classifier(config.model, network),
         method=method,
         optimizer=OptimizerSettings(**config.classifier.optimizer),
         loop=_loop(config, "classifier", config.classifier.epochs, steps_per_epoch),
@@ -148,7 +164,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         name="fcam",
         row="F-CAM",
         build_model=lambda trained: fcam(config.model, trained, config.seed),
-        load_pretrained=lambda _: None,  # the classifier is the trained one, a decoder starts from scratch
+        load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network),
         method=method,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
@@ -173,28 +189,51 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
 def classifier(model: ConfigDict, num_classes: int, seed: int) -> Classifier:
     """The classifier with random weights."""
     body = encoder(model, seed)
+    build_head = _look_up("model.head.name", model.head.name, HEADS)
+    settings = model.head[model.head.name].to_dict()
     dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    return Classifier(body, WGAP(body.channels[-1], num_classes, dtype=dtype, rngs=_rngs(seed, 1)))
-
-
-def load_pretrained(init: str, network: Classifier) -> None:
-    """Weights of the encoder from the file that the configuration names, if it names one."""
-    if init:
-        logger.info("encoder initialised from %s (sha256 %s)", init, load_weights(network, init)[:12])
-    else:
-        logger.info("no model.init: the encoder is trained from scratch")
+    return Classifier(body, build_head(body.channels[-1], num_classes, **settings, dtype=dtype, rngs=_rngs(seed, 1)))
 
 
 def encoder(model: ConfigDict, seed: int) -> Encoder:
     """The encoder with random weights."""
     dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    return _look_up("model.encoder", model.encoder, ENCODERS)(dtype=dtype, rngs=_rngs(seed, 0))
+    build_encoder = _look_up("model.encoder", model.encoder, ENCODERS)
+    return build_encoder(final_stride=model.final_stride, dtype=dtype, rngs=_rngs(seed, 0))
 
 
 def decoder(model: ConfigDict, body: Encoder, seed: int) -> Decoder:
     """The decoder with random weights for the stages of an encoder."""
     dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    return Decoder(body.channels, body.strides, tuple(model.decoder_widths), dtype=dtype, rngs=_rngs(seed, 2))
+    return Decoder(
+        body.channels,
+        body.strides,
+        tuple(model.decoder_widths),
+        center=model.decoder_center,
+        dtype=dtype,
+        rngs=_rngs(seed, 2),
+    )
+
+
+def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | None:
+    """Weights of the file that the configuration names, if it names one, into the classifier."""
+    keep_head = _look_up("model.init_head", model.init_head, INIT_HEAD)
+    if not model.init:
+        logger.info("no model.init: the classifier is trained from scratch")
+        return None
+    imported = load_classifier(network, model.init, keep_head=keep_head)
+    fate = {"left out": "left out, a new one is trained (config.model.init_head=keep takes it)"}
+    logger.info(
+        "classifier initialised from %s; classification layer %s", model.init, fate.get(imported.head, imported.head)
+    )
+    if imported.untouched:
+        logger.info("new layers, trained from scratch: %s", ", ".join(imported.untouched))
+    return imported
+
+
+def pretrained_decoder(init: str, network: FCAM) -> Imported | None:
+    """Weights of the file that the configuration names, if it names one, into the decoder."""
+    return load_decoder(network.decoder, init) if init else None
 
 
 def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 
 from fcam_jax.evaluation.evaluator import Evaluation, evaluate
 from fcam_jax.methods.contract import Method
+from fcam_jax.models.import_weights import Imported
 from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.results import results_table
@@ -37,6 +38,8 @@ from fcam_jax.train.step import (
 )
 from fcam_jax.types import Annotation, Batch
 
+PRETRAINED = "pretrained.json"
+
 EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]
 
 
@@ -48,7 +51,8 @@ class Stage:
       name: its folder.
       row: what the tables call its maps.
       build_model: the model with random weights, from the trained model of the stage before it (None for the first).
-      load_pretrained: replaces random weights by pretrained ones, before the stage's first step.
+      load_pretrained: replaces random weights by pretrained ones, before the stage's first step; returns a record of
+        where they came from, or None.
       method: what is trained.
       optimizer: how.
       loop: how long.
@@ -57,7 +61,7 @@ class Stage:
     name: str
     row: str
     build_model: Callable[[Any], nnx.Module]
-    load_pretrained: Callable[[Any], None]
+    load_pretrained: Callable[[Any], Imported | None]
     method: Method
     optimizer: OptimizerSettings
     loop: LoopSettings
@@ -104,8 +108,8 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
     model: Any = None
     for number, stage in enumerate(plan.stages):
         model = stage.build_model(model)
-        if saved_progress(_checkpoints(stage, workdir)) is None:
-            stage.load_pretrained(model)
+        if not has_begun(stage, workdir):
+            _record_pretrained(stage.load_pretrained(model), workdir / stage.name)
         schedule = learning_rate_schedule(stage.optimizer, stage.loop.steps_per_epoch)
         optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
         train(
@@ -119,6 +123,11 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
             stage.loop,
         )
         model, _ = best_model(stage, model, workdir)
+
+
+def has_begun(stage: Stage, workdir: pathlib.Path) -> bool:
+    """Whether a stage's training has at least begun: its folder holds a checkpoint."""
+    return saved_progress(_checkpoints(stage, workdir)) is not None
 
 
 def best_model(stage: Stage, model: nnx.Module, workdir: pathlib.Path) -> tuple[nnx.Module, dict[str, Any]]:
@@ -169,6 +178,7 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -
         "images": plan.split_sizes["test"],
         "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
         "checkpoints": checkpoints,
+        "pretrained": _pretrained(plan, workdir),
         "config_hash": config_hash,
         "evaluation_seconds": round(time.monotonic() - started, 1),
         **plan.record,
@@ -205,6 +215,19 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
         ).metrics
 
     return validate
+
+
+def _record_pretrained(imported: Imported | None, directory: pathlib.Path) -> None:
+    """Keep what a stage started from beside its checkpoints."""
+    if imported is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / PRETRAINED).write_text(json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
+
+
+def _pretrained(plan: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+    """What each stage started from, with the files' checksums; stages that started from scratch are absent."""
+    paths = {stage.row: workdir / stage.name / PRETRAINED for stage in plan.stages}
+    return {row: json.loads(path.read_text()) for row, path in paths.items() if path.is_file()}
 
 
 def _checkpoints(stage: Stage, workdir: pathlib.Path) -> pathlib.Path:

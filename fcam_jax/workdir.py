@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fcam_jax.errors import InputError
+from fcam_jax.train.checkpoint import CHECKPOINTS
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = ("evaluation.", "data.root", "data.cache_gigabytes", "log_steps")
@@ -14,6 +15,9 @@ FREE_KEYS = ("evaluation.", "data.root", "data.cache_gigabytes", "log_steps")
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
     """Write the configuration to `config.json`, or check that it agrees with the one that is there.
+
+    A folder without a checkpoint holds nothing to contradict: its record is replaced, so that a call that failed for a
+    mistake can be repeated without it.
 
     Args:
       workdir: folder of the run; made where it does not exist.
@@ -30,12 +34,24 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
     text = json.dumps(config, indent=2, sort_keys=True)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
+        if path.exists() and any(workdir.glob(f"*/{CHECKPOINTS}/*/*")):
             _check(workdir, _read(path), json.loads(text))
         path.write_text(text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def recorded(workdir: pathlib.Path) -> dict[str, Any]:
+    """The configuration of the run in a folder.
+
+    Raises:
+      InputError: the folder holds no run.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"--workdir={workdir} holds no run: there is no {path}")
+    return _read(path)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

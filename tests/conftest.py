@@ -28,13 +28,19 @@ def shared() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def golden_resnet50(shared) -> dict[str, dict[str, np.ndarray]]:
-    """Weights of the golden ResNet50 by part and name, made from the formula that shared/golden/README.md states."""
-    parts = json.loads((shared / "golden" / "state_dict_keys_resnet50.json").read_text())
-    return {
-        part: {name: _regenerated(tensor["seed_key"], tensor["shape"]) for name, tensor in tensors.items()}
-        for part, tensors in parts.items()
-    }
+def golden_weights(shared):
+    """From the name of a golden network to its weights by part and name, made from the formula that
+    shared/golden/README.md states.
+    """
+
+    def weights(name: str) -> dict[str, dict[str, np.ndarray]]:
+        parts = json.loads((shared / "golden" / f"state_dict_keys_{name}.json").read_text())
+        return {
+            part: {key: _regenerated(tensor["seed_key"], tensor["shape"]) for key, tensor in tensors.items()}
+            for part, tensors in parts.items()
+        }
+
+    return weights
 
 
 @pytest.fixture(scope="session")

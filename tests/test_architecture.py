@@ -22,7 +22,7 @@ ORDER = (
     {"experiment"},
     {"build"},
     {"workdir"},
-    {"main"},
+    {"main", "export", "evaluate"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 CONFIG_READERS = {"build.py", "main.py"}

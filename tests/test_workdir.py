@@ -29,6 +29,11 @@ def changed(key, value):
     return config
 
 
+def begin(folder):
+    """What a run leaves once it has begun."""
+    (folder / "classifier" / "checkpoints" / "latest" / "0").mkdir(parents=True)
+
+
 def complaint(folder, config=CONFIG):
     with pytest.raises(InputError) as caught:
         claim(folder, config)
@@ -59,13 +64,22 @@ def test_the_same_configuration_goes_on(tmp_path):
 )
 def test_another_configuration_is_refused_and_the_difference_named(tmp_path, key, value, words):
     claim(tmp_path, CONFIG)
+    begin(tmp_path)
     before = (tmp_path / "config.json").read_text()
     assert f"({words})" in complaint(tmp_path, changed(key, value))
     assert (tmp_path / "config.json").read_text() == before
 
 
+def test_a_folder_in_which_nothing_has_begun_takes_another_configuration(tmp_path):
+    claim(tmp_path, CONFIG)
+    other = changed("model.init", "v.safetensors")
+    claim(tmp_path, other)
+    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(other))
+
+
 def test_all_differences_are_named(tmp_path):
     claim(tmp_path, CONFIG)
+    begin(tmp_path)
     other = changed("seed", 1)
     del other["data"]["size"]
     message = complaint(tmp_path, other)
@@ -83,6 +97,7 @@ def test_all_differences_are_named(tmp_path):
 )
 def test_what_does_not_alter_the_training_may_change(tmp_path, key, value):
     first = claim(tmp_path, CONFIG)
+    begin(tmp_path)
     assert claim(tmp_path, changed(key, value)) != first
     assert json.loads((tmp_path / "config.json").read_text()) == json.loads(json.dumps(changed(key, value)))
 
@@ -90,6 +105,7 @@ def test_what_does_not_alter_the_training_may_change(tmp_path, key, value):
 @pytest.mark.parametrize("text", [b'{"seed": 0', b"", b"[]", b"\x00\xff"])
 def test_a_record_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "config.json").write_bytes(text)
+    begin(tmp_path)
     assert complaint(tmp_path).startswith(f"{tmp_path / 'config.json'} ")
 
 

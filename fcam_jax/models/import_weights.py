@@ -1,144 +1,257 @@
-"""Pretrained weights by their own names: torchvision's ResNets (also decoder and heads in PyTorch's layout) and Keras'
-MobileNetV1. In: a safetensors file or a mapping of arrays; out: the module's weights replaced, all or none of them.
+"""Pretrained weights into our networks and back: all that fits is set at once, or every mismatch is listed and nothing
+is set.
+
+In: a weight file, or a folder with the parts that the authors' program saves; out: the module's weights replaced, and a
+record of what came from where. `export_weights` is the inverse. As a program, it says what a file is and converts it:
+
+    python -m fcam_jax.models.import_weights SOURCE [--out=DIR] [--drop_head]
 """
 
+import argparse
 import dataclasses
-import hashlib
 import pathlib
-from collections.abc import Callable, Hashable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
 
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 import safetensors.numpy
 from flax import nnx
 
 from fcam_jax.errors import InputError
+from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
-from fcam_jax.models.mobilenet import MobileNetV1
-from fcam_jax.models.resnet import ResNet
+from fcam_jax.models.weight_files import Weights, read_weights
+from fcam_jax.models.weight_names import HEAD_PREFIXES, Names, head_names
+from fcam_jax.models.weight_plan import Plan, best_plan, closest_encoder, families, named_variables, plan
 
-Path = tuple[Hashable, ...]
-Weights = Mapping[str, np.ndarray]
+SUFFIXES = (".safetensors", ".pt", ".pth", ".h5")
+# Names, without suffix, of the files of a folder that together hold a classifier or a decoder, and what is put before
+# the names of their tensors.
+CLASSIFIER_PARTS = {"classifier": "", "encoder": "", "classification_head": ""}
+DECODER_PARTS = {"decoder": "", "segmentation_head": "segmentation_head."}
+
+DROP = "config.model.init_head=drop starts with a new one"
+_RESEMBLES = 0.5  # share of a network's tensors from which on its mismatches are worth a list
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
-    """How one family of files names and lays out the weights of one family of networks.
+class Imported:
+    """What was taken from where, for the record of a run.
 
     Attributes:
-      name: from the path of a parameter in the module to the name of its tensor.
-      layout: from the tensor's axes to ours (HWIO for convolutions, input x output for linear layers).
-      ignored: beginnings and ends of names that the module has no place for: classification layer, step counts.
+      files: sha256 of every file that was read, by its path.
+      family: whose names the files have.
+      tensors: how many were set.
+      untouched: layers that the files lack and that keep their own values.
+      head: what became of the files' classification layer: "kept", "left out" or "absent".
     """
 
-    name: Callable[[Path], str]
-    layout: Callable[[np.ndarray], np.ndarray]
-    ignored: tuple[str, ...]
+    files: dict[str, str]
+    family: str
+    tensors: int
+    untouched: tuple[str, ...] = ()
+    head: str = "absent"
 
 
-def torch_name(path: Path) -> str:
-    """PyTorch's name of a parameter: ``("layer1", 0, "bn1", "mean")`` is ``layer1.0.bn1.running_mean``."""
-    leaves = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-    pair = {"conv": "0", "bn": "1"}  # convolution and BatchNorm of the authors' decoder lie in a list
-    *modules, leaf = path
-    return ".".join([*(pair.get(str(part), str(part)) for part in modules), leaves[str(leaf)]])
-
-
-def keras_name(path: Path) -> str:
-    """Keras' name of a parameter of MobileNetV1: ``("blocks", 0, "dw", "kernel")`` is in ``conv_dw_1``."""
-    leaves = {"kernel": "kernel", "scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
-    *modules, last = path
-    leaf = leaves[str(last)]
-    if modules[0] != "blocks":
-        return f"{modules[0]}/{leaf}"
-    kind, _, norm = str(modules[2]).partition("_")
-    if kind == "dw" and leaf == "kernel":
-        leaf = "depthwise_kernel"
-    return f"conv_{kind}_{int(str(modules[1])) + 1}{'_bn' if norm else ''}/{leaf}"
-
-
-def _from_torch(array: np.ndarray) -> np.ndarray:
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
-
-
-TORCH = Format(torch_name, _from_torch, ("fc.", ".num_batches_tracked"))
-KERAS = Format(keras_name, lambda array: array, ("conv_preds/",))
-
-# Format of a file and the network it belongs to, by a tensor that only such a file holds.
-_RECOGNISED: dict[str, tuple[Format, type[Encoder]]] = {
-    "layer1.0.conv1.weight": (TORCH, ResNet),
-    "conv_pw_1/kernel": (KERAS, MobileNetV1),
-}
-
-
-def set_weights(module: nnx.Module, weights: Weights, form: Format, source: str) -> None:
-    """Replace all parameters and BatchNorm statistics of a module, or none where anything does not fit.
+def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_head: bool) -> Imported:
+    """Load a pretrained network into a classifier.
 
     Args:
-      module: an encoder, a decoder or a head.
-      weights: tensors by the names of `form`.
-      form: the naming and layout, `TORCH` or `KERAS`.
+      classifier: the classifier.
+      path: a file of torchvision, timm, Keras or `export_weights`, or a folder with `classifier.*`, or with `encoder.*`
+        and `classification_head.*`.
+      keep_head: whether the classification layer is taken too; otherwise the classifier's own stays as it is.
+
+    Raises:
+      InputError: the file is absent, damaged, of another network (the closest one is named), or its head has another
+        number of classes.
+    """
+    weights, files = _read(pathlib.Path(path), CLASSIFIER_PARTS)
+    source = f"weights {path}"
+    body, last = _split(weights)
+    encoder = best_plan(classifier.encoder, body)
+    if encoder.problems:
+        _refuse_other_network(source, classifier.encoder, encoder, body)
+    head = plan(classifier.head, last, head_names(classifier.head, classifier.encoder)) if keep_head else None
+    _refuse(source, [*encoder.problems, *(_head_problems(head, last) if head else ())])
+    tensors = encoder.carry_out() + (head.carry_out() if head else 0)
+    fate = "absent" if not last else "kept" if keep_head else "left out"
+    return Imported(files, encoder.names.family, tensors, encoder.untouched, fate)
+
+
+def load_decoder(decoder: Decoder, path: str | pathlib.Path) -> Imported:
+    """Load a trained F-CAM decoder.
+
+    Args:
+      decoder: the decoder.
+      path: a file of `export_weights`, or a folder with `decoder.*` and, as the authors' program saves it,
+        `segmentation_head.*`.
+
+    Raises:
+      InputError: the file is absent, damaged, or of a decoder of another shape.
+    """
+    weights, files = _read(pathlib.Path(path), DECODER_PARTS)
+    return dataclasses.replace(set_weights(decoder, weights, f"weights {path}"), files=files)
+
+
+def set_weights(module: nnx.Module, weights: Weights, source: str) -> Imported:
+    """Replace all parameters and BatchNorm statistics of an encoder, decoder or head, or none where one does not fit.
+
+    Args:
+      module: the module; it may be abstract (from ``nnx.eval_shape``).
+      weights: tensors by the names of one of the module's families (`weight_names.NAMES`).
       source: what messages call the weights, e.g. the file.
 
     Raises:
       InputError: tensors are missing, unexpected, of another shape or not finite; the message lists every one.
     """
-    state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
-    variables = {form.name(path): variable for path, variable in state}
-    laid_out = {name: form.layout(weights[name]) for name in variables if name in weights}
-    problems = [f"{name} is missing" for name in variables if name not in weights]
-    problems += [
-        f"{name} is unexpected"
-        for name in weights
-        if name not in variables and not name.startswith(form.ignored) and not name.endswith(form.ignored)
-    ]
-    for name, array in laid_out.items():
-        if array.shape != variables[name].shape:
-            problems.append(f"{name} has shape {array.shape} instead of {variables[name].shape}")
-        elif not np.isfinite(array.astype(np.float32)).all():
-            problems.append(f"{name} holds NaN or infinity")
+    found = best_plan(module, weights)
+    _refuse(source, found.problems)
+    return Imported({}, found.names.family, found.carry_out(), found.untouched)
+
+
+def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarray]:
+    """A module's tensors by the names and in the layout of those who published the network (torchvision, Keras).
+
+    Loading the result gives the same bits back. The layers that localization adds have the authors' names.
+    """
+    if isinstance(module, Classifier):
+        return export_weights(module.encoder) | _export(module.head, head_names(module.head, module.encoder))
+    return _export(module, families(module)[0])
+
+
+def save_weights(weights: Weights, path: pathlib.Path) -> None:
+    """Write tensors as a safetensors file; PyTorch's ``safetensors.torch.load_file`` reads it too."""
+    safetensors.numpy.save_file(dict(weights), path, metadata={"format": "pt"})
+
+
+def _export(module: nnx.Module, names: Names) -> dict[str, np.ndarray]:
+    variables = named_variables(module, names)
+    return {name: np.ascontiguousarray(names.theirs(np.asarray(value[...]))) for name, value in variables.items()}
+
+
+def _read(path: pathlib.Path, parts: Mapping[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors of a file, or of the files of a folder that have the names of the parts; and the files' sha256."""
+    if not path.is_dir():
+        weights, digest = read_weights(path)
+        return dict(weights), {str(path): digest}
+    merged: dict[str, np.ndarray] = {}
+    files = {}
+    for part, prefix in parts.items():
+        for file in _files(path, part):
+            weights, files[str(file)] = read_weights(file)
+            merged |= {f"{prefix}{name}": array for name, array in weights.items()}
+    if not files:
+        raise InputError(f"weights {path}: the folder holds no {' or '.join(parts)} file ({', '.join(SUFFIXES)})")
+    return merged, files
+
+
+def _files(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
+    found = [folder / f"{part}{suffix}" for suffix in SUFFIXES if (folder / f"{part}{suffix}").is_file()]
+    if len(found) > 1:
+        names = " and ".join(file.name for file in found)
+        raise InputError(f"weights {folder}: both {names} are there; keep one of them")
+    return found
+
+
+def _split(weights: Weights) -> tuple[Weights, Weights]:
+    """Tensors of the encoder and of the head."""
+    last = {name: array for name, array in weights.items() if name.startswith(HEAD_PREFIXES)}
+    return {name: array for name, array in weights.items() if name not in last}, last
+
+
+def _refuse(source: str, problems: Sequence[str]) -> None:
     if problems:
         raise InputError(f"{source} does not fit this network: {'; '.join(problems)}")
-    for name, array in laid_out.items():
-        variables[name].set_value(jnp.asarray(array, jnp.float32))
 
 
-def load_weights(model: Encoder | Classifier, path: str | pathlib.Path) -> str:
-    """Load a safetensors file of a pretrained network into an encoder; its classification layer is left out.
-
-    Args:
-      model: the encoder, or a classifier around it.
-      path: torchvision's or timm's names for a ResNet, Keras' for a MobileNetV1.
-
-    Returns:
-      The file's sha256 in hexadecimal, for the record of the run.
-
-    Raises:
-      InputError: the file is absent, damaged, of an unknown format or of another network.
-    """
-    encoder = model.encoder if isinstance(model, Classifier) else model
-    weights, digest = _read(pathlib.Path(path))
-    found = next((entry for marker, entry in _RECOGNISED.items() if marker in weights), None)
-    if found is None:
-        raise InputError(f"weights {path}: neither torchvision's ResNet nor Keras' MobileNetV1 names are in it")
-    form, network = found
-    if not isinstance(encoder, network):
+def _refuse_other_network(source: str, encoder: Encoder, found: Plan, weights: Weights) -> None:
+    """Raise where the file is of another network, whose tensors would only make a long list."""
+    name, _, closest = closest_encoder(weights)
+    if closest.fit < _RESEMBLES:
+        raise InputError(f"{source}: {_unsupported(name, closest)}")
+    if closest.fit > found.fit:
         raise InputError(
-            f"weights {path}: they belong to a {network.__name__}, but the encoder is a {type(encoder).__name__}"
+            f"{source}: they belong to another network than this {type(encoder).__name__}; the closest supported one "
+            f"is {name}: --config.model.encoder={name}"
         )
-    set_weights(encoder, weights, form, f"weights {path}")
-    return digest
 
 
-def _read(path: pathlib.Path) -> tuple[Weights, str]:
+def _unsupported(name: str, closest: Plan) -> str:
+    resemblance = f"; the closest is {name}, {closest.fit:.0%} of whose tensors are there" if closest.values else ""
+    return f"they belong to no supported network ({', '.join(ENCODERS)}){resemblance}"
+
+
+def _head_problems(found: Plan, weights: Weights) -> list[str]:
+    if not weights:
+        return [f"it has no classification layer ({DROP})"]
+    for name, variable in found.variables.items():
+        if name.endswith("bias") and name in weights and weights[name].shape != variable.shape:
+            there, here = len(weights[name]), variable.shape[0]
+            return [f"its classification layer has {there} classes, this network's has {here} ({DROP})"]
+    return [f"{problem} ({DROP})" for problem in found.problems]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Say what a weight file is and which network it fits; convert it to safetensors by the published names."""
+    parser = argparse.ArgumentParser(prog="python -m fcam_jax.models.import_weights", description=main.__doc__)
+    parser.add_argument("source", type=pathlib.Path, help="weight file, or folder with encoder.pt, decoder.pt, ...")
+    parser.add_argument("--out", type=pathlib.Path, help="folder for classifier.safetensors and decoder.safetensors")
+    parser.add_argument("--drop_head", action="store_true", help="leave the classification layer out")
+    options = parser.parse_args(arguments)
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        for name, weights in _identify(options.source, options.drop_head).items():
+            if options.out:
+                options.out.mkdir(parents=True, exist_ok=True)
+                save_weights(weights, options.out / f"{name}.safetensors")
+                print(f"wrote {options.out / name}.safetensors ({len(weights)} tensors)")
+    except InputError as error:
+        sys.exit(f"error: {error}")
     except OSError as error:
-        raise InputError(f"weights {path}: cannot be read ({error.strerror})") from error
-    try:
-        return safetensors.numpy.load_file(path), digest
-    except safetensors.SafetensorError as error:
-        raise InputError(f"weights {path}: not a whole safetensors file ({error})") from error
+        sys.exit(f"error: --out={options.out} cannot be written ({error.strerror})")
+
+
+def _identify(source: pathlib.Path, drop_head: bool) -> dict[str, Weights]:
+    """What the source holds, told on standard output: a classifier, a decoder or, in a folder, both."""
+    groups = [CLASSIFIER_PARTS]
+    if source.is_dir() and any(_files(source, part) for part in DECODER_PARTS):
+        has_classifier = any(_files(source, part) for part in CLASSIFIER_PARTS)
+        groups = [CLASSIFIER_PARTS, DECODER_PARTS] if has_classifier else [DECODER_PARTS]
+    found: dict[str, Weights] = {}
+    for parts in groups:
+        weights, files = _read(source, parts)
+        for path, digest in files.items():
+            print(f"{path}: {len(weights)} tensors, sha256 {digest}")
+        if "blocks.0.conv1.0.weight" in weights:
+            found["decoder"] = _decoder(source, weights)
+        else:
+            found["classifier"] = _classifier(source, weights, drop_head)
+    return found
+
+
+def _classifier(source: pathlib.Path, weights: Weights, drop_head: bool) -> Weights:
+    body, last = _split(weights)
+    name, encoder, found = closest_encoder(body)
+    if found.fit < _RESEMBLES:
+        raise InputError(f"weights {source}: {_unsupported(name, found)}")
+    _refuse(f"weights {source}: the closest supported network is {name}; it", found.problems)
+    classes = [array.size for key, array in last.items() if key.endswith("bias")]
+    print(f"  {found.names.family}: model.encoder={name}, {len(found.values)} of {len(found.variables)} tensors")
+    print(f"  not in the file, so they would start anew: {', '.join(found.untouched) or 'none'}")
+    print(f"  classification layer: {f'{classes[0]} classes' if classes else 'none'}{' (left out)' * drop_head}")
+    by_path = zip(found.variables, named_variables(encoder, families(encoder)[0]), strict=True)
+    renamed = {new: np.ascontiguousarray(weights[old]) for old, new in by_path if old in found.values}
+    return renamed if drop_head else renamed | dict(last)
+
+
+def _decoder(source: pathlib.Path, weights: Weights) -> Weights:
+    widths = [array.shape[0] for name, array in weights.items() if name.endswith("conv2.0.weight")]
+    center = any(name.startswith("center.") for name in weights)
+    print(f"  an F-CAM decoder: model.decoder_widths={tuple(widths)}, model.decoder_center={center}")
+    return {name: array for name, array in weights.items() if not name.endswith("num_batches_tracked")}
+
+
+if __name__ == "__main__":
+    main()

@@ -11,7 +11,7 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.models.decoder import Decoder
-from fcam_jax.models.import_weights import torch_name
+from fcam_jax.models.weight_names import decoder_name
 
 # Channels and strides of the stages, decoder widths, centre block, parameters without the last layer (spec, section 2).
 PAPER = {
@@ -38,9 +38,11 @@ def test_parameters_number_as_in_the_released_program(name):
 def test_names_and_shapes_are_those_of_the_released_program(name, shared):
     groups = json.loads((shared / "golden" / f"state_dict_keys_{name}.json").read_text())
     expected = {key: math.prod(tensor["shape"]) for key, tensor in groups["decoder"].items()}
-    expected |= {f"head.{key[2:]}": math.prod(tensor["shape"]) for key, tensor in groups["segmentation_head"].items()}
+    expected |= {
+        f"segmentation_head.{key}": math.prod(tensor["shape"]) for key, tensor in groups["segmentation_head"].items()
+    }
     state = nnx.state(paper_decoder(name), nnx.Any(nnx.Param, nnx.BatchStat))
-    assert {torch_name(path): leaf.size for path, leaf in nnx.to_flat_state(state)} == expected
+    assert {decoder_name(path): leaf.size for path, leaf in nnx.to_flat_state(state)} == expected
 
 
 def tiny(strides=(2, 4, 8, 8), widths=(8, 6, 4, 4), dtype=jnp.float32):

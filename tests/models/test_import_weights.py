@@ -1,131 +1,305 @@
-"""Weights go in by name, all or none; whatever does not fit is listed, and a bad file costs one clear line."""
+"""Weights go in by name, all or none; whatever does not fit is listed, and they come out again bit by bit."""
 
+import dataclasses
 import hashlib
+import json
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.heads import WGAP
-from fcam_jax.models.import_weights import KERAS, TORCH, load_weights, set_weights
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.heads import HEADS, WGAP
+from fcam_jax.models.import_weights import export_weights, load_classifier, load_decoder, main, set_weights
+
+HEAD_SETTINGS = {
+    "gap": {"background": True},
+    "wildcat": {"background": False, "modalities": 2, "kmax": 0.5, "kmin": 0.1, "alpha": 0.6},
+}
 
 
-def empty(name):
-    """An encoder without values, for what never gets that far."""
-    return nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0)))
+def empty(name, classes=2, head="wgap", **settings):
+    """A classifier without values."""
+
+    def build():
+        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **settings)
+        build_head = HEADS[head]
+        return Classifier(
+            encoder, build_head(encoder.channels[-1], classes, **HEAD_SETTINGS.get(head, {}), rngs=nnx.Rngs(0))
+        )
+
+    return nnx.eval_shape(build)
 
 
-def variables(module):
+def empty_decoder(widths=(4, 3, 2), center=True):
+    return nnx.eval_shape(lambda: Decoder((2, 3, 4, 5), (1, 2, 4, 8), widths, center=center, rngs=nnx.Rngs(0)))
+
+
+def leaves(module):
     return nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
 
 
-def torch_weights(module):
-    """Random tensors of the right names, in PyTorch's layout."""
-    rng = np.random.default_rng(0)
-    layout = {4: (3, 2, 0, 1), 2: (1, 0), 1: (0,)}
-    return {
-        TORCH.name(path): rng.random(leaf.shape, np.float32).transpose(layout[len(leaf.shape)]).copy()
-        for path, leaf in variables(module)
-    }
+def fill(module, seed=0):
+    """Random values in place of none."""
+    rng = np.random.default_rng(seed)
+    for _, leaf in leaves(module):
+        leaf.set_value(jnp.asarray(rng.random(leaf.shape, np.float32)))
+    return module
 
 
-def keras_weights(module):
-    rng = np.random.default_rng(0)
-    return {KERAS.name(path): rng.random(leaf.shape, np.float32) for path, leaf in variables(module)}
+def assert_equal(first, second):
+    for (path, one), (_, other) in zip(leaves(first), leaves(second), strict=True):
+        assert isinstance(one[...], jax.Array), path
+        np.testing.assert_array_equal(one[...], other[...], err_msg=str(path))
 
 
 @pytest.fixture(scope="module")
 def resnet_file(tmp_path_factory):
-    weights = torch_weights(empty("resnet18"))
-    weights["fc.weight"] = np.zeros((1000, 512), np.float32)
+    """A file as torchvision's: 1000 classes, step counts."""
+    weights = export_weights(fill(empty("resnet18", 1000)))
     weights["bn1.num_batches_tracked"] = np.array(7)
     path = tmp_path_factory.mktemp("weights") / "resnet18.safetensors"
     save_file(weights, path)
     return path, weights
 
 
-def test_a_torchvision_file_fills_the_encoder_of_a_classifier_and_its_hash_is_returned(resnet_file):
+def test_a_torchvision_file_fills_the_encoder_and_the_record_says_from_what(resnet_file):
     path, weights = resnet_file
-    classifier = Classifier(empty("resnet18"), WGAP(512, 2, rngs=nnx.Rngs(0)))
-    assert load_weights(classifier, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    classifier = empty("resnet18")
+    imported = load_classifier(classifier, path, keep_head=False)
     encoder = classifier.encoder
     np.testing.assert_array_equal(encoder.conv1.kernel[5, 3, 2, 9], weights["conv1.weight"][9, 2, 5, 3])
     projection, norm = encoder.layer3[0].downsample
     np.testing.assert_array_equal(projection.kernel[0, 0].T, weights["layer3.0.downsample.0.weight"][:, :, 0, 0])
     np.testing.assert_array_equal(norm.var[...], weights["layer3.0.downsample.1.running_var"])
-    assert all(isinstance(leaf[...], jnp.ndarray) for _, leaf in variables(encoder))
+    assert all(isinstance(leaf[...], jnp.ndarray) for _, leaf in leaves(encoder))
+    assert json.loads(json.dumps(dataclasses.asdict(imported))) == {
+        "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest()},
+        "family": "torchvision's ResNet",
+        "tensors": 100,
+        "untouched": [],
+        "head": "left out",
+    }
 
 
-def test_a_keras_file_fills_a_mobilenet_at_any_stored_precision(tmp_path):
-    encoder = empty("mobilenet_v1_025")
-    weights = keras_weights(encoder) | {"conv_preds/bias": np.zeros(1000, np.float32)}
-    save_file({name: array.astype(ml_dtypes.bfloat16) for name, array in weights.items()}, tmp_path / "m.safetensors")
-    load_weights(encoder, tmp_path / "m.safetensors")
-    kernel = encoder.blocks[12].dw.kernel[...]
+def test_the_classification_layer_comes_along_where_it_is_asked_for(resnet_file):
+    path, weights = resnet_file
+    classifier = empty("resnet18", 1000)
+    assert load_classifier(classifier, path, keep_head=True).head == "kept"
+    np.testing.assert_array_equal(classifier.head.fc.kernel[3], weights["fc.weight"][:, 3])
+    np.testing.assert_array_equal(classifier.head.fc.bias[...], weights["fc.bias"])
+
+
+def test_another_number_of_classes_is_refused_with_both_and_the_option(resnet_file):
+    with pytest.raises(
+        InputError, match=r"classification layer has 1000 classes, this network's has 200 \(.*init_head=drop"
+    ):
+        load_classifier(empty("resnet18", 200), resnet_file[0], keep_head=True)
+
+
+def test_a_head_that_is_asked_for_and_absent_is_missed(resnet_file, tmp_path):
+    body = {name: array for name, array in resnet_file[1].items() if not name.startswith("fc.")}
+    save_file(body, tmp_path / "body.safetensors")
+    with pytest.raises(InputError, match=r"has no classification layer \(.*init_head=drop"):
+        load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=True)
+    assert load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=False).head == "absent"
+
+
+# The names below are those of the published files, written out here and nowhere else.
+VGG_TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+VGG_AUTHORS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 23, 25, 27)
+
+
+def vgg_weights(positions, channels=(3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)):
+    rng = np.random.default_rng(1)
+    weights = {}
+    for position, a, b in zip(positions, channels[:-1], channels[1:], strict=True):
+        weights[f"features.{position}.weight"] = rng.random((b, a, 3, 3), np.float32)
+        weights[f"features.{position}.bias"] = rng.random(b, np.float32)
+    return weights
+
+
+def test_vgg16_of_torchvision_leaves_its_new_layer_alone(tmp_path):
+    weights = vgg_weights(VGG_TORCHVISION)
+    save_file(weights | {"classifier.0.bias": np.zeros(4096, np.float32)}, tmp_path / "vgg.safetensors")
+    classifier = fill(empty("vgg16"))
+    before = np.asarray(classifier.encoder.conv6.kernel[...])
+    imported = load_classifier(classifier, tmp_path / "vgg.safetensors", keep_head=False)
+    assert (imported.family, imported.untouched, imported.tensors) == ("torchvision's VGG16", ("conv6",), 26)
+    np.testing.assert_array_equal(classifier.encoder.features[12].bias[...], weights["features.28.bias"])
+    np.testing.assert_array_equal(classifier.encoder.conv6.kernel[...], before)
+
+
+def test_a_folder_of_the_authors_program_fills_all_parts(tmp_path):
+    """encoder, classification_head, decoder and segmentation_head, in which VGG16 holds its layers twice."""
+    weights = vgg_weights(VGG_AUTHORS)
+    weights |= {"conv6.weight": np.ones((1024, 512, 3, 3), np.float32), "conv6.bias": np.ones(1024, np.float32)}
+    weights |= {f"full_features.{name}": array for name, array in weights.items()}
+    head = {"fc.weight": np.full((2, 1024), 3, np.float32), "fc.bias": np.arange(2, dtype=np.float32)}
+    decoder = fill(empty_decoder())
+    parts = {
+        "encoder": weights,
+        "classification_head": head,
+        "decoder": {n: a for n, a in export_weights(decoder).items() if not n.startswith("segmentation_head")},
+        "segmentation_head": {
+            n.removeprefix("segmentation_head."): a
+            for n, a in export_weights(decoder).items()
+            if n.startswith("segmentation_head")
+        },
+    }
+    assert parts["segmentation_head"].keys() == {"0.weight", "0.bias"}
+    assert {"center.0.0.weight", "center.1.1.running_var", "blocks.2.conv2.1.bias"} <= parts["decoder"].keys()
+    for name, tensors in parts.items():
+        save_file(tensors, tmp_path / f"{name}.safetensors")
+
+    classifier = empty("vgg16")
+    imported = load_classifier(classifier, tmp_path, keep_head=True)
+    assert imported.family == "the F-CAM program's VGG16" and imported.untouched == ()
+    assert sorted(imported.files) == [str(tmp_path / f"{n}.safetensors") for n in ("classification_head", "encoder")]
+    np.testing.assert_array_equal(classifier.encoder.features[12].bias[...], weights["features.27.bias"])
+    np.testing.assert_array_equal(classifier.encoder.conv6.bias[...], np.ones(1024))
+    np.testing.assert_array_equal(classifier.head.fc.kernel[...], np.full((1024, 2), 3))
+    other = empty_decoder()
+    assert len(load_decoder(other, tmp_path).files) == 2
+    assert_equal(other, decoder)
+
+
+def test_a_folder_without_parts_or_with_two_of_one_is_refused(tmp_path):
+    with pytest.raises(InputError, match="the folder holds no classifier or encoder or classification_head file"):
+        load_classifier(empty("resnet18"), tmp_path, keep_head=False)
+    for suffix in (".pt", ".safetensors"):
+        (tmp_path / f"decoder{suffix}").touch()
+    with pytest.raises(InputError, match=r"both decoder\.safetensors and decoder\.pt are there; keep one"):
+        load_decoder(empty_decoder(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, settings, head",
+    [
+        ("resnet18", {}, "wgap"),
+        ("resnet50", {}, "wgap"),
+        ("vgg16", {}, "gap"),
+        ("inceptionv3", {}, "wildcat"),
+        ("inceptionv3", {"final_stride": 32}, "wgap"),
+        ("mobilenet_v1_025", {}, "wgap"),
+        ("mobilenet_v1_025", {}, "wildcat"),
+        ("small", {}, "gap"),
+    ],
+)
+def test_import_of_an_export_of_an_import_gives_the_same_bits(name, settings, head, tmp_path):
+    first = fill(empty(name, 3, head, **settings))
+    exported = export_weights(first)
+    save_file(exported, tmp_path / "classifier.safetensors")
+    second = empty(name, 3, head, **settings)
+    imported = load_classifier(second, tmp_path, keep_head=True)
+    assert imported.tensors == len(exported) == len(leaves(first)) and imported.untouched == ()
+    assert_equal(first, second)
+    again = export_weights(second)
+    assert again.keys() == exported.keys()
+    assert all(np.array_equal(again[key], array) for key, array in exported.items())
+
+
+def test_an_export_has_the_names_and_shapes_of_torchvision_and_keras():
+    shapes = {name: array.shape for name, array in export_weights(fill(empty("inceptionv3", final_stride=32))).items()}
+    assert shapes["Mixed_6b.branch7x7dbl_5.conv.weight"] == (192, 128, 1, 7)
+    assert shapes["Mixed_7c.branch3x3dbl_3a.bn.running_var"] == (384,)
+    assert shapes["Conv2d_4a_3x3.conv.weight"] == (192, 80, 3, 3)
+    assert shapes["fc.weight"] == (2, 2048)
+    shapes = {name: array.shape for name, array in export_weights(fill(empty("mobilenet_v1_025", 5))).items()}
+    assert shapes["conv_dw_13/depthwise_kernel"] == (3, 3, 256, 1)
+    assert shapes["conv_preds/kernel"] == (1, 1, 256, 5)
+
+
+def test_a_file_may_store_fewer_bits(tmp_path):
+    classifier = fill(empty("mobilenet_v1_025"))
+    weights = {name: array.astype(ml_dtypes.bfloat16) for name, array in export_weights(classifier).items()}
+    save_file(weights, tmp_path / "m.safetensors")
+    other = empty("mobilenet_v1_025")
+    load_classifier(other, tmp_path / "m.safetensors", keep_head=True)
+    kernel = other.encoder.blocks[12].dw.kernel[...]
     assert kernel.dtype == jnp.float32
-    np.testing.assert_allclose(kernel, weights["conv_dw_13/depthwise_kernel"], rtol=1e-2)
-    np.testing.assert_allclose(encoder.conv1_bn.mean[...], weights["conv1_bn/moving_mean"], rtol=1e-2)
+    np.testing.assert_allclose(kernel, classifier.encoder.blocks[12].dw.kernel[...], rtol=1e-2)
 
 
 def test_every_mismatch_is_listed_and_nothing_is_set():
     head = WGAP(3, 2, rngs=nnx.Rngs(0))
     before = np.asarray(head.fc.kernel[...])
     with pytest.raises(InputError) as error:
-        set_weights(head, {"fc.weight": np.ones((2, 4)), "cls.bias": np.ones(2), "cls.scale": np.ones(2)}, TORCH, "x")
-    assert str(error.value) == (
-        "x does not fit this network: fc.bias is missing; cls.bias is unexpected; "
-        "cls.scale is unexpected; fc.weight has shape (4, 2) instead of (3, 2)"
-    )
+        set_weights(head, {"fc.weight": np.ones((2, 4)), "cls.bias": np.ones(2), "cls.scale": np.ones(2)}, "x")
+    listed = str(error.value).removeprefix("x does not fit this network: ").split("; ")
+    assert sorted(listed) == [
+        "cls.bias is unexpected",
+        "cls.scale is unexpected",
+        "fc.bias is missing",
+        "fc.weight has shape (4, 2) instead of (3, 2)",
+    ]
     with pytest.raises(InputError, match=r"network: fc\.bias holds NaN or infinity"):
-        set_weights(head, {"fc.weight": np.ones((2, 3)), "fc.bias": np.array([0, np.nan])}, TORCH, "x")
+        set_weights(head, {"fc.weight": np.ones((2, 3)), "fc.bias": np.array([0, np.nan])}, "x")
     np.testing.assert_array_equal(head.fc.kernel[...], before)
 
 
-def test_a_file_of_another_depth_lists_what_is_missing(resnet_file):
-    with pytest.raises(InputError, match=r"resnet18.*layer1\.2\.conv1\.weight is missing") as error:
-        load_weights(empty("resnet34"), resnet_file[0])
-    assert "\n" not in str(error.value)
-
-
-def test_a_file_of_another_width_says_both_shapes(tmp_path):
-    save_file(keras_weights(empty("mobilenet_v1_050")), tmp_path / "m.safetensors")
-    with pytest.raises(InputError, match=r"conv1/kernel has shape \(3, 3, 3, 16\) instead of \(3, 3, 3, 8\)"):
-        load_weights(empty("mobilenet_v1_025"), tmp_path / "m.safetensors")
-
-
-def test_a_file_of_another_network_is_named(resnet_file):
-    with pytest.raises(InputError, match="belong to a ResNet, but the encoder is a MobileNetV1"):
-        load_weights(empty("mobilenet_v1_025"), resnet_file[0])
-
-
 @pytest.mark.parametrize(
-    "spoil, message",
-    [
-        (lambda data: data[:-4], "not a whole safetensors file"),
-        (lambda data: data[:20], "not a whole safetensors file"),
-        (lambda data: b"", "not a whole safetensors file"),
-        (lambda data: b"PK\x03\x04" + bytes(100), "not a whole safetensors file"),
-    ],
+    "given, wanted",
+    [("resnet18", "resnet34"), ("resnet18", "mobilenet_v1_025"), ("mobilenet_v1_050", "mobilenet_v1_025")],
 )
-def test_a_damaged_file_costs_one_line(resnet_file, tmp_path, spoil, message):
-    path = tmp_path / "damaged.safetensors"
-    path.write_bytes(spoil(resnet_file[0].read_bytes()))
-    with pytest.raises(InputError, match=message) as error:
-        load_weights(empty("resnet18"), path)
+def test_a_file_of_another_supported_network_names_it_and_changes_nothing(given, wanted, tmp_path):
+    save_file(export_weights(fill(empty(given))), tmp_path / "other.safetensors")
+    classifier = fill(empty(wanted), seed=1)
+    with pytest.raises(InputError, match=rf"another network .* --config\.model\.encoder={given}$") as error:
+        load_classifier(classifier, tmp_path / "other.safetensors", keep_head=False)
     assert "\n" not in str(error.value)
+    assert_equal(classifier, fill(empty(wanted), seed=1))
 
 
-def test_an_absent_file_a_folder_and_a_file_of_unknown_names_cost_one_line(tmp_path):
-    with pytest.raises(InputError, match=r"absent\.safetensors: cannot be read \(No such file"):
-        load_weights(empty("resnet18"), tmp_path / "absent.safetensors")
-    with pytest.raises(InputError, match="cannot be read"):
-        load_weights(empty("resnet18"), tmp_path)
+def test_a_file_of_no_supported_network_names_the_closest_if_there_is_one(resnet_file, tmp_path):
     save_file({"blocks.0.attn.qkv.weight": np.zeros(3)}, tmp_path / "vit.safetensors")
-    with pytest.raises(InputError, match="neither torchvision's ResNet nor Keras' MobileNetV1"):
-        load_weights(empty("resnet18"), tmp_path / "vit.safetensors")
+    with pytest.raises(InputError, match=r"no supported network \(resnet18, .*small\)$"):
+        load_classifier(empty("resnet18"), tmp_path / "vit.safetensors", keep_head=False)
+    part = {name: array for name, array in resnet_file[1].items() if name.startswith(("conv1", "bn1", "layer1"))}
+    save_file(part, tmp_path / "part.safetensors")
+    with pytest.raises(InputError, match=r"no supported network .*the closest is resnet18, 2\d% of whose tensors"):
+        load_classifier(empty("vgg16"), tmp_path / "part.safetensors", keep_head=False)
+
+
+def test_the_program_says_what_a_file_is_and_converts_it(tmp_path, capsys):
+    weights = vgg_weights(VGG_AUTHORS)
+    weights |= {"conv6.weight": np.ones((1024, 512, 3, 3), np.float32), "conv6.bias": np.ones(1024, np.float32)}
+    save_file(weights, tmp_path / "encoder.safetensors")
+    save_file({"fc.weight": np.ones((7, 1024), np.float32), "fc.bias": np.ones(7, np.float32)}, tmp_path / "x")
+    (tmp_path / "x").rename(tmp_path / "classification_head.safetensors")
+    save_file(export_weights(fill(empty_decoder())), tmp_path / "decoder.safetensors")
+    main([str(tmp_path), f"--out={tmp_path / 'out'}"])
+    told = capsys.readouterr().out
+    for text in (
+        hashlib.sha256((tmp_path / "encoder.safetensors").read_bytes()).hexdigest(),
+        "the F-CAM program's VGG16: model.encoder=vgg16, 28 of 28 tensors",
+        "classification layer: 7 classes",
+        "model.decoder_widths=(4, 3, 2)",
+        "model.decoder_center=True",
+    ):
+        assert text in told
+    written = load_file(tmp_path / "out" / "classifier.safetensors")
+    np.testing.assert_array_equal(written["features.28.weight"], weights["features.27.weight"])
+    assert written["fc.bias"].shape == (7,)
+    load_decoder(empty_decoder(), tmp_path / "out")
+    main([str(tmp_path), f"--out={tmp_path / 'out'}", "--drop_head"])
+    assert "fc.bias" not in load_file(tmp_path / "out" / "classifier.safetensors")
+
+
+def test_the_program_ends_with_one_line_where_it_cannot(tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: weights .*absent\.pth: .*"):
+        main([str(tmp_path / "absent.pth")])
+    save_file({"a.weight": np.zeros(3, np.float32)}, tmp_path / "a.safetensors")
+    with pytest.raises(SystemExit, match="no supported network"):
+        main([str(tmp_path / "a.safetensors")])
+    save_file(export_weights(fill(empty("mobilenet_v1_025"))), tmp_path / "m.safetensors")
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"^error: --out=.*file cannot be written"):
+        main([str(tmp_path / "m.safetensors"), f"--out={tmp_path / 'file'}"])

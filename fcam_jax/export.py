@@ -1,0 +1,64 @@
+"""Weights out of a run's best checkpoints, for other programs: safetensors files by torchvision's or Keras' names.
+
+    python -m fcam_jax.export --workdir=runs/cub --out=DIR
+
+writes `DIR/classifier.safetensors` (encoder and classification layer) and, where F-CAM is trained,
+`DIR/decoder.safetensors`. `config.model.init=DIR` and `config.fcam.init=DIR` take them back.
+"""
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from fcam_jax import build, workdir
+from fcam_jax.errors import InputError
+from fcam_jax.experiment import Stage, best_model, has_begun
+from fcam_jax.models.import_weights import export_weights, save_weights
+
+
+def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
+    """Write the best model of every trained stage.
+
+    Args:
+      stages: classifier and F-CAM.
+      folder: the run's.
+      out: the folder to write to.
+
+    Returns:
+      The files written.
+
+    Raises:
+      InputError: the classifier is not trained, or a checkpoint cannot be used.
+    """
+    model: Any = None
+    files = []
+    for stage, part in zip(stages, ("classifier", "decoder"), strict=True):
+        if part == "decoder" and not has_begun(stage, folder):
+            break
+        model, _ = best_model(stage, stage.build_model(model), folder)
+        files.append(out / f"{part}.safetensors")
+        save_weights(export_weights(model.decoder if part == "decoder" else model), files[-1])
+    return files
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Export the weights of a run."""
+    parser = argparse.ArgumentParser(prog="python -m fcam_jax.export", description=main.__doc__)
+    parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of the run")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the weight files")
+    options = parser.parse_args(arguments)
+    try:
+        stages = build.recorded_stages(workdir.recorded(options.workdir))
+        options.out.mkdir(parents=True, exist_ok=True)
+        for path in export(stages, options.workdir, options.out):
+            print(path)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: --out={options.out} cannot be written ({error.strerror})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""State dicts from PyTorch's files, without PyTorch and without running anything from them.
+
+A .pth file is a pickle, and a pickle is a program: unpickling can execute whatever its author liked. Here its opcodes
+are only read. They can put together dicts, lists, tuples, strings, numbers and tensors; nothing that the file names is
+imported or called, and names that a state dict does not need are refused.
+
+`torch.save` has written two containers: since version 1.6 a zip archive with an entry for each storage, before that a
+stream of pickles followed by the storages. What is wrong with a file is said without its path, which the caller adds.
+"""
+
+import functools
+import io
+import math
+import pathlib
+import pickletools
+import zipfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from fcam_jax.errors import InputError
+
+_DTYPES = {
+    f"torch.{name}Storage": np.dtype(dtype)
+    for name, dtype in [
+        *[("Double", "<f8"), ("Float", "<f4"), ("Half", "<f2"), ("BFloat16", ml_dtypes.bfloat16), ("Bool", "?")],
+        *[("Long", "<i8"), ("Int", "<i4"), ("Short", "<i2"), ("Char", "i1"), ("Byte", "u1")],
+    ]
+}
+_WRAPPERS = ("state_dict", "model", "model_state", "params")  # keys under which checkpoints hold a state dict
+_STREAM_MAGIC = 0x1950A86A20F9469CFC6C
+_LONGEST_PICKLE = 1 << 22  # bytes; names and shapes take some 200 per tensor, and in memory up to 100 times that
+_MOST_SHARING = 10  # times the file's size that its tensors may take together
+_MOST_AXES = 64
+_SHOWN = 60  # characters of the file's own words that a message repeats
+_SAVE_ALONE = "in the program that made it, save `model.state_dict()` alone"
+
+
+class _Global(NamedTuple):
+    """A function or class that the pickle names."""
+
+    name: str
+
+
+class _Storage(NamedTuple):
+    """The flat data of one or more tensors, still in the file."""
+
+    key: str
+    dtype: np.dtype
+
+
+class _Tensor(NamedTuple):
+    """A tensor as its storage and, in elements, the place of its values there."""
+
+    storage: _Storage
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Tensors by name from a zip archive.
+
+    Raises:
+      InputError: it holds no state dict, or names what a state dict does not need.
+      Exception: it is damaged; there is no closed list of what the parsers raise.
+    """
+    with zipfile.ZipFile(path) as archive:
+        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        root = next((name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl")), None)
+        if root is None:
+            raise InputError("a zip archive without PyTorch's data.pkl: not a weight file")
+        if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in sizes):
+            raise InputError(f"a TorchScript program, not a state dict: {_SAVE_ALONE}")
+        if sum(sizes.values()) > path.stat().st_size:
+            raise InputError("its entries are larger than the archive: compressed or damaged")
+        if f"{root}byteorder" in sizes and archive.read(f"{root}byteorder") != b"little":
+            raise InputError("written on a big-endian machine, which is not supported: convert it to safetensors there")
+        if sizes[f"{root}data.pkl"] > _LONGEST_PICKLE:
+            raise InputError(f"its pickle is longer than any state dict's: {_SAVE_ALONE}")
+        found = _interpret(io.BytesIO(archive.read(f"{root}data.pkl")), {})
+        return _arrays(found, lambda key: archive.read(f"{root}data/{key}"), path)
+
+
+def read_stream(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Tensors by name from a stream of pickles and storages; raises what `read_archive` raises."""
+    dtypes: dict[str, np.dtype] = {}
+    places = {}
+    with path.open("rb") as file:
+        pickles = io.BytesIO(file.read(_LONGEST_PICKLE))
+        if _interpret(pickles, {}) != _STREAM_MAGIC:
+            raise InputError(f"a pickle that `torch.save` did not write: {_SAVE_ALONE}")
+        _version, _machine, found, keys = (_interpret(pickles, dtypes) for _ in range(4))
+        file.seek(pickles.tell())
+        for key in map(_checked_key, keys):
+            length = int.from_bytes(file.read(8), "little") * dtypes[key].itemsize
+            places[key] = file.tell(), length
+            file.seek(length, io.SEEK_CUR)
+        if file.tell() > path.stat().st_size:
+            raise EOFError("the data end early")
+
+        def load(key: str) -> bytes:
+            offset, length = places[key]
+            file.seek(offset)
+            return file.read(length)
+
+        return _arrays(found, load, path)
+
+
+def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
+    """The value that the pickle at the stream's position describes; the stream is left behind it.
+
+    Args:
+      stream: bytes in memory, so that no length in the file can ask for more than there is.
+      dtypes: receives the type of every storage, by its key.
+    """
+    stack: list[Any] = []
+    below: list[list[Any]] = []  # the stacks that wait under the open marks
+    memo: dict[Any, Any] = {}
+    argument: Any
+    for opcode, argument, _ in pickletools.genops(stream):
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                return stack.pop()
+            case "NONE" | "NEWTRUE" | "NEWFALSE" as name:
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE" as name:
+                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
+            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
+                stack.append(argument)
+            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING" | "BINBYTES" | "SHORT_BINBYTES":
+                stack.append(argument)
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
+                count = int(name[-1])
+                stack[-count:] = [tuple(stack[-count:])]
+            case "APPEND":
+                item = stack.pop()
+                stack[-1].append(item)
+            case "SETITEM":
+                value, key = stack.pop(), stack.pop()
+                stack[-1].update(_dict([(key, value)]))
+            case "MARK":
+                below.append(stack)
+                stack = []
+            case "TUPLE":
+                items, stack = stack, below.pop()
+                stack.append(tuple(items))
+            case "APPENDS":
+                items, stack = stack, below.pop()
+                stack[-1].extend(items)
+            case "SETITEMS":
+                items, stack = stack, below.pop()
+                stack[-1].update(_dict(list(zip(items[::2], items[1::2], strict=True))))
+            case "BUILD":  # attributes of an OrderedDict: `_metadata`, which holds no tensors
+                stack.pop()
+            case "GLOBAL" | "INST":
+                stack.append(_permitted(argument.replace(" ", "."), stack))
+            case "STACK_GLOBAL":
+                name, module = stack.pop(), stack.pop()
+                stack.append(_permitted(".".join((module, name)), stack))
+            case "BINPERSID":
+                stack.append(_storage(*stack.pop()))
+                dtypes.setdefault(stack[-1].key, stack[-1].dtype)
+            case "REDUCE":
+                arguments, called = stack.pop(), stack.pop()
+                stack.append(_CALLS[called.name](*arguments))
+            case name:
+                raise InputError(f"its pickle uses {name}, which no state dict needs: refused; {_SAVE_ALONE}")
+
+
+def _permitted(name: str, stack: list[Any]) -> _Global:
+    if name in _DTYPES or name in _CALLS:
+        return _Global(name)
+    # A pickled module names its class first or, in a stream, after the word that announces its source text.
+    if name.rpartition(".")[2][:1].isupper() and (not stack or stack[-1] == "module"):
+        what = f"it holds a whole module ({name[:_SHOWN]!r}), not a state dict"
+    else:
+        what = f"it names {name[:_SHOWN]!r}, which no state dict needs"
+    raise InputError(f"{what}: refused, because this could execute code, with PyTorch installed too; {_SAVE_ALONE}")
+
+
+def _checked_key(key: Any) -> Any:
+    """The key; others than strings and small integers can be made to take for ever to hash or compare."""
+    if isinstance(key, str) or (isinstance(key, int) and abs(key) < 1 << 32):
+        return key
+    raise TypeError("a key is neither a string nor a small integer")
+
+
+def _dict(pairs: list[Any] | None = None) -> dict[Any, Any]:
+    pairs = [] if pairs is None else pairs
+    made = {_checked_key(key): value for key, value in pairs}
+    pairs.clear()  # one list in the file makes one dict, not any number of large ones
+    return made
+
+
+def _storage(kind: str, dtype: _Global, key: str, device: str, count: int, view: object = None) -> _Storage:
+    if kind != "storage" or view is not None or not isinstance(key, str):
+        raise ValueError("a reference to something else than a storage")
+    return _Storage(key, _DTYPES[dtype.name])
+
+
+def _tensor(storage: _Storage, offset: int, size: tuple, stride: tuple, *_gradient: object) -> _Tensor:
+    if not (isinstance(storage, _Storage) and isinstance(size, tuple) and len(size) == len(stride) <= _MOST_AXES):
+        raise ValueError("a tensor without a storage or a shape")
+    if not all(isinstance(n, int) and n >= 0 for n in (offset, *size, *stride)):
+        raise ValueError("a tensor of impossible shape")
+    return _Tensor(storage, offset, size, stride)
+
+
+_CALLS: dict[str, Callable[..., Any]] = {
+    "collections.OrderedDict": _dict,
+    "torch.Size": lambda size: size,
+    "torch._utils._rebuild_tensor": _tensor,  # before PyTorch 0.4; torchvision's VGG16 is of that age
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *_gradient: tensor,
+}
+
+
+def _arrays(found: Any, load: Callable[[str], bytes], path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The tensors of a state dict as contiguous arrays; `load` gives the data of a storage."""
+    tensors = _state_dict(found)
+    total = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in tensors.values())
+    if total > _MOST_SHARING * path.stat().st_size:
+        raise InputError("its tensors are far larger than the file: damaged")
+    load = functools.cache(load)
+    return {name: _array(tensor, load(tensor.storage.key)) for name, tensor in tensors.items()}
+
+
+def _state_dict(found: Any) -> dict[str, _Tensor]:
+    if isinstance(found, dict):
+        found = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), found)
+    if not isinstance(found, dict):
+        raise InputError(f"it does not hold a dict of tensors by name: {_SAVE_ALONE}")
+    tensors = {name: value for name, value in found.items() if not _is_step_count(name, value)}
+    others = [repr(name)[:_SHOWN] for name, value in tensors.items() if not _is_named_tensor(name, value)]
+    if others:
+        raise InputError(
+            f"its entries {', '.join(others[:5])}{', ...' * (len(others) > 5)} are not tensors: {_SAVE_ALONE}"
+        )
+    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""  # put there by DataParallel
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _is_named_tensor(name: str | int, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, _Tensor)
+
+
+def _is_step_count(name: str | int, value: Any) -> bool:
+    return str(name).endswith("num_batches_tracked") and (value is None or isinstance(value, int))
+
+
+def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
+    storage, offset, size, stride = tensor
+    flat = np.frombuffer(data, storage.dtype)
+    last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    count = math.prod(map(int, size))
+    if count > flat.size or (count and last >= flat.size):
+        raise ValueError("a tensor reaches beyond its storage")
+    steps = [step * flat.itemsize for step in stride]
+    view = np.lib.stride_tricks.as_strided(flat[offset:], size, steps, writeable=False)
+    return np.asarray(view, order="C")

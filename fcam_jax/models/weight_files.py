@@ -1,0 +1,137 @@
+"""Weight files as tensors by name: safetensors, PyTorch's .pth, Keras' .h5. Nothing in a file is executed.
+
+The first bytes of a file tell its format, not its name. Names and layouts are left as they are stored; whose they are
+and what they fit is for `import_weights` to find out.
+"""
+
+import hashlib
+import pathlib
+import zipfile
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import safetensors.numpy
+
+from fcam_jax.errors import InputError
+from fcam_jax.models import torch_files
+
+Weights = Mapping[str, np.ndarray]
+
+_LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
+_NOT_WEIGHTS = "not a weight file (safetensors, PyTorch .pth/.pt, Keras .h5)"
+_SHOWN = 200  # characters of a parser's message that are repeated
+_KERAS_3 = (
+    "written by Keras 3 without the names of its tensors: save it in the format of Keras 2 (`model.save('NAME.h5')`) "
+    "or convert it to safetensors"
+)
+_TAR = (
+    "PyTorch's tar format, given up in 2017: take torchvision's present file of the same weights, or `torch.save` it "
+    "again in PyTorch"
+)
+
+
+def read_weights(path: str | pathlib.Path) -> tuple[Weights, str]:
+    """Read a weight file.
+
+    bfloat16 comes as `ml_dtypes.bfloat16`. Checkpoints of PyTorch may wrap the state dict once ("state_dict", "model",
+    "model_state", "params"); the prefix "module." of DataParallel is removed. Keras' tensors are called `layer/leaf`.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The tensors by name, of the type that is stored, and the file's sha256 in hexadecimal.
+
+    Raises:
+      InputError: the file cannot be opened, is of another format, damaged, or would have to be executed to be read.
+    """
+    path = pathlib.Path(path)
+    try:
+        digest, head = _open(path)
+        kind, read = _format(head)
+        weights = _guarded(kind, read, path)
+        if not weights:
+            raise InputError("it holds no tensors")
+    except InputError as error:
+        raise InputError(f"weights {path}: {error}") from error
+    return weights, digest
+
+
+def _open(path: pathlib.Path) -> tuple[str, bytes]:
+    """The file's sha256 and first bytes."""
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError("not a file but a folder or a device")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return digest, file.read(512)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})") from error
+
+
+def _format(head: bytes) -> tuple[str, Callable[[pathlib.Path], Weights]]:
+    """What the format is called, and its reader."""
+    if not head:
+        raise InputError("the file is empty (0 bytes)")
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "HDF5", _read_hdf5
+    if head.startswith(b"PK\x03\x04"):
+        return "PyTorch", _read_zip
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
+        return "safetensors", safetensors.numpy.load_file
+    if head[0] == 0x80 and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # a pickle and its protocol
+        return "PyTorch", torch_files.read_stream
+    raise InputError(_TAR if head[257:262] == b"ustar" else _NOT_WEIGHTS)
+
+
+def _guarded(kind: str, read: Callable[[pathlib.Path], Weights], path: pathlib.Path) -> Weights:
+    try:
+        return read(path)
+    except InputError:
+        raise
+    except Exception as error:  # parsers raise what they stumble over in a damaged file, there is no closed list
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"truncated or damaged {kind} file ({detail[:_SHOWN]})") from error
+
+
+def _read_zip(path: pathlib.Path) -> Weights:
+    with zipfile.ZipFile(path) as archive:
+        if "model.weights.h5" in archive.namelist():
+            raise InputError(_KERAS_3)
+    return torch_files.read_archive(path)
+
+
+def _read_hdf5(path: pathlib.Path) -> Weights:
+    """Datasets by the last two parts of their path, which Keras nests: `conv1/conv1/kernel:0` is `conv1/kernel`."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise InputError("HDF5 file; reading it needs h5py: pip install h5py") from error
+    found: dict[str, h5py.Dataset] = {}
+
+    def collect(name: str, entry: object) -> None:
+        if isinstance(entry, h5py.Dataset):
+            found[name] = entry
+
+    with h5py.File(path, "r") as file:
+        file.visititems(collect)  # follows no links to other files
+        saved_model = {name: dataset for name, dataset in found.items() if name.startswith("model_weights/")}
+        return _datasets(saved_model or found, path.stat().st_size)
+
+
+def _datasets(found: Mapping[str, "h5py.Dataset"], file_size: int) -> Weights:
+    weights: dict[str, np.ndarray] = {}
+    if sum(dataset.nbytes for dataset in found.values()) > file_size:
+        raise InputError("its tensors are larger than the file: compressed or damaged")
+    for path, dataset in found.items():
+        parts = path.split("/")[-2:]
+        name = "/".join(parts).removesuffix(":0")
+        if parts[0] == "vars" and parts[-1].isdigit():
+            raise InputError(_KERAS_3)
+        if name in weights:
+            raise InputError(f"it holds two tensors {name!r}")
+        if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.external or dataset.is_virtual:
+            raise InputError(f"{path!r} is not an array of numbers in the file itself")
+        weights[name] = dataset[()]
+    return weights

@@ -1,0 +1,99 @@
+"""Which tensor of a file goes into which variable of a module, and everything that speaks against it; nothing is set
+before the whole plan is known to be sound.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.weight_files import Weights
+from fcam_jax.models.weight_names import NAMES, Names, head_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The comparison of a module with a file.
+
+    Attributes:
+      names: the family of the file.
+      variables: the module's variables by their names in that family.
+      values: the tensors that fit, in our layout.
+      problems: what does not fit, a phrase each.
+    """
+
+    names: Names
+    variables: Mapping[str, nnx.Variable]
+    values: Mapping[str, np.ndarray]
+    problems: tuple[str, ...]
+
+    @property
+    def fit(self) -> float:
+        """Share of the module's tensors that the file has in the right shape."""
+        return len(self.values) / len(self.variables)
+
+    @property
+    def untouched(self) -> tuple[str, ...]:
+        """First names of the layers that are not in the file."""
+        return tuple(sorted({name.partition(".")[0] for name in self.variables.keys() - self.values.keys()}))
+
+    def carry_out(self) -> int:
+        """Set the variables, as float32; returns how many."""
+        for name, array in self.values.items():
+            self.variables[name].set_value(jnp.asarray(array, jnp.float32))
+        return len(self.values)
+
+
+def plan(module: nnx.Module, weights: Weights, names: Names) -> Plan:
+    """Compare a module, which may be abstract, with tensors named as a family names them."""
+    variables = named_variables(module, names)
+    values: dict[str, np.ndarray] = {}
+    problems = []
+    for name, variable in variables.items():
+        if name not in weights:
+            if not name.startswith(names.added):
+                problems.append(f"{name} is missing")
+            continue
+        array = names.ours(weights[name])
+        if array.shape != variable.shape:
+            problems.append(f"{name} has shape {array.shape} instead of {variable.shape}")
+        elif not np.isfinite(array.astype(np.float32)).all():
+            problems.append(f"{name} holds NaN or infinity")
+        else:
+            values[name] = array
+    problems += [f"{name} is unexpected" for name in weights if name not in variables and not names.ignores(name)]
+    return Plan(names, variables, values, tuple(problems))
+
+
+def best_plan(module: nnx.Module, weights: Weights) -> Plan:
+    """The comparison under the family of names that leaves the fewest problems."""
+    return min((plan(module, weights, names) for names in families(module)), key=lambda found: len(found.problems))
+
+
+def closest_encoder(weights: Weights) -> tuple[str, Encoder, Plan]:
+    """The supported encoder that shares the most tensors with a file: its name, its shapes, and how they compare."""
+    encoders = {name: _shapes(name) for name in ENCODERS}
+    found = [(name, encoder, best_plan(encoder, weights)) for name, encoder in encoders.items()]
+    return max(found, key=lambda entry: (entry[2].fit, -len(entry[2].problems)))
+
+
+def named_variables(module: nnx.Module, names: Names) -> dict[str, nnx.Variable]:
+    """Parameters and BatchNorm statistics of a module by their names in a family."""
+    state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
+    return {names.name(path): variable for path, variable in state}
+
+
+def families(module: nnx.Module) -> tuple[Names, ...]:
+    """The families of names of a module; it is exported by the first."""
+    return next((names for kind, names in NAMES.items() if isinstance(module, kind)), (head_names(module),))
+
+
+@functools.cache
+def _shapes(name: str) -> Encoder:
+    """An encoder without values; nothing may be set in it."""
+    return nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0)))
