@@ -123,8 +123,13 @@ def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarr
 
 
 def save_weights(weights: Weights, path: pathlib.Path) -> None:
-    """Write tensors as a safetensors file; PyTorch's ``safetensors.torch.load_file`` reads it too."""
-    safetensors.numpy.save_file(dict(weights), path, metadata={"format": "pt"})
+    """Write tensors as a safetensors file; PyTorch's ``safetensors.torch.load_file`` reads it too.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    # Not by `save_file`, which reports what the disk refuses by an exception of its own.
+    path.write_bytes(safetensors.numpy.save(dict(weights), metadata={"format": "pt"}))
 
 
 def _export(module: nnx.Module, names: Names) -> dict[str, np.ndarray]:
@@ -169,7 +174,7 @@ def _refuse(source: str, problems: Sequence[str]) -> None:
 
 def _refuse_other_network(source: str, encoder: Encoder, found: Plan, weights: Weights) -> None:
     """Raise where the file is of another network, whose tensors would only make a long list."""
-    name, _, closest = closest_encoder(weights)
+    name, _, closest = closest_encoder(weights, encoder.strides[-1])
     if closest.fit < _RESEMBLES:
         raise InputError(f"{source}: {_unsupported(name, closest)}")
     if closest.fit > found.fit:
@@ -202,13 +207,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--drop_head", action="store_true", help="leave the classification layer out")
     options = parser.parse_args(arguments)
     try:
-        for name, weights in _identify(options.source, options.drop_head).items():
-            if options.out:
-                options.out.mkdir(parents=True, exist_ok=True)
-                save_weights(weights, options.out / f"{name}.safetensors")
-                print(f"wrote {options.out / name}.safetensors ({len(weights)} tensors)")
+        found = _identify(options.source, options.drop_head)
     except InputError as error:
         sys.exit(f"error: {error}")
+    try:
+        for name, weights in found.items() if options.out else ():
+            options.out.mkdir(parents=True, exist_ok=True)
+            save_weights(weights, options.out / f"{name}.safetensors")
+            print(f"wrote {options.out / name}.safetensors ({len(weights)} tensors)")
     except OSError as error:
         sys.exit(f"error: --out={options.out} cannot be written ({error.strerror})")
 

@@ -68,14 +68,16 @@ def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
       Exception: it is damaged; there is no closed list of what the parsers raise.
     """
     with zipfile.ZipFile(path) as archive:
-        sizes = {entry.filename: entry.file_size for entry in archive.infolist()}
+        entries = archive.infolist()
+        sizes = {entry.filename: entry.file_size for entry in entries}
         root = next((name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl")), None)
         if root is None:
             raise InputError("a zip archive without PyTorch's data.pkl: not a weight file")
         if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in sizes):
             raise InputError(f"a TorchScript program, not a state dict: {_SAVE_ALONE}")
-        if sum(sizes.values()) > path.stat().st_size:
-            raise InputError("its entries are larger than the archive: compressed or damaged")
+        stored = sum(sizes.values()) <= path.stat().st_size
+        if not stored or any(entry.compress_size != entry.file_size for entry in entries):
+            raise InputError("its entries do not have the size of their data: compressed or damaged")
         if f"{root}byteorder" in sizes and archive.read(f"{root}byteorder") != b"little":
             raise InputError("written on a big-endian machine, which is not supported: convert it to safetensors there")
         if sizes[f"{root}data.pkl"] > _LONGEST_PICKLE:
@@ -244,9 +246,8 @@ def _state_dict(found: Any) -> dict[str, _Tensor]:
     tensors = {name: value for name, value in found.items() if not _is_step_count(name, value)}
     others = [repr(name)[:_SHOWN] for name, value in tensors.items() if not _is_named_tensor(name, value)]
     if others:
-        raise InputError(
-            f"its entries {', '.join(others[:5])}{', ...' * (len(others) > 5)} are not tensors: {_SAVE_ALONE}"
-        )
+        listed = ", ".join(others[:5]) + ", ..." * (len(others) > 5)
+        raise InputError(f"its entries {listed} are not tensors: {_SAVE_ALONE}")
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""  # put there by DataParallel
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
@@ -263,7 +264,7 @@ def _array(tensor: _Tensor, data: bytes) -> np.ndarray:
     storage, offset, size, stride = tensor
     flat = np.frombuffer(data, storage.dtype)
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    count = math.prod(map(int, size))
+    count: int = math.prod(size)
     if count > flat.size or (count and last >= flat.size):
         raise ValueError("a tensor reaches beyond its storage")
     steps = [step * flat.itemsize for step in stride]

@@ -40,7 +40,8 @@ def read_weights(path: str | pathlib.Path) -> tuple[Weights, str]:
       path: the file.
 
     Returns:
-      The tensors by name, of the type that is stored, and the file's sha256 in hexadecimal.
+      The tensors by name, of the type that is stored (they may be read-only and share memory), and the file's sha256
+      in hexadecimal.
 
     Raises:
       InputError: the file cannot be opened, is of another format, damaged, or would have to be executed to be read.
@@ -91,7 +92,7 @@ def _guarded(kind: str, read: Callable[[pathlib.Path], Weights], path: pathlib.P
     except InputError:
         raise
     except Exception as error:  # parsers raise what they stumble over in a damaged file, there is no closed list
-        detail = " ".join(str(error).split()) or type(error).__name__
+        detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(f"truncated or damaged {kind} file ({detail[:_SHOWN]})") from error
 
 
@@ -133,5 +134,5 @@ def _datasets(found: Mapping[str, "h5py.Dataset"], file_size: int) -> Weights:
             raise InputError(f"it holds two tensors {name!r}")
         if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.external or dataset.is_virtual:
             raise InputError(f"{path!r} is not an array of numbers in the file itself")
-        weights[name] = dataset[()]
+        weights[name] = np.asarray(dataset)
     return weights

@@ -75,9 +75,9 @@ def best_plan(module: nnx.Module, weights: Weights) -> Plan:
     return min((plan(module, weights, names) for names in families(module)), key=lambda found: len(found.problems))
 
 
-def closest_encoder(weights: Weights) -> tuple[str, Encoder, Plan]:
+def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encoder, Plan]:
     """The supported encoder that shares the most tensors with a file: its name, its shapes, and how they compare."""
-    encoders = {name: _shapes(name) for name in ENCODERS}
+    encoders = {name: _shapes(name, 8 if name == "small" else final_stride) for name in ENCODERS}
     found = [(name, encoder, best_plan(encoder, weights)) for name, encoder in encoders.items()]
     return max(found, key=lambda entry: (entry[2].fit, -len(entry[2].problems)))
 
@@ -94,6 +94,6 @@ def families(module: nnx.Module) -> tuple[Names, ...]:
 
 
 @functools.cache
-def _shapes(name: str) -> Encoder:
+def _shapes(name: str, final_stride: int) -> Encoder:
     """An encoder without values; nothing may be set in it."""
-    return nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: ENCODERS[name](final_stride=final_stride, rngs=nnx.Rngs(0)))
