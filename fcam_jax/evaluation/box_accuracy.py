@@ -4,7 +4,7 @@ In: per image a score map of its true class, its boxes and the rank of that clas
 percentages, and their curves against the threshold. Choe et al., CVPR 2020, Sec. 4.1 and appendix.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -21,6 +21,9 @@ _LARGEST, _ANY_CONTOUR = 0, 1
 _IOU_50 = SIGMAS.index(50)
 _GIVEN_CLASS, _TOP1, _TOP5 = 0, 1, 2
 
+# IoUs are summed as whole multiples of this, so that their sum does not depend on the order of the images.
+_IOU_UNIT = 2.0**-32
+
 
 class BoxAccuracy(Metric):
     """Share of images whose object is found by a box, at the best threshold for the data set.
@@ -32,15 +35,26 @@ class BoxAccuracy(Metric):
 
     Counts: ``images``; ``ranked``, images with a prediction; ``classified``, images with the true class among the
     first one and five; ``localized``, correct images by contour (largest, any), sigma, demand on the class (none,
-    top-1, top-5) and threshold.
+    top-1, top-5) and threshold; ``overlap``, the sum of the largest contour's IoUs by threshold, in units of 2^-32.
     """
 
     @classmethod
     def empty(cls, step: float = 0.001) -> "BoxAccuracy":
         """The metric of no image."""
-        localized = np.zeros((2, len(SIGMAS), 3, len(thresholds(step))), np.int64)
-        none = np.zeros((), np.int64)
-        return cls(step, {"images": none, "ranked": none, "classified": np.zeros(2, np.int64), "localized": localized})
+        taus = len(thresholds(step))
+        counts = {
+            "images": np.zeros((), np.int64),
+            "ranked": np.zeros((), np.int64),
+            "classified": np.zeros(2, np.int64),
+            "localized": np.zeros((2, len(SIGMAS), 3, taus), np.int64),
+            "overlap": np.zeros(taus, np.int64),
+        }
+        return cls(step, counts)
+
+    @staticmethod
+    def measurable(annotation: Annotation) -> bool:
+        """Whether the image comes from a data set with boxes."""
+        return annotation.boxes is not None
 
     def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "BoxAccuracy":
         """The metric of one image; see `Metric.measure`."""
@@ -54,27 +68,72 @@ class BoxAccuracy(Metric):
             "ranked": np.array(rank is not None, np.int64),
             "classified": within[1:].astype(np.int64),
             "localized": (reached & within[:, None]).astype(np.int64),
+            "overlap": np.rint(iou.largest / _IOU_UNIT).astype(np.int64),
         }
         return type(self)(self.step, counts)
 
-    def curves(self) -> dict[str, Float[np.ndarray, " t"]]:
-        """Percentage of correct images at every threshold of ``thresholds(step)``, by name.
+    def correct(self) -> dict[str, Int[np.ndarray, " t"]]:
+        """Number of correct images at every threshold of ``thresholds(step)``, by name.
 
         Top-1 and top-5 are absent where no image came with a prediction.
+        """
+        localized = self.counts["localized"]
+        correct = {"MaxBoxAcc": localized[_LARGEST, _IOU_50, _GIVEN_CLASS]}
+        for i, sigma in enumerate(SIGMAS):
+            correct[f"BoxAccV2_{sigma}"] = localized[_ANY_CONTOUR, i, _GIVEN_CLASS]
+        if self.counts["ranked"] > 0:
+            correct["top1_loc"] = localized[_LARGEST, _IOU_50, _TOP1]
+            correct["top5_loc"] = localized[_LARGEST, _IOU_50, _TOP5]
+        return correct
+
+    def curves(self) -> dict[str, Float[np.ndarray, " t"]]:
+        """Percentage of correct images at every threshold; names as in `correct`.
 
         Raises:
           InputError: no image was evaluated.
         """
-        images, ranked, localized = self.counts["images"], self.counts["ranked"], self.counts["localized"]
+        images, ranked = self.counts["images"], self.counts["ranked"]
         if images == 0:
             raise InputError("box accuracy of no image: the evaluated split is empty")
-        curves = {"MaxBoxAcc": 100 * localized[_LARGEST, _IOU_50, _GIVEN_CLASS] / images}
-        for i, sigma in enumerate(SIGMAS):
-            curves[f"BoxAccV2_{sigma}"] = 100 * localized[_ANY_CONTOUR, i, _GIVEN_CLASS] / images
-        if ranked > 0:
-            curves["top1_loc"] = 100 * localized[_LARGEST, _IOU_50, _TOP1] / ranked
-            curves["top5_loc"] = 100 * localized[_LARGEST, _IOU_50, _TOP5] / ranked
-        return curves
+        return {
+            name: 100 * correct / (ranked if name.startswith("top") else images)
+            for name, correct in self.correct().items()
+        }
+
+    def best(self) -> dict[str, int]:
+        """Position of each curve's best threshold, the lowest of equally good ones."""
+        return {name: int(correct.argmax()) for name, correct in self.correct().items()}
+
+    def at(self, positions: Mapping[str, int], label: str) -> dict[str, float]:
+        """Accuracies at given thresholds instead of the best ones, and the mean of BoxAccV2's three.
+
+        Args:
+          positions: the threshold's position for each curve.
+          label: says in the figures' names which thresholds these are, as in ``BoxAcc_at_0.35``.
+
+        Raises:
+          InputError: no image was evaluated.
+        """
+        values = {name: float(curve[positions[name]]) for name, curve in self.curves().items()}
+        values["BoxAccV2"] = float(np.mean([values[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))
+        return {f"{name.removeprefix('Max')}_at_{label}": value for name, value in values.items()}
+
+    def classification(self) -> dict[str, float]:
+        """Top-1 and top-5 classification accuracy in percent; empty without predictions."""
+        if self.counts["ranked"] == 0:
+            return {}
+        top1, top5 = 100 * self.counts["classified"] / self.counts["ranked"]
+        return {"top1_cls": float(top1), "top5_cls": float(top5)}
+
+    def mean_best_iou(self) -> float:
+        """Mean over the images of the largest contour's best IoU, in percent, at the best threshold of MaxBoxAcc.
+
+        Raises:
+          InputError: no image was evaluated.
+        """
+        if self.counts["images"] == 0:
+            raise InputError("mean IoU of no image: the evaluated split is empty")
+        return float(100 * _IOU_UNIT * self.counts["overlap"][self.best()["MaxBoxAcc"]] / self.counts["images"])
 
     def compute(self) -> dict[str, float]:
         """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc, classification accuracies.
@@ -82,14 +141,10 @@ class BoxAccuracy(Metric):
         Raises:
           InputError: no image was evaluated.
         """
-        curves = self.curves()
-        result = {name: float(curve.max()) for name, curve in curves.items()}
-        result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[curves["MaxBoxAcc"].argmax()])
+        result = {name: float(curve.max()) for name, curve in self.curves().items()}
+        result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[self.best()["MaxBoxAcc"]])
         result["MaxBoxAccV2"] = float(np.mean([result[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))
-        if self.counts["ranked"] > 0:
-            top1, top5 = 100 * self.counts["classified"] / self.counts["ranked"]
-            result |= {"top1_cls": float(top1), "top5_cls": float(top5)}
-        return result
+        return result | self.classification()
 
 
 def class_ranks(

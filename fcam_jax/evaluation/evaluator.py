@@ -1,4 +1,4 @@
-"""The one evaluator: score maps of a split from a model, figures from the metrics that its ground truth allows.
+"""The one evaluator: score maps of a split, from a model or from elsewhere, to figures that its ground truth allows.
 
 The device works on the next batch while threads measure the maps of the last one; nothing is kept per image but the
 examples that were asked for.
@@ -6,8 +6,10 @@ examples that were asked for.
 
 import concurrent.futures
 import dataclasses
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -15,9 +17,13 @@ from jaxtyping import Float, UInt8
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.metric import Metric, thresholds
+from fcam_jax.evaluation.metric import Metric, Totals, add, thresholds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation, Batch, Localization
+
+R = TypeVar("R")
+
+PROTOCOL: tuple[type[Metric], ...] = (BoxAccuracy, PixelPrecision)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,46 +69,62 @@ def evaluate(
     Raises:
       InputError: for an empty split, a split without boxes and masks, or a map or ground truth that cannot be used.
     """
-    totals: dict[type[Metric], Metric] = {}
     examples: list[Example] = []
-    # On one core less than there are: the device, when it is a CPU, needs the others.
-    with concurrent.futures.ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1)) as pool:
-        waiting: list[concurrent.futures.Future[list[Metric]]] = []
+
+    def tasks() -> Iterator[list[Callable[[], list[Metric]]]]:
         for batch, annotations in batches:
             found = jax.device_get(localize(batch))
-            _add(totals, waiting)
             ids = [annotation.image_id for annotation in annotations]
             ranks = class_ranks(found.logits[: len(ids)], np.asarray(batch.labels[: len(ids)]), ids)
-            waiting = [
-                pool.submit(_measure, found.maps[i], annotation, int(ranks[i]), threshold_step)
+            yield [
+                functools.partial(measure, found.maps[i], annotation, int(ranks[i]), threshold_step)
                 for i, annotation in enumerate(annotations)
             ]
-            examples += [
+            examples.extend(
                 Example(np.asarray(batch.images[i]), annotation, found.maps[i])
                 for i, annotation in enumerate(annotations)
                 if int(batch.index[i]) in keep
-            ]
-        _add(totals, waiting)
+            )
+
+    totals: Totals = {}
+    # On one core less than there are: the device, when it is a CPU, needs the others.
+    for metrics in in_threads(tasks(), max(1, (os.cpu_count() or 2) - 1)):
+        add(totals, metrics)
     if not totals:
         raise InputError("nothing to evaluate: the split is empty, or has neither boxes nor masks")
-    metrics = {name: value for total in totals.values() for name, value in total.compute().items()}
+    figures = {name: value for total in totals.values() for name, value in total.compute().items()}
     boxes = totals.get(BoxAccuracy)
     curves = boxes.curves() if isinstance(boxes, BoxAccuracy) else {}
-    return Evaluation(metrics, examples, thresholds(threshold_step), curves)
+    return Evaluation(figures, examples, thresholds(threshold_step), curves)
 
 
-def _measure(score_map: np.ndarray, annotation: Annotation, rank: int, step: float) -> list[Metric]:
-    """The metrics that the image's ground truth allows, of this image alone."""
-    metrics: list[Metric] = []
-    if annotation.boxes is not None:
-        metrics.append(BoxAccuracy.empty(step).measure(score_map, annotation, rank))
-    if annotation.mask is not None:
-        metrics.append(PixelPrecision.empty(step).measure(score_map, annotation, rank))
-    return metrics
+def in_threads(groups: Iterable[Sequence[Callable[[], R]]], threads: int) -> Iterator[R]:
+    """The results of tasks in order; while a group is made, the one before it is worked on, and none before that waits.
+
+    Args:
+      groups: tasks; what they hold of memory is held for two groups at a time.
+      threads: number of threads that share the work.
+    """
+    pool = concurrent.futures.ThreadPoolExecutor(threads)
+    try:
+        waiting: list[concurrent.futures.Future[R]] = []
+        for group in groups:
+            started = [pool.submit(task) for task in group]
+            for future in waiting:
+                yield future.result()
+            waiting = started
+        for future in waiting:
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _add(totals: dict[type[Metric], Metric], waiting: list[concurrent.futures.Future[list[Metric]]]) -> None:
-    for future in waiting:
-        for metric in future.result():
-            kind = type(metric)
-            totals[kind] = totals[kind].merge(metric) if kind in totals else metric
+def measure(
+    score_map: np.ndarray,
+    annotation: Annotation,
+    rank: int | None,
+    step: float,
+    kinds: Sequence[type[Metric]] = PROTOCOL,
+) -> list[Metric]:
+    """Metrics of one image alone, of those kinds that its ground truth allows; arguments as in `Metric.measure`."""
+    return [kind.empty(step).measure(score_map, annotation, rank) for kind in kinds if kind.measurable(annotation)]

@@ -6,6 +6,7 @@ alone; metrics of images, threads and hosts are summed exactly by adding their c
 
 import abc
 import dataclasses
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -34,6 +35,11 @@ class Metric(abc.ABC):
     @abc.abstractmethod
     def empty(cls: type[M], step: float = 0.001) -> M:
         """The metric of no image."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def measurable(annotation: Annotation) -> bool:
+        """Whether the image has the kind of ground truth that the metric needs."""
 
     @abc.abstractmethod
     def measure(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
@@ -71,6 +77,17 @@ class Metric(abc.ABC):
         return dataclasses.replace(
             self, counts={name: np.asarray(self.counts[name] + other.counts[name]) for name in self.counts}
         )
+
+
+# What is known of a set of images: one metric of each kind.
+Totals = dict[type[Metric], Metric]
+
+
+def add(totals: Totals, metrics: Iterable[Metric]) -> None:
+    """Add the metrics of more images to those of a set."""
+    for metric in metrics:
+        kind = type(metric)
+        totals[kind] = totals[kind].merge(metric) if kind in totals else metric
 
 
 def thresholds(step: float) -> Float[np.ndarray, " t"]:

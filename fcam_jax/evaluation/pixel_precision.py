@@ -31,6 +31,11 @@ class PixelPrecision(Metric):
         none = np.zeros(len(bin_edges(step)) - 1, np.int64)
         return cls(step, {"images": np.zeros((), np.int64), "foreground": none, "background": none})
 
+    @staticmethod
+    def measurable(annotation: Annotation) -> bool:
+        """Whether the image has a mask."""
+        return annotation.mask is not None
+
     def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "PixelPrecision":
         """The metric of one image, whose rank plays no part; see `Metric.measure`."""
         score_map = checked_score_map(score_map, annotation.image_id)

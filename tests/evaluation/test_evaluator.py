@@ -1,11 +1,15 @@
 """The evaluator: the figures of the metrics that it feeds, whatever the batches are."""
 
+import functools
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.evaluator import evaluate, in_threads
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation, Batch, Localization
 
@@ -146,3 +150,36 @@ def test_bad_data_from_the_batches_is_passed_on():
 
     with pytest.raises(InputError, match="truncated"):
         evaluate(localizer(split()), broken(), STEP)
+
+
+def test_tasks_give_their_results_in_order_two_groups_at_a_time():
+    made = []
+
+    def groups():
+        for start in range(0, 20, 5):
+            made.append(start)
+            yield [functools.partial(divmod, i, 3) for i in range(start, start + 5)]
+
+    results = in_threads(groups(), 3)
+    assert made == [] and next(results) == (0, 0) and made == [0, 5]
+    assert list(results) == [divmod(i, 3) for i in range(1, 20)]
+
+
+def test_tasks_of_a_group_run_at_the_same_time():
+    barrier = threading.Barrier(3)
+    assert sorted(in_threads([[functools.partial(barrier.wait, 20)] * 3], 3)) == [0, 1, 2]
+
+
+def test_after_a_failure_the_tasks_that_wait_are_dropped():
+    done = []
+
+    def fail():
+        raise InputError("unusable")
+
+    def slow():
+        time.sleep(0.01)
+        done.append(1)
+
+    with pytest.raises(InputError, match="unusable"):
+        list(in_threads([[fail], [slow] * 100], 1))
+    assert len(done) < 100

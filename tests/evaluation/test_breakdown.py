@@ -1,0 +1,57 @@
+"""Parts of a split: by the object's share of the image, at the thresholds of the whole."""
+
+import numpy as np
+import pytest
+
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy
+from fcam_jax.evaluation.breakdown import SIZES, Breakdown, object_size
+from fcam_jax.evaluation.evaluator import measure
+from fcam_jax.evaluation.metric import add
+from fcam_jax.types import Annotation
+
+SHAPE = (10, 10)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "size"),
+    [
+        ([[0, 0, 2, 2]], "below 10 %"),
+        ([[0, 0, 4, 1]], "10 to 30 %"),
+        ([[0, 0, 4, 4], [0, 0, 4, 4], [1, 1, 3, 3]], "10 to 30 %"),
+        ([[0, 0, 4, 4], [5, 5, 10, 10]], "30 to 60 %"),
+        ([[0, 0, 9, 5]], "60 % and more"),
+        ([[0, 0, 10, 10]], "60 % and more"),
+    ],
+)
+def test_the_size_is_the_share_of_the_image_that_boxes_cover_together(boxes, size):
+    annotation = Annotation("a", 0, boxes=np.array(boxes))
+    assert SIZES[object_size(annotation, SHAPE)] == size
+    mask = np.zeros(SHAPE, bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0 : y1 + 1, x0 : x1 + 1] = True
+    assert SIZES[object_size(Annotation("a", 0, mask=mask), SHAPE)] == size
+
+
+def test_parts_are_measured_at_the_thresholds_of_the_whole():
+    score_map = np.zeros(SHAPE)
+    score_map[:9, :9] = 0.5
+    score_map[:3, :3] = 1
+    wide, narrow = (Annotation("a", 0, boxes=np.array([[0, 0, side, side]])) for side in (9, 3))
+    totals, breakdown = {}, Breakdown()
+    for part, annotation in [(7, wide), (2, narrow), (2, narrow)]:
+        metrics = measure(score_map, annotation, 0, 0.1)
+        add(totals, metrics)
+        breakdown.add(part, metrics)
+    figures = breakdown.figures(totals[BoxAccuracy].best())
+    assert list(figures) == [2, 7]
+    assert (figures[2]["images"], figures[7]["images"]) == (2, 1)
+    # Above .5 the narrow box is found, which is the majority; the wide one would have been found below.
+    assert (figures[2]["BoxAcc_at_best"], figures[7]["BoxAcc_at_best"]) == (100, 0)
+    assert breakdown.parts[7][BoxAccuracy].compute()["MaxBoxAcc"] == 100
+
+
+def test_a_part_without_a_foreground_pixel_has_no_pixel_precision():
+    breakdown, mask = Breakdown(), np.zeros(SHAPE, bool)
+    breakdown.add(0, measure(np.ones(SHAPE), Annotation("a", 0, mask=mask), None, 0.1))
+    breakdown.add(1, measure(np.ones(SHAPE), Annotation("b", 0, mask=~mask), None, 0.1))
+    assert breakdown.figures({}) == {0: {"images": 1}, 1: {"images": 1, "PxAP": 100.0}}
