@@ -38,6 +38,10 @@ _SHOWN = 60  # characters of the file's own words that a message repeats
 _SAVE_ALONE = "in the program that made it, save `model.state_dict()` alone"
 
 
+class UnsupportedError(InputError):
+    """What PyTorch itself reads without executing anything, and this reader does not know."""
+
+
 class _Global(NamedTuple):
     """A function or class that the pickle names."""
 
@@ -64,6 +68,7 @@ def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Tensors by name from a zip archive.
 
     Raises:
+      UnsupportedError: it holds what PyTorch has to read.
       InputError: it holds no state dict, or names what a state dict does not need.
       Exception: it is damaged; there is no closed list of what the parsers raise.
     """
@@ -79,7 +84,7 @@ def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
         if not stored or any(entry.compress_size != entry.file_size for entry in entries):
             raise InputError("its entries do not have the size of their data: compressed or damaged")
         if f"{root}byteorder" in sizes and archive.read(f"{root}byteorder") != b"little":
-            raise InputError("written on a big-endian machine, which is not supported: convert it to safetensors there")
+            raise UnsupportedError("written on a big-endian machine")
         if sizes[f"{root}data.pkl"] > _LONGEST_PICKLE:
             raise InputError(f"its pickle is longer than any state dict's: {_SAVE_ALONE}")
         found = _interpret(io.BytesIO(archive.read(f"{root}data.pkl")), {})
@@ -186,6 +191,8 @@ def _permitted(name: str, stack: list[Any]) -> _Global:
     # A pickled module names its class first or, in a stream, after the word that announces its source text.
     if name.rpartition(".")[2][:1].isupper() and (not stack or stack[-1] == "module"):
         what = f"it holds a whole module ({name[:_SHOWN]!r}), not a state dict"
+    elif name.startswith("torch."):
+        raise UnsupportedError(f"it holds tensors of an uncommon kind ({name[:_SHOWN]!r})")
     else:
         what = f"it names {name[:_SHOWN]!r}, which no state dict needs"
     raise InputError(f"{what}: refused, because this could execute code, with PyTorch installed too; {_SAVE_ALONE}")
@@ -230,7 +237,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 def _arrays(found: Any, load: Callable[[str], bytes], path: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict as contiguous arrays; `load` gives the data of a storage."""
-    tensors = _state_dict(found)
+    tensors = state_dict(found)
     total = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in tensors.values())
     if total > _MOST_SHARING * path.stat().st_size:
         raise InputError("its tensors are far larger than the file: damaged")
@@ -238,7 +245,12 @@ def _arrays(found: Any, load: Callable[[str], bytes], path: pathlib.Path) -> dic
     return {name: _array(tensor, load(tensor.storage.key)) for name, tensor in tensors.items()}
 
 
-def _state_dict(found: Any) -> dict[str, _Tensor]:
+def state_dict(found: Any) -> dict[str, Any]:
+    """The tensors by name of what `torch.save` was given: a state dict, or a checkpoint that wraps one.
+
+    Raises:
+      InputError: it is neither.
+    """
     if isinstance(found, dict):
         found = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), found)
     if not isinstance(found, dict):
@@ -253,7 +265,7 @@ def _state_dict(found: Any) -> dict[str, _Tensor]:
 
 
 def _is_named_tensor(name: str | int, value: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, _Tensor)
+    return isinstance(name, str) and isinstance(value, _Tensor | np.ndarray)
 
 
 def _is_step_count(name: str | int, value: Any) -> bool:

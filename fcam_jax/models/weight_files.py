@@ -4,6 +4,7 @@ The first bytes of a file tell its format, not its name. Names and layouts are l
 and what they fit is for `import_weights` to find out.
 """
 
+import functools
 import hashlib
 import pathlib
 import zipfile
@@ -78,11 +79,11 @@ def _format(head: bytes) -> tuple[str, Callable[[pathlib.Path], Weights]]:
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
         return "HDF5", _read_hdf5
     if head.startswith(b"PK\x03\x04"):
-        return "PyTorch", _read_zip
+        return "PyTorch", functools.partial(_read_torch, _read_zip)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LONGEST_HEADER:
         return "safetensors", safetensors.numpy.load_file
     if head[0] == 0x80 and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # a pickle and its protocol
-        return "PyTorch", torch_files.read_stream
+        return "PyTorch", functools.partial(_read_torch, torch_files.read_stream)
     raise InputError(_TAR if head[257:262] == b"ustar" else _NOT_WEIGHTS)
 
 
@@ -94,6 +95,23 @@ def _guarded(kind: str, read: Callable[[pathlib.Path], Weights], path: pathlib.P
     except Exception as error:  # parsers raise what they stumble over in a damaged file, there is no closed list
         detail = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise InputError(f"truncated or damaged {kind} file ({detail[:_SHOWN]})") from error
+
+
+def _read_torch(read: Callable[[pathlib.Path], Weights], path: pathlib.Path) -> Weights:
+    """A state dict, by PyTorch where our reader does not know what is in it."""
+    try:
+        return read(path)
+    except torch_files.UnsupportedError as unsupported:
+        try:
+            import torch
+        except ImportError as error:
+            raise InputError(f"{unsupported}; reading it needs PyTorch: pip install torch") from error
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing either
+        except Exception as error:  # as everywhere here: what a damaged file raises has no closed list
+            raise InputError(f"{unsupported}; PyTorch refuses it too") from error
+        dense = (leaf.to_dense().float().numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in found.values())
+        return torch_files.state_dict(dict(zip(found, dense, strict=True)))
 
 
 def _read_zip(path: pathlib.Path) -> Weights:

@@ -127,7 +127,11 @@ NAMES: dict[type[nnx.Module], tuple[Names, ...]] = {
         _torch("torchvision's InceptionV3", _inception_name, "AuxLogits.", "Mixed_7", added=("SPG_A3_",)),
         _torch("the F-CAM program's InceptionV3", _inception_name, "features."),
     ),
-    MobileNetV1: (Names("Keras' MobileNetV1", keras_name, _unchanged, _unchanged),),
+    MobileNetV1: (
+        Names("Keras' MobileNetV1", keras_name, _unchanged, _unchanged),
+        # Keras 3 calls every kernel so.
+        Names("Keras 3's MobileNetV1", lambda path: keras_name(path).replace("depthwise_", ""), _unchanged, _unchanged),
+    ),
     Small: (_torch("this program's small encoder"),),
     Decoder: (_torch("the F-CAM program's decoder", decoder_name),),
 }

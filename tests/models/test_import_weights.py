@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 
+import h5py
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -226,6 +227,18 @@ def test_a_file_may_store_fewer_bits(tmp_path):
     kernel = other.encoder.blocks[12].dw.kernel[...]
     assert kernel.dtype == jnp.float32
     np.testing.assert_allclose(kernel, classifier.encoder.blocks[12].dw.kernel[...], rtol=1e-2)
+
+
+@pytest.mark.parametrize("depthwise", ["depthwise_kernel", "kernel"])  # Keras 2, Keras 3
+def test_a_keras_hdf5_file_fills_a_mobilenet(depthwise, tmp_path):
+    classifier = fill(empty("mobilenet_v1_025", 5))
+    with h5py.File(tmp_path / "mobilenet.h5", "w") as file:
+        for name, array in export_weights(classifier).items():
+            layer, leaf = name.replace("depthwise_kernel", depthwise).split("/")
+            file[f"{layer}/{layer}/{leaf}:0"] = array
+    other = empty("mobilenet_v1_025", 5)
+    load_classifier(other, tmp_path / "mobilenet.h5", keep_head=True)
+    assert_equal(classifier, other)
 
 
 def test_every_mismatch_is_listed_and_nothing_is_set():

@@ -35,11 +35,11 @@ RECORDED = {
         "@cEKYd-9LQrZ%hm^nZQ1@{R7damRt"
     ),
     "stream": (
-        "c-n1|yKdVs6ox5EwiC9w^p-YlhmPuERE}fAQ-UJMLiFY?Tna&!h)9JZ`iMs<Qow+h1Z|%oL&iQvUnh?cAVZF1xa|;vJOIz_`wuzizeIj>ad`"
-        "de>+g@--8p}E<&vEN^VKF}Y+4#LvB|>|UE0hP;822Eqez}1<~r0xl0^mZA4-rDPp3Mx*>`Qhoq^}87CCKdN`#i=%B5RYAhe~Yyt;=ej-VsGs"
-        "v>4gm|Vw56e~WIi7s_=ki{r~y&i+(D~Bq+0gus?aoP<l%yKKjQctQZPeRm%HD!3x6X5#3>eOJ$jE*#TixP2|n+QKIoB~>EopMGyquroC91Vk"
-        "h5cHtkXpE;7$!fnxSotKGbR|EBRq06g9K_GGmU9o`{utI8O%qs837IZ2ZyQc9_)FUON7@|>cHRv8y*_NF9m$FCpeFD$cqpASc(myL7~#nnwy"
-        "GICRjX7Q9&3z}2qSpb#J3eW89blCi)PT}=e(4TwRS>}`KA8AJLYrllEQVj&Hi8WJu>^W>CEX|?(=16kNvp?*pQN&"
+        "c-n1|%}(4f5XT)SyIb5s=?Ap5J@lAfR<NXKa{?j6#p>7g;!71}6N{uu<DGay)k-Vv1=RK#IB?`KcpV-Ai35|Yw&H+gkL3CK{l}j1f1<cKJG_"
+        "4T{o?aRf5tytxn!rne6`9Ln^Xo(Vv6WkS2i~#IFz84DN^K!g^qNY=5Y!9j}qj>UlSeK{I|B?PQmk4hnzMu6+%aH<<c!L5xUY-Uem*rN6?dAT"
+        "@y1QOraAbiWQ%#R98AZ$P*O6-i^TVl|vOjfhTCHB<n{t=7kkerN?z%q!H@UnkqUT2ylI0^%^i`#zz{wd5JhIOpIUWP5~XYLOEd&1e?Lu_Tc?"
+        "+GZ;d*)tF3blGXi)@ZgJN(v|!amZT%yQxJc%M$SWoM<ZBnHH~2<BV@L~?6;h)o&TiAcSvD4+ztof4y<N9$%*i!A@CD;DxDK}Ht+r%VQmEK^%"
+        "P#HB`S@6XpGYsV|dxdHxxM;yqd!6cF@J=ypfKzc1(}?t@*%v=5y|o!gasP?ylJ`nLXNcW^~T?_#(8+E^h(cdXlX"
     ),
 }
 
@@ -156,8 +156,8 @@ def test_tensors_of_every_type_and_shape(write, tmp_path):
         "every other": [[1, 3], [7, 9]],
     }
     for name, values in expected.items():
-        np.testing.assert_array_equal(weights[name], values, strict=isinstance(values, np.ndarray) and values.size > 0)
-        assert weights[name].shape == np.shape(values) and weights[name].flags.c_contiguous
+        np.testing.assert_array_equal(weights[name], np.array(values, np.float32), strict=True)
+        assert weights[name].flags.c_contiguous
 
 
 def test_pickles_of_other_ages(write, tmp_path):
@@ -194,6 +194,9 @@ def test_a_prefix_that_not_all_names_have_stays(write, tmp_path):
 MODULE = named("torch.nn.modules.linear", "Linear") + b")\x81}b"
 STREAM_MODULE = group(text("module"), named("net", "Net"), text("net.py"), text("class Net: ...")) + b"Q"
 TWICE = b"}" + b")" + b"".join(b"q\x00h\x00\x86" for _ in range(200))  # a tuple of 2^200 leaves
+ORDERED = named("collections", "OrderedDict")
+PAIRS = b"]q\x00(](" + text("w") + tensor("x", (2,)) + b"ee"
+REUSED = mapping({"net": ORDERED + PAIRS + b"\x85R", "state_dict": ORDERED + b"h\x00\x85R"})
 
 
 @pytest.mark.parametrize(
@@ -223,12 +226,14 @@ TWICE = b"}" + b")" + b"".join(b"q\x00h\x00\x86" for _ in range(200))  # a tuple
         (mapping({"w": tensor("x", (2,), offset=4, stride=(-1,))}), "of impossible shape"),
         (mapping({"w": tensor("x", (1 << 40, 1 << 40), stride=(0, 0))}), "far larger than the file"),
         (mapping({"w": tensor("x", (20,), stride=(0,))}), "beyond its storage"),
-        (mapping({"w": tensor("y", (2,))}), "damaged"),
+        (mapping({"w": tensor("y", (2,))}), "damaged PyTorch file .*KeyError"),
         (mapping({"w": tensor("x", (2,), kind="Quantized")}), r"'torch\.QuantizedStorage'"),
+        (REUSED, "holds no tensors"),  # a list of pairs makes one dict: many would multiply it
         (TWICE + b"K\x01s", "neither a string nor a small integer"),
-        (b"r\xff\xff\xff\xff", "damaged"),
-        (b"X\xff\xff\xff\x7fabc", "damaged"),
+        (b"N" + b"r\xff\xff\xff\xff", "does not hold a dict of tensors"),  # a place in the memo, not its size
+        (b"X\xff\xff\xff\x7fabc", "damaged PyTorch file .*ValueError: expected 2147483647 bytes"),
     ],
+    ids=range(21),
 )
 def test_what_is_no_state_dict_is_refused(write, body, match, tmp_path):
     write(tmp_path / "x.pth", body, {"x": FLOATS} if b"storage" in body else {})
@@ -312,7 +317,7 @@ def write_h5(path, entries):
     ],
 )
 def test_keras_names(layout, tmp_path):
-    stored = {"conv1/kernel": FLOATS.reshape(3, 4), "conv1_bn/gamma": FLOATS[:4], "predictions/bias": FLOATS[4:]}
+    stored = {"conv1/kernel": FLOATS.reshape(3, 4), "conv1_bn/gamma": FLOATS[:4], "count/steps": np.array(3)}
     entries = {layout.format(layer=n.split("/")[0], leaf=n.split("/")[1]): values for n, values in stored.items()}
     if layout.startswith("model_weights"):
         entries["optimizer_weights/Adam/conv1/kernel/m:0"] = FLOATS
@@ -320,6 +325,7 @@ def test_keras_names(layout, tmp_path):
     assert digest == hashlib.sha256((tmp_path / "w.h5").read_bytes()).hexdigest()
     assert weights.keys() == stored.keys()
     for name, values in stored.items():
+        assert isinstance(weights[name], np.ndarray)
         np.testing.assert_array_equal(weights[name], values, strict=True)
 
 
@@ -375,7 +381,7 @@ def compress(path):
     "make, match",
     [
         (lambda path: path.touch(), "the file is empty"),
-        (lambda path: path.write_text('{"name": "resnet50"}'), "not a weight file"),
+        (lambda path: path.write_text('weights {"name": "resnet50"}'), "not a weight file"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50)), "not a weight file"),
         (lambda path: path.write_bytes(b"\x80"), "not a weight file"),
         (lambda path: write_entries(path, "w.npy"), r"zip archive without PyTorch's data\.pkl: not a weight file"),
@@ -386,7 +392,8 @@ def compress(path):
             "a TorchScript program",
         ),
         (lambda path: write_entries(path, "net/data.pkl", "net/byteorder"), "big-endian"),
-        (compress, "larger than the archive: compressed or damaged"),
+        (compress, "compressed or damaged"),
+        (lambda path: path.write_bytes(recorded("stream")[:-1]), "PyTorch file .*the data end early"),
         (write_tar, "PyTorch's tar format"),
         (lambda path: path.mkdir(), "a folder"),
         (lambda path: None, "No such file"),
@@ -412,26 +419,25 @@ def original(kind, tmp_path):
 @pytest.mark.parametrize("kind", ["safetensors", "hdf5", *RECORDED])
 def test_a_damaged_file_gives_arrays_or_one_line(kind, tmp_path):
     whole = original(kind, tmp_path)
-    rng = random.Random(0)
-    damaged = [whole[:length] for length in range(0, len(whole), 1 + len(whole) // 500)]
-    for _ in range(500):
-        flipped = bytearray(whole)
-        for _ in range(rng.choice([1, 1, 1, 3])):
-            flipped[rng.randrange(len(whole))] = rng.randrange(256)
-        damaged.append(bytes(flipped))
     path = tmp_path / "damaged"
-    survived = 0
-    for content in damaged:
+    for length in range(0, len(whole), 1 + len(whole) // 100):
+        path.write_bytes(whole[:length])
+        refused(path, "empty|not a weight file|truncated or damaged")
+    rng = random.Random(0)
+    unnoticed = 0
+    for _ in range(200):
+        content = bytearray(whole)
+        for _ in range(rng.choice([1, 1, 3])):
+            content[rng.randrange(len(whole))] = rng.randrange(256)
         path.write_bytes(content)
         try:
             weights, _ = read_weights(path)
-        except InputError as error:
-            message = str(error)
-            assert message.startswith(f"weights {path}: ") and "\n" not in message and len(message) < 500
+        except InputError:
+            refused(path, ".")
         else:
-            survived += 1
+            unnoticed += 1
             assert sum(array.nbytes for array in weights.values()) <= 10 * len(whole)
-    assert 0 < survived < 500  # a byte of the data may change unnoticed, a cut never
+    assert 0 < unnoticed < 200
 
 
 @pytest.mark.parametrize("container", WRITERS)
@@ -458,3 +464,22 @@ def test_the_same_as_pytorch(container, tmp_path):
             np.testing.assert_array_equal(
                 weights[name].astype(np.float64), loaded.detach().double().numpy(), strict=True, err_msg=name
             )
+
+
+def test_what_needs_pytorch_says_so_where_it_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    path = tmp_path / "sparse.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", b"\x80\x02ctorch._utils\n_rebuild_sparse_tensor\n.")
+    with pytest.raises(InputError, match=r"_rebuild_sparse_tensor.*reading it needs PyTorch: pip install torch$"):
+        read_weights(path)
+
+
+def test_pytorch_reads_what_our_reader_does_not_know(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "sparse.pth"
+    torch.save({"a": torch.eye(3).to_sparse(), "b.num_batches_tracked": 3, "c": torch.ones(2, dtype=torch.half)}, path)
+    weights, _ = read_weights(path)
+    assert weights.keys() == {"a", "c"}
+    np.testing.assert_array_equal(weights["a"], np.eye(3))
+    np.testing.assert_array_equal(weights["c"], np.ones(2))
