@@ -13,6 +13,7 @@ def defaults() -> ConfigDict:
     config.log_steps = 10  # steps between two lines of the metric log
 
     config.data = ConfigDict()
+    config.data.name = ""  # by which the report finds published figures: "CUB" or "OpenImages"
     config.data.source = "folder"  # "folder" or "synthetic"
     config.data.root = ""  # folder: holds images/ and metadata/{train,val,test}/
     config.data.num_classes = 200
@@ -36,8 +37,8 @@ def defaults() -> ConfigDict:
     config.model.head.max = ConfigDict({"background": False})
     config.model.head.lse = ConfigDict({"background": False, "r": 10.0})
     config.model.head.wildcat = ConfigDict({"background": False, "modalities": 5})
-    config.model.head.wildcat.kmax = 0.5  # share (above 1: number) of the positions with the highest, and the lowest, values
-    config.model.head.wildcat.kmin = 0.1
+    config.model.head.wildcat.kmax = 0.5  # share, or above 1 number, of the highest positions
+    config.model.head.wildcat.kmin = 0.1  # and of the lowest
     config.model.head.wildcat.alpha = 0.6  # weight of the lowest
     config.model.init = ""  # weight file, or folder, of the classifier; without one it is trained from scratch
     config.model.init_head = "drop"  # the classification layer in it: "drop" (start with a new one) or "keep"
@@ -82,7 +83,8 @@ def defaults() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 32
     config.evaluation.threshold_step = 0.001
-    config.evaluation.pictures = 12  # test images in the grid
+    config.evaluation.pictures = 12  # images in the grid
+    config.evaluation.examples = 100  # images that the report can show
     return config.lock()
 
 

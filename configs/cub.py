@@ -29,6 +29,7 @@ CLASSIFIER_RATES = {"vgg16": 1.268269e-5, "inceptionv3": 2.24844746e-3}
 def get_config(args: str = "") -> ConfigDict:
     """The published settings; `args` is "encoder" or "encoder,cam"."""
     config = common.defaults()
+    config.data.name = "CUB"
     encoder, _, cam = args.partition(",")
     common.set_encoder(config, encoder or config.model.encoder)
     config.cam.name = cam or config.cam.name

@@ -24,6 +24,7 @@ from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.experiment import EvaluationBatches, Experiment, Stage
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
+from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
@@ -53,6 +54,7 @@ LEAST = {
     "fcam.epochs": 0,
     "evaluation.batch_size": 1,
     "evaluation.pictures": 0,
+    "evaluation.examples": 0,
 }
 
 
@@ -93,6 +95,7 @@ def experiment(config: ConfigDict) -> Experiment:
         validation_threshold_step=config.validation.threshold_step,
         test_threshold_step=config.evaluation.threshold_step,
         pictures=config.evaluation.pictures,
+        examples=config.evaluation.examples,
         record={"encoder": config.model.encoder, "cam": config.cam.name, "image_size": config.data.size},
     )
 
@@ -142,6 +145,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     return Stage(
         name="classifier",
         row="CAM",
+        baselines={"Center": Center()},
         build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
         load_pretrained=lambda network: pretrained_classifier(config.model, network),
         method=method,
@@ -163,6 +167,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     return Stage(
         name="fcam",
         row="F-CAM",
+        baselines={"F-CAM, no threshold": Decision(method)},
         build_model=lambda trained: fcam(config.model, trained, config.seed),
         load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network),
         method=method,

@@ -18,10 +18,12 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from fcam_jax.evaluation.evaluator import Evaluation, evaluate
+from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
+from fcam_jax.report.record import save_record
 from fcam_jax.report.results import results_table
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
@@ -50,6 +52,7 @@ class Stage:
     Attributes:
       name: its folder.
       row: what the tables call its maps.
+      baselines: other ways to localize with its model, by what the tables call them.
       build_model: the model with random weights, from the trained model of the stage before it (None for the first).
       load_pretrained: replaces random weights by pretrained ones, before the stage's first step; returns a record of
         where they came from, or None.
@@ -60,6 +63,7 @@ class Stage:
 
     name: str
     row: str
+    baselines: dict[str, Localizer]
     build_model: Callable[[Any], nnx.Module]
     load_pretrained: Callable[[Any], Imported | None]
     method: Method
@@ -81,7 +85,8 @@ class Experiment:
       evaluation_batch_size: images of an evaluation batch.
       validation_threshold_step: distance of the thresholds while training.
       test_threshold_step: distance of the thresholds in the results.
-      pictures: number of test images in the grid.
+      pictures: number of images in the grid.
+      examples: number of images that the report can show.
       record: facts about the run's inputs that belong into its results.
     """
 
@@ -95,6 +100,7 @@ class Experiment:
     validation_threshold_step: float
     test_threshold_step: float
     pictures: int
+    examples: int
     record: dict[str, Any]
 
 
@@ -150,13 +156,14 @@ def best_model(stage: Stage, model: nnx.Module, workdir: pathlib.Path) -> tuple[
         checkpoints.close()
 
 
-def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -> str:
-    """Evaluate every stage's best model on the test split; write `results.json` and pictures.
+def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, split: str = "test") -> str:
+    """Evaluate every stage's best model, and the baselines on it; write results, records for the report and pictures.
 
     Args:
       plan: the experiment.
-      workdir: the run's folder.
+      workdir: the run's folder. Another split than test goes into a folder of its own there, by its name.
       config_hash: names the configuration in the results.
+      split: the images to evaluate.
 
     Returns:
       The table of results, for people.
@@ -165,6 +172,7 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -
       InputError: when a stage is not trained, or for bad data.
     """
     mesh = data_mesh(plan.evaluation_batch_size)
+    out = workdir if split == "test" else workdir / split
     model: Any = None
     evaluations: dict[str, Evaluation] = {}
     checkpoints = {}
@@ -172,10 +180,14 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -
     for stage in plan.stages:
         model, record = best_model(stage, stage.build_model(model), workdir)
         checkpoints[stage.row] = {"stage": stage.name, **record}
-        evaluations[stage.row] = _test(plan, stage, model, mesh)
+        for row, localizer in (stage.baselines | {stage.row: stage.method}).items():
+            # A baseline was not validated, so there is no threshold that validation chose.
+            tau = record["val"].get("MaxBoxAcc_threshold") if row == stage.row else None
+            evaluations[row] = _evaluation(plan, split, row, stage, localizer, model, mesh, tau)
+            save_record(out, row, evaluations[row], images=plan.split_sizes[split], split=split)
     results = {
-        "split": "test",
-        "images": plan.split_sizes["test"],
+        "split": split,
+        "images": plan.split_sizes[split],
         "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
         "checkpoints": checkpoints,
         "pretrained": _pretrained(plan, workdir),
@@ -183,21 +195,33 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str) -
         "evaluation_seconds": round(time.monotonic() - started, 1),
         **plan.record,
     }
-    (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    save_pictures(workdir / "pictures", evaluations)
-    return results_table(results["methods"])
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    first, *_, last = plan.stages
+    main_rows = {row: evaluations[row] for row in (first.row, last.row)}
+    save_pictures(out / "pictures", main_rows, plan.pictures)
+    return results_table(results["methods"], first.row, last.row, split)
 
 
-def _test(plan: Experiment, stage: Stage, model: nnx.Module, mesh: Mesh) -> Evaluation:
-    """Evaluation of a model on the test split."""
+def _evaluation(
+    plan: Experiment,
+    split: str,
+    row: str,
+    stage: Stage,
+    localizer: Localizer,
+    model: nnx.Module,
+    mesh: Mesh,
+    val_threshold: float | None,
+) -> Evaluation:
+    """Evaluation of what a localizer makes of a stage's model."""
     _, *variables = split_model(model, stage.method)
     params, rest = replicate(variables, mesh)
-    localize = make_localize(model, stage.method)
+    localize = make_localize(model, stage.method, localizer.localize)
     return evaluate(
         lambda batch: localize(params, rest, spread(batch, mesh)),
-        counted(plan.evaluation_batches("test"), f"test {stage.row}", _batches(plan, "test"), "batch"),
+        counted(plan.evaluation_batches(split), f"{split} {row}", _batches(plan, split), "batch"),
         plan.test_threshold_step,
-        keep=_spaced(plan.split_sizes["test"], plan.pictures),
+        keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
+        val_threshold=val_threshold,
     )
 
 

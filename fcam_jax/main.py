@@ -1,6 +1,7 @@
-"""Command line: train a classifier and F-CAM on it, evaluate both.
+"""Command line: train a classifier and F-CAM on it, evaluate both, report on runs.
 
 python -m fcam_jax.main --config=configs/NAME.py[:args] --workdir=DIR [--mode=train|eval] [--config.key=value ...]
+python -m fcam_jax.main --mode=report --workdir=DIR [--workdir=DIR ...] [--out=DIR]
 """
 
 import difflib
@@ -19,10 +20,17 @@ from fcam_jax.errors import InputError
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam."
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints, logs, results.json, pictures.")
-_MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "eval"], "Train what is not trained yet and evaluate, or evaluate only."
+_WORKDIR = flags.DEFINE_multi_string(
+    "workdir", None, "Folder of the run: checkpoints, logs, results.json, pictures. A report takes several."
 )
+_MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "eval", "report"],
+    "Train what is not trained yet and evaluate, evaluate only, or write a page on evaluated runs.",
+)
+_SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "The images to evaluate.")
+_OUT = flags.DEFINE_string("out", None, "Folder of the report; by default `report` in the first workdir.")
 
 # What the flag library raises for mistakes on the command line and for names that a benchmark file gets wrong.
 _MISTAKES = (flags.Error, AttributeError, KeyError, ValueError, TypeError, ImportError, OSError)
@@ -34,14 +42,20 @@ def main(argv: list[str]) -> None:
         raise InputError(f"unexpected argument {argv[1]!r}; options start with --")
     # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
     from fcam_jax import build, experiment, workdir
+    from fcam_jax.report.report import write_report
 
-    folder = pathlib.Path(str(_WORKDIR.value))
+    folder, *others = map(pathlib.Path, _WORKDIR.value or ())
+    if _MODE.value == "report":
+        print(write_report([folder, *others], pathlib.Path(_OUT.value or folder / "report")))
+        return
+    if others:
+        raise InputError("--workdir: a run has one folder; several are for --mode=report")
     config: ConfigDict = _CONFIG.value
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     if _MODE.value == "train":
         experiment.train_stages(plan, folder)
-    print(experiment.evaluate_stages(plan, folder, config_hash))
+    print(experiment.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
 
 
 def run() -> None:
@@ -66,8 +80,8 @@ def _show_messages() -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     """Parse the flags; every mistake becomes one line."""
-    flags.mark_flags_as_required(["config", "workdir"])
     options = dict(re.findall(r"^--?([\w.]+)[=\n](.*)$", "\n".join(argv), flags=re.MULTILINE))
+    flags.mark_flags_as_required(["workdir"] if options.get("mode") == "report" else ["config", "workdir"])
     path = options.get("config", "").partition(":")[0]
     if "config" in options and not pathlib.Path(path).is_file():
         raise InputError(f"--config: no such benchmark file: {path!r}")

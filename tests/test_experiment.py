@@ -13,6 +13,7 @@ from fcam_jax import build, experiment
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
 from fcam_jax.experiment import best_model, evaluate_stages, train_stages
+from fcam_jax.report.names import file_name
 
 SMALL = {
     "data.size": 32,
@@ -68,14 +69,38 @@ def test_the_results_hold_figures_and_how_they_came_about(trained):
     found = results(trained)
     assert (found["split"], found["images"], found["config_hash"]) == ("test", 10, "0123456789ab")
     assert (found["encoder"], found["cam"], found["image_size"]) == ("small", "cam", 32)
-    assert list(found["methods"]) == list(found["checkpoints"]) == ["CAM", "F-CAM"]
+    assert list(found["methods"]) == ["Center", "CAM", "F-CAM, no threshold", "F-CAM"]
+    assert list(found["checkpoints"]) == ["CAM", "F-CAM"]
     for name, stage in (("CAM", "classifier"), ("F-CAM", "fcam")):
         figures, checkpoint = found["methods"][name], found["checkpoints"][name]
         assert {"MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top1_cls", "MaxBoxAcc_threshold"} <= figures.keys()
         assert all(0 <= value <= 100 for value in figures.values())
         assert checkpoint["stage"] == stage and checkpoint["step"] == 3
-        assert checkpoint["val"].keys() == figures.keys()
+        at_val = {name for name in figures if name.endswith("_at_val")}
+        assert checkpoint["val"].keys() == figures.keys() - at_val
+        assert figures["BoxAcc_at_val"] <= figures["MaxBoxAcc"]
     assert sorted(path.name for path in (trained / "pictures").iterdir()) == ["box_accuracy.png", "test_grid.png"]
+
+
+def test_baselines_share_the_classifier_and_every_row_leaves_a_record(trained):
+    methods = results(trained)["methods"]
+    assert len({figures["top1_cls"] for figures in methods.values()}) == 1
+    assert methods["Center"]["MaxBoxAcc"] != methods["CAM"]["MaxBoxAcc"]
+    decision = json.loads((trained / "evaluation" / f"{file_name('F-CAM, no threshold')}.json").read_text())
+    assert len(set(decision["curves"]["MaxBoxAcc"])) == 1
+    for row in methods:
+        record = json.loads((trained / "evaluation" / f"{file_name(row)}.json").read_text())
+        assert (record["images"], record["split"]) == (10, "test")
+        assert sum(record["histogram"]["counts"]) == 10 * 32 * 32 and record["histogram"]["source"] == "split"
+        assert record["precision_recall"]["source"] == "split"
+
+
+def test_another_split_is_evaluated_into_a_folder_of_its_own(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    table = evaluate_stages(plan(), tmp_path / "run", "0123456789ab", "val")
+    assert table.startswith("val, percent")
+    assert results(tmp_path / "run" / "val")["images"] == 8
+    assert results(tmp_path / "run") == results(trained)
 
 
 def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):

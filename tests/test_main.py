@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -65,7 +66,7 @@ def complaint(*args, **settings):
         ("configs/common.py", [], "module 'config_config' has no attribute 'get_config'"),
         ("", [], "--config: no such benchmark file: ''"),
         ("configs/cub50.py:tpu", [], "flag --config=configs/cub50.py:tpu: configs/cub50.py takes the argument cpu or"),
-        ("configs/synthetic.py", ["--mode=test"], "flag --mode=test: value should be one of <train|eval>"),
+        ("configs/synthetic.py", ["--mode=test"], "flag --mode=test: value should be one of <train|eval|report>"),
         ("configs/synthetic.py", ["--modus=eval"], "Unknown command line flag 'modus'. Did you mean: mode"),
         ("configs/synthetic.py", ["extra"], "unexpected argument 'extra'"),
     ],
@@ -134,10 +135,10 @@ def rows(path):
 def test_a_run_from_its_first_to_its_last_call(tmp_path):
     first = finished("configs/synthetic.py", tmp_path, **SMALL)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["images"] == 8 and results["methods"].keys() == {"CAM", "F-CAM"}
-    table = [line.split() for line in first.stdout.splitlines()]
-    assert [row[0] for row in table] == ["test,", "CAM", "F-CAM", "gain"]
-    assert table[2][1] == f"{results['methods']['F-CAM']['MaxBoxAcc']:.1f}"
+    assert results["images"] == 8 and results["methods"].keys() == {"Center", "CAM", "F-CAM, no threshold", "F-CAM"}
+    table = [re.split(r"\s{2,}", line) for line in first.stdout.splitlines()]
+    assert [row[0] for row in table] == ["test, percent", *results["methods"], "gain"]
+    assert table[4][1] == f"{results['methods']['F-CAM']['MaxBoxAcc']:.1f}"
     assert json.loads((tmp_path / "config.json").read_text())["data"]["size"] == 32
     for stage in ("classifier", "fcam"):
         log = rows(tmp_path / stage / "metrics.jsonl")
@@ -157,8 +158,18 @@ def test_a_run_from_its_first_to_its_last_call(tmp_path):
         assert same | {"evaluation_seconds": 0} == results | {"evaluation_seconds": 0}
     assert contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA") == trained
 
+    page = finished("configs/synthetic.py", tmp_path, "--mode=report").stdout.strip()
+    assert page == str(tmp_path / "report" / "index.html") and "F-CAM" in pathlib.Path(page).read_text()
+
     line = complaint("configs/synthetic.py", tmp_path, **SMALL | {"fcam.epochs": 2})
     assert "holds a run of another configuration (fcam.epochs: 1 there, 2 now)" in line
+
+
+def test_a_report_needs_runs_and_a_training_has_one_folder(tmp_path):
+    line = complaint("configs/synthetic.py", tmp_path, "--mode=report")
+    assert line.startswith(f"{tmp_path} holds no run")
+    line = complaint("configs/synthetic.py", tmp_path / "a", f"--workdir={tmp_path / 'b'}", **SMALL)
+    assert line.startswith("--workdir: a run has one folder")
 
 
 def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_folder, tmp_path):

@@ -12,6 +12,8 @@ from fcam_jax.types import Image
 CELL = 160  # longer side of an enlarged image, in pixels
 TRUE_COLOUR = (40, 230, 40)
 PREDICTED_COLOUR = (240, 20, 20)
+MISSED_COLOUR = (40, 230, 40)
+FALSE_COLOUR = (40, 90, 255)
 
 
 def enlarge(image: Image) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -32,6 +34,29 @@ def overlay_mask(image: Image, mask: Bool[np.ndarray, "a b"]) -> Image:
     inside = _fit_mask(mask, image)
     tinted = cv2.addWeighted(image, 0.5, np.full_like(image, PREDICTED_COLOUR), 0.5, 0)
     return np.where(inside[..., None], tinted, image)
+
+
+def overlay_errors(
+    image: Image,
+    mask: Bool[np.ndarray, "a b"],
+    truth: Bool[np.ndarray, "c d"],
+    ignore: Bool[np.ndarray, "c d"] | None = None,
+) -> Image:
+    """The image with what of a mask is right in translucent red, what it misses in green, what is wrong in blue.
+
+    Args:
+      image: an enlarged image.
+      mask: the one to be judged.
+      truth: the true one.
+      ignore: True where the truth is undecided: nothing is wrong there.
+    """
+    taken, true = _fit_mask(mask, image), _fit_mask(truth, image)
+    decided = np.ones_like(true) if ignore is None else ~_fit_mask(ignore, image)
+    colours = image.copy()
+    colours[taken & true] = PREDICTED_COLOUR
+    colours[~taken & true] = MISSED_COLOUR
+    colours[taken & ~true & decided] = FALSE_COLOUR
+    return cv2.addWeighted(image, 0.5, colours, 0.5, 0)
 
 
 def draw_box(

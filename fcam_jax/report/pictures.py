@@ -1,20 +1,20 @@
-"""Figures as PNG files: maps and localizations of example images, and curves, laid out as in a paper.
+"""Maps and localizations of example images as a PNG file, laid out as in a paper.
 
-In: images, maps, boxes and figures that the caller has computed; nothing is measured here. Out: PNG files; the cells
-of an image figure stand in it pixel by pixel. Figures 3 and A.6 of the F-CAM paper are the model.
+In: images, maps and boxes that the caller has computed; nothing is measured here. Out: a PNG file, in which the cells
+stand pixel by pixel. Figures 3 and A.6 of the F-CAM paper are the model.
 """
 
 import dataclasses
-import os
+import pathlib
 import textwrap
-import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from matplotlib.figure import Figure
 
+from fcam_jax.report.curves import save_figure
 from fcam_jax.report.drawing import (
     CELL,
     PREDICTED_COLOUR,
@@ -22,9 +22,11 @@ from fcam_jax.report.drawing import (
     draw_box,
     draw_outline,
     enlarge,
+    overlay_errors,
     overlay_map,
     overlay_mask,
 )
+from fcam_jax.report.names import printable, shorten
 from fcam_jax.types import Image
 
 # A power of two: sides in inches times this are whole pixels again, and cells land on pixels exactly.
@@ -35,9 +37,8 @@ _LABEL_LETTERS = 20
 _HEADING_HEIGHT = 38
 _HEADING_LETTERS = 22
 _LEAST_ROW_HEIGHT = 30
-_LEGEND_LETTERS = 40
 
-Values = Sequence[float | int] | np.ndarray
+Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Example:
       panels: one for each method, in the same order in every row.
       boxes: true inclusive corners ``x0, y0, x1, y1`` in the image's pixels, or None.
       mask: True on the object, or None.
+      ignore: True where the mask is undecided, or None.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -80,6 +82,7 @@ class Example:
     panels: Sequence[Panel]
     boxes: Int[np.ndarray, "n 4"] | None = None
     mask: Bool[np.ndarray, "h w"] | None = None
+    ignore: Bool[np.ndarray, "h w"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +94,11 @@ class _Row:
     notes: list[str]
 
 
-def save_grid(path: str | os.PathLike[str], examples: Sequence[Example]) -> None:
+def save_grid(path: pathlib.Path, examples: Sequence[Example]) -> None:
     """Save a row per image: its ground truth, then for every method the map on the image and the localization.
 
-    True boxes and outlines are green, predicted boxes and thresholded maps red.
+    True boxes and outlines are green, predicted boxes and thresholded maps red. Where there are masks and no boxes, a
+    map's errors have colours: green what it misses, blue what is not the object.
 
     Args:
       path: the PNG file.
@@ -116,37 +120,10 @@ def save_grid(path: str | os.PathLike[str], examples: Sequence[Example]) -> None
     _save_rows(path, headings, rows)
 
 
-def save_curves(
-    path: str | os.PathLike[str],
-    series: Mapping[str, tuple[Values, Values]],
-    *,
-    x_label: str,
-    y_label: str,
-) -> None:
-    """Save lines of a metric over threshold or epoch.
-
-    Args:
-      path: the PNG file.
-      series: x and y values by the line's name.
-      x_label: what x is, with its unit.
-      y_label: what y is, with its unit.
-    """
-    figure = Figure(figsize=(5.6, 3.8), dpi=160, layout="constrained")
-    axes = figure.add_subplot()
-    few = max((len(x) for x, _ in series.values()), default=0) <= 30
-    lines = [axes.plot(x, y, linewidth=1.6, marker="o" if few else "", markersize=3)[0] for x, y in series.values()]
-    axes.set_xlabel(_printable(x_label), parse_math=False)
-    axes.set_ylabel(_printable(y_label), parse_math=False)
-    axes.grid(color="0.88", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if lines:
-        legend = axes.legend(
-            lines, [_shorten(_printable(name), _LEGEND_LETTERS) for name in series], frameon=False, fontsize=9
-        )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-    _save(figure, path)
+def spread(examples: Sequence[Item], count: int) -> list[Item]:
+    """At most so many examples, evenly spread, so that they show many classes."""
+    places = np.linspace(0, len(examples) - 1, min(count, len(examples)))
+    return [examples[int(place)] for place in places]
 
 
 def _ground_truth(cell: Image, example: Example) -> Image:
@@ -159,9 +136,11 @@ def _ground_truth(cell: Image, example: Example) -> Image:
 
 
 def _localization(example: Example, panel: Panel) -> Image:
-    """What a method localizes, over the ground truth."""
+    """What a method localizes, over the ground truth; without boxes it is the mask that is judged."""
     cell = enlarge(example.image)
-    if panel.mask is not None:
+    if panel.mask is not None and example.boxes is None and example.mask is not None:
+        cell = overlay_errors(cell, panel.mask, example.mask, example.ignore)
+    elif panel.mask is not None:
         cell = overlay_mask(cell, panel.mask)
     cell = _ground_truth(cell, example)
     return cell if panel.box is None else draw_box(cell, panel.box, example.image.shape[:2], PREDICTED_COLOUR)
@@ -172,7 +151,7 @@ def _note(panel: Panel) -> str:
     return "  ".join(f"{name} {value:.2f}" for name, value in parts if value is not None)
 
 
-def _save_rows(path: str | os.PathLike[str], headings: Sequence[str], rows: Sequence[_Row]) -> None:
+def _save_rows(path: pathlib.Path, headings: Sequence[str], rows: Sequence[_Row]) -> None:
     """Lay the cells out on white under their headings, each row as high as its cells."""
     heights = [max(len(row.cells[0]), _LEAST_ROW_HEIGHT) + _GAP for row in rows]
     width, height = _LABEL_WIDTH + len(headings) * (CELL + _GAP), _HEADING_HEIGHT + sum(heights)
@@ -184,7 +163,7 @@ def _save_rows(path: str | os.PathLike[str], headings: Sequence[str], rows: Sequ
 
     columns = [_LABEL_WIDTH + i * (CELL + _GAP) for i in range(len(headings))]
     for x, heading in zip(columns, headings, strict=True):
-        text = textwrap.fill(_printable(heading), _HEADING_LETTERS, max_lines=2, placeholder=" ...")
+        text = textwrap.fill(printable(heading), _HEADING_LETTERS, max_lines=2, placeholder=" ...")
         write(x + CELL // 2, _HEADING_HEIGHT - 4, text, 11, ha="center", va="bottom", linespacing=1.1)
     top = _HEADING_HEIGHT
     for row, row_height in zip(rows, heights, strict=True):
@@ -198,30 +177,13 @@ def _save_rows(path: str | os.PathLike[str], headings: Sequence[str], rows: Sequ
                 write(left + 4, top + cell_height - 4, note, 9, color="white", va="bottom", bbox=shade)
         top += row_height
     figure.figimage(canvas)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    with warnings.catch_warnings():
-        # A name may hold letters that the font lacks; they are drawn as empty boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(path, format="png")
+    save_figure(figure, path)
 
 
 def _label(class_name: str, image_id: str) -> str:
     """The beginning of a class's name over the end of an id, where a path is most telling."""
     lines = (
-        _shorten(_printable(class_name), _LABEL_LETTERS),
-        _shorten(_printable(image_id)[::-1], _LABEL_LETTERS)[::-1],
+        shorten(printable(class_name), _LABEL_LETTERS),
+        shorten(printable(image_id)[::-1], _LABEL_LETTERS)[::-1],
     )
     return "\n".join(line for line in lines if line)
-
-
-def _shorten(text: str, letters: int) -> str:
-    """The beginning of a text."""
-    return text if len(text) <= letters else text[: letters - 3] + "..."
-
-
-def _printable(text: str) -> str:
-    """The text with control characters and broken letters written as escapes."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -5,21 +5,27 @@ from collections.abc import Mapping
 COLUMNS = ("MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top5_loc", "top1_cls")
 
 
-def results_table(methods: Mapping[str, Mapping[str, float]]) -> str:
-    """One row a method, percent; the last row is what the last method gains over the first.
+def results_table(
+    methods: Mapping[str, Mapping[str, float]], first: str | None = None, last: str | None = None, split: str = "test"
+) -> str:
+    """One row a method, percent; the last row is what one method gains over another.
 
     Columns that no method has are left out; so is the last row where there is one method only.
 
     Args:
       methods: figures by name, by the method's name.
+      first: what the gain is over; by default the first method.
+      last: what gains; by default the last method.
+      split: the data evaluated.
     """
     columns = [column for column in COLUMNS if any(column in metrics for metrics in methods.values())]
     rows = [[name, *(_figure(metrics.get(column)) for column in columns)] for name, metrics in methods.items()]
     if len(methods) > 1:
-        first, *_, last = methods.values()
-        gains = [last[column] - first[column] if column in first and column in last else None for column in columns]
+        names = list(methods)
+        old, new = methods[first or names[0]], methods[last or names[-1]]
+        gains = [new[column] - old[column] if column in old and column in new else None for column in columns]
         rows.append(["gain", *(_figure(gain, "+") for gain in gains)])
-    return _aligned([["test, percent", *columns], *rows])
+    return _aligned([[f"{split}, percent", *columns], *rows])
 
 
 def _figure(value: float | None, sign: str = "") -> str:

@@ -127,12 +127,21 @@ def make_train_step(
 Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], Localization]
 
 
-def make_localize(model: nnx.Module, method: Method) -> Localize:
-    """Compile `(params, rest, batch) -> Localization`; a batch that is spread over devices stays so."""
+def make_localize(
+    model: nnx.Module, method: Method, how: Callable[[Any, Batch], Localization] | None = None
+) -> Localize:
+    """Compile `(params, rest, batch) -> Localization`; a batch that is spread over devices stays so.
+
+    Args:
+      model: gives the structure; its variables are not used.
+      method: what is trained of it.
+      how: yields the score maps; by default the method does.
+    """
     structure, _, _ = split_model(model, method)
+    yield_maps = how or method.localize
 
     @jax.jit
     def localize(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Localization:
-        return method.localize(nnx.merge(structure, params, rest), batch)
+        return yield_maps(nnx.merge(structure, params, rest), batch)
 
     return localize

@@ -121,6 +121,29 @@ def test_examples_are_the_images_at_the_positions_asked_for():
         np.testing.assert_array_equal(example.score_map, data[0][position])
 
 
+def test_examples_know_what_was_predicted():
+    _, logits, annotations = data = split()
+    examples = evaluated(data, keep=frozenset(range(COUNT))).examples
+    for example, scores, annotation in zip(examples, logits, annotations, strict=True):
+        order = np.argsort(-scores, kind="stable").tolist()
+        assert (example.predicted, example.rank) == (order[0], order.index(annotation.label))
+
+
+def test_the_histogram_is_that_of_all_pixels():
+    data = split()
+    np.testing.assert_array_equal(evaluated(data).histogram, np.histogram(data[0], 256, (0, 1))[0])
+
+
+def test_the_threshold_of_validation_gives_figures_of_its_own():
+    data = split()
+    plain, found = evaluated(data), evaluated(data, val_threshold=0.3004)
+    added = {name: value for name, value in found.metrics.items() if name not in plain.metrics}
+    assert found.metrics | plain.metrics == found.metrics
+    position = int(np.argmin(np.abs(found.thresholds - 0.3004)))
+    assert added["BoxAcc_at_val"] == found.curves["MaxBoxAcc"][position] <= plain.metrics["MaxBoxAcc"]
+    assert added["top1_loc_at_val"] == found.curves["top1_loc"][position]
+
+
 def test_a_split_without_ground_truth_is_an_error():
     with pytest.raises(InputError, match="neither boxes nor masks"):
         evaluated(split(boxes=False, masks=False))

@@ -5,11 +5,14 @@ import pytest
 
 from fcam_jax.report.drawing import (
     CELL,
+    FALSE_COLOUR,
+    MISSED_COLOUR,
     PREDICTED_COLOUR,
     TRUE_COLOUR,
     draw_box,
     draw_outline,
     enlarge,
+    overlay_errors,
     overlay_map,
     overlay_mask,
 )
@@ -59,6 +62,16 @@ def test_mask_tints_its_pixels_red_and_leaves_the_others():
     inside = np.kron(mask, np.ones((10, 10), bool))
     assert (drawn[~inside] == 128).all()
     np.testing.assert_allclose(drawn[inside], [(np.array(PREDICTED_COLOUR) + 128) / 2] * inside.sum(), atol=1)
+
+
+def test_right_missed_and_wrong_pixels_have_their_colours_and_undecided_ones_none():
+    mask, truth, ignore = (np.zeros((4, 4), bool) for _ in range(3))
+    mask[:, :2], truth[:2], ignore[3] = True, True, True
+    drawn = overlay_errors(np.full((4, 4, 3), 128, np.uint8), mask, truth, ignore)
+    right, missed, wrong = (((np.array(c) + 128) / 2).round() for c in (PREDICTED_COLOUR, MISSED_COLOUR, FALSE_COLOUR))
+    plain = np.full(3, 128)
+    expected = [[right, right, missed, missed]] * 2 + [[wrong, wrong, plain, plain], [plain] * 4]
+    np.testing.assert_allclose(drawn, expected, atol=1)
 
 
 def test_outline_lies_on_the_rim_of_the_mask():

@@ -38,9 +38,9 @@ def drawn(monkeypatch, tmp_path):
     """What goes to the figures, from evaluations."""
 
     def draw(**evaluations):
-        seen = types.SimpleNamespace(rows=None, series=None)
+        seen = types.SimpleNamespace(rows=None, lines=None)
         monkeypatch.setattr(examples, "save_grid", lambda path, rows: setattr(seen, "rows", rows))
-        monkeypatch.setattr(examples, "save_curves", lambda path, series, **labels: setattr(seen, "series", series))
+        monkeypatch.setattr(examples, "save_plot", lambda paths, plot: setattr(seen, "lines", plot.lines))
         examples.save_pictures(tmp_path, evaluations)
         return seen
 
@@ -87,9 +87,10 @@ def test_without_boxes_masks_are_compared_outside_of_the_undecided(drawn):
 
 def test_curves_are_those_of_box_accuracy(drawn):
     seen = drawn(CAM=evaluation(peak_in_the_object(0.5), 0.4))
-    x, y = seen.series["CAM"]
-    np.testing.assert_allclose(y, 100 * x)
-    assert drawn(CAM=evaluation(peak_in_the_object(0.5), boxes=None)).series is None
+    (line,) = seen.lines
+    assert line.name == "CAM"
+    np.testing.assert_allclose(line.y, 100 * line.x)
+    assert drawn(CAM=evaluation(peak_in_the_object(0.5), boxes=None)).lines is None
 
 
 def test_the_files_hold_a_row_for_every_image(tmp_path):
@@ -101,6 +102,13 @@ def test_the_files_hold_a_row_for_every_image(tmp_path):
     ]
     with PIL.Image.open(tmp_path / "new" / "pictures" / "test_grid.png") as grid:
         assert grid.height > 3 * 160 and grid.width > 5 * 160
+
+
+def test_at_most_as_many_images_are_drawn_as_were_asked_for(tmp_path):
+    found = {"CAM": evaluation(peak_in_the_object(0.5), 0.4, count=5)}
+    examples.save_pictures(tmp_path, found, 2)
+    with PIL.Image.open(tmp_path / "test_grid.png") as grid:
+        assert 2 * 160 < grid.height < 3 * 160
 
 
 def test_a_map_of_zeros_can_be_drawn(tmp_path):

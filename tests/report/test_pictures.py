@@ -1,11 +1,11 @@
-"""Figures: valid files of the expected size, with the right cells in the right places, whatever the names are."""
+"""Grids: valid files of the expected size, with the right cells in the right places, whatever the names are."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from fcam_jax.report.drawing import CELL, PREDICTED_COLOUR, TRUE_COLOUR
-from fcam_jax.report.pictures import Example, Panel, save_curves, save_grid
+from fcam_jax.report.pictures import Example, Panel, save_grid, spread
 
 # Of all images; no shade of text has it.
 COLOUR = (100, 120, 90)
@@ -94,11 +94,7 @@ def test_panel_without_localization_and_with_a_map_of_numbers_missing(tmp_path):
 def test_names_are_drawn_whatever_they_hold(tmp_path):
     rows = [example(image_id=name, class_name=name, titles=(ODD_NAMES[1], ODD_NAMES[-1])) for name in ODD_NAMES]
     save_grid(tmp_path / "grid.png", rows)
-    save_curves(
-        tmp_path / "curves.png", {name: ([0], [0]) for name in ODD_NAMES}, x_label=ODD_NAMES[0], y_label=ODD_NAMES[1]
-    )
-    for name in ("grid", "curves"):
-        read(tmp_path / f"{name}.png")
+    read(tmp_path / "grid.png")
 
 
 def test_label_stays_clear_of_the_cells(tmp_path):
@@ -116,24 +112,8 @@ def test_rows_that_make_no_figure_are_refused(rows, tmp_path):
         save_grid(tmp_path / "none.png", rows)
 
 
-def test_every_curve_is_drawn(tmp_path):
-    x = np.linspace(0, 1, 50)
-    first, both = tmp_path / "first.png", tmp_path / "both.png"
-    save_curves(first, {"CAM": (x, 90 - 80 * x)}, x_label="threshold", y_label="MaxBoxAcc, percent")
-    save_curves(
-        both, {"CAM": (x, 90 - 80 * x), "F-CAM": (x, 90 - 20 * x)}, x_label="threshold", y_label="MaxBoxAcc, percent"
-    )
-
-    def coloured(path):
-        return (np.ptp(read(path).astype(int), axis=-1) > 60).sum()
-
-    assert coloured(first) > 1000
-    assert coloured(both) > 1.5 * coloured(first)
-
-
-def test_curves_take_missing_values_and_nothing_at_all(tmp_path):
-    save_curves(
-        tmp_path / "curve.png", {"loss": ([1, 2, 3], [1.0, float("nan"), 2.0])}, x_label="epoch", y_label="loss"
-    )
-    save_curves(tmp_path / "empty.png", {}, x_label="epoch", y_label="loss")
-    assert read(tmp_path / "curve.png").shape == read(tmp_path / "empty.png").shape
+@pytest.mark.parametrize(
+    ("count", "chosen"), [(1, [0]), (3, [0, 4, 9]), (10, list(range(10))), (99, list(range(10))), (0, [])]
+)
+def test_fewer_examples_are_spread_over_all(count, chosen):
+    assert spread(list(range(10)), count) == chosen

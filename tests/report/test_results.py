@@ -33,3 +33,9 @@ def test_gain_is_that_of_the_last_over_the_first():
 
 def test_one_method_has_no_gain():
     assert results_table({"CAM": {"PxAP": 1.0}}).splitlines() == ["test, percent  PxAP", "CAM             1.0"]
+
+
+def test_the_gain_is_between_the_methods_that_are_named():
+    methods = {"Center": {"PxAP": 1.0}, "CAM": {"PxAP": 50.0}, "F-CAM": {"PxAP": 60.0}, "other": {"PxAP": 4.0}}
+    lines = results_table(methods, "CAM", "F-CAM", "val").splitlines()
+    assert lines[0].split() == ["val,", "percent", "PxAP"] and lines[-1].split() == ["gain", "+10.0"]

@@ -1,0 +1,18 @@
+"""Names of images, classes and methods, which may hold anything, made fit for figures and files."""
+
+import urllib.parse
+
+
+def printable(text: str) -> str:
+    """The text with control characters and broken letters written as escapes."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def shorten(text: str, letters: int) -> str:
+    """The beginning of a text."""
+    return text if len(text) <= letters else text[: letters - 3] + "..."
+
+
+def file_name(name: str) -> str:
+    """The name with all letters but plain ones written as escapes, so that it is one part of a path."""
+    return urllib.parse.quote(name.encode("utf-8", "surrogatepass"), safe=" (),").replace(".", "%2E")

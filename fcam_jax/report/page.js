@@ -1,0 +1,346 @@
+// The page: tables that sort, figures, a list of examples of which only the visible ones exist, and the viewer.
+// Whatever comes from files and names enters the page as text, never as markup.
+
+const data = JSON.parse(document.getElementById("summary").textContent);
+const byId = (id) => document.getElementById(id);
+
+/** An element with attributes (properties for functions and classes) and children, strings among them as text. */
+function make(tag, attributes, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (value !== null && value !== false) element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+// ---- tables
+
+function tableOf(table) {
+  const body = make("tbody");
+  const longColumn = table.columns.indexOf("settings");
+  const kind = (i) => (i >= table.names ? "figure" : i === longColumn ? "long" : null);
+  for (const row of table.rows) {
+    body.append(make("tr", { }, ...row.map((cell, i) => make("td", { class: kind(i) }, cell.text))));
+  }
+  const rows = [...body.rows].map((element, i) => ({ element, cells: table.rows[i] }));
+  const heads = table.columns.map((column, i) =>
+    make("th", { scope: "col", class: i >= table.names ? "figure" : null, "aria-sort": "none" },
+      make("button", { type: "button", click: () => sortBy(i) }, column)));
+  function sortBy(i) {
+    const falling = heads[i].getAttribute("aria-sort") === "ascending";
+    heads.forEach((head, j) => head.setAttribute("aria-sort", j !== i ? "none" : falling ? "descending" : "ascending"));
+    rows.sort((a, b) => compared(a.cells[i], b.cells[i], falling ? -1 : 1));
+    body.append(...rows.map((row) => row.element));
+  }
+  const head = make("thead", null, make("tr", null, ...heads));
+  const caption = make("caption", null, table.caption);
+  return make("div", { class: "table", tabindex: 0, role: "region", "aria-label": table.caption }, make("table", null, caption, head, body));
+}
+
+/** Our results in sight; the paper's tables, which are long, to be opened. */
+function showTables() {
+  const [results, ...others] = data.tables;
+  if (results) byId("results").append(tableOf(results));
+  for (const table of others) byId("results").append(make("details", null, make("summary", null, table.caption), tableOf(table)));
+}
+
+/** Numbers by size, texts by letters; what is missing comes last either way. */
+function compared(a, b, sign) {
+  if (a.value !== null && b.value !== null) return sign * (a.value - b.value);
+  if ((a.value === null) !== (b.value === null)) return a.value === null ? 1 : -1;
+  return sign * a.text.localeCompare(b.text, undefined, { numeric: true });
+}
+
+// ---- figures
+
+function figureOf(figure) {
+  const image = make("img", { src: `data:image/svg+xml;base64,${figure.svg}`, alt: figure.caption, loading: "lazy" });
+  return make("figure", null, image, make("figcaption", null, figure.caption));
+}
+
+function showFigures() {
+  data.figures.forEach((group, i) => {
+    const plots = make("div", { class: "plots" }, ...group.figures.map(figureOf));
+    byId("figures").append(make("details", { open: i === 0 ? "" : null }, make("summary", null, group.title), plots));
+  });
+}
+
+// ---- pixels: in blocks at the end of the file, which may not be read yet
+
+const BLOCK = data.block, blocks = new Map(), decoded = new Map();
+
+function remembered(cache, key, limit, create) {
+  const value = cache.get(key) || create();
+  cache.delete(key);
+  cache.set(key, value);
+  if (cache.size > limit) cache.delete(cache.keys().next().value);
+  return value;
+}
+
+async function block(number) {
+  const whole = () => {
+    const element = byId(`pixels-${number}`);
+    return element && (element.nextElementSibling || document.readyState !== "loading") ? element : null;
+  };
+  while (!whole()) await new Promise((resolve) => setTimeout(resolve, 30));
+  return JSON.parse(whole().textContent);
+}
+
+const stored = (position) => remembered(blocks, Math.floor(position / BLOCK), 6, () => block(Math.floor(position / BLOCK)))
+  .then((items) => items[position % BLOCK]);
+
+/** The pixels of the example at a position: image, true mask or null, and levels of each method's map. */
+function pixelsOf(example) {
+  return remembered(decoded, example.position, 80, async () => {
+    const [height, width] = example.size;
+    const [own, mask, maps] = await stored(example.position);
+    const jpeg = typeof own === "number" ? (await stored(own))[0] : own;
+    const image = new Image();
+    image.src = `data:image/jpeg;base64,${jpeg}`;
+    const [, truth, ...levels] = await Promise.all([
+      image.decode(), mask && unpackLevels(mask, width, height), ...maps.map((map) => unpackLevels(map, width, height)),
+    ]);
+    return { image, mask: truth, levels };
+  });
+}
+
+// ---- the list of examples
+
+const filters = byId("filters").elements, cards = byId("cards"), HIT = 0.5, GAP = 5;
+let shown = [], drawn = new Map(), grid = null;
+
+// The methods of a card: the main ones, and the one that is judged.
+const onCards = () => run().methods.map((_, i) => i).filter((i) => run().main.includes(i) || i === Number(filters.method.value));
+const run = () => data.runs[Number(filters.run.value)];
+const classOf = (example) => example.class || `class ${example.label}`;
+const findingOf = (example, method) => example.findings.find((finding) => finding.method === method);
+const verdict = (iou) => (iou === null ? "no ground truth" : `IoU ${iou.toFixed(2)}, ${iou >= HIT ? "found" : "missed"}`);
+// Without boxes the mask itself is judged, and its errors have colours of their own.
+const errors = (example) => example.masked && !example.boxes;
+const option = (value, text) => make("option", { value }, text);
+
+function chooseRun() {
+  const { methods, examples } = run(), classes = new Map();
+  for (const example of examples) classes.set(classOf(example), (classes.get(classOf(example)) || 0) + 1);
+  const names = [...classes.keys()].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
+  legendOf(byId("card-legend"), examples, false);
+  filters.method.replaceChildren(...methods.map((method, i) => option(i, method)));
+  filters.method.value = run().main.at(-1);
+  filters.class.replaceChildren(option("", `all (${names.length})`), ...names.map((name) => option(`=${name}`, `${name} (${classes.get(name)})`)));
+  choose();
+}
+
+function choose() {
+  const method = Number(filters.method.value), text = filters.text.value.toLowerCase();
+  const low = Number(filters.low.value || 0), high = Number(filters.high.value || 1), open = low <= 0 && high >= 1;
+  const wanted = filters.class.value.slice(1), success = filters.success.value;
+  const iou = (example) => { const finding = findingOf(example, method); return finding ? finding.iou : null; };
+  shown = run().examples.filter((example) => {
+    const value = iou(example);
+    if (wanted && classOf(example) !== wanted) return false;
+    if (text && !example.id.toLowerCase().includes(text)) return false;
+    if (success && (value === null || value >= HIT !== (success === "found"))) return false;
+    return open || (value !== null && value >= low && value <= high);
+  });
+  const sign = { rising: 1, falling: -1 }[filters.order.value];
+  if (sign) shown.sort((a, b) => sign * ((iou(a) ?? -1) - (iou(b) ?? -1)));
+  byId("count").textContent = `${shown.length.toLocaleString("en")} of ${run().examples.length.toLocaleString("en")} examples`;
+  for (const card of drawn.values()) card.remove();
+  drawn = new Map();
+  layOut();
+}
+
+/** Sizes of cells and cards: all cards are alike, so that the place of each follows from its number. */
+function layOut() {
+  const width = cards.clientWidth, cells = 1 + onCards().length, edge = 30, lines = 66;
+  const perLine = Math.min(cells, Math.max(2, Math.min(4, Math.floor((width - edge) / 95))));
+  const columns = Math.max(1, Math.floor(width / (perLine * (110 + GAP) + edge)));
+  const side = Math.min(190, Math.floor((width / columns - edge) / perLine) - GAP);
+  const tallest = Math.max(0.2, ...shown.slice(0, 200).map((example) => example.size[0] / example.size[1]));
+  const height = Math.ceil(cells / perLine) * (Math.ceil(side * tallest) + 30 + GAP) + lines;
+  grid = { side, columns, width: width / columns, height };
+  cards.style.height = `${Math.ceil(shown.length / columns) * height}px`;
+  for (const [number, card] of drawn) place(card, number);
+  drawVisible();
+}
+
+function place(card, number) {
+  card.style.width = `${grid.width}px`;
+  card.style.height = `${grid.height}px`;
+  card.style.left = `${number % grid.columns * grid.width}px`;
+  card.style.top = `${Math.floor(number / grid.columns) * grid.height}px`;
+}
+
+function drawVisible() {
+  const top = cards.getBoundingClientRect().top, margin = 2 * grid.height;
+  const first = Math.max(0, Math.floor((-top - margin) / grid.height) * grid.columns);
+  const last = Math.min(shown.length, Math.ceil((innerHeight - top + margin) / grid.height) * grid.columns);
+  for (const [number, card] of drawn) {
+    if ((number < first || number >= last) && !card.contains(document.activeElement)) { card.remove(); drawn.delete(number); }
+  }
+  for (let number = first; number < last; number++) {
+    if (drawn.has(number)) continue;
+    const card = cardOf(number), after = [...drawn.keys()].filter((other) => other > number);
+    cards.insertBefore(card, after.length ? drawn.get(Math.min(...after)) : null);
+    drawn.set(number, card);
+    place(card, number);
+  }
+}
+
+function canvasOf(example, side) {
+  const dots = Math.min(2, devicePixelRatio || 1), height = Math.round(side * example.size[0] / example.size[1]);
+  const canvas = make("canvas", { width: Math.round(side * dots), height: Math.round(height * dots), "aria-hidden": "true" });
+  canvas.style.width = `${side}px`;
+  canvas.style.height = `${height}px`;
+  return canvas;
+}
+
+function cardOf(number) {
+  const example = shown[number], methods = run().methods, canvases = [];
+  const cell = (title, text, kind) => {
+    const canvas = canvasOf(example, grid.side);
+    canvases.push(canvas);
+    const lines = [make("span", { class: "method" }, title), make("span", { class: `verdict ${kind}` }, text)];
+    const element = make("span", { class: "cell" }, canvas, ...lines);
+    element.style.width = `${grid.side}px`;
+    return element;
+  };
+  const cells = [cell("image", "", "")];
+  const places = onCards().map((method) => example.findings.findIndex((finding) => finding.method === method)).filter((place) => place >= 0);
+  for (const finding of places.map((place) => example.findings[place])) {
+    cells.push(cell(methods[finding.method], verdict(finding.iou), finding.iou >= HIT ? "found" : "missed"));
+  }
+  const button = make("button", { type: "button", class: "card", title: example.id, click: () => view(number) },
+    make("span", { class: "name" }, example.id), make("span", { class: "class" }, classOf(example)), make("span", { class: "cells" }, ...cells));
+  pixelsOf(example).then((pixels) => {
+    paint(canvases[0], example, pixels, { levels: null, show: { boxes: true } });
+    places.forEach((place, i) => {
+      const finding = example.findings[place], levels = pixels.levels[place];
+      const cut = { box: finding.box, level: levelAt(levels, finding.threshold) };
+      paint(canvases[i + 1], example, pixels, { levels, ...cut, show: { map: !errors(example), cut: errors(example), boxes: true } });
+    });
+  });
+  return make("li", { "aria-setsize": shown.length, "aria-posinset": number + 1 }, button);
+}
+
+/** What the colours of some examples mean. */
+function legendOf(element, examples, cut) {
+  const key = (kind, text) => make("span", { class: `key ${kind}` }, text);
+  const boxes = examples.some((example) => example.boxes), masks = examples.some((example) => example.masked);
+  const keys = [];
+  if (boxes) keys.push(key("true", masks ? "true box and outline" : "true box"), key("predicted", "predicted box"));
+  if (boxes && cut) keys.push(key("above", "above the threshold"));
+  if (masks && !boxes) keys.push(key("true", "true outline"));
+  if (examples.some(errors)) keys.push(key("hit", "true positive"), key("lost", "false negative"), key("false", "false positive"));
+  element.replaceChildren(...keys);
+}
+
+// ---- the viewer
+
+const viewer = byId("viewer"), layers = byId("layers").elements;
+let viewed = 0, repaint = () => {};
+
+async function view(number) {
+  viewed = number;
+  const example = shown[number], { methods } = run();
+  byId("viewer-name").textContent = example.id;
+  byId("viewer-facts").textContent = [classOf(example), ...predictions(example, methods)].join(" · ");
+  byId("previous").disabled = number === 0;
+  byId("next").disabled = number + 1 >= shown.length;
+  legendOf(byId("viewer-legend"), [example], true);
+  byId("panels").replaceChildren();
+  if (!viewer.open) viewer.showModal();
+  byId("viewer-name").focus();
+  const pixels = await pixelsOf(example);
+  if (number !== viewed || shown[number] !== example) return;
+  const panels = [truthPanel(example, pixels), ...example.findings.map((finding, i) => methodPanel(example, pixels, methods[finding.method], finding, pixels.levels[i]))];
+  byId("panels").replaceChildren(...panels.map((panel) => panel.element));
+  repaint = () => panels.forEach((panel) => panel.draw());
+  repaint();
+}
+
+/** What the methods predict; those that agree, as F-CAM does with the classifier under it, in one text. */
+function predictions(example, methods) {
+  const said = new Map();
+  for (const { method, predicted, rank } of example.findings) {
+    if (predicted === null) continue;
+    const same = run().examples.find((other) => other.label === predicted);
+    const text = `${same ? classOf(same) : `class ${predicted}`}${rank === null ? "" : ` (true class at rank ${rank + 1})`}`;
+    said.set(text, [...(said.get(text) || []), methods[method]]);
+  }
+  return [...said].map(([text, names]) => (said.size === 1 ? `predicted: ${text}` : `${names.join(", ")} predicted: ${text}`));
+}
+
+const shows = () => ({ map: layers.map.checked, cut: layers.cut.checked, boxes: layers.boxes.checked });
+
+function truthPanel(example, pixels) {
+  const canvas = canvasOf(example, 480);
+  canvas.removeAttribute("style");
+  const draw = () => paint(canvas, example, pixels, { levels: null, show: shows() });
+  const facts = (example.boxes || []).map((box) => `true box ${box.join(", ")}`).join("; ");
+  return { element: make("section", { class: "panel" }, make("h3", null, "image"), canvas, make("p", null, facts)), draw };
+}
+
+function methodPanel(example, pixels, name, finding, levels) {
+  const canvas = canvasOf(example, 480), result = make("output", { "data-method": name });
+  canvas.removeAttribute("style");
+  let threshold = finding.threshold;
+  const slider = make("input", { type: "range", min: 0, max: 999, step: 1, "aria-label": `Threshold of ${name}`, input: () => move(slider.valueAsNumber * 0.001) });
+  const best = make("button", { type: "button", click: () => move(finding.threshold) }, `best: ${finding.threshold.toFixed(3)}`);
+  function move(to) {
+    threshold = to;
+    slider.value = Math.round(to * 1000);
+    draw();
+  }
+  function draw() {
+    const found = localize(levels, example, pixels.mask, threshold);
+    paint(canvas, example, pixels, { levels, ...found, show: shows() });
+    const parts = [`threshold ${threshold.toFixed(3)}`, found.box && `box ${found.box.join(", ")}`, verdict(found.iou)].filter(Boolean);
+    result.textContent = parts.join(" · ");
+    slider.setAttribute("aria-valuetext", parts.join(", "));
+  }
+  slider.value = Math.round(threshold * 1000);
+  const element = make("section", { class: "panel" }, make("h3", null, name), canvas, make("div", { class: "slider" }, slider, best), result);
+  return { element, draw };
+}
+
+// ---- start
+
+function start() {
+  byId("about").textContent = data.about;
+  showTables();
+  showFigures();
+  if (data.leftOut.length) {
+    byId("left-out").hidden = byId("to-left-out").hidden = false;
+    byId("left-out").querySelector("ul").append(...data.leftOut.map((line) => make("li", null, line)));
+  }
+  if (!data.runs.length) { byId("examples").hidden = true; return; }
+  let position = 0;
+  for (const one of data.runs) for (const example of one.examples) example.position = position++;
+  filters.run.replaceChildren(...data.runs.map((one, i) => option(i, one.title)));
+  for (const field of filters) {
+    field.addEventListener(field.tagName === "SELECT" ? "change" : "input", field === filters.run ? chooseRun : choose);
+  }
+  byId("filters").addEventListener("submit", (event) => event.preventDefault());
+  byId("reset").addEventListener("click", () => { const kept = filters.run.value; byId("filters").reset(); filters.run.value = kept; chooseRun(); });
+  let width = 0;
+  new ResizeObserver(() => { if (cards.clientWidth !== width) { width = cards.clientWidth; redraw(); } }).observe(cards);
+  new ResizeObserver(() => grid && drawVisible()).observe(document.body); // what is above the list grows and shrinks
+  addEventListener("scroll", () => requestAnimationFrame(drawVisible), { passive: true });
+  byId("close").addEventListener("click", () => viewer.close());
+  byId("previous").addEventListener("click", () => view(viewed - 1));
+  byId("next").addEventListener("click", () => view(viewed + 1));
+  byId("layers").addEventListener("change", () => repaint());
+  chooseRun();
+  performance.mark("listed"); // from here on the page can be used
+}
+
+function redraw() {
+  for (const card of drawn.values()) card.remove();
+  drawn = new Map();
+  layOut();
+}
+
+start();
