@@ -3,10 +3,11 @@
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.errors import InputError
+from fcam_jax.report.runs import flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
@@ -65,7 +66,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = dict(flat_settings(old)), dict(flat_settings(new))
     changed = [
         f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} now"
         for key in sorted(before.keys() | after.keys())
@@ -76,11 +77,3 @@ def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]
             f"--workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "
             "use another --workdir or the same settings"
         )
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -6,11 +6,11 @@ $$ mean \\pm s, \\quad s^2 = \\frac{1}{n - 1} \\sum_i (x_i - mean)^2 $$
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fcam_jax.report.published import Method, method, published
-from fcam_jax.report.runs import Record, Run, setting
+from fcam_jax.report.runs import Record, Run, flat_settings, setting
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"
 
@@ -124,7 +124,7 @@ def configurations(runs: Sequence[Run]) -> list[Configuration]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_key(run.config, "seed"), []).append(run)
-    flat = [dict(_flat(group[0].config)) for group in groups.values()]
+    flat = [dict(flat_settings(group[0].config)) for group in groups.values()]
     return [
         Configuration(number, tuple(group), _differing(flat[number - 1], flat))
         for number, group in enumerate(groups.values(), 1)
@@ -197,13 +197,5 @@ def _differing(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) ->
 
 
 def _key(config: Mapping[str, Any], *without: str) -> str:
-    kept = {key: value for key, value in _flat(config) if key not in without}
+    kept = {key: value for key, value in flat_settings(config) if key not in without}
     return json.dumps(kept, sort_keys=True)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -150,6 +150,15 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
         if entry.get("kind") == "val":
             history.append({name: float(value) for name, value in entry.items() if isinstance(value, float | int)})
     return history
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a recorded configuration by their dotted keys."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat_settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def setting(config: Mapping[str, Any], key: str) -> Any:
