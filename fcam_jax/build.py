@@ -147,6 +147,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         row="CAM",
         baselines={"Center": Center()},
         build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
+        check_pretrained=lambda: None,  # the first stage loads them before anything else
         load_pretrained=lambda network: pretrained_classifier(config.model, network),
         method=method,
         optimizer=OptimizerSettings(**config.classifier.optimizer),
@@ -157,7 +158,9 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the frozen classifier."""
     body = nnx.eval_shape(lambda: encoder(config.model, config.seed))
-    nnx.eval_shape(lambda: decoder(config.model, body, config.seed))  # a mistake is told now, not after stage 1
+    untrained = nnx.eval_shape(
+        lambda: decoder(config.model, body, config.seed)
+    )  # a mistake is told now, not after stage 1
     method = FCAMMethod(
         cam=_look_up("cam.name", config.cam.name, CAMS),
         seeds=SeedSettings(**config.fcam.seeds),
@@ -169,7 +172,8 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         row="F-CAM",
         baselines={"F-CAM, no threshold": Decision(method)},
         build_model=lambda trained: fcam(config.model, trained, config.seed),
-        load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network),
+        check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
+        load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),
         method=method,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
@@ -236,9 +240,12 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
     return imported
 
 
-def pretrained_decoder(init: str, network: FCAM) -> Imported | None:
+def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
     """Weights of the file that the configuration names, if it names one, into the decoder."""
-    return load_decoder(network.decoder, init) if init else None
+    if not init:
+        return None
+    logger.info("decoder initialised from %s", init)
+    return load_decoder(network, init)
 
 
 def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:

@@ -54,6 +54,7 @@ class Stage:
       row: what the tables call its maps.
       baselines: other ways to localize with its model, by what the tables call them.
       build_model: the model with random weights, from the trained model of the stage before it (None for the first).
+      check_pretrained: raises where `load_pretrained` would, without a model.
       load_pretrained: replaces random weights by pretrained ones, before the stage's first step; returns a record of
         where they came from, or None.
       method: what is trained.
@@ -65,6 +66,7 @@ class Stage:
     row: str
     baselines: dict[str, Localizer]
     build_model: Callable[[Any], nnx.Module]
+    check_pretrained: Callable[[], object]
     load_pretrained: Callable[[Any], Imported | None]
     method: Method
     optimizer: OptimizerSettings
@@ -110,6 +112,9 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
     Raises:
       InputError: for bad data or a checkpoint that cannot be used.
     """
+    for stage in plan.stages:
+        if not has_begun(stage, workdir):
+            stage.check_pretrained()  # now, not after the hours that an earlier stage takes
     mesh = data_mesh(plan.batch_size)
     model: Any = None
     for number, stage in enumerate(plan.stages):

@@ -7,6 +7,7 @@ from safetensors.numpy import load_file
 
 from configs import synthetic
 from fcam_jax import build, export, workdir
+from fcam_jax.errors import InputError
 from fcam_jax.experiment import evaluate_stages, train_stages
 
 SMALL = {
@@ -66,6 +67,17 @@ def test_a_run_that_starts_from_an_export_has_its_figures_before_the_first_step(
         "CAM": [str(files[0])],
         "F-CAM": [str(files[1])],
     }
+
+
+@pytest.mark.parametrize("widths", [(8, 8, 4, 2), None])
+def test_a_decoder_that_does_not_fit_or_is_not_there_is_told_before_the_classifier_is_trained(first, tmp_path, widths):
+    weights = tmp_path / "weights"
+    if widths:
+        export.main([f"--workdir={first[0]}", f"--out={weights}"])
+    with pytest.raises(InputError, match="does not fit this network" if widths else "No such file"):
+        run(tmp_path / "run", fcam__init=str(weights), **({"model__decoder_widths": widths} if widths else {}))
+    assert not list((tmp_path / "run").glob("classifier/checkpoints/*/*"))  # not even the untrained model is saved
+    run(tmp_path / "run", classifier__epochs=0, fcam__epochs=0)  # the folder is free for a call without the mistake
 
 
 def test_a_run_without_f_cam_gives_its_classifier(first, tmp_path):
