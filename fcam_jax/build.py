@@ -158,9 +158,8 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the frozen classifier."""
     body = nnx.eval_shape(lambda: encoder(config.model, config.seed))
-    untrained = nnx.eval_shape(
-        lambda: decoder(config.model, body, config.seed)
-    )  # a mistake is told now, not after stage 1
+    # A mistake is told now, not after stage 1.
+    untrained = nnx.eval_shape(lambda: decoder(config.model, body, config.seed))
     method = FCAMMethod(
         cam=_look_up("cam.name", config.cam.name, CAMS),
         seeds=SeedSettings(**config.fcam.seeds),
@@ -242,10 +241,7 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
 
 def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
     """Weights of the file that the configuration names, if it names one, into the decoder."""
-    if not init:
-        return None
-    logger.info("decoder initialised from %s", init)
-    return load_decoder(network, init)
+    return load_decoder(network, init) if init else None
 
 
 def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:
