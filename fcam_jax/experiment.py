@@ -25,7 +25,7 @@ from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.record import save_record
 from fcam_jax.report.results import results_table
-from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, saved_progress
+from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
@@ -133,29 +133,34 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
             workdir / stage.name,
             stage.loop,
         )
-        model, _ = best_model(stage, model, workdir)
+        model, _ = trained_model(stage, model, workdir)
 
 
 def has_begun(stage: Stage, workdir: pathlib.Path) -> bool:
     """Whether a stage's training has at least begun: its folder holds a checkpoint."""
-    return saved_progress(_checkpoints(stage, workdir)) is not None
+    folder = _checkpoints(stage, workdir)
+    return folder.is_dir() and saved_progress(folder) is not None
 
 
-def best_model(stage: Stage, model: nnx.Module, workdir: pathlib.Path) -> tuple[nnx.Module, dict[str, Any]]:
-    """A stage's best model, and the record ("step", "val") of its checkpoint.
+def trained_model(
+    stage: Stage, model: nnx.Module, workdir: pathlib.Path, kind: str = BEST, step: int | None = None
+) -> tuple[nnx.Module, dict[str, Any]]:
+    """A stage's model as trained, and the record ("step", "val") of its checkpoint.
 
     Args:
       stage: the stage.
       model: a model of the stage's structure.
       workdir: the run's folder.
+      kind: "best" or "latest".
+      step: that of the checkpoint; by default the best one, or the newest.
 
     Raises:
-      InputError: when the stage has no checkpoint, or one that cannot be used.
+      InputError: when the stage has no such checkpoint, or one that cannot be used.
     """
     checkpoints = Checkpoints(_checkpoints(stage, workdir))
     try:
         structure, params, rest = split_model(model, stage.method)
-        params, rest, record = checkpoints.restore_best(params, rest)
+        params, rest, record = checkpoints.restore_model(params, rest, kind, step)
         return nnx.merge(structure, params, rest), record
     finally:
         checkpoints.close()
@@ -183,7 +188,7 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
     checkpoints = {}
     started = time.monotonic()
     for stage in plan.stages:
-        model, record = best_model(stage, stage.build_model(model), workdir)
+        model, record = trained_model(stage, stage.build_model(model), workdir)
         checkpoints[stage.row] = {"stage": stage.name, **record}
         for row, localizer in (stage.baselines | {stage.row: stage.method}).items():
             # A baseline was not validated, so there is no threshold that validation chose.

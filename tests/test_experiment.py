@@ -12,7 +12,7 @@ from configs import synthetic
 from fcam_jax import build, experiment
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import best_model, evaluate_stages, train_stages
+from fcam_jax.experiment import trained_model, evaluate_stages, train_stages
 from fcam_jax.report.names import file_name
 
 SMALL = {
@@ -106,8 +106,8 @@ def test_another_split_is_evaluated_into_a_folder_of_its_own(trained, tmp_path):
 def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):
     first, second = plan().stages
     untrained = first.build_model(None)
-    classifier, _ = best_model(first, first.build_model(None), trained)
-    fcam, _ = best_model(second, second.build_model(untrained), trained)
+    classifier, _ = trained_model(first, first.build_model(None), trained)
+    fcam, _ = trained_model(second, second.build_model(untrained), trained)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), jnp.uint8)
     _, logits = classifier(images, train=False)
     np.testing.assert_array_equal(fcam.classifier(images, train=False)[1], logits)
