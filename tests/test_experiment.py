@@ -12,7 +12,7 @@ from configs import synthetic
 from fcam_jax import build, experiment
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import trained_model, evaluate_stages, train_stages
+from fcam_jax.experiment import evaluate_stages, train_stages, trained_model
 from fcam_jax.report.names import file_name
 
 SMALL = {
