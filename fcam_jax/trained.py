@@ -105,7 +105,7 @@ def _run_of(path: pathlib.Path) -> pathlib.Path:
     """The nearest folder upwards that holds a run."""
     if not path.exists():
         raise InputError(f"--checkpoint={path}: no such folder")
-    for folder in (path, *path.absolute().parents):
+    for folder in (path, *path.resolve().parents):
         if (folder / "config.json").is_file():
             return folder
     raise InputError(
@@ -116,7 +116,7 @@ def _run_of(path: pathlib.Path) -> pathlib.Path:
 def _meant(path: pathlib.Path, run: pathlib.Path, stages: tuple[Stage, ...]) -> tuple[Stage, str, int | None]:
     """Stage, kind and step of the checkpoint that a path in a run's folder means."""
     by_name = {stage.name: stage for stage in stages}
-    parts = path.absolute().relative_to(run.absolute()).parts
+    parts = path.resolve().relative_to(run.resolve()).parts
     if not parts:
         begun = [stage for stage in stages if has_begun(stage, run)]
         if not begun:

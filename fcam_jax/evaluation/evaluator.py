@@ -75,7 +75,7 @@ class Evaluation:
     """What the evaluation of one method gives.
 
     Attributes:
-      metrics: figures by name, in percent; "MaxBoxAcc_threshold" in [0, 1).
+      metrics: figures by name, in percent; "MaxBoxAcc_threshold" and "threshold_at_val" in [0, 1).
       examples: the images that were asked for, in the split's order.
       thresholds: of the curves, in [0, 1).
       curves: box metrics at every threshold by name, in percent; empty where the split has no boxes.
@@ -113,7 +113,8 @@ def evaluate(
       settings: what is measured.
       keep: positions in the split of the images to return as examples.
       val_thresholds: by method, the threshold that was best on the validation split; the accuracies there are added to
-        the method's figures as "BoxAcc_at_val" and so on, those at the nearest threshold of this evaluation.
+        the method's figures as "BoxAcc_at_val" and so on, those at the nearest threshold of this evaluation,
+        "threshold_at_val".
 
     Returns:
       The evaluation of every method.
@@ -201,7 +202,7 @@ def _evaluation(known: _Known, settings: EvaluationSettings, val_threshold: floa
     boxes, pixels = (findings.totals.get(kind) for kind in PROTOCOL)
     activations = findings.totals.get(Activations)
     return Evaluation(
-        metrics=of(findings.totals),
+        metrics=of(findings.totals) | ({} if nearest is None else {"threshold_at_val": float(taus[nearest])}),
         examples=[known.examples[position] for position in sorted(known.examples)],
         thresholds=taus,
         curves=boxes.curves() if isinstance(boxes, BoxAccuracy) else {},
