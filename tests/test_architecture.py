@@ -22,6 +22,7 @@ ORDER = (
     {"experiment"},
     {"build"},
     {"workdir"},
+    {"trained"},
     {"main", "export", "evaluate"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
