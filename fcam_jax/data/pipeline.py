@@ -122,11 +122,35 @@ def evaluation_batches(
 
     def example(place: int) -> _Example:
         if place >= len(positions):
-            return _Example(np.zeros((size, size, 3), np.uint8), label=0, index=0, valid=0.0)
+            return _padding(size)
         return _load_annotated(source, size, positions[place])
 
     examples = grain.MapDataset.range(batches * per_process).map(example)
     return iter(examples.to_iter_dataset(_read_options(per_process)).batch(per_process, batch_fn=_annotated_batch))
+
+
+def whole_batches(source: Source, positions: Sequence[int], *, batch_size: int, size: int) -> Iterator[Batch]:
+    """The images at some positions of a split, whole and in this order; the last batch is padded with black images.
+
+    Args:
+      source: the images.
+      positions: of those that are wanted; `Batch.index` tells them.
+      batch_size: images of a batch.
+      size: side of the images in the batch in pixels.
+
+    Raises:
+      InputError: from `next`, for an image that cannot be used.
+    """
+
+    def example(place: int) -> _Example:
+        return _load(source, size, positions[place]) if place < len(positions) else _padding(size)
+
+    examples = grain.MapDataset.range(-(-len(positions) // batch_size) * batch_size).map(example)
+    return iter(examples.to_iter_dataset(_read_options(batch_size)).batch(batch_size, batch_fn=_batch))
+
+
+def _padding(side: int) -> _Example:
+    return _Example(np.zeros((side, side, 3), np.uint8), label=0, index=0, valid=0.0)
 
 
 def _load(source: Source, side: int, index: int) -> _Example:

@@ -18,6 +18,7 @@ class Numbered:
     """Images that hold their index in the red channel and noise in the others; counts how often each is read."""
 
     num_classes = 3
+    fingerprint = "numbered"
 
     def __init__(self, length: int, side: int = 6, broken: int = -1):
         self.length, self.side, self.broken = length, side, broken

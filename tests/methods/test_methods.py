@@ -1,5 +1,7 @@
 """The two methods: what is drawn for an image, how they localize, and how fast their parts learn."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +102,21 @@ def test_seeds_come_from_the_cam_of_the_label(network):
     source = FCAM_METHOD.seed_source(network, stages, batch, jax.random.split(jax.random.key(0), 2))
     np.testing.assert_array_equal(source, expected)
     assert source.min() >= 0 and source.max() <= 1
+
+
+def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
+    batch = images([0, 3])
+    stages, _, _ = network(batch.images, train=False)
+    keys = jax.random.split(jax.random.key(0), 2)
+    own = np.asarray(FCAM_METHOD.seed_source(network, stages, batch, keys))
+    maps = FCAM_METHOD.whole_maps(network, batch)
+    whole = dataclasses.replace(batch, cams=maps, crop=jnp.array([[0, 0, 1.0, 0], [0, 0, 1.0, 1.0]]))
+    mirrored = dataclasses.replace(whole, images=batch.images.at[1].set(batch.images[1, :, ::-1]))
+    found = FCAM_METHOD.seed_source(network, stages, mirrored, keys)
+    np.testing.assert_allclose(found[0], own[0], atol=1e-6)
+    np.testing.assert_allclose(found[1], own[1, :, ::-1], atol=1e-6)
+    part = dataclasses.replace(whole, crop=jnp.array([[0.25, 0.5, 0.5, 0], [0, 0, 1.0, 0]]))
+    assert np.abs(FCAM_METHOD.seed_source(network, stages, part, keys)[0] - own[0]).max() > 0.1
 
 
 @pytest.mark.parametrize("convention", ["protocol", "fcam"])
