@@ -90,11 +90,10 @@ def test_nothing_is_compiled_twice_and_weights_are_no_constants():
     assert Counting.traced == 4
 
 
-@pytest.mark.parametrize("name", ["gradcam", "scorecam"])
-def test_any_object_with_the_methods_is_a_network_and_a_jitted_function_may_call(network, name):
-    expected = cams.compute(name, network, images(), LABELS)
-    np.testing.assert_allclose(cams.compute(name, Plain(network), images(), LABELS), expected, atol=1e-4)
-    inside = jax.jit(functools.partial(cams.compute, name, Plain(network)))(images(), LABELS)
+def test_any_object_with_the_methods_is_a_network_and_a_jitted_function_may_call(network):
+    expected = cams.compute("gradcam", network, images(), LABELS)
+    np.testing.assert_allclose(cams.compute("gradcam", Plain(network), images(), LABELS), expected, atol=1e-4)
+    inside = jax.jit(functools.partial(cams.compute, "gradcam", Plain(network)))(images(), LABELS)
     np.testing.assert_allclose(inside, expected, atol=1e-4)
 
 
