@@ -19,10 +19,12 @@ ORDER = (
     {"train"},
     {"evaluation"},
     {"report"},
+    {"prediction"},
     {"experiment"},
     {"build"},
     {"workdir"},
-    {"main", "export", "evaluate"},
+    {"trained"},
+    {"main", "export", "evaluate", "predict"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 CONFIG_READERS = {"build.py", "main.py"}
