@@ -62,15 +62,13 @@ def find_images(given: Sequence[str], outputs: Sequence[pathlib.Path]) -> Found:
     left_out: collections.Counter[str] = collections.Counter()
     for text in given:
         root, paths = _candidates(text)
-        before = len(by_name)
+        paths = [path for path in paths if not any(path.resolve().is_relative_to(folder) for folder in outputs)]
+        if pathlib.Path(text).is_dir():
+            left_out.update(path.suffix.lower() for path in paths if path.suffix.lower() not in SUFFIXES)
+            paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
         for path in paths:
-            if any(path.resolve().is_relative_to(folder) for folder in outputs):
-                continue
-            if pathlib.Path(text).is_dir() and path.suffix.lower() not in SUFFIXES:
-                left_out[path.suffix.lower()] += 1
-                continue
             _add(by_name, path.relative_to(root).as_posix(), path)
-        if len(by_name) == before:
+        if not paths:
             others = f"; its other files end in {listed(sorted(left_out))}" if left_out else ""
             raise InputError(f"--images={printable(text)}: no image there ({' '.join(SUFFIXES)}){others}")
     return Found([ImageFile(path, name) for name, path in by_name.items()], dict(left_out))

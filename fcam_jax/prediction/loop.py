@@ -29,7 +29,6 @@ from fcam_jax.prediction.restored import Threshold, bounded, boxes_above, rescal
 from fcam_jax.progress import progress_bar
 from fcam_jax.report.drawing import enlarge
 from fcam_jax.report.names import printable
-from fcam_jax.types import Image
 
 # Each may hold a large image and its map at full size.
 THREADS = min(4, os.cpu_count() or 1)
@@ -80,14 +79,14 @@ class _Loaded:
     file: ImageFile
     origin: dict[str, Any]
     size: tuple[int, int]
-    pixels: Image
-    shown: Image
+    pixels: UInt8[np.ndarray, "side side 3"]
+    shown: UInt8[np.ndarray, "y x 3"]
 
 
 def predict(
     files: Sequence[ImageFile], predictor: Predictor, size: int, outputs: Outputs, out: pathlib.Path, journal: Journal
 ) -> list[Unreadable]:
-    """Predict every image that has not been predicted yet.
+    """Predict images.
 
     Args:
       files: the images.
@@ -103,7 +102,6 @@ def predict(
     Raises:
       InputError: a file cannot be written, or the network yields what is no number.
     """
-    missing = [file for file in files if not journal.is_done(file)]
     unreadable: list[Unreadable] = []
 
     def readable(loaded: Iterator[_Loaded | Unreadable]) -> Iterator[_Loaded]:
@@ -116,7 +114,7 @@ def predict(
 
     def tasks() -> Iterator[list[Callable[[], dict[str, Any]]]]:
         load = functools.partial(_load, size, outputs.max_side)
-        groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(missing), batch_size))
+        groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(files), batch_size))
         for batch in _batched(readable(in_threads(groups, THREADS)), batch_size):
             found = predictor(np.stack([image.pixels for image in batch]))
             yield [
@@ -125,7 +123,7 @@ def predict(
             ]
 
     batch_size = predictor.batch_size
-    with progress_bar("predict", len(files), "image", len(files) - len(missing)) as bar:
+    with progress_bar("predict", len(files), "image") as bar:
         try:
             for record in in_threads(tasks(), THREADS):
                 journal.append(record)

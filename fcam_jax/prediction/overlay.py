@@ -18,7 +18,7 @@ from fcam_jax.report.drawing import PREDICTED_COLOUR, draw_box, overlay_map
 from fcam_jax.report.names import printable
 from fcam_jax.types import Image
 
-_LEAST_WIDTH = 320  # of the whole picture, so that there is room for a caption
+_LEAST_WIDTH = 360  # of the whole picture, so that there is room for a caption
 _GAP = 4
 
 
@@ -43,9 +43,9 @@ def draw_overlay(
     if box is not None:
         thickness = max(2, round(max(height, width) / 250))
         panels = [_draw_framed(panel, box, size, thickness) for panel in panels]
-    letters = min(max(round(max(height, width) / 26), 13), 36)
-    margin = letters // 2
     full_width = max(2 * width + _GAP, _LEAST_WIDTH)
+    letters = min(max(full_width // 50, 13), 36)
+    margin = letters // 2
     canvas = np.full((height + 3 * letters, full_width, 3), 255, np.uint8)
     canvas[:height, :width], canvas[:height, width + _GAP : 2 * width + _GAP] = panels
     picture = PIL.Image.fromarray(canvas)
