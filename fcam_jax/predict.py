@@ -35,7 +35,7 @@ from fcam_jax.trained import load_trained
 
 # Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
 # CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).
-FCAM_THRESHOLD = Threshold(0.5, "F-CAM's own decision: absolute, none by validation", of_maximum=False)
+FCAM_THRESHOLD = Threshold(0.5, "own decision", of_maximum=False)
 CAM_THRESHOLD = Threshold(0.4, "default")
 
 # Options that describe a network which no checkpoint describes.
@@ -82,7 +82,7 @@ def trained_network(path: pathlib.Path, cam: str | None) -> Network:
         localizer = trained.stage.method
         threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
         if "MaxBoxAcc_threshold" in trained.record["val"]:
-            threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "by validation")
+            threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
     data = config["data"]
     settings = {"map": title, "size": data["size"], "model": config["model"], "cam": config["cam"]}
     return Network(trained.model, localizer, title, data["size"], threshold, names_from_data(data), settings)
