@@ -83,6 +83,9 @@ def defaults() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 32
     config.evaluation.threshold_step = 0.001
+    config.evaluation.also = ""  # more figures, of "MeanBestIoU,PointingGame,InsertionDeletion"
+    config.evaluation.insertion_deletion_steps = 32  # of the curves; each takes two forward passes an image
+    config.evaluation.bootstrap = 1000  # replicates for the 95 % intervals; 0 leaves them out
     config.evaluation.pictures = 12  # images in the grid
     config.evaluation.examples = 100  # images that the report can show
     return config.lock()

@@ -3,10 +3,11 @@
 An unknown name, a missing file or a setting outside its range fails here, before the first step.
 """
 
+import contextlib
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -22,6 +23,7 @@ from fcam_jax.data.pipeline import evaluation_batches, train_batches
 from fcam_jax.data.source import Source
 from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
 from fcam_jax.experiment import EvaluationBatches, Experiment, Stage
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
@@ -55,6 +57,8 @@ LEAST = {
     "evaluation.batch_size": 1,
     "evaluation.pictures": 0,
     "evaluation.examples": 0,
+    "evaluation.bootstrap": 0,
+    "evaluation.insertion_deletion_steps": 1,
 }
 
 
@@ -82,7 +86,13 @@ def experiment(config: ConfigDict) -> Experiment:
         )
 
     def batches(split: str) -> EvaluationBatches:
-        return evaluation_batches(splits[split], batch_size=config.evaluation.batch_size, size=config.data.size)
+        return evaluation_batches(
+            splits[split],
+            batch_size=config.evaluation.batch_size,
+            size=config.data.size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
 
     return Experiment(
         seed=config.seed,
@@ -92,12 +102,28 @@ def experiment(config: ConfigDict) -> Experiment:
         evaluation_batches=batches,
         split_sizes=sizes,
         evaluation_batch_size=config.evaluation.batch_size,
-        validation_threshold_step=config.validation.threshold_step,
-        test_threshold_step=config.evaluation.threshold_step,
+        validation=EvaluationSettings(config.validation.threshold_step),
+        evaluation=EvaluationSettings(
+            config.evaluation.threshold_step,
+            also=_extras(config.evaluation.also),
+            bootstrap=config.evaluation.bootstrap,
+            parts=True,
+            insertion_deletion_steps=config.evaluation.insertion_deletion_steps,
+        ),
         pictures=config.evaluation.pictures,
         examples=config.evaluation.examples,
         record={"encoder": config.model.encoder, "cam": config.cam.name, "image_size": config.data.size},
     )
+
+
+def recorded_experiment(record: Mapping[str, Any]) -> Experiment:
+    """The experiment of a configuration that a run records.
+
+    Raises:
+      InputError: as `experiment`; the record lacks a key that this version of the program knows.
+    """
+    with _of_this_version():
+        return experiment(ConfigDict(dict(record)))
 
 
 def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -107,8 +133,14 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
       InputError: the record lacks a key that this version of the program knows.
     """
     config = ConfigDict(dict(record))
-    try:
+    with _of_this_version():
         return classifier_stage(config, 1), fcam_stage(config, 1)
+
+
+@contextlib.contextmanager
+def _of_this_version() -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, KeyError) as error:
         raise InputError(f"the run's config.json is of another version of this program: {error}") from error
 
@@ -266,6 +298,14 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
 
 def _term(term: ConfigDict) -> Term:
     return Term(weight=term.weight, start_epoch=term.start_epoch, end_epoch=term.end_epoch)
+
+
+def _extras(names: str) -> tuple[str, ...]:
+    extras = tuple(name.strip() for name in names.split(",") if name.strip())
+    for name in extras:
+        if name not in EXTRAS:
+            raise unknown_name("config.evaluation.also", name, EXTRAS)
+    return extras
 
 
 def _check_ranges(config: ConfigDict) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
-from fcam_jax.evaluation.evaluator import Evaluation, evaluate
+from fcam_jax.evaluation.evaluator import Evaluation, EvaluationSettings, evaluate
+from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
@@ -85,8 +85,8 @@ class Experiment:
       evaluation_batches: the batches of a split, each image once.
       split_sizes: images of each split.
       evaluation_batch_size: images of an evaluation batch.
-      validation_threshold_step: distance of the thresholds while training.
-      test_threshold_step: distance of the thresholds in the results.
+      validation: what is measured while training.
+      evaluation: what is measured for the results.
       pictures: number of images in the grid.
       examples: number of images that the report can show.
       record: facts about the run's inputs that belong into its results.
@@ -99,8 +99,8 @@ class Experiment:
     evaluation_batches: Callable[[str], EvaluationBatches]
     split_sizes: dict[str, int]
     evaluation_batch_size: int
-    validation_threshold_step: float
-    test_threshold_step: float
+    validation: EvaluationSettings
+    evaluation: EvaluationSettings
     pictures: int
     examples: int
     record: dict[str, Any]
@@ -181,8 +181,6 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
     Raises:
       InputError: when a stage is not trained, or for bad data.
     """
-    mesh = data_mesh(plan.evaluation_batch_size)
-    out = workdir if split == "test" else workdir / split
     model: Any = None
     evaluations: dict[str, Evaluation] = {}
     checkpoints = {}
@@ -190,63 +188,100 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
     for stage in plan.stages:
         model, record = trained_model(stage, stage.build_model(model), workdir)
         checkpoints[stage.row] = {"stage": stage.name, **record}
-        for row, localizer in (stage.baselines | {stage.row: stage.method}).items():
-            # A baseline was not validated, so there is no threshold that validation chose.
-            tau = record["val"].get("MaxBoxAcc_threshold") if row == stage.row else None
-            evaluations[row] = _evaluation(plan, split, row, stage, localizer, model, mesh, tau)
-            save_record(out, row, evaluations[row], images=plan.split_sizes[split], split=split)
-    results = {
-        "split": split,
-        "images": plan.split_sizes[split],
-        "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
+        evaluations |= evaluate_model(plan, stage, model, record, split)
+    facts = {
         "checkpoints": checkpoints,
         "pretrained": _pretrained(plan, workdir),
         "config_hash": config_hash,
         "evaluation_seconds": round(time.monotonic() - started, 1),
-        **plan.record,
     }
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    first, *_, last = plan.stages
-    main_rows = {row: evaluations[row] for row in (first.row, last.row)}
-    save_pictures(out / "pictures", main_rows, plan.pictures)
-    return results_table(results["methods"], first.row, last.row, split)
+    return write_results(plan, workdir if split == "test" else workdir / split, evaluations, facts, split)
 
 
-def _evaluation(
-    plan: Experiment,
-    split: str,
-    row: str,
-    stage: Stage,
-    localizer: Localizer,
-    model: nnx.Module,
-    mesh: Mesh,
-    val_threshold: float | None,
-) -> Evaluation:
-    """Evaluation of what a localizer makes of a stage's model."""
+def evaluate_model(
+    plan: Experiment, stage: Stage, model: nnx.Module, record: dict[str, Any], split: str
+) -> dict[str, Evaluation]:
+    """Evaluate a stage's model, and the baselines on it, in one pass over a split.
+
+    Args:
+      plan: data and settings.
+      stage: what the model was trained by.
+      model: as trained.
+      record: of its checkpoint, see `trained_model`; the threshold that its validation chose is reported on.
+      split: the images to evaluate.
+
+    Returns:
+      Evaluations by the table's rows.
+
+    Raises:
+      InputError: for bad data.
+    """
+    mesh = data_mesh(plan.evaluation_batch_size)
     _, *variables = split_model(model, stage.method)
     params, rest = replicate(variables, mesh)
-    localize = make_localize(model, stage.method, localizer.localize)
+    localizers = stage.baselines | {stage.row: stage.method}
+    if "InsertionDeletion" in plan.evaluation.also:
+        steps = plan.evaluation.insertion_deletion_steps
+        localizers = {row: WithInsertionDeletion(localizer, steps) for row, localizer in localizers.items()}
+    localize = make_localize(model, stage.method, {row: one.localize for row, one in localizers.items()}, mesh)
+    # A baseline was not validated, so there is no threshold that validation chose.
+    tau = record["val"].get("MaxBoxAcc_threshold")
     return evaluate(
         lambda batch: localize(params, rest, spread(batch, mesh)),
-        counted(plan.evaluation_batches(split), f"{split} {row}", _batches(plan, split), "batch"),
-        plan.test_threshold_step,
+        counted(plan.evaluation_batches(split), f"{split} {stage.row}", _batches(plan, split), "batch"),
+        plan.evaluation,
         keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
-        val_threshold=val_threshold,
+        val_thresholds={} if tau is None else {stage.row: tau},
     )
+
+
+def write_results(
+    plan: Experiment, out: pathlib.Path, evaluations: dict[str, Evaluation], facts: dict[str, Any], split: str
+) -> str:
+    """Write `results.json`, the records for the report, and pictures; one host writes for all.
+
+    Args:
+      plan: the experiment.
+      out: the folder to write to.
+      evaluations: by the table's rows.
+      facts: what else belongs into the results.
+      split: the images that were evaluated.
+
+    Returns:
+      The table of results, for people.
+    """
+    stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
+    table = results_table(metrics, stages[0], stages[-1], split)
+    if jax.process_index() > 0:
+        return table
+    results = {
+        "split": split,
+        "images": plan.split_sizes[split],
+        "methods": metrics,
+        "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
+        "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
+        "by_class": {row: evaluation.by_class for row, evaluation in evaluations.items()},
+        **facts,
+        **plan.record,
+    }
+    for row, evaluation in evaluations.items():
+        save_record(out, row, evaluation, images=plan.split_sizes[split], split=split)
+    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
+    return table
 
 
 def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
     """Metrics of a training state on the validation split."""
     mesh = data_mesh(plan.evaluation_batch_size)
-    localize = make_localize(model, stage.method)
+    localize = make_localize(model, stage.method, {stage.row: stage.method.localize}, mesh)
 
     def validate(state: TrainState) -> dict[str, float]:
         batches = counted(plan.evaluation_batches("val"), f"{stage.name} val", _batches(plan, "val"), "batch")
         return evaluate(
-            lambda batch: localize(state.params, state.rest, spread(batch, mesh)),
-            batches,
-            plan.validation_threshold_step,
-        ).metrics
+            lambda batch: localize(state.params, state.rest, spread(batch, mesh)), batches, plan.validation
+        )[stage.row].metrics
 
     return validate
 

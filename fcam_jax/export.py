@@ -14,7 +14,7 @@ from typing import Any
 
 from fcam_jax import build, workdir
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import Stage, trained_model, has_begun
+from fcam_jax.experiment import Stage, has_begun, trained_model
 from fcam_jax.models.import_weights import export_weights, save_weights
 
 

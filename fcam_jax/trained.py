@@ -6,13 +6,15 @@ and the configuration that it was trained with. No data is needed.
 
 import dataclasses
 import pathlib
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
 
 from fcam_jax import build, workdir
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import Stage, has_begun, trained_model
+from fcam_jax.experiment import Stage, evaluate_model, has_begun, trained_model, write_results
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, LATEST
 from fcam_jax.train.metric_log import logged
 
@@ -67,11 +69,43 @@ def load_trained(path: pathlib.Path) -> Trained:
     return Trained(stage, model, {**record, "val": val}, config, run, kind)
 
 
+def evaluate_checkpoint(
+    path: pathlib.Path, config: Mapping[str, Any] | None = None, out: pathlib.Path | None = None, split: str = "test"
+) -> str:
+    """Evaluate the model of a checkpoint, and the baselines on it; write results, records for the report and pictures.
+
+    Args:
+      path: as for `load_trained`.
+      config: nested settings, whose data and evaluation settings to use; by default those that the run records.
+      out: the folder to write to; by default one in the run's folder, by the checkpoint's name and the split.
+      split: the images to evaluate.
+
+    Returns:
+      The table of results, for people.
+
+    Raises:
+      InputError: as `load_trained`; for bad data; when `out` holds another run.
+    """
+    trained = load_trained(path)
+    config = trained.config if config is None else config
+    plan = build.recorded_experiment(config)
+    out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")
+    config_hash = workdir.claim(out, config)
+    started = time.monotonic()
+    evaluations = evaluate_model(plan, trained.stage, trained.model, trained.record, split)
+    facts = {
+        "checkpoints": {trained.stage.row: {"stage": trained.stage.name, "kind": trained.kind, **trained.record}},
+        "config_hash": config_hash,
+        "evaluation_seconds": round(time.monotonic() - started, 1),
+    }
+    return write_results(plan, out, evaluations, facts, split)
+
+
 def _run_of(path: pathlib.Path) -> pathlib.Path:
     """The nearest folder upwards that holds a run."""
     if not path.exists():
         raise InputError(f"--checkpoint={path}: no such folder")
-    for folder in (path, *path.absolute().parents):
+    for folder in (path, *path.resolve().parents):
         if (folder / "config.json").is_file():
             return folder
     raise InputError(
@@ -82,7 +116,7 @@ def _run_of(path: pathlib.Path) -> pathlib.Path:
 def _meant(path: pathlib.Path, run: pathlib.Path, stages: tuple[Stage, ...]) -> tuple[Stage, str, int | None]:
     """Stage, kind and step of the checkpoint that a path in a run's folder means."""
     by_name = {stage.name: stage for stage in stages}
-    parts = path.absolute().relative_to(run.absolute()).parts
+    parts = path.resolve().relative_to(run.resolve()).parts
     if not parts:
         begun = [stage for stage in stages if has_begun(stage, run)]
         if not begun:

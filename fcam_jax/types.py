@@ -42,10 +42,13 @@ class Localization:
     Attributes:
       maps: score map of the given labels at the images' size, in [0, 1].
       logits: class scores before softmax.
+      insertion_deletion: areas under the insertion and the deletion curve of each map, in [0, 1]; None where they are
+        not asked for.
     """
 
     maps: Float[Array | np.ndarray, "b h w"]
     logits: Num[Array | np.ndarray, "b k"]
+    insertion_deletion: Float[Array | np.ndarray, "b 2"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,8 +93,8 @@ class Journal:
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self._out / SETTINGS
-        if not (self._out / LINES).exists():
-            return
+        if not any(self._stored()):
+            return  # what has no predictions contradicts nothing
         try:
             there = dict(flat_settings(json.loads(path.read_text())))
         except (OSError, ValueError, AttributeError):

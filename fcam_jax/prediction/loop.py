@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.evaluator import in_threads
+from fcam_jax.evaluation.threads import in_threads
 from fcam_jax.prediction.class_names import ClassNames
 from fcam_jax.prediction.image_files import ImageFile
 from fcam_jax.prediction.journal import MAPS, OVERLAYS, Journal, origin_of, write

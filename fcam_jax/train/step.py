@@ -5,7 +5,8 @@ and in BatchNorm, so the result does not depend on the number of devices.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -124,24 +125,28 @@ def make_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
-Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], Localization]
+Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], dict[str, Localization]]
 
 
 def make_localize(
-    model: nnx.Module, method: Method, how: Callable[[Any, Batch], Localization] | None = None
+    model: nnx.Module, method: Method, ways: Mapping[str, Callable[[Any, Batch], Localization]], mesh: Mesh
 ) -> Localize:
-    """Compile `(params, rest, batch) -> Localization`; a batch that is spread over devices stays so.
+    """Compile `(params, rest, batch) -> {way: Localization}`; what comes out is spread as the batch is.
+
+    All ways share the model's forward pass, which the compiler does once.
 
     Args:
       model: gives the structure; its variables are not used.
       method: what is trained of it.
-      how: yields the score maps; by default the method does.
+      ways: yield the score maps, such as the method's `localize`.
+      mesh: the devices.
     """
     structure, _, _ = split_model(model, method)
-    yield_maps = how or method.localize
 
-    @jax.jit
-    def localize(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Localization:
-        return yield_maps(nnx.merge(structure, params, rest), batch)
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD))
+    def all_ways(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> tuple[Localization, ...]:
+        merged = nnx.merge(structure, params, rest)
+        return tuple(way(merged, batch) for way in ways.values())
 
-    return localize
+    # Outside of the compiled function, which would sort the names.
+    return lambda params, rest, batch: dict(zip(ways, all_ways(params, rest, batch), strict=True))
