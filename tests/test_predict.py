@@ -321,7 +321,7 @@ def test_a_mistake_costs_one_line(command, tmp_path, option, told):
     assert not (tmp_path / "out" / "predictions.jsonl").exists()
 
 
-def test_a_network_that_yields_no_numbers_is_told(command, trained_run, out, monkeypatch):
+def test_a_network_that_yields_no_numbers_is_told_and_leaves_the_folder_free(command, load_once, out, monkeypatch):
     def broken(path):
         trained = load_trained(path)
         trained.model.classifier.head.fc.bias[...] = jnp.full(CLASSES, jnp.nan)
@@ -331,6 +331,8 @@ def test_a_network_that_yields_no_numbers_is_told(command, trained_run, out, mon
     line = command()
     assert line.startswith("error: ") and "a.jpg: the network's map or class scores hold NaN" in line
     assert lines(out) == {}
+    monkeypatch.setattr("fcam_jax.predict.load_trained", load_once)
+    assert command("--threshold=.3") == 0
 
 
 def test_patterns_folders_and_files_name_their_images(images, monkeypatch):
