@@ -65,45 +65,43 @@ class Network:
     settings: dict[str, Any]
 
 
-def trained_network(path: pathlib.Path, cam: str | None) -> Network:
+def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     """The model of a checkpoint: F-CAM, or the classifier with its own CAM or another one.
 
     Raises:
       InputError: the checkpoint cannot be used, or the CAM is not known.
     """
-    by_cam = None if cam is None else ByCam(cam)
     trained = load_trained(path)
     config, is_fcam = trained.config, trained.stage.name == "fcam"
     title = "F-CAM" if is_fcam else config["cam"]["name"]
-    if by_cam is not None and cam != title:
-        localizer: Localizer = by_cam
-        title, threshold = by_cam.name, CAM_THRESHOLD
-    else:
-        localizer = trained.stage.method
-        threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
-        if "MaxBoxAcc_threshold" in trained.record["val"]:
-            threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
     data = config["data"]
-    settings = {"map": title, "size": data["size"], "model": config["model"], "cam": config["cam"]}
-    return Network(trained.model, localizer, title, data["size"], threshold, names_from_data(data), settings)
+    settings = {"size": data["size"], "model": config["model"]}
+    names = names_from_data(data)
+    if by_cam is not None and by_cam != ByCam(title):
+        return Network(trained.model, by_cam, by_cam.name, data["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
+    threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
+    if "MaxBoxAcc_threshold" in trained.record["val"]:
+        threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
+    settings |= {"map": title} if is_fcam else {"map": title, "cam": config["cam"]}
+    return Network(trained.model, trained.stage.method, title, data["size"], threshold, names, settings)
 
 
-def imported_network(weights: pathlib.Path, cam: str | None, settings: dict[str, Any]) -> Network:
+def imported_network(weights: pathlib.Path, by_cam: ByCam | None, settings: dict[str, Any]) -> Network:
     """A classifier of a weight file, with a CAM.
 
     Args:
       weights: the file, or a folder as for ``config.model.init``.
-      cam: name of the CAM.
+      by_cam: the CAM.
       settings: values of `OF_WEIGHTS`.
 
     Raises:
       InputError: the file does not hold such a network, or the CAM is not known.
     """
-    for name in ("cam", "encoder", "num_classes"):
-        if (cam if name == "cam" else settings[name]) is None:
-            known = {"cam": ", ".join(CAMS), "encoder": ", ".join(ENCODERS), "num_classes": "as many as it scores"}
-            raise InputError(f"--weights needs --{name}: {known[name]}")
-    by_cam = ByCam(str(cam))
+    if by_cam is None:
+        raise InputError(f"--weights needs --cam, one of {', '.join(CAMS)}")
+    for name, known in {"encoder": f"one of {', '.join(ENCODERS)}", "num_classes": "of its last layer"}.items():
+        if settings[name] is None:
+            raise InputError(f"--weights needs --{name}, {known}")
     if settings["encoder"] not in ENCODERS:
         raise unknown_name("--encoder", settings["encoder"], ENCODERS)
 
@@ -128,7 +126,12 @@ def imported_network(weights: pathlib.Path, cam: str | None, settings: dict[str,
     if imported.untouched:
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
     names: ClassNames = [None] * settings["num_classes"]
-    return Network(model, by_cam, by_cam.name, settings["size"], CAM_THRESHOLD, names, {"map": cam, **settings})
+    return Network(model, by_cam, by_cam.name, settings["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
+
+
+def _told(by_cam: ByCam) -> dict[str, Any]:
+    """A CAM as JSON data."""
+    return {"map": by_cam.name}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -142,11 +145,12 @@ def run(options: argparse.Namespace) -> int:
     """
     _check(options)
     found = find_images(options.images, [options.out / part for part in (MAPS, OVERLAYS)])
+    by_cam = None if options.cam is None else ByCam(options.cam)
     if options.weights is None:
-        network = trained_network(options.checkpoint, options.cam)
+        network = trained_network(options.checkpoint, by_cam)
     else:
         settings = {name: getattr(options, name) or default for name, default in OF_WEIGHTS.items()}
-        network = imported_network(options.weights, options.cam, settings)
+        network = imported_network(options.weights, by_cam, settings)
     num_classes = len(network.class_names)
     if options.label is not None and not 0 <= options.label < num_classes:
         raise InputError(f"--label={options.label} is no class of this network; they are 0 to {num_classes - 1}")
