@@ -6,6 +6,7 @@ events, `results.json`, `pictures/`.
 
 import dataclasses
 import json
+import logging
 import math
 import pathlib
 import time
@@ -39,6 +40,8 @@ from fcam_jax.train.step import (
     spread,
 )
 from fcam_jax.types import Annotation, Batch
+
+logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained.json"
 
@@ -269,6 +272,11 @@ def write_results(
         save_record(out, row, evaluation, images=plan.split_sizes[split], split=split)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
+    logger.info(
+        "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
+        split,
+        out / "results.json",
+    )
     return table
 
 
