@@ -94,7 +94,8 @@ class ByCam:
 
     name: str
 
-    def __post_init__(self) -> None:
+    def check(self, model: Classifier | FCAM) -> None:
+        """Raise an `InputError` where the model cannot be explained by it."""
         if self.name not in CAMS:
             raise unknown_name("--cam", self.name, CAMS)
 
