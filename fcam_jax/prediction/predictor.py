@@ -94,7 +94,7 @@ class ByCam:
 
     name: str
 
-    def check(self, model: Classifier | FCAM) -> None:
+    def check(self, model: Any) -> None:
         """Raise an `InputError` where the model cannot be explained by it."""
         if self.name not in CAMS:
             raise unknown_name("--cam", self.name, CAMS)
