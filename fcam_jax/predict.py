@@ -80,7 +80,9 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     names = names_from_data(data)
     if by_cam is not None and by_cam != ByCam(title):
         by_cam.check(trained.model)
-        return Network(trained.model, by_cam, by_cam.name, data["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
+        return Network(
+            trained.model, by_cam, by_cam.title, data["size"], CAM_THRESHOLD, names, settings | _told(by_cam)
+        )
     threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
     if "MaxBoxAcc_threshold" in trained.record["val"]:
         threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
@@ -129,7 +131,7 @@ def imported_network(weights: pathlib.Path, by_cam: ByCam | None, settings: dict
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
     by_cam.check(model)
     names: ClassNames = [None] * settings["num_classes"]
-    return Network(model, by_cam, by_cam.name, settings["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
+    return Network(model, by_cam, by_cam.title, settings["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
 
 
 def _told(by_cam: ByCam) -> dict[str, Any]:

@@ -99,6 +99,11 @@ class ByCam:
     stages: tuple[str, ...] = ()
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """Name and stages."""
+        return " ".join([self.name, *self.stages])
+
     def check(self, model: Any) -> None:
         """Raise an `InputError` where the model cannot be explained by it."""
         self._cam(_classifier(model))
