@@ -1,9 +1,12 @@
 """The keys that every benchmark has, with the published settings of F-CAM on CUB as their values.
 
-A benchmark starts from `defaults()` and says where it differs. There are no other defaults in the program.
+A benchmark starts from `defaults()` and says where it differs. There are no other defaults in the program but the
+published settings of the CAMs, which stand with their functions and are taken from there.
 """
 
 from ml_collections import ConfigDict, config_dict
+
+from fcam_jax.cams.registry import CAMS, default_settings
 
 
 def defaults() -> ConfigDict:
@@ -48,7 +51,10 @@ def defaults() -> ConfigDict:
 
     config.cam = ConfigDict()
     config.cam.name = "cam"  # baseline of stage 1 and seed source of stage 2
+    config.cam.stages = ()  # "stage1" is the one of the highest resolution; several are fused; none: the top one
     config.cam.convention = "protocol"  # how the baseline's map is brought to image size: "protocol" or "fcam"
+    for name in CAMS:  # what they mean and their published values: docs/cams.md
+        config.cam[name] = ConfigDict(default_settings(name))
 
     config.classifier = ConfigDict()
     config.classifier.epochs = 50

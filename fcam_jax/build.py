@@ -16,7 +16,8 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams.contract import Cam
+from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.pipeline import evaluation_batches, train_batches
@@ -169,7 +170,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config.model, config.data.num_classes, config.seed))
     method = ClassifierMethod(
-        cam=_look_up("cam.name", config.cam.name, CAMS),
+        cam=cam(config.cam, network.encoder),
         cam_convention=config.cam.convention,
         new_layers=(("head",), *(("encoder", name) for name in network.encoder.new_layers)),
         new_layers_factor=config.classifier.new_layers_factor,
@@ -193,7 +194,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config.model, body, config.seed))
     method = FCAMMethod(
-        cam=_look_up("cam.name", config.cam.name, CAMS),
+        cam=cam(config.cam, body),
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
@@ -209,6 +210,12 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
     )
+
+
+def cam(settings: ConfigDict, body: Encoder) -> Cam:
+    """The CAM of the chosen stages of an encoder."""
+    _look_up("cam.name", settings.name, CAMS)
+    return bind(settings.name, settings[settings.name].to_dict(), tuple(settings.stages), len(body.channels))
 
 
 def alignment(loss: ConfigDict) -> PixelAlignment:

@@ -10,6 +10,7 @@ Writes maps, pictures with boxes, and a line of predictions for each image. `doc
 import argparse
 import dataclasses
 import hashlib
+import json
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -79,7 +80,9 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     names = names_from_data(data)
     if by_cam is not None and by_cam != ByCam(title):
         by_cam.check(trained.model)
-        return Network(trained.model, by_cam, by_cam.name, data["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
+        return Network(
+            trained.model, by_cam, by_cam.title, data["size"], CAM_THRESHOLD, names, settings | _told(by_cam)
+        )
     threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
     if "MaxBoxAcc_threshold" in trained.record["val"]:
         threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
@@ -128,12 +131,12 @@ def imported_network(weights: pathlib.Path, by_cam: ByCam | None, settings: dict
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
     by_cam.check(model)
     names: ClassNames = [None] * settings["num_classes"]
-    return Network(model, by_cam, by_cam.name, settings["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
+    return Network(model, by_cam, by_cam.title, settings["size"], CAM_THRESHOLD, names, settings | _told(by_cam))
 
 
 def _told(by_cam: ByCam) -> dict[str, Any]:
     """A CAM as JSON data."""
-    return {"map": by_cam.name}
+    return {"map": by_cam.name, "stages": list(by_cam.stages), "cam_settings": dict(by_cam.settings)}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -147,7 +150,7 @@ def run(options: argparse.Namespace) -> int:
     """
     _check(options)
     found = find_images(options.images, [options.out / part for part in (MAPS, OVERLAYS)])
-    by_cam = None if options.cam is None else ByCam(options.cam)
+    by_cam = None if options.cam is None else ByCam(options.cam, options.stages, dict(options.cam_setting))
     if options.weights is None:
         network = trained_network(options.checkpoint, by_cam)
     else:
@@ -189,6 +192,8 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--{name} describes a network of --weights; a --checkpoint knows its own")
         if isinstance(value, int) and value < 1:
             raise InputError(f"--{name}={value} must be at least 1")
+    if options.cam is None and (options.stages or options.cam_setting):
+        raise InputError("--stages and --cam_setting are of a CAM: give its name by --cam")
     for name in ("batch_size", "top", "max_side"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name}={getattr(options, name)} must be at least 1")
@@ -224,6 +229,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--images", nargs="+", action="extend", required=True, help="files, folders, quoted patterns")
     parser.add_argument("--out", type=path, required=True, help="folder for the outputs")
     parser.add_argument("--cam", help=f"instead of F-CAM or the run's own: {', '.join(CAMS)}")
+    parser.add_argument(
+        "--stages", type=_names, default=(), help="of the CAM, fused, as in stage3,stage4; else the top"
+    )
+    parser.add_argument(
+        "--cam_setting", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="of the CAM"
+    )
     parser.add_argument("--label", type=int, help="class of all maps; by default the one predicted for each image")
     parser.add_argument("--threshold", type=float, help="share of a map's maximum; by default the validated one")
     parser.add_argument("--top", type=int, default=5, help="number of classes that are recorded")
@@ -237,6 +248,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--final_stride", type=int, help="with --weights: 8, 16 or 32 (default)")
     parser.add_argument("--size", type=int, help="with --weights: side of the network's images (default 224)")
     return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A name and a number, or a word."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

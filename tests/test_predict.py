@@ -278,7 +278,20 @@ def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
     expected = (cam - cam.min()) / np.ptp(cam)
     assert lines(out)["b.png"]["label"] == label
     np.testing.assert_allclose(score_map(out, "b.png"), expected, atol=1e-3)
+    assert (
+        command(
+            *network,
+            "--cam=sscam",
+            "--stages=stage4",
+            "--cam_setting=samples=2",
+            "--overwrite",
+            source=f"--weights={weights}",
+        )
+        == 0
+    )
     for options, told in (
+        ((*network, "--cam=sscam", "--cam_setting=sample=2"), "sample"),
+        ((*network, "--cam=sscam", "--stages=stage7"), "stage7"),
         (("--encoder=small", "--num_classes=5"), "--weights needs --cam"),
         (("--cam=cam", "--num_classes=5"), "--weights needs --encoder"),
         (("--cam=cam", "--encoder=small"), "--weights needs --num_classes"),
@@ -295,7 +308,8 @@ def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
     [
         ("--checkpoint={tmp}/nowhere", "nowhere: no such folder"),
         ("--checkpoint={tmp}", "no config.json in or above it"),
-        ("--cam=hindcam", "unknown --cam 'hindcam'; known: cam, "),
+        ("--cam=hindcam", "unknown CAM 'hindcam'; known: "),
+        ("--stages=stage1", "give its name by --cam"),
         ("--label=8", "--label=8 is no class of this network; they are 0 to 7"),
         ("--label=-1", "--label=-1 is no class"),
         ("--threshold=1.5", "must lie in [0, 1)"),

@@ -6,6 +6,7 @@ batches, and works on all devices.
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,8 +16,8 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
-from fcam_jax.cams.registry import CAMS
-from fcam_jax.errors import unknown_name
+from fcam_jax.cams.contract import Cam
+from fcam_jax.cams.registry import bind
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.models.classifier import Classifier
@@ -90,18 +91,34 @@ class ByCam:
 
     Attributes:
       name: the CAM's.
+      stages: names of the stages that are fused, none for the top one.
+      settings: of the CAM, where they differ from its defaults.
     """
 
     name: str
+    stages: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Name and stages."""
+        return " ".join([self.name, *self.stages])
 
     def check(self, model: Any) -> None:
         """Raise an `InputError` where the model cannot be explained by it."""
-        if self.name not in CAMS:
-            raise unknown_name("--cam", self.name, CAMS)
+        self._cam(_classifier(model))
 
     def localize(self, model: Any, batch: Batch) -> Localization:
         """The CAM of a classifier, or of F-CAM's."""
-        return localize_by_cam(getattr(model, "classifier", model), batch, CAMS[self.name], "protocol")
+        classifier = _classifier(model)
+        return localize_by_cam(classifier, batch, self._cam(classifier), "protocol")
+
+    def _cam(self, classifier: Classifier) -> Cam:
+        return bind(self.name, self.settings, self.stages, len(classifier.encoder.channels))
+
+
+def _classifier(model: Any) -> Classifier:
+    return model.classifier if isinstance(model, FCAM) else model
 
 
 def digest(model: nnx.Module) -> str:
