@@ -53,6 +53,8 @@ def defaults() -> ConfigDict:
     config.cam.name = "cam"  # baseline of stage 1 and seed source of stage 2
     config.cam.stages = ()  # "stage1" is the one of the highest resolution; several are fused; none: the top one
     config.cam.convention = "protocol"  # how the baseline's map is brought to image size: "protocol" or "fcam"
+    config.cam.cache = False  # the seeds' CAM once for each whole training image, not for every crop at every step
+    config.cam.cache_dir = ""  # where these are kept, for several runs to share; empty: in the run's folder
     for name in CAMS:  # what they mean and their published values: docs/cams.md
         config.cam[name] = ConfigDict(default_settings(name))
 

@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; options start with --")
     # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
-    from fcam_jax import build, experiment, trained, workdir
+    from fcam_jax import build, experiment, stage_evaluation, trained, workdir
     from fcam_jax.report.report import write_report
 
     folders = [pathlib.Path(name) for name in _WORKDIR.value or ()]
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     config_hash = workdir.claim(folder, config.to_dict())
     if _MODE.value == "train":
         experiment.train_stages(plan, folder)
-    print(experiment.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
+    print(stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
 
 
 def run() -> None:

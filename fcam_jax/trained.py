@@ -14,7 +14,8 @@ from flax import nnx
 
 from fcam_jax import build, workdir
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import Stage, evaluate_model, has_begun, trained_model, write_results
+from fcam_jax.experiment import Stage, has_begun, trained_model
+from fcam_jax.stage_evaluation import evaluate_model, write_results
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, LATEST
 from fcam_jax.train.metric_log import logged
 

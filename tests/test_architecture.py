@@ -21,13 +21,15 @@ ORDER = (
     {"report"},
     {"prediction"},
     {"experiment"},
+    {"stage_evaluation"},
+    {"build_model"},
     {"build"},
     {"workdir"},
     {"trained"},
     {"main", "export", "evaluate", "predict"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-CONFIG_READERS = {"build.py", "main.py"}
+CONFIG_READERS = {"build.py", "build_model.py", "main.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

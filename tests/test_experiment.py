@@ -1,5 +1,6 @@
 """The stages of an experiment one after the other, in this process, on a tiny data set and four devices."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,9 +13,10 @@ from configs import synthetic
 from fcam_jax import build, experiment
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import evaluate_stages, train_stages, trained_model
+from fcam_jax.experiment import train_stages, trained_model
 from fcam_jax.report.names import file_name
 from fcam_jax.report.runs import read_run
+from fcam_jax.stage_evaluation import evaluate_stages
 from fcam_jax.trained import evaluate_checkpoint, load_trained
 from fcam_jax.workdir import claim
 
@@ -231,6 +233,37 @@ def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tm
     evaluate_stages(plan(), tmp_path, "0123456789ab")
     for part in ("methods", "checkpoints"):
         assert results(tmp_path)[part] == results(trained)[part]
+
+
+def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_path):
+    values = {"cam__cache": True, "cam__cache_dir": str(tmp_path / "cache"), "evaluation__bootstrap": 0}
+    asked = []
+
+    def watched(**more):
+        found = plan(**values, **more)
+        batches = found.whole_cams.batches
+
+        def counted(positions):
+            asked.extend(positions)
+            return batches(positions)
+
+        return dataclasses.replace(found, whole_cams=dataclasses.replace(found.whole_cams, batches=counted))
+
+    for run, more in (("first", {}), ("second", {"fcam__seeds__erosion": 5})):
+        shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
+        train_stages(watched(**more), tmp_path / run)
+        assert sorted(asked) == list(range(24))
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    maps = np.load(path)
+    assert maps.shape == (24, 5, 5) and maps.min() == 0 and maps.max() == 1
+    evaluate_stages(watched(), tmp_path / "first", "0")
+    evaluate_stages(watched(), tmp_path / "second", "0")
+    found = [results(folder)["methods"]["F-CAM"] for folder in (trained, tmp_path / "first", tmp_path / "second")]
+    assert found[0] != found[1] != found[2]
+    train_stages(watched(), tmp_path / "first")  # finished: nothing is asked for, not even of an empty cache
+    path.unlink()
+    train_stages(watched(), tmp_path / "first")
+    assert len(asked) == 24
 
 
 def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):

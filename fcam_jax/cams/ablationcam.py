@@ -23,7 +23,7 @@ def ablationcam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
 
     Differs from: the paper divides by the score itself, which turns the map round where that is negative.
 
-    Reference: Desai and Ramaswamy, Ablation-CAM, WACV 2020, Eq. 4 and 5.
+    Reference: Desai and Ramaswamy, Ablation-CAM, WACV 2020.
     """
     features = target.features
     b, _, _, c = features.shape

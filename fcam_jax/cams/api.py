@@ -65,7 +65,10 @@ def compute(
     stage_names = (stages,) if isinstance(stages, str) else tuple(stages)
     settings_key = tuple(sorted(settings.items()))
     program = (_compiled if _is_tree(network) else _program)(name, stage_names, convention, settings_key)
-    maps, logits = program(network, images, given, keys)
+    try:
+        maps, logits = program(network, images, given, keys)
+    except InputError as error:
+        raise InputError(str(error)) from None  # without the lines that JAX adds to what fails while it traces
     if given is None:
         return maps, logits.argmax(axis=-1)
     _check_range(given, logits.shape[1])

@@ -25,7 +25,7 @@ def eigencam(target: Target) -> Float[Array, "b h w"]:
 
     Differs from: programs that centre the features, or leave the sign to the decomposition.
 
-    Reference: Muhammad and Yeasin, Eigen-CAM, IJCNN 2020, section III.
+    Reference: Muhammad and Yeasin, Eigen-CAM, IJCNN 2020.
     """
     features = target.features
     b, h, w, c = features.shape

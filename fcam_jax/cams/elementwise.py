@@ -16,6 +16,6 @@ def elementwise(target: Target) -> Float[Array, "b h w"]:
     Args:
       target: what is explained.
 
-    Reference: Pillai and Pirsiavash, Explainable models with consistent interpretations, AAAI 2021, section 3.
+    Reference: Pillai and Pirsiavash, Explainable models with consistent interpretations, AAAI 2021.
     """
     return jax.nn.relu(target.gradient() * target.features).sum(axis=-1)

@@ -34,7 +34,7 @@ def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:
 
     Differs from: programs that also take the tanh of the coarsest map.
 
-    Reference: Jiang et al., LayerCAM, IEEE TIP 2021, Eq. 8.
+    Reference: Jiang et al., LayerCAM, IEEE TIP 2021, on the fusion of layers.
     """
     *shallow, deepest = (_scaled(values) for values in maps)
     scaled = [*(jnp.tanh(_GAIN * values) for values in shallow), deepest]

@@ -26,7 +26,7 @@ def gradcampp(target: Target, *, variant: str = "paper") -> Float[Array, "b h w"
     Differs from: the released F-CAM program, whose division by alpha's denominator is lost, so that alpha = g^2;
       F-CAM's published GradCAM++ seeds are of that. Programs that sum A g^3 over positions in the denominator.
 
-    Reference: Chattopadhay et al., Grad-CAM++, WACV 2018, Eq. 5, 9 and 19.
+    Reference: Chattopadhay et al., Grad-CAM++, WACV 2018, Eq. 19 for alpha.
     """
     gradient, features = target.gradient(), target.features
     positive = jax.nn.relu(gradient)

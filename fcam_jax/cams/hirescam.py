@@ -17,6 +17,6 @@ def hirescam(target: Target) -> Float[Array, "b h w"]:
 
     Differs from: programs that take its ReLU, which the paper does for display.
 
-    Reference: Draelos and Carin, Use HiResCAM instead of Grad-CAM, 2020, section 3.
+    Reference: Draelos and Carin, Use HiResCAM instead of Grad-CAM, 2020.
     """
     return (target.gradient() * target.features).sum(axis=-1)

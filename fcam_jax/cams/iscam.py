@@ -24,7 +24,7 @@ def iscam(target: Target, *, samples: int = 10, chunk: int = 128) -> Float[Array
 
     Differs from: the released F-CAM program, as `scorecam`; it adds the steps' masks up, so that the last is 5.5 M_k.
 
-    Reference: Naidu et al., IS-CAM, 2020, section 3.
+    Reference: Naidu et al., IS-CAM, 2020.
     """
 
     def scores(share: Float[Array, ""]) -> Float[Array, "b c"]:

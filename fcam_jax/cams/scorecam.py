@@ -23,6 +23,6 @@ def scorecam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
     Differs from: the released F-CAM program, whose weights are the class's probabilities, without a softmax over
       channels, and which weights normalised features and normalises masks before they are enlarged.
 
-    Reference: Wang et al., Score-CAM, CVPR Workshops 2020, Eq. 5 to 8 and algorithm 1.
+    Reference: Wang et al., Score-CAM, CVPR Workshops 2020, algorithm 1.
     """
     return softmax_weighted(target, masked_scores(target, chunk))

@@ -26,10 +26,10 @@ def smooth_gradcampp(
       samples: n, noisy inputs for each image.
       std: standard deviation of the noise on the normalised input.
 
-    Differs from: the paper's Eq. 6, whose numerator is printed as the mean of g, where Grad-CAM++ has g^2; the
+    Differs from: the paper's alpha, whose numerator is printed as the mean of g, where Grad-CAM++ has g^2; the
       released F-CAM program (`variant="released"`).
 
-    Reference: Omeiza et al., Smooth Grad-CAM++, 2019, Eq. 5 to 7.
+    Reference: Omeiza et al., Smooth Grad-CAM++, 2019.
     """
     shape = (samples, *target.inputs.shape[1:])
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(target.keys)

@@ -29,7 +29,7 @@ def sscam(target: Target, *, samples: int = 35, std: float = 2.0, chunk: int = 1
     Differs from: the released F-CAM program, as `scorecam`; its noise is that of an image with its colours, the same
       for all channels.
 
-    Reference: Wang et al., SS-CAM, 2020, Eq. 4 and 5 and algorithm 1.
+    Reference: Wang et al., SS-CAM, 2020.
     """
 
     def scores(sample: Int[Array, ""]) -> Float[Array, "b c"]:

@@ -9,7 +9,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, explain
-from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cams.crop import cropped_maps
+from fcam_jax.cams.score_maps import minmax, score_map
 from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.fcam import FCAM
@@ -53,10 +54,20 @@ class FCAMMethod:
     def seed_source(
         self, model: FCAM, stages: tuple[Float[Array, "b _ _ _"], ...], batch: Batch, keys: Key[Array, " b"]
     ) -> Float[Array, "b h w"]:
-        """The CAM C of the true label that seeds are drawn from, at the image's size."""
+        """The CAM C of the true label that seeds are drawn from, at the image's size; the batch's own if it has one."""
+        size = batch.images.shape[1], batch.images.shape[2]
+        if batch.cams is not None and batch.crop is not None:
+            return jnp.clip(cropped_maps(jnp.asarray(batch.cams), jnp.asarray(batch.crop), size), 0, 1)
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
         maps = self.cam(explain(model.classifier, images, stages, labels, keys))
-        return jax.lax.stop_gradient(score_map(maps, (batch.images.shape[1], batch.images.shape[2]), "fcam"))
+        return jax.lax.stop_gradient(score_map(maps, size, "fcam"))
+
+    def whole_maps(self, model: FCAM, batch: Batch) -> Float[Array, "b h w"]:
+        """CAMs of the true label at low resolution, in [0, 1], for `Batch.cams`; drawn alike every time."""
+        images = jnp.asarray(batch.images)
+        stages, _ = model.classifier(images, train=False)
+        keys = image_keys(jax.random.key(0), batch)
+        return minmax(self.cam(explain(model.classifier, images, stages, jnp.asarray(batch.labels), keys)))
 
     def localize(self, model: FCAM, batch: Batch) -> Localization:
         """The foreground map S^2: class-agnostic, in [0, 1], not normalised again."""

@@ -125,6 +125,27 @@ def make_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
+Forward = Callable[[dict[Any, Any], dict[Any, Any], Batch], Any]
+
+
+def make_forward(model: nnx.Module, method: Method, what: Callable[[Any, Batch], Tree], mesh: Mesh) -> Forward:
+    """Compile `(params, rest, batch) -> what(model, batch)`; what comes out is spread over the devices as the batch is.
+
+    Args:
+      model: gives the structure; its variables are not used.
+      method: what is trained of it.
+      what: anything with a row for every image.
+      mesh: the devices.
+    """
+    structure, _, _ = split_model(model, method)
+
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD))
+    def forward(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Tree:
+        return what(nnx.merge(structure, params, rest), batch)
+
+    return forward
+
+
 Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], dict[str, Localization]]
 
 
@@ -141,12 +162,6 @@ def make_localize(
       ways: yield the score maps, such as the method's `localize`.
       mesh: the devices.
     """
-    structure, _, _ = split_model(model, method)
-
-    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD))
-    def all_ways(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> tuple[Localization, ...]:
-        merged = nnx.merge(structure, params, rest)
-        return tuple(way(merged, batch) for way in ways.values())
-
-    # Outside of the compiled function, which would sort the names.
-    return lambda params, rest, batch: dict(zip(ways, all_ways(params, rest, batch), strict=True))
+    forward = make_forward(model, method, lambda merged, batch: [way(merged, batch) for way in ways.values()], mesh)
+    # The names stay outside of the compiled function, which would sort them.
+    return lambda params, rest, batch: dict(zip(ways, forward(params, rest, batch), strict=True))
