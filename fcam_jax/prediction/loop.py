@@ -217,10 +217,10 @@ def _softmax(logits: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
     return powers / powers.sum()
 
 
-def _npy(score_map: Float[np.ndarray, "h w"]) -> memoryview:
+def _npy(score_map: Float[np.ndarray, "h w"]) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, score_map.astype(np.float16))
-    return buffer.getbuffer()
+    return buffer.getvalue()
 
 
 def _png(pixels: UInt8[np.ndarray, "..."]) -> memoryview:
