@@ -19,13 +19,14 @@ ORDER = (
     {"train"},
     {"evaluation"},
     {"report"},
+    {"prediction"},
     {"experiment"},
     {"stage_evaluation"},
     {"build_model"},
     {"build"},
     {"workdir"},
     {"trained"},
-    {"main", "export", "evaluate"},
+    {"main", "export", "evaluate", "predict"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 CONFIG_READERS = {"build.py", "build_model.py", "main.py"}
