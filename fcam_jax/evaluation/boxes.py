@@ -46,8 +46,9 @@ def best_iou(
     found = contours(levels)
     iou = _best_iou(found.boxes, truth)
     best = best_alive(iou, found.first, found.stop)
-    nothing = _best_iou(np.zeros((1, 4), np.int32), truth)
-    return BestIou(_best_iou(found.largest, truth)[at], np.where(best < 0, nothing, iou[best])[at])
+    # Where there is no contour the best one is -1, for which the zero box stands at the end.
+    iou = np.append(iou, _best_iou(np.zeros((1, 4), np.int32), truth))
+    return BestIou(_best_iou(found.largest, truth)[at], iou[best][at])
 
 
 def largest_box(score_map: Float[np.ndarray, "h w"], tau: float) -> Int[np.ndarray, " 4"]:

@@ -27,7 +27,8 @@ class Tables(NamedTuple):
       arcs: number of arcs.
       members: ring position of one neighbour of each arc; 8, the pixel itself, beyond the last.
       area: twice the area that the pixel adds to its component, as the third or fourth pixel of 2x2 blocks.
-      extends: whether the pixel may be beyond its component's box, or before its first pixel in raster order.
+      extends: whether the pixel may be beyond its component's box or, if areas are asked for, before its first pixel
+        in raster order.
       matters: whether it does any of this but join a single component.
     """
 
@@ -43,7 +44,7 @@ def tables(corners: bool, area: bool) -> Tables:
     patterns = [[i for i in range(8) if pattern >> i & 1] for pattern in range(256)]
     arcs = [_arcs(there, corners) for there in patterns]
     areas = np.array([_doubled_area(there) if area else 0 for there in patterns], np.uint8)
-    extends = np.array([_extends(there) for there in patterns])
+    extends = np.array([_extends(there, area) for there in patterns])
     members = np.array([([_middle(arc, corners) for arc in found] + 4 * [8])[:4] for found in arcs], np.uint8)
     count = np.array([len(found) for found in arcs], np.uint8)
     return Tables(count, members, areas, extends, extends | (count > 1) | (areas > 0))
@@ -74,16 +75,16 @@ def _doubled_area(there: list[int]) -> int:
     return sum(len({i, i + 1, (i + 2) % 8}.intersection(there)) >= 2 for i in (0, 2, 4, 6))
 
 
-def _extends(there: list[int]) -> bool:
-    """Whether it is the first in its row, in its column, or before all of its neighbours in raster order."""
-    lines = ({_LEFT, _RIGHT}, {_TOP, _BELOW}, {_LEFT, _TOP_LEFT, _TOP, _TOP_RIGHT})
+def _extends(there: list[int], area: bool) -> bool:
+    """Whether no neighbour is in its row, none in its column or, with area, none before it in raster order."""
+    lines = [{_LEFT, _RIGHT}, {_TOP, _BELOW}] + ([{_LEFT, _TOP_LEFT, _TOP, _TOP_RIGHT}] if area else [])
     return any(line.isdisjoint(there) for line in lines)
 
 
 @compiled
 @no_type_check
 def neighbour_patterns(time):
-    """Bit i: the neighbour at ring position i joined before; of equal times the first in raster order. 0 at the edge."""
+    """Bit i: the neighbour at ring position i joined before, of equal times the first in raster order; 0 at the edge."""
     height, width = time.shape
     patterns = np.zeros((height, width), np.uint8)
     for y in range(1, height - 1):
