@@ -13,8 +13,9 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from fcam_jax.evaluation.compiled import compiled
 from fcam_jax.evaluation.components import AREA, FIRST, SINCE, TIMES, UNTIL, X0, X1, Y0, Y1, components
-from fcam_jax.evaluation.neighbour_patterns import compiled, tables
+from fcam_jax.evaluation.neighbour_patterns import tables
 
 LEVELS = 256
 
@@ -76,21 +77,16 @@ def best_alive(values, first, stop):
     best = np.full((9, LEVELS), -1, np.int32)
     for i in range(len(values)):
         power = _POWER[stop[i] - first[i]]
-        _enter(best[power], first[i], i, values)
-        _enter(best[power], stop[i] - (1 << power), i, values)
+        for t in (np.int64(first[i]), stop[i] - (1 << power)):
+            if best[power, t] < 0 or values[best[power, t]] < values[i]:
+                best[power, t] = i
     for power in range(8, 0, -1):
-        for t in range(LEVELS + 1 - (1 << power)):
-            if best[power, t] >= 0:
-                _enter(best[power - 1], t, best[power, t], values)
-                _enter(best[power - 1], t + (1 << power - 1), best[power, t], values)
-    return best[0, :LEVELS]
-
-
-@compiled
-@no_type_check
-def _enter(best, t, i, values):
-    if best[t] < 0 or values[best[t]] < values[i]:
-        best[t] = i
+        for start in range(LEVELS + 1 - (1 << power)):
+            i = best[power, start]
+            for t in (start, start + (1 << power - 1)):
+                if i >= 0 and (best[power - 1, t] < 0 or values[best[power - 1, t]] < values[i]):
+                    best[power - 1, t] = i
+    return best[0]
 
 
 @compiled

@@ -9,7 +9,8 @@ from typing import no_type_check
 
 import numpy as np
 
-from fcam_jax.evaluation.neighbour_patterns import compiled, neighbour_patterns, ring_steps
+from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.evaluation.neighbour_patterns import neighbour_patterns, ring_steps
 
 # The times at which a pixel may join: 0, 1, ... below it.
 TIMES = 255

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import Activations
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.metric import Metric, Totals, add, thresholds
+from fcam_jax.evaluation.metric import Metric, Totals, add, checked_score_map, thresholds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation, Batch, Localization
 
@@ -161,4 +161,7 @@ def measure(
     kinds: Sequence[type[Metric]] = PROTOCOL,
 ) -> list[Metric]:
     """Metrics of one image alone, of those kinds that its ground truth allows; arguments as in `Metric.measure`."""
-    return [kind.empty(step).measure(score_map, annotation, rank) for kind in kinds if kind.measurable(annotation)]
+    checked = checked_score_map(score_map, annotation.image_id)
+    return [
+        kind.empty(step).measure_checked(checked, annotation, rank) for kind in kinds if kind.measurable(annotation)
+    ]

@@ -8,12 +8,10 @@ before it, and tables of what follows from a pattern.
 
 from typing import NamedTuple, no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-# `no_type_check` keeps the shape checker of the tests from wrapping functions that numba has to compile.
-compiled = numba.njit(cache=True, nogil=True)
+from fcam_jax.evaluation.compiled import compiled
 
 # Offsets x + iy of the neighbours in the order of a pattern's bits, from the right over the top; y points down.
 _RING = (1 + 0j, 1 - 1j, -1j, -1 - 1j, -1 + 0j, -1 + 1j, 1j, 1 + 1j)
@@ -84,7 +82,7 @@ def _extends(there: list[int], area: bool) -> bool:
 @compiled
 @no_type_check
 def neighbour_patterns(time):
-    """Bit i: the neighbour at ring position i joined before, of equal times the first in raster order; 0 at the edge."""
+    """Bit i: the neighbour at ring position i joined before, of equal times the first in raster order."""
     height, width = time.shape
     patterns = np.zeros((height, width), np.uint8)
     for y in range(1, height - 1):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.evaluation.boxes import best_iou, box_iou, largest_box, level_thresholds, quantise
-from fcam_jax.evaluation.component_tree import contours
+from fcam_jax.evaluation.component_tree import best_alive, contours
 
 
 def boxes_at(levels, threshold):
@@ -23,6 +23,30 @@ def test_all_boxes_and_the_largest_are_opencvs_at_every_threshold(random_levels,
             boxes, largest = opencv_boxes(levels, threshold)
             assert boxes_at(levels, threshold) == sorted(boxes.tolist())
             assert found.largest[threshold].tolist() == largest.tolist()
+
+
+@pytest.mark.parametrize("noise", [0, 8, 255], ids=["smooth", "noisy", "noise"])
+def test_boxes_of_a_map_with_all_levels_are_opencvs(opencv_boxes, noise):
+    y, x = np.mgrid[:150, :210]
+    waves = np.sin(x / 17 + y / 29) + np.cos(x / 31 - y / 23) + np.hypot(x - 100, y - 70) / 80
+    waves += noise / 100 * np.random.default_rng(0).standard_normal(waves.shape)
+    levels = (255.999 * (waves - waves.min()) / np.ptp(waves)).astype(np.uint8)
+    found = contours(levels)
+    for threshold in [*range(0, 255, 23), 254]:
+        boxes, largest = opencv_boxes(levels, threshold)
+        assert boxes_at(levels, threshold) == sorted(boxes.tolist())
+        assert found.largest[threshold].tolist() == largest.tolist()
+
+
+def test_the_best_alive_at_a_threshold_is_the_largest_of_those_whose_range_holds_it():
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 5, 300):
+        first = rng.integers(0, 256, n)
+        stop = np.minimum(first + rng.integers(1, 257, n), 256)
+        values = rng.permutation(n).astype(np.float64)
+        alive = (first <= np.arange(256)[:, None]) & (np.arange(256)[:, None] < stop)
+        expected = np.where(alive, values, -1).argmax(axis=1) if n else np.zeros(256)
+        np.testing.assert_array_equal(best_alive(values, first, stop), np.where(alive.any(axis=1), expected, -1))
 
 
 def test_nested_rings_give_outer_and_hole_boxes():
