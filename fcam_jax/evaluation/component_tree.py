@@ -53,13 +53,13 @@ def contours(levels: UInt8[np.ndarray, "h w"]) -> Contours:
     padded = np.pad(levels.astype(np.int16), 1, constant_values=-1)
     # Holes grow as the threshold rises, at time t = level; the foreground grows as it falls, at time 255 - level.
     holes = components(padded, _HOLES)
+    largest = _largest(components(TIMES - _fill(padded, holes), _SOLID), *levels.shape)
     outer = components(TIMES - padded, _OUTER)
-    solid = components(TIMES - _fill(padded, holes), _SOLID)
     return Contours(
         np.concatenate([_contour_boxes(outer, 0, *levels.shape), _contour_boxes(holes, 1, *levels.shape)]),
         np.concatenate([TIMES - outer[:, UNTIL], holes[:, SINCE]]),
         np.concatenate([TIMES - outer[:, SINCE], holes[:, UNTIL]]),
-        _largest(solid, *levels.shape),
+        largest,
     )
 
 
