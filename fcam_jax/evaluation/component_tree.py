@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from fcam_jax.evaluation.compiled import compiled
-from fcam_jax.evaluation.components import AREA, FIRST, SINCE, TIMES, UNTIL, X0, X1, Y0, Y1, components
+from fcam_jax.evaluation.components import AREA, BOX, FIRST, SINCE, TIMES, UNTIL, components
 from fcam_jax.evaluation.neighbour_patterns import tables
 
 LEVELS = 256
@@ -53,10 +53,12 @@ def contours(levels: UInt8[np.ndarray, "h w"]) -> Contours:
     padded = np.pad(levels.astype(np.int16), 1, constant_values=-1)
     # Holes grow as the threshold rises, at time t = level; the foreground grows as it falls, at time 255 - level.
     holes = components(padded, _HOLES)
-    largest = _largest(components(TIMES - _fill(padded, holes), _SOLID), *levels.shape)
+    largest = _largest(components(TIMES - _fill(padded, holes[:, FIRST], holes[:, UNTIL]), _SOLID), *levels.shape)
     outer = components(TIMES - padded, _OUTER)
     return Contours(
-        np.concatenate([_contour_boxes(outer, 0, *levels.shape), _contour_boxes(holes, 1, *levels.shape)]),
+        np.concatenate(
+            [_contour_boxes(outer[:, BOX], 0, *levels.shape), _contour_boxes(holes[:, BOX], 1, *levels.shape)]
+        ),
         np.concatenate([TIMES - outer[:, UNTIL], holes[:, SINCE]]),
         np.concatenate([TIMES - outer[:, SINCE], holes[:, UNTIL]]),
         largest,
@@ -91,15 +93,15 @@ def best_alive(values, first, stop):
 
 @compiled
 @no_type_check
-def _contour_boxes(records, grow, height, width):
-    """Boxes of contours that run ``grow`` pixels outside of components of a padded map."""
-    boxes = np.empty((len(records), 4), np.int32)
-    for i in range(len(records)):
-        boxes[i, 0] = records[i, X0] - 1 - grow
-        boxes[i, 1] = records[i, Y0] - 1 - grow
-        boxes[i, 2] = min(records[i, X1] + grow, width - 1)
-        boxes[i, 3] = min(records[i, Y1] + grow, height - 1)
-    return boxes
+def _contour_boxes(boxes, grow, height, width):
+    """Boxes of contours that run ``grow`` pixels outside of the boxes of components of a padded map."""
+    result = np.empty((len(boxes), 4), np.int32)
+    for i in range(len(boxes)):
+        result[i, 0] = boxes[i, 0] - 1 - grow
+        result[i, 1] = boxes[i, 1] - 1 - grow
+        result[i, 2] = min(boxes[i, 2] + grow, width - 1)
+        result[i, 3] = min(boxes[i, 3] + grow, height - 1)
+    return result
 
 
 def _largest(solid, height, width):
@@ -107,24 +109,25 @@ def _largest(solid, height, width):
     size = solid[:, AREA].astype(np.int64) * ((height + 2) * (width + 2)) + solid[:, FIRST]
     best = best_alive(size, TIMES - solid[:, UNTIL], TIMES - solid[:, SINCE])
     largest = np.zeros((LEVELS, 4), np.int32)
-    largest[best >= 0] = _contour_boxes(solid[best[best >= 0]], 0, height, width)
+    largest[best >= 0] = _contour_boxes(solid[best[best >= 0], BOX], 0, height, width)
     return largest
 
 
 @compiled
 @no_type_check
-def _fill(levels, holes):
+def _fill(levels, pixels, ends):
     """The padded map with every hole filled up to the level over which it drains to the frame.
 
-    A hole's last record comes after those of its parts, and all its pixels are below the level at which it ended.
+    Takes a pixel of each hole and the threshold at which the hole ends or changes, with whole holes after their parts:
+    so the last end of a hole comes first here, and all its pixels are below it.
     """
     width = levels.shape[1]
     filled = levels.copy()
     level = filled.ravel()
     stack = np.empty(level.size, np.int32)
-    for hole in range(len(holes) - 1, -1, -1):
-        rim = holes[hole, UNTIL]
-        stack[0] = holes[hole, FIRST]
+    for hole in range(len(pixels) - 1, -1, -1):
+        rim = ends[hole]
+        stack[0] = pixels[hole]
         height = 0
         if level[stack[0]] < rim:
             level[stack[0]] = rim

@@ -8,9 +8,10 @@ area. In: when each pixel joins; out: boxes and areas of all components, and how
 from typing import no_type_check
 
 import numpy as np
+from jaxtyping import Int16, Int32
 
 from fcam_jax.evaluation.compiled import compiled
-from fcam_jax.evaluation.neighbour_patterns import neighbour_patterns, ring_steps
+from fcam_jax.evaluation.neighbour_patterns import Tables, neighbour_patterns, ring_steps
 
 # The times at which a pixel may join: 0, 1, ... below it.
 TIMES = 255
@@ -18,11 +19,10 @@ TIMES = 255
 # What is kept of a component: its inclusive box, doubled area and first pixel in raster order, and the times from
 # which and before which they are so.
 X0, Y0, X1, Y1, AREA, FIRST, SINCE, UNTIL = range(8)
+BOX = slice(X0, Y1 + 1)
 
 
-@compiled
-@no_type_check
-def components(time, tables):
+def components(time: Int16[np.ndarray, "h w"], tables: Tables) -> Int32[np.ndarray, "n 8"]:
     """Every connected set of pixels that exists at some time, but for the one that the frame is in.
 
     Args:
@@ -33,11 +33,16 @@ def components(time, tables):
     Returns:
       A row for every component and every span of time in which it stays as it is, in the order in which they end.
     """
-    width = time.shape[1]
-    step = ring_steps(width)
-    pattern = neighbour_patterns(time).ravel()
+    # Compiled functions of two files do not call each other: numba would not notice a change in the other file.
+    return _components(time, neighbour_patterns(time).ravel(), tables, ring_steps(time.shape[1]))
+
+
+@compiled
+@no_type_check
+def _components(time, pattern, tables, step):
     order, stop = _in_order(time.ravel(), pattern, tables.matters)
     parent, state = _forest(time, pattern, tables, step)
+    width = time.shape[1]
     # At most one row for each pixel: it changes one component, and of two that it connects one had a first pixel.
     records, count = np.empty((order.size, 8), np.int32), 0
     begin = 0

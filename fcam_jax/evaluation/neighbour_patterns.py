@@ -9,7 +9,7 @@ before it, and tables of what follows from a pattern.
 from typing import NamedTuple, no_type_check
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int32, UInt8
 
 from fcam_jax.evaluation.compiled import compiled
 
@@ -102,8 +102,6 @@ def neighbour_patterns(time):
     return patterns
 
 
-@compiled
-@no_type_check
-def ring_steps(width):
+def ring_steps(width: int) -> Int32[np.ndarray, "9"]:
     """How far each ring position, and the pixel itself, is from the pixel in a flattened map of that width."""
-    return np.array([1, 1 - width, -width, -1 - width, -1, width - 1, width, width + 1, 0], np.int32)
+    return np.array([offset.real + offset.imag * width for offset in (*_RING, 0j)], np.int32)
