@@ -12,6 +12,8 @@ call where it can; pytorch-grad-cam does always. ``paper`` is Table A.2 of F-CAM
 """
 
 import argparse
+import csv
+import importlib.resources
 import importlib.util
 import json
 import pathlib
@@ -33,7 +35,6 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.report.published import entries
 
 CLASSES = 200
 FORWARD, FCAM_ROW = "forward", "F-CAM"
@@ -193,9 +194,12 @@ class Torch:
 
 def paper(name: str, encoder: str) -> float | None:
     """Milliseconds of the paper's Table A.2; None where it has none."""
-    title = {FCAM_ROW: "F-CAM"}.get(name, PUBLISHED.get(name))
-    found = [e.value for e in entries() if (e.table, e.encoder) == ("A.2", encoder) and e.title.startswith(str(title))]
-    return found[0] if found else None
+    text = (importlib.resources.files("fcam_jax.report") / "published.csv").read_text(encoding="utf-8")
+    wanted = ("A.2", FCAM_ROW if name == FCAM_ROW else PUBLISHED.get(name), encoder)
+    found = [
+        row for row in csv.DictReader(text.splitlines()) if (row["table"], row["method"], row["encoder"]) == wanted
+    ]
+    return float(found[0]["value"]) if found else None
 
 
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -1,9 +1,12 @@
 """How the scores of a split's maps are distributed: a histogram of all pixels (F-CAM, Fig. 6). It has no figure."""
 
-import numpy as np
-from jaxtyping import Int
+from typing import no_type_check
 
-from fcam_jax.evaluation.metric import Metric, checked_score_map
+import numpy as np
+from jaxtyping import Float, Int
+
+from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.evaluation.metric import Metric
 from fcam_jax.types import Annotation
 
 BINS = 256
@@ -25,11 +28,11 @@ class Activations(Metric):
         """Always: no ground truth is needed."""
         return True
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "Activations":
-        """The histogram of one image; see `Metric.measure`."""
-        bins = np.minimum(BINS * checked_score_map(score_map, annotation.image_id), BINS - 1).astype(np.uint8)
-        pixels = np.bincount(bins.ravel(), minlength=BINS).astype(np.int64)
-        return type(self)(self.step, {"images": np.ones((), np.int64), "pixels": pixels})
+    def measure_checked(
+        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
+    ) -> "Activations":
+        """The histogram of one image; see `Metric.measure_checked`."""
+        return type(self)(self.step, {"images": np.ones((), np.int64), "pixels": _histogram(score_map.ravel())})
 
     def compute(self) -> dict[str, float]:
         """Nothing: a distribution is looked at."""
@@ -38,3 +41,12 @@ class Activations(Metric):
     def histogram(self) -> Int[np.ndarray, "256"]:
         """Pixels by score."""
         return self.counts["pixels"]
+
+
+@compiled
+@no_type_check
+def _histogram(scores):
+    pixels = np.zeros(BINS, np.int64)
+    for score in scores:
+        pixels[min(int(BINS * score), BINS - 1)] += 1
+    return pixels

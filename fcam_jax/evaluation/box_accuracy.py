@@ -11,7 +11,7 @@ from jaxtyping import Float, Int, Num
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import best_iou
-from fcam_jax.evaluation.metric import Metric, checked_score_map, thresholds
+from fcam_jax.evaluation.metric import Metric, thresholds
 from fcam_jax.types import Annotation
 
 SIGMAS = (30, 50, 70)
@@ -56,10 +56,11 @@ class BoxAccuracy(Metric):
         """Whether the image comes from a data set with boxes."""
         return annotation.boxes is not None
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "BoxAccuracy":
-        """The metric of one image; see `Metric.measure`."""
+    def measure_checked(
+        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
+    ) -> "BoxAccuracy":
+        """The metric of one image; see `Metric.measure_checked`."""
         boxes = _checked_boxes(annotation)
-        score_map = checked_score_map(score_map, annotation.image_id)
         iou = best_iou(score_map, boxes, thresholds(self.step))
         within = np.array([True, rank is not None and rank < 1, rank is not None and rank < 5])
         reached = np.stack([iou.largest, iou.any_contour])[:, None, None] >= np.array(SIGMAS)[:, None, None] / 100

@@ -10,7 +10,8 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fcam_jax.evaluation.component_tree import LEVELS, compiled, contours
+from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.evaluation.component_tree import LEVELS, best_alive, contours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +44,11 @@ def best_iou(
     at = level_thresholds(taus, levels)
     truth = np.ascontiguousarray(truth, np.int64)
     found = contours(levels)
-    largest = _best_per_box(found.largest, truth)
-    any_contour = _best_per_threshold(found.boxes, found.first, found.stop, truth)
-    return BestIou(largest[at], any_contour[at])
+    iou = _best_iou(found.boxes, truth)
+    best = best_alive(iou, found.first, found.stop)
+    # Where there is no contour the best one is -1, for which the zero box stands at the end.
+    iou = np.append(iou, _best_iou(np.zeros((1, 4), np.int32), truth))
+    return BestIou(_best_iou(found.largest, truth)[at], iou[best][at])
 
 
 def largest_box(score_map: Float[np.ndarray, "h w"], tau: float) -> Int[np.ndarray, " 4"]:
@@ -71,14 +74,14 @@ def box_iou(a: Int[np.ndarray, "n 4"], b: Int[np.ndarray, "k 4"]) -> Float[np.nd
 
 @compiled
 @no_type_check
-def _iou(a, b):
-    width = max(0, min(a[2], b[2]) - max(a[0], b[0]) + 1)
-    height = max(0, min(a[3], b[3]) - max(a[1], b[1]) + 1)
-    overlap = width * height
-    area_a = (a[2] - a[0] + 1) * (a[3] - a[1] + 1)
-    area_b = (b[2] - b[0] + 1) * (b[3] - b[1] + 1)
-    union = area_a + area_b - overlap
-    return overlap / union if union > 0 else 0.0
+def _iou(a, i, b, j):
+    width = min(a[i, 2], b[j, 2]) - max(a[i, 0], b[j, 0]) + 1
+    height = min(a[i, 3], b[j, 3]) - max(a[i, 1], b[j, 1]) + 1
+    if width <= 0 or height <= 0:
+        return 0.0
+    area_a = (a[i, 2] - a[i, 0] + 1) * (a[i, 3] - a[i, 1] + 1)
+    area_b = (b[j, 2] - b[j, 0] + 1) * (b[j, 3] - b[j, 1] + 1)
+    return width * height / (area_a + area_b - width * height)
 
 
 @compiled
@@ -87,30 +90,15 @@ def _box_iou(a, b):
     iou = np.empty((a.shape[0], b.shape[0]))
     for i in range(a.shape[0]):
         for j in range(b.shape[0]):
-            iou[i, j] = _iou(a[i], b[j])
+            iou[i, j] = _iou(a, i, b, j)
     return iou
 
 
 @compiled
 @no_type_check
-def _best_per_box(boxes, truth):
+def _best_iou(boxes, truth):
     best = np.zeros(boxes.shape[0])
     for i in range(boxes.shape[0]):
         for j in range(truth.shape[0]):
-            best[i] = max(best[i], _iou(boxes[i], truth[j]))
-    return best
-
-
-@compiled
-@no_type_check
-def _best_per_threshold(boxes, first, stop, truth):
-    iou = _best_per_box(boxes, truth)
-    best = np.full(LEVELS, -1.0)
-    for i in range(boxes.shape[0]):
-        for t in range(first[i], stop[i]):
-            best[t] = max(best[t], iou[i])
-    nothing = _best_per_box(np.zeros((1, 4), np.int64), truth)[0]
-    for t in range(LEVELS):
-        if best[t] < 0:
-            best[t] = nothing
+            best[i] = max(best[i], _iou(boxes, i, truth, j))
     return best

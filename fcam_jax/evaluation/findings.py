@@ -12,7 +12,7 @@ import numpy as np
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
 from fcam_jax.evaluation.breakdown import SIZES, Breakdown, object_size
-from fcam_jax.evaluation.metric import Metric, Totals, add
+from fcam_jax.evaluation.metric import Metric, Totals, add, checked_score_map
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation
 
@@ -94,7 +94,10 @@ def measured(
     score_map: np.ndarray, annotation: Annotation, rank: int | None, step: float, kinds: Sequence[type[Metric]]
 ) -> Measured:
     """Measure one image by those kinds of metrics that its ground truth allows; arguments as in `Metric.measure`."""
-    metrics = [kind.empty(step).measure(score_map, annotation, rank) for kind in kinds if kind.measurable(annotation)]
+    checked = checked_score_map(score_map, annotation.image_id)
+    metrics = [
+        kind.empty(step).measure_checked(checked, annotation, rank) for kind in kinds if kind.measurable(annotation)
+    ]
     located = annotation.boxes is not None or annotation.mask is not None
     return Measured(metrics, annotation.label, object_size(annotation, score_map.shape[:2]) if located else 0)
 

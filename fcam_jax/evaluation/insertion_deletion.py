@@ -48,7 +48,9 @@ class InsertionDeletion(Metric):
         """Never from a score map alone: it takes the classifier, see `of_image`."""
         return False
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "InsertionDeletion":
+    def measure_checked(
+        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
+    ) -> "InsertionDeletion":
         """Not from a score map alone."""
         raise NotImplementedError
 

@@ -42,16 +42,18 @@ class Metric(abc.ABC):
         """Whether the image has the kind of ground truth that the metric needs."""
 
     @abc.abstractmethod
-    def measure(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
+    def measure_checked(
+        self: M, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
+    ) -> M:
         """The metric of one image: reads ``step`` only and releases the interpreter lock, so threads may share it.
 
         Args:
-          score_map: score of every pixel for the image's class, in [0, 1].
+          score_map: score of every pixel for the image's class, from `checked_score_map`.
           annotation: ground truth in the frame of the score map.
           rank: how many classes were predicted before the true one, see `class_ranks`; None without predictions.
 
         Raises:
-          InputError: the score map or the annotation cannot be used; the message names the image.
+          InputError: the annotation cannot be used; the message names the image.
         """
 
     @abc.abstractmethod
@@ -61,6 +63,14 @@ class Metric(abc.ABC):
         Raises:
           InputError: the counts allow no figure, e.g. there was no image.
         """
+
+    def measure(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
+        """The metric of one image whose score map is yet to be checked; otherwise as `measure_checked`.
+
+        Raises:
+          InputError: the score map or the annotation cannot be used; the message names the image.
+        """
+        return self.measure_checked(checked_score_map(score_map, annotation.image_id), annotation, rank)
 
     def update(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
         """The metric with one more image; arguments as in `measure`."""

@@ -6,12 +6,12 @@ against recall. Only two histograms of scores are kept. Choe et al., CVPR 2020, 
 
 from typing import no_type_check
 
-import numba
 import numpy as np
 from jaxtyping import Float
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import Metric, checked_score_map, thresholds
+from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.evaluation.metric import Metric, thresholds
 from fcam_jax.types import Annotation
 
 
@@ -36,9 +36,10 @@ class PixelPrecision(Metric):
         """Whether the image has a mask."""
         return annotation.mask is not None
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "PixelPrecision":
-        """The metric of one image, whose rank plays no part; see `Metric.measure`."""
-        score_map = checked_score_map(score_map, annotation.image_id)
+    def measure_checked(
+        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
+    ) -> "PixelPrecision":
+        """The metric of one image, whose rank plays no part; see `Metric.measure_checked`."""
         mask = _checked_mask(annotation.mask, "mask", score_map.shape, annotation.image_id)
         ignore = annotation.ignore
         if ignore is None:
@@ -89,8 +90,7 @@ def _checked_mask(mask: np.ndarray | None, name: str, shape: tuple[int, ...], im
     return mask
 
 
-# `no_type_check` keeps the shape checker of the tests from wrapping a function that numba has to compile.
-@numba.njit(cache=True, nogil=True)
+@compiled
 @no_type_check
 def _histograms(scores, mask, ignore, edges):
     """Pixels of foreground and of background in each bin ``edges[i] <= score < edges[i + 1]``."""

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import Metric, checked_score_map
+from fcam_jax.evaluation.metric import Metric
 from fcam_jax.types import Annotation
 
 TOLERANCE = 15  # pixels
@@ -36,9 +36,10 @@ class PointingGame(Metric):
         """Whether the image has boxes or a mask."""
         return annotation.boxes is not None or annotation.mask is not None
 
-    def measure(self, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> "PointingGame":
-        """The metric of one image, whose rank plays no part; see `Metric.measure`."""
-        score_map = checked_score_map(score_map, annotation.image_id)
+    def measure_checked(
+        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
+    ) -> "PointingGame":
+        """The metric of one image, whose rank plays no part; see `Metric.measure_checked`."""
         y, x = divmod(int(score_map.argmax()), score_map.shape[1])
         distance = _squared_distances(x, y, annotation).min(initial=np.inf)
         hits = distance <= np.array([0, TOLERANCE**2])

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from fcam_jax.evaluation.boxes import best_iou, box_iou, largest_box, level_thresholds, quantise
-from fcam_jax.evaluation.component_tree import contours
+from fcam_jax.evaluation.component_tree import best_alive, contours
 
 
-def boxes_at(levels, threshold):
+def boxes_at(found, threshold):
     """All contour boxes at one threshold, sorted; the single zero box where nothing is foreground."""
-    found = contours(levels)
     boxes = found.boxes[(found.first <= threshold) & (threshold < found.stop)]
     return sorted(boxes.tolist()) if len(boxes) else [[0, 0, 0, 0]]
 
@@ -21,8 +20,32 @@ def test_all_boxes_and_the_largest_are_opencvs_at_every_threshold(random_levels,
         found = contours(levels)
         for threshold in range(max(1, levels.max())):
             boxes, largest = opencv_boxes(levels, threshold)
-            assert boxes_at(levels, threshold) == sorted(boxes.tolist())
+            assert boxes_at(found, threshold) == sorted(boxes.tolist())
             assert found.largest[threshold].tolist() == largest.tolist()
+
+
+@pytest.mark.parametrize("noise", [0, 8, 255], ids=["smooth", "noisy", "noise"])
+def test_boxes_of_a_map_with_all_levels_are_opencvs(opencv_boxes, noise):
+    y, x = np.mgrid[:150, :210]
+    waves = np.sin(x / 17 + y / 29) + np.cos(x / 31 - y / 23) + np.hypot(x - 100, y - 70) / 80
+    waves += noise / 100 * np.random.default_rng(0).standard_normal(waves.shape)
+    levels = (255.999 * (waves - waves.min()) / np.ptp(waves)).astype(np.uint8)
+    found = contours(levels)
+    for threshold in [*range(0, 255, 23), 254]:
+        boxes, largest = opencv_boxes(levels, threshold)
+        assert boxes_at(found, threshold) == sorted(boxes.tolist())
+        assert found.largest[threshold].tolist() == largest.tolist()
+
+
+def test_the_best_alive_at_a_threshold_is_the_largest_of_those_whose_range_holds_it():
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 5, 300):
+        first = rng.integers(0, 256, n)
+        stop = np.minimum(first + rng.integers(1, 257, n), 256)
+        values = rng.permutation(n).astype(np.float64)
+        alive = (first <= np.arange(256)[:, None]) & (np.arange(256)[:, None] < stop)
+        expected = np.where(alive, values, -1).argmax(axis=1) if n else np.zeros(256)
+        np.testing.assert_array_equal(best_alive(values, first, stop), np.where(alive.any(axis=1), expected, -1))
 
 
 def test_nested_rings_give_outer_and_hole_boxes():
@@ -30,23 +53,24 @@ def test_nested_rings_give_outer_and_hole_boxes():
     for inset, value in [(1, 9), (3, 0), (5, 9), (7, 0), (9, 9)]:
         levels[inset : 20 - inset, inset : 20 - inset] = value
     # Two rings two pixels wide with a hole each, and a square in the middle.
-    assert boxes_at(levels, 0) == sorted(
+    assert boxes_at(contours(levels), 0) == sorted(
         [[1, 1, 19, 19], [2, 2, 18, 18], [5, 5, 15, 15], [6, 6, 14, 14], [9, 9, 11, 11]]
     )
     assert contours(levels).largest[0].tolist() == [1, 1, 19, 19]
-    assert boxes_at(levels, 9) == [[0, 0, 0, 0]]
+    assert boxes_at(contours(levels), 9) == [[0, 0, 0, 0]]
 
 
 def test_a_hole_lives_only_between_its_floor_and_its_rim():
     levels = np.full((7, 7), 5, np.uint8)
     levels[2:5, 2:5] = 3
-    assert [[1, 1, 6, 6] in boxes_at(levels, threshold) for threshold in range(5)] == [False, False, False, True, True]
+    found = contours(levels)
+    assert [[1, 1, 6, 6] in boxes_at(found, threshold) for threshold in range(5)] == [False, False, False, True, True]
 
 
 def test_a_bay_open_to_the_edge_is_no_hole():
     levels = np.ones((5, 5), np.uint8)
     levels[0:3, 2] = 0
-    assert boxes_at(levels, 0) == [[0, 0, 4, 4]]
+    assert boxes_at(contours(levels), 0) == [[0, 0, 4, 4]]
 
 
 def test_a_hollow_shape_counts_with_its_hole_filled():
@@ -124,9 +148,10 @@ def test_boxes_of_32x32_maps_are_the_reference_programs(shared):
     ends = np.cumsum(golden["multi_count"]).reshape(golden["multi_count"].shape)
     for i, score_map in enumerate(golden["maps"]):
         levels = quantise(score_map)
+        found = contours(levels)
         for j, threshold in enumerate(level_thresholds(golden["taus"], levels)):
             boxes = golden["multi"][ends[i, j] - golden["multi_count"][i, j] : ends[i, j]]
-            assert boxes_at(levels, threshold) == sorted(boxes.tolist())
+            assert boxes_at(found, threshold) == sorted(boxes.tolist())
             assert largest_box(score_map, golden["taus"][j]).tolist() == golden["single"][i, j].tolist()
 
 
@@ -135,8 +160,9 @@ def test_edge_cases_are_the_reference_programs(shared):
     for name in golden["names"]:
         score_map, counts = golden[f"{name}__map"], golden[f"{name}__multi_count"]
         levels = quantise(score_map)
+        found = contours(levels)
         expected = np.split(golden[f"{name}__multi"], np.cumsum(counts)[:-1])
         for j, tau in enumerate(golden["taus"]):
             threshold = level_thresholds(np.array([tau]), levels)[0]
-            assert boxes_at(levels, threshold) == sorted(expected[j].tolist()), (name, tau)
+            assert boxes_at(found, threshold) == sorted(expected[j].tolist()), (name, tau)
             assert largest_box(score_map, tau).tolist() == golden[f"{name}__single"][j].tolist(), (name, tau)
