@@ -5,6 +5,8 @@ In: configurations with their runs. Out: `Table`s, which the page keeps folded.
 
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+
 from fcam_jax.report.aggregate import Configuration
 from fcam_jax.report.published import main_rows
 from fcam_jax.report.runs import Record, Run
@@ -54,6 +56,8 @@ def _threshold(name: str, record: Record) -> str:
     """What a figure's threshold is, and where it was chosen; the name where it needs none."""
     if name.endswith("_at_val"):
         return f"{record.figures['threshold_at_val']:g}, best on val"
+    if name in record.curves and np.ptp(record.curves[name]) == 0:
+        return "any"
     if name in record.curves:
         return f"{record.thresholds[record.curves[name].argmax()]:g}, best on {record.split}"
     if name == "MaxBoxAccV2":
