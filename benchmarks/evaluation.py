@@ -13,12 +13,14 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from fcam_jax.evaluation.activations import Activations
 from fcam_jax.evaluation.boxes import best_iou, box_iou
-from fcam_jax.evaluation.evaluator import KINDS, measure
+from fcam_jax.evaluation.findings import PROTOCOL, measured
 from fcam_jax.evaluation.metric import thresholds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation
 
+KINDS = (*PROTOCOL, Activations)  # as a run's evaluation has it
 SIDE = 224
 STEP = 0.001
 MAPS = 8
@@ -117,7 +119,9 @@ def compare_masks(maps: Sequence[np.ndarray]) -> None:
     compare("masks, per threshold", lambda i: plain_histograms(maps[i], masks[i]), here, len(maps), rounds=1)
     compare("masks, np.histogram", library, here, len(maps), rounds=10)
     # All that the evaluator does for an image, histogram of scores and checks of the map included.
-    compare("measure with mask, np.histogram", library, lambda i: measure(maps[i], truths[i], 0, STEP, KINDS), MAPS, 10)
+    compare(
+        "measure with mask, np.histogram", library, lambda i: measured(maps[i], truths[i], 0, STEP, KINDS), MAPS, 10
+    )
 
 
 def scale_threads(score_map: np.ndarray, truth: np.ndarray, images: int = 500) -> None:
@@ -147,7 +151,7 @@ def main() -> None:
     compare(
         "measure with boxes, smooth",
         lambda i: plain_best_iou(smooth[i], truth),
-        lambda i: measure(smooth[i], annotation, 0, STEP, KINDS),
+        lambda i: measured(smooth[i], annotation, 0, STEP, KINDS),
         MAPS,
         rounds=4,
     )

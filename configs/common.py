@@ -1,9 +1,12 @@
 """The keys that every benchmark has, with the published settings of F-CAM on CUB as their values.
 
-A benchmark starts from `defaults()` and says where it differs. There are no other defaults in the program.
+A benchmark starts from `defaults()` and says where it differs. There are no other defaults in the program but the
+published settings of the CAMs, which stand with their functions and are taken from there.
 """
 
 from ml_collections import ConfigDict, config_dict
+
+from fcam_jax.cams.registry import CAMS, default_settings
 
 
 def defaults() -> ConfigDict:
@@ -48,7 +51,12 @@ def defaults() -> ConfigDict:
 
     config.cam = ConfigDict()
     config.cam.name = "cam"  # baseline of stage 1 and seed source of stage 2
+    config.cam.stages = ()  # "stage1" is the one of the highest resolution; several are fused; none: the top one
     config.cam.convention = "protocol"  # how the baseline's map is brought to image size: "protocol" or "fcam"
+    config.cam.cache = False  # the seeds' CAM once for each whole training image, not for every crop at every step
+    config.cam.cache_dir = ""  # where these are kept, for several runs to share; empty: in the run's folder
+    for name in CAMS:  # what they mean and their published values: docs/cams.md
+        config.cam[name] = ConfigDict(default_settings(name))
 
     config.classifier = ConfigDict()
     config.classifier.epochs = 50
@@ -83,6 +91,9 @@ def defaults() -> ConfigDict:
     config.evaluation = ConfigDict()
     config.evaluation.batch_size = 32
     config.evaluation.threshold_step = 0.001
+    config.evaluation.also = ""  # more figures, of "MeanBestIoU,PointingGame,InsertionDeletion"
+    config.evaluation.insertion_deletion_steps = 32  # of the curves; each takes two forward passes an image
+    config.evaluation.bootstrap = 1000  # replicates for the 95 % intervals; 0 leaves them out
     config.evaluation.pictures = 12  # images in the grid
     config.evaluation.examples = 100  # images that the report can show
     return config.lock()

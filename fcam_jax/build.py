@@ -3,45 +3,48 @@
 An unknown name, a missing file or a setting outside its range fails here, before the first step.
 """
 
+import contextlib
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.build_model import (
+    INIT_HEAD,
+    cam,
+    classifier,
+    decoder,
+    encoder,
+    fcam,
+    look_up,
+    pretrained_classifier,
+    pretrained_decoder,
+)
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.pipeline import evaluation_batches, train_batches
+from fcam_jax.data.pipeline import evaluation_batches, train_batches, whole_batches
 from fcam_jax.data.source import Source
 from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
 from fcam_jax.experiment import EvaluationBatches, Experiment, Stage
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
-from fcam_jax.models import ENCODERS
-from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.decoder import Decoder
-from fcam_jax.models.encoder import Encoder
-from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import Imported, load_classifier, load_decoder
 from fcam_jax.seeds.sampling import SeedSettings
+from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.loop import DataStream, LoopSettings
 from fcam_jax.train.optimizer import OptimizerSettings
+from fcam_jax.types import Batch
 
 logger = logging.getLogger(__name__)
-
-INIT_HEAD = {"drop": False, "keep": True}
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 # Least values of the settings that nothing else checks before it is too late for a clear message.
 LEAST = {
@@ -55,6 +58,8 @@ LEAST = {
     "evaluation.batch_size": 1,
     "evaluation.pictures": 0,
     "evaluation.examples": 0,
+    "evaluation.bootstrap": 0,
+    "evaluation.insertion_deletion_steps": 1,
 }
 
 
@@ -71,7 +76,7 @@ def experiment(config: ConfigDict) -> Experiment:
         raise InputError(f"data.batch_size is {config.data.batch_size}; the train split has {sizes['train']} images")
     steps_per_epoch = math.ceil(sizes["train"] / config.data.batch_size)
 
-    def training_stream(stage: int) -> DataStream:
+    def training_stream(stage: int, cams: np.ndarray | None = None) -> DataStream:
         return train_batches(
             splits["train"],
             batch_size=config.data.batch_size,
@@ -79,25 +84,62 @@ def experiment(config: ConfigDict) -> Experiment:
             crop=config.data.size,
             seed=int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1),
             cache_bytes=int(config.data.cache_gigabytes * 2**30),
+            cams=cams,
         )
 
     def batches(split: str) -> EvaluationBatches:
-        return evaluation_batches(splits[split], batch_size=config.evaluation.batch_size, size=config.data.size)
+        return evaluation_batches(
+            splits[split],
+            batch_size=config.evaluation.batch_size,
+            size=config.data.size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def whole(positions: Sequence[int]) -> Iterator[Batch]:
+        return whole_batches(
+            splits["train"], positions, batch_size=config.evaluation.batch_size, size=config.data.resize
+        )
 
     return Experiment(
         seed=config.seed,
         batch_size=config.data.batch_size,
         stages=(classifier_stage(config, steps_per_epoch), fcam_stage(config, steps_per_epoch)),
         training_stream=training_stream,
+        whole_cams=WholeCams(
+            batches=whole,
+            count=sizes["train"],
+            batch_size=config.evaluation.batch_size,
+            of=_cam_facts(config) | {"images": splits["train"].fingerprint},
+            folder=config.cam.cache_dir,
+        )
+        if config.cam.cache
+        else None,
         evaluation_batches=batches,
         split_sizes=sizes,
         evaluation_batch_size=config.evaluation.batch_size,
-        validation_threshold_step=config.validation.threshold_step,
-        test_threshold_step=config.evaluation.threshold_step,
+        validation=EvaluationSettings(config.validation.threshold_step),
+        evaluation=EvaluationSettings(
+            config.evaluation.threshold_step,
+            also=_extras(config.evaluation.also),
+            bootstrap=config.evaluation.bootstrap,
+            parts=True,
+            insertion_deletion_steps=config.evaluation.insertion_deletion_steps,
+        ),
         pictures=config.evaluation.pictures,
         examples=config.evaluation.examples,
         record={"encoder": config.model.encoder, "cam": config.cam.name, "image_size": config.data.size},
     )
+
+
+def recorded_experiment(record: Mapping[str, Any]) -> Experiment:
+    """The experiment of a configuration that a run records.
+
+    Raises:
+      InputError: as `experiment`; the record lacks a key that this version of the program knows.
+    """
+    with _of_this_version():
+        return experiment(ConfigDict(dict(record)))
 
 
 def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -107,8 +149,14 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
       InputError: the record lacks a key that this version of the program knows.
     """
     config = ConfigDict(dict(record))
-    try:
+    with _of_this_version():
         return classifier_stage(config, 1), fcam_stage(config, 1)
+
+
+@contextlib.contextmanager
+def _of_this_version() -> Iterator[None]:
+    try:
+        yield
     except (AttributeError, KeyError) as error:
         raise InputError(f"the run's config.json is of another version of this program: {error}") from error
 
@@ -127,17 +175,17 @@ def source(data: ConfigDict, split: str) -> Source:
         ),
         "folder": lambda: FolderSource(split=split, root=data.root, num_classes=data.num_classes),
     }
-    return _look_up("data.source", data.source, builders)()
+    return look_up("data.source", data.source, builders)()
 
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights."""
-    _look_up("cam.convention", config.cam.convention, CONVENTIONS)
-    _look_up("model.init_head", config.model.init_head, INIT_HEAD)
+    look_up("cam.convention", config.cam.convention, CONVENTIONS)
+    look_up("model.init_head", config.model.init_head, INIT_HEAD)
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config.model, config.data.num_classes, config.seed))
     method = ClassifierMethod(
-        cam=_look_up("cam.name", config.cam.name, CAMS),
+        cam=cam(config.cam, network.encoder),
         cam_convention=config.cam.convention,
         new_layers=(("head",), *(("encoder", name) for name in network.encoder.new_layers)),
         new_layers_factor=config.classifier.new_layers_factor,
@@ -149,6 +197,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
         check_pretrained=lambda: None,  # the first stage loads them before anything else
         load_pretrained=lambda network: pretrained_classifier(config.model, network),
+        whole_maps=None,
         method=method,
         optimizer=OptimizerSettings(**config.classifier.optimizer),
         loop=_loop(config, "classifier", config.classifier.epochs, steps_per_epoch),
@@ -161,7 +210,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config.model, body, config.seed))
     method = FCAMMethod(
-        cam=_look_up("cam.name", config.cam.name, CAMS),
+        cam=cam(config.cam, body),
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
@@ -173,10 +222,24 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         build_model=lambda trained: fcam(config.model, trained, config.seed),
         check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
         load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),
+        whole_maps=method.whole_maps,
         method=method,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
     )
+
+
+def _cam_facts(config: ConfigDict) -> dict[str, Any]:
+    """What a CAM of a whole training image depends on besides the image and the weights."""
+    name = config.cam.name
+    network = {key: value for key, value in config.model.to_dict().items() if key not in ("init", "init_head")}
+    return {
+        "cam": name,
+        "settings": config.cam[name].to_dict(),
+        "stages": list(config.cam.stages),
+        "network": network,
+        "side": config.data.resize,
+    }
 
 
 def alignment(loss: ConfigDict) -> PixelAlignment:
@@ -194,66 +257,6 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
     )
 
 
-def classifier(model: ConfigDict, num_classes: int, seed: int) -> Classifier:
-    """The classifier with random weights."""
-    body = encoder(model, seed)
-    build_head = _look_up("model.head.name", model.head.name, HEADS)
-    settings = model.head[model.head.name].to_dict()
-    dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    return Classifier(body, build_head(body.channels[-1], num_classes, **settings, dtype=dtype, rngs=_rngs(seed, 1)))
-
-
-def encoder(model: ConfigDict, seed: int) -> Encoder:
-    """The encoder with random weights."""
-    dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    build_encoder = _look_up("model.encoder", model.encoder, ENCODERS)
-    return build_encoder(final_stride=model.final_stride, dtype=dtype, rngs=_rngs(seed, 0))
-
-
-def decoder(model: ConfigDict, body: Encoder, seed: int) -> Decoder:
-    """The decoder with random weights for the stages of an encoder."""
-    dtype = _look_up("model.dtype", model.dtype, DTYPES)
-    return Decoder(
-        body.channels,
-        body.strides,
-        tuple(model.decoder_widths),
-        center=model.decoder_center,
-        dtype=dtype,
-        rngs=_rngs(seed, 2),
-    )
-
-
-def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | None:
-    """Weights of the file that the configuration names, if it names one, into the classifier."""
-    keep_head = _look_up("model.init_head", model.init_head, INIT_HEAD)
-    if not model.init:
-        logger.info("no model.init: the classifier is trained from scratch")
-        return None
-    imported = load_classifier(network, model.init, keep_head=keep_head)
-    fate = {"left out": "left out, a new one is trained (config.model.init_head=keep takes it)"}
-    logger.info(
-        "classifier initialised from %s; classification layer %s", model.init, fate.get(imported.head, imported.head)
-    )
-    if imported.untouched:
-        logger.info("new layers, trained from scratch: %s", ", ".join(imported.untouched))
-    return imported
-
-
-def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
-    """Weights of the file that the configuration names, if it names one, into the decoder."""
-    return load_decoder(network, init) if init else None
-
-
-def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:
-    """F-CAM with an untrained decoder on a trained classifier."""
-    return FCAM(trained, decoder(model, trained.encoder, seed))
-
-
-def _rngs(seed: int, part: int) -> nnx.Rngs:
-    """Randomness of the initial weights of one part of the model."""
-    return nnx.Rngs(jax.random.fold_in(jax.random.key(seed), part))
-
-
 def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> LoopSettings:
     return LoopSettings(
         name=name,
@@ -268,6 +271,14 @@ def _term(term: ConfigDict) -> Term:
     return Term(weight=term.weight, start_epoch=term.start_epoch, end_epoch=term.end_epoch)
 
 
+def _extras(names: str) -> tuple[str, ...]:
+    extras = tuple(name.strip() for name in names.split(",") if name.strip())
+    for name in extras:
+        if name not in EXTRAS:
+            raise unknown_name("config.evaluation.also", name, EXTRAS)
+    return extras
+
+
 def _check_ranges(config: ConfigDict) -> None:
     for key, least in LEAST.items():
         value = functools.reduce(getattr, key.split("."), config)
@@ -277,10 +288,3 @@ def _check_ranges(config: ConfigDict) -> None:
         step = config[part].threshold_step
         if not 0 < step <= 1:
             raise InputError(f"{part}.threshold_step is {step}; it must lie in (0, 1]")
-
-
-def _look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:
-    """What a registry holds under a name; the error names the configuration key."""
-    if name not in known:
-        raise unknown_name(f"config.{key}", name, known)
-    return known[name]

@@ -8,6 +8,7 @@ mean and what the options do.
 
 import argparse
 import csv
+import functools
 import json
 import pathlib
 import sys
@@ -20,10 +21,9 @@ from fcam_jax.data.metadata import listed
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
-from fcam_jax.evaluation.breakdown import SIZES
-from fcam_jax.evaluation.evaluator import PROTOCOL
-from fcam_jax.evaluation.findings import Findings, image_rows, measure_folder
-from fcam_jax.evaluation.metric import Metric, Totals, thresholds
+from fcam_jax.evaluation.findings import PROTOCOL, Findings, figures
+from fcam_jax.evaluation.folder_findings import image_rows, measure_folder
+from fcam_jax.evaluation.metric import Metric, thresholds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.evaluation.pointing_game import PointingGame
 from fcam_jax.evaluation.predictions import read_predictions
@@ -65,21 +65,23 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     if folder.surplus:
         _warn(f"{options.scoremaps}: {len(folder.surplus)} map(s) of no image are left out: {listed(folder.surplus)}")
 
-    def figures(totals: Totals) -> dict[str, float]:
-        return _figures(totals, fixed, options)
-
+    of = functools.partial(
+        figures,
+        at=None if fixed is None else (fixed, f"{options.at_threshold:g}"),
+        mean_best_iou="MeanBestIoU" in options.also,
+    )
     kinds: Sequence[type[Metric]] = [*PROTOCOL, PointingGame] if "PointingGame" in options.also else PROTOCOL
     bootstrap = Bootstrap(options.bootstrap, options.seed) if options.bootstrap else None
-    findings = measure_folder(folder, ranks, kinds, options.threshold_step, bootstrap)
-    if findings.constant:
-        _warn(f"{len(findings.constant)} constant map(s) count as 0 everywhere: {listed(findings.constant)}")
+    findings, constant = measure_folder(folder, ranks, kinds, options.threshold_step, bootstrap)
+    if constant:
+        _warn(f"{len(constant)} constant map(s) count as 0 everywhere: {listed(constant)}")
     record = {
         "settings": vars(options),
         "images": len(folder),
-        "metrics": figures(findings.totals),
-        "intervals_95": bootstrap.intervals(figures) if bootstrap else {},
+        "metrics": of(findings.totals),
+        "intervals_95": bootstrap.intervals(of) if bootstrap else {},
         **_by_threshold(findings, taus),
-        "constant_maps": findings.constant,
+        "constant_maps": constant,
         "surplus_maps": len(folder.surplus),
     }
     if options.per_image is not None:
@@ -88,39 +90,25 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     return _without(record, left_out)
 
 
-def _figures(totals: Totals, fixed: int | None, options: argparse.Namespace) -> dict[str, float]:
-    """All figures of a set of images by name."""
-    figures: dict[str, float] = {}
-    for metric in totals.values():
-        figures |= metric.compute()
-        if isinstance(metric, BoxAccuracy):
-            if fixed is not None:
-                figures |= metric.at(dict.fromkeys(metric.best(), fixed), f"{options.at_threshold:g}")
-            if "MeanBestIoU" in options.also:
-                figures["MeanBestIoU"] = metric.mean_best_iou()
-    return figures
-
-
 def _by_threshold(findings: Findings, taus: np.ndarray) -> dict[str, Any]:
     """Thresholds and the counts at each, and the figures of parts of the split at the best ones."""
     boxes, pixels = (findings.totals.get(kind) for kind in PROTOCOL)
     record: dict[str, Any] = {"thresholds": taus.tolist()}
-    best = boxes.best() if isinstance(boxes, BoxAccuracy) else {}
-    record["best_thresholds"] = {name: record["thresholds"][position] for name, position in best.items()}
+    record["best_thresholds"] = {name: record["thresholds"][place] for name, place in findings.best().items()}
     if isinstance(boxes, BoxAccuracy):
         record["correct"] = {name: counts.tolist() for name, counts in boxes.correct().items()}
     if isinstance(pixels, PixelPrecision):
         record["pixels"] = {name: pixels.counts[name].tolist() for name in ("foreground", "background")}
-    record["by_size"] = {SIZES[size]: figures for size, figures in findings.sizes.figures(best).items()}
-    record["by_class"] = {str(label): figures for label, figures in findings.classes.figures(best).items()}
+    record["by_size"] = findings.by_size()
+    record["by_class"] = {str(label): part for label, part in findings.by_class().items()}
     return record
 
 
 def table(record: Mapping[str, Any]) -> str:
     """The figures for people: of the whole split, and by the object's size."""
-    figures, best, intervals = record["metrics"], record["best_thresholds"], record["intervals_95"]
+    best, intervals = record["best_thresholds"], record["intervals_95"]
     rows = [["", "percent", "95 % interval", "threshold"]]
-    for name, value in figures.items():
+    for name, value in record["metrics"].items():
         if not name.endswith("_threshold"):
             interval = "{:.1f} to {:.1f}".format(*intervals[name]) if name in intervals else ""
             given = name.partition("_at_")[2]

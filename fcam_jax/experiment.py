@@ -6,26 +6,23 @@ events, `results.json`, `pictures/`.
 
 import dataclasses
 import json
+import logging
 import math
 import pathlib
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 
-from fcam_jax.evaluation.evaluator import Evaluation, evaluate
+from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.progress import counted
-from fcam_jax.report.examples import save_pictures
-from fcam_jax.report.record import save_record
-from fcam_jax.report.results import results_table
-from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, saved_progress
+from fcam_jax.train.cam_cache import WholeCams
+from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
@@ -34,11 +31,12 @@ from fcam_jax.train.step import (
     initial_state,
     make_localize,
     make_train_step,
-    replicate,
     split_model,
     spread,
 )
 from fcam_jax.types import Annotation, Batch
+
+logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained.json"
 
@@ -57,6 +55,7 @@ class Stage:
       check_pretrained: raises where `load_pretrained` would, without a model.
       load_pretrained: replaces random weights by pretrained ones, before the stage's first step; returns a record of
         where they came from, or None.
+      whole_maps: yields the CAMs of whole images that seeds are drawn from; None where there are no seeds.
       method: what is trained.
       optimizer: how.
       loop: how long.
@@ -68,6 +67,7 @@ class Stage:
     build_model: Callable[[Any], nnx.Module]
     check_pretrained: Callable[[], object]
     load_pretrained: Callable[[Any], Imported | None]
+    whole_maps: Callable[[Any, Batch], jax.Array] | None
     method: Method
     optimizer: OptimizerSettings
     loop: LoopSettings
@@ -81,12 +81,13 @@ class Experiment:
       seed: of all randomness but the data set's own.
       batch_size: images of a training step, over all devices.
       stages: in the order in which they build on each other.
-      training_stream: a fresh stream of training batches, for the number of a stage.
+      training_stream: a fresh stream of training batches, for the number of a stage, with CAMs of the images if given.
+      whole_cams: of the seeds, where they are computed once for each training image; None where they are not.
       evaluation_batches: the batches of a split, each image once.
       split_sizes: images of each split.
       evaluation_batch_size: images of an evaluation batch.
-      validation_threshold_step: distance of the thresholds while training.
-      test_threshold_step: distance of the thresholds in the results.
+      validation: what is measured while training.
+      evaluation: what is measured for the results.
       pictures: number of images in the grid.
       examples: number of images that the report can show.
       record: facts about the run's inputs that belong into its results.
@@ -95,12 +96,13 @@ class Experiment:
     seed: int
     batch_size: int
     stages: tuple[Stage, ...]
-    training_stream: Callable[[int], DataStream]
+    training_stream: Callable[[int, np.ndarray | None], DataStream]
+    whole_cams: WholeCams | None
     evaluation_batches: Callable[[str], EvaluationBatches]
     split_sizes: dict[str, int]
     evaluation_batch_size: int
-    validation_threshold_step: float
-    test_threshold_step: float
+    validation: EvaluationSettings
+    evaluation: EvaluationSettings
     pictures: int
     examples: int
     record: dict[str, Any]
@@ -126,122 +128,68 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
         train(
             initial_state(model, stage.method, optimizer, mesh),
             make_train_step(model, stage.method, optimizer, mesh),
-            plan.training_stream(number),
+            plan.training_stream(number, _whole_cams(plan, stage, model, workdir)),
             _validation(plan, stage, model),
             mesh,
             jax.random.fold_in(jax.random.key(plan.seed), number),
             workdir / stage.name,
             stage.loop,
         )
-        model, _ = best_model(stage, model, workdir)
+        model, _ = trained_model(stage, model, workdir)
+
+
+def _whole_cams(plan: Experiment, stage: Stage, model: Any, workdir: pathlib.Path) -> np.ndarray | None:
+    """CAMs of all training images, where a stage is to be trained that takes its seeds from them."""
+    if plan.whole_cams is None or stage.whole_maps is None or _is_finished(stage, workdir):
+        return None
+    return plan.whole_cams.load(model, stage.method, stage.whole_maps, workdir / "cams")
+
+
+def _is_finished(stage: Stage, workdir: pathlib.Path) -> bool:
+    progress = saved_progress(_checkpoints(stage, workdir)) if has_begun(stage, workdir) else None
+    return progress is not None and progress.step >= stage.loop.steps
 
 
 def has_begun(stage: Stage, workdir: pathlib.Path) -> bool:
     """Whether a stage's training has at least begun: its folder holds a checkpoint."""
-    return saved_progress(_checkpoints(stage, workdir)) is not None
+    folder = _checkpoints(stage, workdir)
+    return folder.is_dir() and saved_progress(folder) is not None
 
 
-def best_model(stage: Stage, model: nnx.Module, workdir: pathlib.Path) -> tuple[nnx.Module, dict[str, Any]]:
-    """A stage's best model, and the record ("step", "val") of its checkpoint.
+def trained_model(
+    stage: Stage, model: nnx.Module, workdir: pathlib.Path, kind: str = BEST, step: int | None = None
+) -> tuple[nnx.Module, dict[str, Any]]:
+    """A stage's model as trained, and the record ("step", "val") of its checkpoint.
 
     Args:
       stage: the stage.
       model: a model of the stage's structure.
       workdir: the run's folder.
+      kind: "best" or "latest".
+      step: that of the checkpoint; by default the best one, or the newest.
 
     Raises:
-      InputError: when the stage has no checkpoint, or one that cannot be used.
+      InputError: when the stage has no such checkpoint, or one that cannot be used.
     """
     checkpoints = Checkpoints(_checkpoints(stage, workdir))
     try:
         structure, params, rest = split_model(model, stage.method)
-        params, rest, record = checkpoints.restore_best(params, rest)
+        params, rest, record = checkpoints.restore_model(params, rest, kind, step)
         return nnx.merge(structure, params, rest), record
     finally:
         checkpoints.close()
 
 
-def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, split: str = "test") -> str:
-    """Evaluate every stage's best model, and the baselines on it; write results, records for the report and pictures.
-
-    Args:
-      plan: the experiment.
-      workdir: the run's folder. Another split than test goes into a folder of its own there, by its name.
-      config_hash: names the configuration in the results.
-      split: the images to evaluate.
-
-    Returns:
-      The table of results, for people.
-
-    Raises:
-      InputError: when a stage is not trained, or for bad data.
-    """
-    mesh = data_mesh(plan.evaluation_batch_size)
-    out = workdir if split == "test" else workdir / split
-    model: Any = None
-    evaluations: dict[str, Evaluation] = {}
-    checkpoints = {}
-    started = time.monotonic()
-    for stage in plan.stages:
-        model, record = best_model(stage, stage.build_model(model), workdir)
-        checkpoints[stage.row] = {"stage": stage.name, **record}
-        for row, localizer in (stage.baselines | {stage.row: stage.method}).items():
-            # A baseline was not validated, so there is no threshold that validation chose.
-            tau = record["val"].get("MaxBoxAcc_threshold") if row == stage.row else None
-            evaluations[row] = _evaluation(plan, split, row, stage, localizer, model, mesh, tau)
-            save_record(out, row, evaluations[row], images=plan.split_sizes[split], split=split)
-    results = {
-        "split": split,
-        "images": plan.split_sizes[split],
-        "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
-        "checkpoints": checkpoints,
-        "pretrained": _pretrained(plan, workdir),
-        "config_hash": config_hash,
-        "evaluation_seconds": round(time.monotonic() - started, 1),
-        **plan.record,
-    }
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    first, *_, last = plan.stages
-    main_rows = {row: evaluations[row] for row in (first.row, last.row)}
-    save_pictures(out / "pictures", main_rows, plan.pictures)
-    return results_table(results["methods"], first.row, last.row, split)
-
-
-def _evaluation(
-    plan: Experiment,
-    split: str,
-    row: str,
-    stage: Stage,
-    localizer: Localizer,
-    model: nnx.Module,
-    mesh: Mesh,
-    val_threshold: float | None,
-) -> Evaluation:
-    """Evaluation of what a localizer makes of a stage's model."""
-    _, *variables = split_model(model, stage.method)
-    params, rest = replicate(variables, mesh)
-    localize = make_localize(model, stage.method, localizer.localize)
-    return evaluate(
-        lambda batch: localize(params, rest, spread(batch, mesh)),
-        counted(plan.evaluation_batches(split), f"{split} {row}", _batches(plan, split), "batch"),
-        plan.test_threshold_step,
-        keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
-        val_threshold=val_threshold,
-    )
-
-
 def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
     """Metrics of a training state on the validation split."""
     mesh = data_mesh(plan.evaluation_batch_size)
-    localize = make_localize(model, stage.method)
+    localize = make_localize(model, stage.method, {stage.row: stage.method.localize}, mesh)
 
     def validate(state: TrainState) -> dict[str, float]:
-        batches = counted(plan.evaluation_batches("val"), f"{stage.name} val", _batches(plan, "val"), "batch")
+        batches = counted(plan.evaluation_batches("val"), f"{stage.name} val", batch_count(plan, "val"), "batch")
         return evaluate(
-            lambda batch: localize(state.params, state.rest, spread(batch, mesh)),
-            batches,
-            plan.validation_threshold_step,
-        ).metrics
+            lambda batch: localize(state.params, state.rest, spread(batch, mesh)), batches, plan.validation
+        )[stage.row].metrics
 
     return validate
 
@@ -253,20 +201,10 @@ def _record_pretrained(imported: Imported | None, directory: pathlib.Path) -> No
         (directory / PRETRAINED).write_text(json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
 
 
-def _pretrained(plan: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
-    """What each stage started from, with the files' checksums; stages that started from scratch are absent."""
-    paths = {stage.row: workdir / stage.name / PRETRAINED for stage in plan.stages}
-    return {row: json.loads(path.read_text()) for row, path in paths.items() if path.is_file()}
-
-
 def _checkpoints(stage: Stage, workdir: pathlib.Path) -> pathlib.Path:
     return workdir / stage.name / CHECKPOINTS
 
 
-def _batches(plan: Experiment, split: str) -> int:
+def batch_count(plan: Experiment, split: str) -> int:
+    """Number of evaluation batches of a split."""
     return math.ceil(plan.split_sizes[split] / plan.evaluation_batch_size)
-
-
-def _spaced(total: int, count: int) -> frozenset[int]:
-    """`count` positions spread evenly over a split, so that they show many classes."""
-    return frozenset(int(index) for index in np.linspace(0, total - 1, min(count, total)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from fcam_jax import build, workdir
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import Stage, best_model, has_begun
+from fcam_jax.experiment import Stage, has_begun, trained_model
 from fcam_jax.models.import_weights import export_weights, save_weights
 
 
@@ -37,7 +37,7 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
     for stage, part in zip(stages, ("classifier", "decoder"), strict=True):
         if part == "decoder" and not has_begun(stage, folder):
             break
-        model, _ = best_model(stage, stage.build_model(model), folder)
+        model, _ = trained_model(stage, stage.build_model(model), folder)
         files.append(out / f"{part}.safetensors")
         save_weights(export_weights(model.decoder if part == "decoder" else model), files[-1])
     return files

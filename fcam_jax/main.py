@@ -1,6 +1,7 @@
 """Command line: train a classifier and F-CAM on it, evaluate both, report on runs.
 
 python -m fcam_jax.main --config=configs/NAME.py[:args] --workdir=DIR [--mode=train|eval] [--config.key=value ...]
+python -m fcam_jax.main --mode=eval --checkpoint=PATH [--split=val] [--config=... --workdir=DIR]
 python -m fcam_jax.main --mode=report --workdir=DIR [--workdir=DIR ...] [--out=DIR]
 """
 
@@ -29,6 +30,9 @@ _MODE = flags.DEFINE_enum(
     ["train", "eval", "report"],
     "Train what is not trained yet and evaluate, evaluate only, or write a page on evaluated runs.",
 )
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "With --mode=eval: what to evaluate; a run, a stage in it, or one of its checkpoints."
+)
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "The images to evaluate.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the report; by default `report` in the first workdir.")
 
@@ -41,10 +45,18 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; options start with --")
     # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
-    from fcam_jax import build, experiment, workdir
+    from fcam_jax import build, experiment, stage_evaluation, trained, workdir
     from fcam_jax.report.report import write_report
 
-    folder, *others = map(pathlib.Path, _WORKDIR.value or ())
+    folders = [pathlib.Path(name) for name in _WORKDIR.value or ()]
+    if _CHECKPOINT.value is not None:
+        if _MODE.value != "eval" or len(folders) > 1:
+            raise InputError("--checkpoint is for --mode=eval, with at most one --workdir, which is written to")
+        out = folders[0] if folders else None
+        settings = _CONFIG.value and _CONFIG.value.to_dict()
+        print(trained.evaluate_checkpoint(pathlib.Path(_CHECKPOINT.value), settings, out, _SPLIT.value))
+        return
+    folder, *others = folders
     if _MODE.value == "report":
         print(write_report([folder, *others], pathlib.Path(_OUT.value or folder / "report")))
         return
@@ -55,7 +67,7 @@ def main(argv: list[str]) -> None:
     config_hash = workdir.claim(folder, config.to_dict())
     if _MODE.value == "train":
         experiment.train_stages(plan, folder)
-    print(experiment.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
+    print(stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
 
 
 def run() -> None:
@@ -81,7 +93,8 @@ def _show_messages() -> None:
 def _parse(argv: list[str]) -> list[str]:
     """Parse the flags; every mistake becomes one line."""
     options = dict(re.findall(r"^--?([\w.]+)[=\n](.*)$", "\n".join(argv), flags=re.MULTILINE))
-    flags.mark_flags_as_required(["workdir"] if options.get("mode") == "report" else ["config", "workdir"])
+    if "checkpoint" not in options:
+        flags.mark_flags_as_required(["workdir"] if options.get("mode") == "report" else ["config", "workdir"])
     path = options.get("config", "").partition(":")[0]
     if "config" in options and not pathlib.Path(path).is_file():
         raise InputError(f"--config: no such benchmark file: {path!r}")

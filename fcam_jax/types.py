@@ -26,12 +26,18 @@ class Batch:
       labels: class of each image, from 0.
       index: position of each image in its split; makes per-image randomness independent of the batch.
       valid: 1 for an image, 0 for the padding of a last batch.
+      cams: CAMs of the labels, of the whole images that these are crops of, at low resolution and in [0, 1]; None where
+        the model's own are meant.
+      crop: where each image lies in its whole image: top, left and side as shares of the whole one's side, and 1 where
+        it is mirrored left to right; None without `cams`.
     """
 
     images: UInt8[Array | np.ndarray, "b h w 3"]
     labels: Int[Array | np.ndarray, " b"]
     index: Int[Array | np.ndarray, " b"]
     valid: Float[Array | np.ndarray, " b"]
+    cams: Float[Array | np.ndarray, "b _ _"] | None = None
+    crop: Float[Array | np.ndarray, "b 4"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -42,10 +48,13 @@ class Localization:
     Attributes:
       maps: score map of the given labels at the images' size, in [0, 1].
       logits: class scores before softmax.
+      insertion_deletion: areas under the insertion and the deletion curve of each map, in [0, 1]; None where they are
+        not asked for.
     """
 
     maps: Float[Array | np.ndarray, "b h w"]
     logits: Num[Array | np.ndarray, "b k"]
+    insertion_deletion: Float[Array | np.ndarray, "b 2"] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,17 @@ ORDER = (
     {"train"},
     {"evaluation"},
     {"report"},
+    {"prediction"},
     {"experiment"},
+    {"stage_evaluation"},
+    {"build_model"},
     {"build"},
     {"workdir"},
-    {"main", "export", "evaluate"},
+    {"trained"},
+    {"main", "export", "evaluate", "predict"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-CONFIG_READERS = {"build.py", "main.py"}
+CONFIG_READERS = {"build.py", "build_model.py", "main.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

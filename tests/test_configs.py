@@ -127,6 +127,30 @@ def test_a_setting_outside_its_range_is_named(key, value):
     assert key.split(".")[-1] in message.replace(" ", "_") and str(value) in message
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cam__name": "sscam", "cam__sscam__samples": 0}, "cam.sscam.samples is 0; it must be at least 1"),
+        ({"cam__stages": ("stage3",)}, "the CAM 'cam' is the head's own map: it takes stage4, the top stage, alone"),
+        (
+            {"cam__name": "gradcampp", "cam__gradcampp__variant": "mine"},
+            "unknown cam.gradcampp.variant 'mine'; known: paper, released",
+        ),
+    ],
+)
+def test_settings_of_the_chosen_cam_are_checked_before_any_training(settings, message):
+    assert complaint(small_synthetic(**settings)) == message
+
+
+def test_both_stages_get_the_chosen_cam_with_its_settings():
+    settings = {"cam__name": "smooth_gradcampp", "cam__smooth_gradcampp__variant": "released"}
+    plan = build.experiment(small_synthetic(cam__stages=("stage4", "stage2"), **settings))
+    for stage in plan.stages:
+        cam, stages = (stage.method.cam.keywords[name] for name in ("cam", "stages"))
+        assert cam.func is CAMS["smooth_gradcampp"] and stages == (1, 3)
+        assert cam.keywords == {"variant": "released", "samples": 4, "std": 0.3}
+
+
 def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training():
     assert complaint(small_synthetic(model__decoder_widths=(8, 8))).startswith("decoder widths: got 2 (8, 8), but")
     assert complaint(small_synthetic(model__decoder_widths=common.defaults().model.decoder_widths)).endswith(

@@ -10,7 +10,7 @@ import pytest
 
 from fcam_jax.evaluate import main
 from fcam_jax.evaluation.boxes import box_iou, largest_box
-from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
 from fcam_jax.types import Annotation, Batch, Localization
 
 COUNT, SIDE, CLASSES = 12, 16, 6
@@ -151,9 +151,13 @@ def test_figures_are_those_of_the_evaluator_that_training_uses(data, folder, com
     logits = -np.argsort(predictions, axis=1).astype(np.float32)
     batch = Batch(np.zeros((COUNT, SIDE, SIDE, 3), np.uint8), labels, np.arange(COUNT), np.ones(COUNT, np.float32))
     truth = [Annotation(image_id(i), int(labels[i]), boxes[i : i + 1]) for i in range(COUNT)]
-    expected = evaluate(lambda _: Localization(maps, logits), [(batch, truth)], 0.01)
-    result = command(f"--predictions={folder.predictions}")
+    settings = EvaluationSettings(0.01, also=("PointingGame", "MeanBestIoU"), bootstrap=20, parts=True)
+    expected = evaluate(lambda _: {"m": Localization(maps, logits)}, [(batch, truth)], settings)["m"]
+    result = command(f"--predictions={folder.predictions}", "--also=PointingGame,MeanBestIoU", "--bootstrap=20")
     assert result["metrics"] == expected.metrics
+    assert result["intervals_95"] == {name: list(ends) for name, ends in expected.intervals.items()}
+    assert result["by_size"] == expected.by_size
+    assert result["by_class"] == {str(label): figures for label, figures in expected.by_class.items()}
     assert 0 < result["metrics"]["top1_loc"] < result["metrics"]["MaxBoxAcc"] < 100
     assert result["thresholds"] == expected.thresholds.tolist()
 

@@ -1,5 +1,6 @@
 """The stages of an experiment one after the other, in this process, on a tiny data set and four devices."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,8 +13,12 @@ from configs import synthetic
 from fcam_jax import build, experiment
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import best_model, evaluate_stages, train_stages
+from fcam_jax.experiment import train_stages, trained_model
 from fcam_jax.report.names import file_name
+from fcam_jax.report.runs import read_run
+from fcam_jax.stage_evaluation import evaluate_stages
+from fcam_jax.trained import evaluate_checkpoint, load_trained
+from fcam_jax.workdir import claim
 
 SMALL = {
     "data.size": 32,
@@ -28,14 +33,19 @@ SMALL = {
     "evaluation.batch_size": 8,
     "evaluation.pictures": 3,
     "evaluation.threshold_step": 0.01,
+    "evaluation.bootstrap": 20,
     "validation.threshold_step": 0.1,
 }
 
 
+def config(**values):
+    settings = synthetic.get_config()
+    settings.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    return settings
+
+
 def plan(**values):
-    config = synthetic.get_config()
-    config.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
-    return build.experiment(config)
+    return build.experiment(config(**values))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,8 +66,15 @@ def later_is_better():
 def trained(tmp_path_factory):
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("trained")
+    recorded_run(folder)
     train_stages(plan(), folder)
     evaluate_stages(plan(), folder, "0123456789ab")
+    return folder
+
+
+def recorded_run(folder):
+    """The folder, with the record of the configuration in it."""
+    claim(folder, config().to_dict())
     return folder
 
 
@@ -103,11 +120,92 @@ def test_another_split_is_evaluated_into_a_folder_of_its_own(trained, tmp_path):
     assert results(tmp_path / "run") == results(trained)
 
 
+def test_results_hold_intervals_and_parts(trained):
+    found = results(trained)
+    for row, figures in found["methods"].items():
+        assert found["intervals_95"][row].keys() == figures.keys() - {"threshold_at_val"}
+        for parts in (found["by_size"][row], found["by_class"][row]):
+            assert sum(part["images"] for part in parts.values()) == 10
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("", "fcam_best_3"),
+        ("fcam", "fcam_best_3"),
+        ("classifier/checkpoints/best", "classifier_best_3"),
+        ("classifier/checkpoints/latest/0", "classifier_latest_0"),
+        ("fcam/checkpoints/latest/3", "fcam_latest_3"),
+    ],
+)
+def test_a_checkpoint_is_found_by_its_path(trained, path, name):
+    found = load_trained(trained / path)
+    assert found.name == name
+    assert found.record["val"]["MaxBoxAcc"] >= 0
+    assert hasattr(found.model, "decoder") == name.startswith("fcam")
+
+
+def test_a_checkpoint_is_evaluated_alone(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    run = recorded_run(tmp_path / "run")
+    table = evaluate_checkpoint(run / "fcam" / "checkpoints" / "latest")
+    assert table.startswith("test, percent")
+    found, before = results(run / "fcam_latest_3"), results(run)
+    assert found["checkpoints"]["F-CAM"]["kind"] == "latest"
+    assert list(found["methods"]) == ["F-CAM, no threshold", "F-CAM"]
+    assert found["methods"]["F-CAM"] == before["methods"]["F-CAM"]
+    assert [record.row for record in read_run(run / "fcam_latest_3").records] == ["F-CAM", "F-CAM, no threshold"]
+    assert results(run) == before
+
+    evaluate_checkpoint(run / "classifier" / "checkpoints" / "latest" / "0", split="val")
+    untrained = results(run / "classifier_latest_0_val")
+    assert (untrained["split"], untrained["images"]) == ("val", 8)
+    assert untrained["methods"]["CAM"] != before["methods"]["CAM"]
+
+
+def test_a_checkpoint_is_evaluated_with_other_settings_into_another_folder(trained, tmp_path):
+    settings = config(data__synthetic__test=4, evaluation__also="MeanBestIoU,PointingGame,InsertionDeletion")
+    evaluate_checkpoint(trained / "fcam", settings.to_dict(), tmp_path / "out")
+    found = results(tmp_path / "out")
+    assert found["images"] == 4
+    assert {"MeanBestIoU", "PointingGame", "Insertion", "Deletion"} <= found["methods"]["F-CAM"].keys()
+    assert results(trained)["images"] == 10
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("nowhere", r"--checkpoint=.*nowhere: no such folder"),
+        ("fcam/checkpoints/latest/99", "no such folder"),
+        ("evaluation", r"is no checkpoint; give .*, .*classifier or .*fcam, or there checkpoints/best"),
+        ("..", "is no run, stage or checkpoint of this program"),
+    ],
+)
+def test_a_path_that_is_no_checkpoint_is_named(trained, tmp_path, path, words):
+    shutil.copytree(trained, tmp_path / "run")
+    with pytest.raises(InputError, match=words):
+        load_trained(tmp_path / "run" / path)
+
+
+def test_a_stage_that_is_not_trained_is_named(trained, tmp_path):
+    run = recorded_run(tmp_path / "run")
+    with pytest.raises(InputError, match="nothing is trained in this run yet"):
+        load_trained(run)
+    shutil.copytree(trained / "classifier", run / "classifier")
+    assert load_trained(run).name == "classifier_best_3"
+    (run / "fcam").mkdir()
+    with pytest.raises(InputError, match="the stage fcam is not trained in this run yet"):
+        load_trained(run / "fcam")
+    (run / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(InputError, match="of another version of this program"):
+        load_trained(run)
+
+
 def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):
     first, second = plan().stages
     untrained = first.build_model(None)
-    classifier, _ = best_model(first, first.build_model(None), trained)
-    fcam, _ = best_model(second, second.build_model(untrained), trained)
+    classifier, _ = trained_model(first, first.build_model(None), trained)
+    fcam, _ = trained_model(second, second.build_model(untrained), trained)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), jnp.uint8)
     _, logits = classifier(images, train=False)
     np.testing.assert_array_equal(fcam.classifier(images, train=False)[1], logits)
@@ -135,6 +233,37 @@ def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tm
     evaluate_stages(plan(), tmp_path, "0123456789ab")
     for part in ("methods", "checkpoints"):
         assert results(tmp_path)[part] == results(trained)[part]
+
+
+def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_path):
+    values = {"cam__cache": True, "cam__cache_dir": str(tmp_path / "cache"), "evaluation__bootstrap": 0}
+    asked = []
+
+    def watched(**more):
+        found = plan(**values, **more)
+        batches = found.whole_cams.batches
+
+        def counted(positions):
+            asked.extend(positions)
+            return batches(positions)
+
+        return dataclasses.replace(found, whole_cams=dataclasses.replace(found.whole_cams, batches=counted))
+
+    for run, more in (("first", {}), ("second", {"fcam__seeds__erosion": 5})):
+        shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
+        train_stages(watched(**more), tmp_path / run)
+        assert sorted(asked) == list(range(24))
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    maps = np.load(path)
+    assert maps.shape == (24, 5, 5) and maps.min() == 0 and maps.max() == 1
+    evaluate_stages(watched(), tmp_path / "first", "0")
+    evaluate_stages(watched(), tmp_path / "second", "0")
+    found = [results(folder)["methods"]["F-CAM"] for folder in (trained, tmp_path / "first", tmp_path / "second")]
+    assert found[0] != found[1] != found[2]
+    train_stages(watched(), tmp_path / "first")  # finished: nothing is asked for, not even of an empty cache
+    path.unlink()
+    train_stages(watched(), tmp_path / "first")
+    assert len(asked) == 24
 
 
 def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):

@@ -8,7 +8,8 @@ from safetensors.numpy import load_file
 from configs import synthetic
 from fcam_jax import build, export, workdir
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import evaluate_stages, train_stages
+from fcam_jax.experiment import train_stages
+from fcam_jax.stage_evaluation import evaluate_stages
 
 SMALL = {
     "data.size": 32,

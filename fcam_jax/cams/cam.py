@@ -1,20 +1,28 @@
 """CAM: the class's own map of the head: the features of the top stage weighted by the class's row of weights."""
 
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import Head
+from fcam_jax.cams.contract import MapNetwork, Target
+from fcam_jax.errors import InputError
 
 
-def cam(features: Float[Array, "b h w c"], head: Head, labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+def cam(target: Target) -> Float[Array, "b h w"]:
     """Class activation map, signed; without the bias of a linear head, with that of a head that pools maps.
 
     $$ C = \\sum_k W_{yk} A_k $$
 
     Args:
-      features: activations A of the top stage.
-      head: the classifier's head; it reads the map out of itself.
-      labels: class y of each image.
+      target: what is explained, by its top stage.
+
+    Raises:
+      InputError: the network has no map of its own.
 
     Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016, Eq. 2.
     """
-    return head.activation(features, labels)
+    if not isinstance(target.network, MapNetwork):
+        raise InputError(
+            f"the CAM 'cam' needs a method activation(features, labels) of {type(target.network).__name__}; "
+            "'hirescam' is the same map, without one, of a head that averages and then is linear"
+        )
+    return target.network.activation(target.stages[target.stage], target.labels).astype(jnp.float32)

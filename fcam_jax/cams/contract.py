@@ -1,33 +1,119 @@
-"""What a CAM is given: features of the top stage and a head that scores them; and the gradient most CAMs start from."""
+"""The contract of every CAM: what it may ask of a network, and what it is asked to explain.
 
+A CAM is a function of a `Target` to a map of the target's stage, with its settings as keyword arguments.
+"""
+
+import dataclasses
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key, Num
 
 
 @runtime_checkable
-class Head(Protocol):
-    """The part of a classifier behind the features."""
+class Network(Protocol):
+    """A classifier as CAMs see it, in inference mode: a chain of stages, cut at any of them."""
 
-    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax."""
+    def normalize(self, images: Num[Array, "b y x 3"]) -> Float[Array, "b y x _"]:
+        """What the first stage takes, from RGB in [0, 255]."""
         ...
+
+    def stages(self, inputs: Float[Array, "b y x _"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """The maps of all stages, from high to low resolution."""
+        ...
+
+    def score(self, features: Float[Array, "b h w c"], stage: int) -> Float[Array, "b k"]:
+        """Class scores before softmax of the rest of the network, given the map of stage `stage` (from 0)."""
+        ...
+
+
+@runtime_checkable
+class MapNetwork(Network, Protocol):
+    """A network whose head has a map for every class; "cam" reads it."""
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """Map of the given class of each image."""
+        """The head's map of the given class of each image, from the map of the top stage."""
         ...
 
 
-def score_gradient(features: Float[Array, "b h w c"], head: Head, labels: Int[Array, " b"]) -> Float[Array, "b h w c"]:
-    """Gradient of each image's class score with respect to its features: one backward pass for the whole batch.
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What is to be explained: the class score of each image, by the maps of one stage.
 
-    $$ g = \\partial\\, \\mathrm{logit}_y / \\partial A $$
+    Attributes:
+      network: the classifier.
+      inputs: normalised images.
+      stages: the maps of all stages of these inputs; a forward pass that is done already is not repeated.
+      labels: class y of each image.
+      keys: a key for every image, for CAMs that draw.
+      stage: position in `stages` of the one that explains.
     """
 
-    def total(values: Float[Array, "b h w c"]) -> Float[Array, ""]:
-        scores = head(values)
-        return jnp.take_along_axis(scores, labels[:, None], axis=1).sum()
+    network: Network
+    inputs: Float[Array, "b _ _ _"]
+    stages: tuple[Float[Array, "b _ _ _"], ...]
+    labels: Int[Array, " b"]
+    keys: Key[Array, " b"]
+    stage: int
 
-    return jax.grad(total)(features)
+    @property
+    def features(self) -> Float[Array, "b h w c"]:
+        """The activations A of the stage; float32, whatever the network computes in."""
+        return self.stages[self.stage].astype(jnp.float32)
+
+    def score(self, features: Float[Array, "n h w c"]) -> Float[Array, " n"]:
+        """Score of each image's class, before softmax, with other features in place of the stage's map.
+
+        Args:
+          features: for every image one map, or equally many side by side.
+        """
+        # The rest of the network gets its own dtype back and so does what it always does.
+        scores = self.network.score(features.astype(self.stages[self.stage].dtype), self.stage)
+        labels = jnp.repeat(self.labels, len(features) // len(self.labels))
+        return jnp.take_along_axis(scores.astype(jnp.float32), labels[:, None], axis=1)[:, 0]
+
+    def gradient(self) -> Float[Array, "b h w c"]:
+        """Gradient of each image's score in the features: one backward pass for the whole batch.
+
+        $$ g = \\partial\\, \\mathrm{logit}_y / \\partial A $$
+        """
+        return jax.grad(lambda features: self.score(features).sum())(self.features)
+
+    def at(self, stage: int) -> "Target":
+        """The same images and classes, explained by another stage."""
+        return dataclasses.replace(self, stage=stage)
+
+    def variations(self, inputs: Float[Array, "b n _ _ _"]) -> "Target":
+        """Each image replaced by n others of the same class: one target of b n images, an image's side by side.
+
+        Args:
+          inputs: normalised images.
+        """
+        count = inputs.shape[1]
+        merged = inputs.reshape(-1, *inputs.shape[2:])
+        labels, keys = (jnp.repeat(values, count, axis=0) for values in (self.labels, self.keys))
+        return Target(self.network, merged, self.network.stages(merged), labels, keys, self.stage)
+
+
+Cam = Callable[[Target], Float[Array, "b h w"]]
+
+
+def explain(
+    network: Network,
+    images: Num[Array, "b y x 3"],
+    stages: tuple[Float[Array, "b _ _ _"], ...],
+    labels: Int[Array, " b"],
+    keys: Key[Array, " b"],
+) -> Target:
+    """The target whose features are those of the top stage.
+
+    Args:
+      network: the classifier.
+      images: RGB in [0, 255].
+      stages: the maps of the images.
+      labels: class of each image.
+      keys: a key for every image.
+    """
+    return Target(network, network.normalize(images), stages, labels, keys, len(stages) - 1)

@@ -1,22 +1,19 @@
 """LayerCAM: every position of a feature map is weighted by its own positive gradient."""
 
 import jax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import Head, score_gradient
+from fcam_jax.cams.contract import Target
 
 
-def layercam(features: Float[Array, "b h w c"], head: Head, labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-    """LayerCAM of the top stage.
+def layercam(target: Target) -> Float[Array, "b h w"]:
+    """LayerCAM of one stage; several are fused by `fusion`.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k \\mathrm{ReLU}(g_k) \\odot A_k\\Big) $$
 
     Args:
-      features: activations A of the top stage.
-      head: the classifier's head.
-      labels: class of each image.
+      target: what is explained.
 
     Reference: Jiang et al., LayerCAM, IEEE TIP 2021, Eq. 5 to 7.
     """
-    gradient = score_gradient(features, head, labels)
-    return jax.nn.relu((jax.nn.relu(gradient) * features).sum(axis=-1))
+    return jax.nn.relu((jax.nn.relu(target.gradient()) * target.features).sum(axis=-1))

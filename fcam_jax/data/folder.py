@@ -4,6 +4,7 @@ In: the folders, in the format of Choe et al. (CVPR 2020) with boxes (CUB, ILSVR
 All that can be checked without decoding an image is checked when the source is made.
 """
 
+import hashlib
 import os
 import pathlib
 
@@ -21,6 +22,7 @@ class FolderSource:
 
     Attributes:
       num_classes: labels are in [0, num_classes).
+      fingerprint: checksum of the image ids and labels in their order.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class FolderSource:
                 raise InputError(f"{needed}: no such folder (data.root must hold images/ and metadata/{split}/)")
         self._metadata = read_metadata(folder, num_classes, needs_localization=split != "train")
         self._check_files()
+        lines = zip(self._metadata.image_ids, self._metadata.labels.tolist(), strict=True)
+        self.fingerprint = hashlib.sha256("".join(f"{name},{label}\n" for name, label in lines).encode()).hexdigest()
 
     def __len__(self) -> int:
         """The number of images."""

@@ -1,7 +1,7 @@
 """Image files to uint8 RGB arrays, with one clear error for whatever cannot be decoded.
 
-Pixels come as they are stored: EXIF orientation is not applied, because boxes and masks refer to stored pixels, and
-alpha is dropped, not blended. Truncated files are errors, never filled up.
+Pixels come as they are stored: EXIF orientation is not applied unless it is asked for, because boxes and masks of data
+sets refer to stored pixels, and alpha is dropped, not blended. Truncated files are errors, never filled up.
 """
 
 import pathlib
@@ -19,16 +19,30 @@ from fcam_jax.types import Image
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def read_image(path: pathlib.Path) -> Image:
+# What turns stored pixels upright, by EXIF's orientation.
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
+    3: PIL.Image.Transpose.ROTATE_180,
+    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
+    5: PIL.Image.Transpose.TRANSPOSE,
+    6: PIL.Image.Transpose.ROTATE_270,
+    7: PIL.Image.Transpose.TRANSVERSE,
+    8: PIL.Image.Transpose.ROTATE_90,
+}
+
+
+def read_image(path: pathlib.Path, *, upright: bool = False) -> Image:
     """Decode an image file (of a file with several frames, the first).
 
     Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded.
 
     Args:
       path: the file.
+      upright: turn and mirror the pixels as the file's EXIF orientation says, as viewers do.
 
     Returns:
-      Stored pixels as RGB in [0, 255], read-only.
+      Pixels as RGB in [0, 255], read-only.
 
     Raises:
       InputError: when the file is missing, empty, truncated, not an image, or larger than Pillow's limit.
@@ -37,7 +51,9 @@ def read_image(path: pathlib.Path) -> Image:
         with PIL.Image.open(path) as image:
             if not 0 < image.width * image.height <= (PIL.Image.MAX_IMAGE_PIXELS or float("inf")):
                 raise PIL.Image.DecompressionBombError
-            return _rgb(image)
+            pixels = _rgb(image)
+            turn = _turn(image) if upright else None
+            return pixels if turn is None else np.asarray(PIL.Image.fromarray(pixels).transpose(turn))
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
         raise InputError(f"{path}: {_reason(path, error)}") from error
 
@@ -49,6 +65,13 @@ def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
       InputError: as for `read_image`.
     """
     return np.any(read_image(path), axis=-1)
+
+
+def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
+    try:
+        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # broken EXIF is as good as none
+        return None
 
 
 def _rgb(image: PIL.Image.Image) -> Image:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
+from jaxtyping import Float
 
 from fcam_jax.data import transforms
 from fcam_jax.data.annotations import annotate
@@ -30,6 +31,7 @@ class _Example:
     index: int
     valid: float = 1.0
     annotation: Annotation | None = None
+    crop: tuple[float, float, float, float] | None = None
 
 
 def train_batches(
@@ -40,6 +42,7 @@ def train_batches(
     crop: int,
     seed: int,
     cache_bytes: int = 0,
+    cams: Float[np.ndarray, "n h w"] | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[Batch]:
@@ -56,6 +59,7 @@ def train_batches(
       crop: side of the images in the batch, in pixels.
       seed: of order, crops and flips; not negative.
       cache_bytes: resized images are kept in memory where all of them fit into this.
+      cams: a CAM of every image, by position, to travel with it; see `Batch.cams`.
       process_index: which process this is.
       process_count: number of processes.
 
@@ -79,7 +83,11 @@ def train_batches(
         .random_map(functools.partial(_augment, crop))
         .slice(slice(process_index, None, process_count))
     )
-    return iter(examples.to_iter_dataset(_read_options(per_process)).batch(per_process, batch_fn=_batch))
+    return iter(
+        examples.to_iter_dataset(_read_options(per_process)).batch(
+            per_process, batch_fn=functools.partial(_train_batch, cams)
+        )
+    )
 
 
 def evaluation_batches(
@@ -114,11 +122,35 @@ def evaluation_batches(
 
     def example(place: int) -> _Example:
         if place >= len(positions):
-            return _Example(np.zeros((size, size, 3), np.uint8), label=0, index=0, valid=0.0)
+            return _padding(size)
         return _load_annotated(source, size, positions[place])
 
     examples = grain.MapDataset.range(batches * per_process).map(example)
     return iter(examples.to_iter_dataset(_read_options(per_process)).batch(per_process, batch_fn=_annotated_batch))
+
+
+def whole_batches(source: Source, positions: Sequence[int], *, batch_size: int, size: int) -> Iterator[Batch]:
+    """The images at some positions of a split, whole and in this order; the last batch is padded with black images.
+
+    Args:
+      source: the images.
+      positions: of those that are wanted; `Batch.index` tells them.
+      batch_size: images of a batch.
+      size: side of the images in the batch in pixels.
+
+    Raises:
+      InputError: from `next`, for an image that cannot be used.
+    """
+
+    def example(place: int) -> _Example:
+        return _load(source, size, positions[place]) if place < len(positions) else _padding(size)
+
+    examples = grain.MapDataset.range(-(-len(positions) // batch_size) * batch_size).map(example)
+    return iter(examples.to_iter_dataset(_read_options(batch_size)).batch(batch_size, batch_fn=_batch))
+
+
+def _padding(side: int) -> _Example:
+    return _Example(np.zeros((side, side, 3), np.uint8), label=0, index=0, valid=0.0)
 
 
 def _load(source: Source, side: int, index: int) -> _Example:
@@ -132,7 +164,18 @@ def _load_annotated(source: Source, side: int, index: int) -> _Example:
 
 
 def _augment(crop: int, example: _Example, rng: np.random.Generator) -> _Example:
-    return dataclasses.replace(example, image=transforms.random_crop_and_flip(example.image, crop, rng))
+    whole = example.image.shape[0]
+    place = transforms.random_crop(whole, whole, crop, rng)
+    shares = (place.top / whole, place.left / whole, crop / whole, float(place.mirrored))
+    return dataclasses.replace(example, image=transforms.cut_out(example.image, crop, place), crop=shares)
+
+
+def _train_batch(cams: Float[np.ndarray, "n h w"] | None, examples: Sequence[_Example]) -> Batch:
+    batch = _batch(examples)
+    if cams is None:
+        return batch
+    crops = np.array([example.crop for example in examples], np.float32)
+    return dataclasses.replace(batch, cams=cams[batch.index], crop=crops)
 
 
 def _batch(examples: Sequence[_Example]) -> Batch:

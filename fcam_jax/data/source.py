@@ -38,9 +38,11 @@ class Source(Protocol):
 
     Attributes:
       num_classes: labels are in [0, num_classes).
+      fingerprint: tells the images and labels of one split from those of any other, by what they are called.
     """
 
     num_classes: int
+    fingerprint: str
 
     def __len__(self) -> int:
         """The number of records."""

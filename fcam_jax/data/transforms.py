@@ -1,8 +1,10 @@
 """From a decoded image to the pixels that the network sees, at training and at evaluation.
 
-Training: `resize` to a square that is larger than the crop, then `random_crop_and_flip`. Evaluation: `resize` to the
-final square at once. The aspect ratio is not kept. Reference: F-CAM (WACV 2022), experimental setting.
+Training: `resize` to a square that is larger than the crop, then `cut_out` of a `random_crop`. Evaluation: `resize` to
+the final square at once. The aspect ratio is not kept. Reference: F-CAM (WACV 2022), experimental setting.
 """
+
+import dataclasses
 
 import numpy as np
 import PIL.Image
@@ -16,15 +18,35 @@ def resize(image: Image, side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:
     return np.asarray(PIL.Image.fromarray(image).resize((side, side), PIL.Image.Resampling.BILINEAR))
 
 
-def random_crop_and_flip(image: Image, side: int, rng: np.random.Generator) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """A uniformly placed `side` x `side` crop, mirrored left to right with probability one half.
+@dataclasses.dataclass(frozen=True)
+class Crop:
+    """A square out of an image, perhaps mirrored.
+
+    Attributes:
+      top: first row.
+      left: first column.
+      mirrored: whether it is mirrored left to right, after it was cut out.
+    """
+
+    top: int
+    left: int
+    mirrored: bool
+
+
+def random_crop(height: int, width: int, side: int, rng: np.random.Generator) -> Crop:
+    """A uniformly placed square, mirrored with probability one half.
 
     Args:
-      image: at least `side` pixels high and wide.
-      side: side of the crop in pixels.
+      height: of the image, at least `side` pixels.
+      width: likewise.
+      side: side of the square in pixels.
       rng: the only source of randomness.
     """
-    height, width = image.shape[:2]
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    crop = image[top : top + side, left : left + side]
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
+    return Crop(int(top), int(left), bool(rng.random() < 0.5))
+
+
+def cut_out(image: Image, side: int, crop: Crop) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """The pixels of a crop of `side` x `side` pixels."""
+    pixels = image[crop.top : crop.top + side, crop.left : crop.left + side]
+    return pixels[:, ::-1] if crop.mirrored else pixels

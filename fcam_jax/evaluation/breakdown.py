@@ -34,6 +34,11 @@ class Breakdown:
         """Add an image, by its metrics, to a part."""
         add(self.parts.setdefault(part, {}), metrics)
 
+    def merge(self, other: "Breakdown") -> None:
+        """Add the parts of other images of the split."""
+        for part, totals in other.parts.items():
+            self.add(part, totals.values())
+
     def figures(self, best: Mapping[str, int]) -> dict[int, dict[str, float | int]]:
         """Figures of each part in percent, and its number of images.
 

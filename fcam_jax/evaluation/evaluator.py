@@ -1,15 +1,13 @@
 """The one evaluator: score maps of a split, from a model or from elsewhere, to figures that its ground truth allows.
 
 The device works on the next batch while threads measure the maps of the last one; nothing is kept per image but the
-examples that were asked for.
+examples that were asked for. Several hosts measure a part each, and all of them have the figures of the whole.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -17,15 +15,40 @@ from jaxtyping import Float, Int, UInt8
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import Activations
+from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.metric import Metric, Totals, add, checked_score_map, thresholds
+from fcam_jax.evaluation.findings import PROTOCOL, Findings, Measured, figures, measured
+from fcam_jax.evaluation.hosts import local_part, of_every_host
+from fcam_jax.evaluation.insertion_deletion import InsertionDeletion
+from fcam_jax.evaluation.metric import Metric, thresholds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.pointing_game import PointingGame
+from fcam_jax.evaluation.threads import in_threads
 from fcam_jax.types import Annotation, Batch, Localization
 
-R = TypeVar("R")
+# Figures beyond the protocol, given where they are named.
+EXTRAS = ("MeanBestIoU", "PointingGame", "InsertionDeletion")
 
-PROTOCOL: tuple[type[Metric], ...] = (BoxAccuracy, PixelPrecision)
-KINDS: tuple[type[Metric], ...] = (*PROTOCOL, Activations)
+Localize = Callable[[Batch], Mapping[str, Localization]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What is measured.
+
+    Attributes:
+      threshold_step: distance of the thresholds.
+      also: names of `EXTRAS`.
+      bootstrap: number of replicates for the intervals; 0 gives none.
+      parts: whether figures of each class and object size are given.
+      insertion_deletion_steps: of both curves, where InsertionDeletion is named.
+    """
+
+    threshold_step: float
+    also: tuple[str, ...] = ()
+    bootstrap: int = 0
+    parts: bool = False
+    insertion_deletion_steps: int = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +72,18 @@ class Example:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation gives.
+    """What the evaluation of one method gives.
 
     Attributes:
-      metrics: figures by name, in percent; "MaxBoxAcc_threshold" in [0, 1).
+      metrics: figures by name, in percent; "MaxBoxAcc_threshold" and "threshold_at_val" in [0, 1).
       examples: the images that were asked for, in the split's order.
       thresholds: of the curves, in [0, 1).
       curves: box metrics at every threshold by name, in percent; empty where the split has no boxes.
       histogram: pixels of all maps by score, in 256 bins.
       precision_recall: both in [0, 1], from high thresholds to low, over all pixels; None where there are no masks.
+      intervals: ends of the figures' 95 % intervals by name; empty without bootstrap.
+      by_size: figures, and "images", by the object's share of the image, at the whole split's best thresholds.
+      by_class: the same by class.
     """
 
     metrics: dict[str, float]
@@ -66,102 +92,123 @@ class Evaluation:
     curves: dict[str, Float[np.ndarray, " t"]]
     histogram: Int[np.ndarray, "256"] | None = None
     precision_recall: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None = None
+    intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    by_size: dict[str, dict[str, float | int]] = dataclasses.field(default_factory=dict)
+    by_class: dict[int, dict[str, float | int]] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(
-    localize: Callable[[Batch], Localization],
+    localize: Localize,
     batches: Iterable[tuple[Batch, list[Annotation]]],
-    threshold_step: float,
+    settings: EvaluationSettings,
     keep: frozenset[int] = frozenset(),
-    val_threshold: float | None = None,
-) -> Evaluation:
+    val_thresholds: Mapping[str, float] | None = None,
+) -> dict[str, Evaluation]:
     """Evaluate the score maps of a split. Box metrics need boxes, PxAP needs masks; what the split has is reported.
 
     Args:
-      localize: score maps of the true class and class scores of a batch.
-      batches: every image of the split once, with its ground truth; padding comes last and without ground truth.
-      threshold_step: distance of the thresholds.
+      localize: by method, score maps of the true class and class scores of a batch.
+      batches: this host's images of the split, each once, with their ground truth; padding comes last and without
+        ground truth. All hosts have the same number of batches.
+      settings: what is measured.
       keep: positions in the split of the images to return as examples.
-      val_threshold: the threshold that was best on the validation split; the accuracies there are added to the figures
-        as "BoxAcc_at_val" and so on, those at the nearest threshold of this evaluation.
+      val_thresholds: by method, the threshold that was best on the validation split; the accuracies there are added to
+        the method's figures as "BoxAcc_at_val" and so on, those at the nearest threshold of this evaluation,
+        "threshold_at_val".
+
+    Returns:
+      The evaluation of every method.
 
     Raises:
       InputError: for an empty split, a split without boxes and masks, or a map or ground truth that cannot be used.
     """
-    examples: list[Example] = []
+    known: dict[str, _Known] = {}
 
-    def tasks() -> Iterator[list[Callable[[], list[Metric]]]]:
+    def tasks() -> Iterator[list[Callable[[], tuple[str, int, Measured]]]]:
         for batch, annotations in batches:
-            found = jax.device_get(localize(batch))
-            ids = [annotation.image_id for annotation in annotations]
-            ranks = class_ranks(found.logits[: len(ids)], np.asarray(batch.labels[: len(ids)]), ids)
-            yield [
-                functools.partial(measure, found.maps[i], annotation, int(ranks[i]), threshold_step, KINDS)
-                for i, annotation in enumerate(annotations)
-            ]
-            examples.extend(
-                Example(
-                    np.asarray(batch.images[i]),
-                    annotation,
-                    found.maps[i],
-                    int(ranks[i]),
-                    int(found.logits[i].argmax()),
-                )
-                for i, annotation in enumerate(annotations)
-                if int(batch.index[i]) in keep
-            )
+            group: list[Callable[[], tuple[str, int, Measured]]] = []
+            for method, found in localize(batch).items():
+                for i, image in enumerate(_images(batch, jax.tree.map(local_part, found), annotations)):
+                    position = int(batch.index[i])
+                    group.append(functools.partial(_measure, method, position, image, settings))
+                    if position in keep:
+                        known.setdefault(method, _Known(settings)).examples[position] = image.example
+            yield group
 
-    totals: Totals = {}
     # On one core less than there are: the device, when it is a CPU, needs the others.
-    for metrics in in_threads(tasks(), max(1, (os.cpu_count() or 2) - 1)):
-        add(totals, metrics)
-    if not totals.keys() & set(PROTOCOL):
+    for method, position, measurement in in_threads(tasks(), max(1, (os.cpu_count() or 2) - 1)):
+        known.setdefault(method, _Known(settings)).findings.add(position, measurement)
+    whole: dict[str, _Known] = {}
+    for part in of_every_host(known):
+        for method, more in part.items():
+            whole.setdefault(method, _Known(settings)).merge(more)
+    if not any(one.findings.totals.keys() & set(PROTOCOL) for one in whole.values()):
         raise InputError("nothing to evaluate: the split is empty, or has neither boxes nor masks")
-    figures = {name: value for total in totals.values() for name, value in total.compute().items()}
-    boxes, pixels, activations = (totals.get(kind) for kind in KINDS)
-    if isinstance(boxes, BoxAccuracy) and val_threshold is not None:
-        nearest = int(np.abs(thresholds(threshold_step) - val_threshold).argmin())
-        figures |= boxes.at(dict.fromkeys(boxes.best(), nearest), "val")
-    return Evaluation(
+    taus = val_thresholds or {}
+    return {method: _evaluation(one, settings, taus.get(method)) for method, one in whole.items()}
+
+
+class _Known:
+    """What is known of one method."""
+
+    def __init__(self, settings: EvaluationSettings):
+        self.findings = Findings(settings.parts, Bootstrap(settings.bootstrap) if settings.bootstrap else None)
+        self.examples: dict[int, Example] = {}
+
+    def merge(self, other: "_Known") -> None:
+        self.findings.merge(other.findings)
+        self.examples |= other.examples
+
+
+@dataclasses.dataclass(frozen=True)
+class _Image:
+    """An image of a batch and what a method says of it."""
+
+    example: Example
+    rank: int
+    insertion_deletion: Float[np.ndarray, "2"] | None
+
+
+def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]) -> Iterator[_Image]:
+    count = len(annotations)
+    maps, logits = np.asarray(found.maps), np.asarray(found.logits)
+    ids = [annotation.image_id for annotation in annotations]
+    ranks = class_ranks(logits[:count], np.asarray(batch.labels[:count]), ids)
+    for i, annotation in enumerate(annotations):
+        areas = None if found.insertion_deletion is None else np.asarray(found.insertion_deletion[i])
+        rank, predicted = int(ranks[i]), int(logits[i].argmax())
+        yield _Image(Example(np.asarray(batch.images[i]), annotation, maps[i], rank, predicted), rank, areas)
+
+
+def _measure(method: str, position: int, image: _Image, settings: EvaluationSettings) -> tuple[str, int, Measured]:
+    kinds: list[type[Metric]] = [*PROTOCOL, Activations]
+    if "PointingGame" in settings.also:
+        kinds.append(PointingGame)
+    example, step = image.example, settings.threshold_step
+    found = measured(example.score_map, example.annotation, image.rank, step, kinds)
+    if image.insertion_deletion is not None:
+        found.metrics.append(InsertionDeletion.of_image(image.insertion_deletion, step))
+    return method, position, found
+
+
+def _evaluation(known: _Known, settings: EvaluationSettings, val_threshold: float | None) -> Evaluation:
+    findings, taus = known.findings, thresholds(settings.threshold_step)
+    nearest = None if val_threshold is None else int(np.abs(taus - val_threshold).argmin())
+    of = functools.partial(
         figures,
-        examples,
-        thresholds(threshold_step),
-        boxes.curves() if isinstance(boxes, BoxAccuracy) else {},
-        activations.histogram() if isinstance(activations, Activations) else None,
-        pixels.curve() if isinstance(pixels, PixelPrecision) else None,
+        at=None if nearest is None else (nearest, "val"),
+        mean_best_iou="MeanBestIoU" in settings.also,
     )
-
-
-def in_threads(groups: Iterable[Sequence[Callable[[], R]]], threads: int) -> Iterator[R]:
-    """The results of tasks in order; while a group is made, the one before it is worked on, and none before that waits.
-
-    Args:
-      groups: tasks; what they hold of memory is held for two groups at a time.
-      threads: number of threads that share the work.
-    """
-    pool = concurrent.futures.ThreadPoolExecutor(threads)
-    try:
-        waiting: list[concurrent.futures.Future[R]] = []
-        for group in groups:
-            started = [pool.submit(task) for task in group]
-            for future in waiting:
-                yield future.result()
-            waiting = started
-        for future in waiting:
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def measure(
-    score_map: np.ndarray,
-    annotation: Annotation,
-    rank: int | None,
-    step: float,
-    kinds: Sequence[type[Metric]] = PROTOCOL,
-) -> list[Metric]:
-    """Metrics of one image alone, of those kinds that its ground truth allows; arguments as in `Metric.measure`."""
-    checked = checked_score_map(score_map, annotation.image_id)
-    return [
-        kind.empty(step).measure_checked(checked, annotation, rank) for kind in kinds if kind.measurable(annotation)
-    ]
+    boxes, pixels = (findings.totals.get(kind) for kind in PROTOCOL)
+    activations = findings.totals.get(Activations)
+    return Evaluation(
+        metrics=of(findings.totals) | ({} if nearest is None else {"threshold_at_val": float(taus[nearest])}),
+        examples=[known.examples[position] for position in sorted(known.examples)],
+        thresholds=taus,
+        curves=boxes.curves() if isinstance(boxes, BoxAccuracy) else {},
+        histogram=activations.histogram() if isinstance(activations, Activations) else None,
+        precision_recall=pixels.curve() if isinstance(pixels, PixelPrecision) else None,
+        intervals=findings.bootstrap.intervals(of) if findings.bootstrap else {},
+        by_size=findings.by_size() if settings.parts else {},
+        by_class=findings.by_class() if settings.parts else {},
+    )

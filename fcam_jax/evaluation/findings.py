@@ -1,132 +1,121 @@
-"""One pass over a folder of score maps: everything that is known of the split, image by image in threads, then summed.
+"""What is known of a split, gathered image by image: the sums that every figure follows from.
 
-In: a `ScoreMapFolder` and the ranks of the true classes. Out: `Findings`, from which every figure follows; or a row for
-each image.
+In: the metrics of each image. Out: figures of the whole split, of its parts, and their intervals. What two hosts
+find of a half each adds up exactly.
 """
 
 import dataclasses
-import functools
-import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
 
 from fcam_jax.evaluation.bootstrap import Bootstrap
-from fcam_jax.evaluation.boxes import box_iou, largest_box
-from fcam_jax.evaluation.breakdown import Breakdown, object_size
-from fcam_jax.evaluation.evaluator import in_threads, measure
-from fcam_jax.evaluation.metric import Metric, Totals, add
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy
+from fcam_jax.evaluation.breakdown import SIZES, Breakdown, object_size
+from fcam_jax.evaluation.metric import Metric, Totals, add, checked_score_map
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
-from fcam_jax.evaluation.score_map_folder import ScoreMapFolder
-from fcam_jax.progress import counted
+from fcam_jax.types import Annotation
 
-R = TypeVar("R")
-
-_TOGETHER = 32  # images that are read ahead of those that are measured
-
-Ranks = Int[np.ndarray, " n"] | None
+PROTOCOL: tuple[type[Metric], ...] = (BoxAccuracy, PixelPrecision)
 
 
 @dataclasses.dataclass(frozen=True)
+class Measured:
+    """One image.
+
+    Attributes:
+      metrics: of the image alone.
+      label: its class.
+      size: its object's share of the image, see `object_size`.
+    """
+
+    metrics: list[Metric]
+    label: int
+    size: int
+
+
 class Findings:
-    """What is known of a split; but for ids, memory does not grow with the number of images.
+    """Sums over the images of a split; memory does not grow with their number.
 
     Attributes:
       totals: metrics of all images.
-      classes: metrics by class.
-      sizes: metrics by the object's share of the image, see `object_size`.
+      classes: metrics by class; None where parts are not asked for.
+      sizes: metrics by the object's share of the image; likewise.
       bootstrap: replicates of the metrics, if they were asked for.
-      constant: ids of the images whose map was the same everywhere.
     """
 
-    totals: Totals
-    classes: Breakdown
-    sizes: Breakdown
-    bootstrap: Bootstrap | None
-    constant: list[str]
+    def __init__(self, parts: bool = False, bootstrap: Bootstrap | None = None) -> None:
+        """Nothing yet.
+
+        Args:
+          parts: whether the metrics of parts of the split are kept too.
+          bootstrap: an empty one, to be filled.
+        """
+        self.totals: Totals = {}
+        self.classes = Breakdown() if parts else None
+        self.sizes = Breakdown() if parts else None
+        self.bootstrap = bootstrap
+
+    def add(self, position: int, image: Measured) -> None:
+        """Add the image at a position of the split."""
+        add(self.totals, image.metrics)
+        if self.classes is not None and self.sizes is not None:
+            self.classes.add(image.label, image.metrics)
+            self.sizes.add(image.size, image.metrics)
+        if self.bootstrap is not None:
+            self.bootstrap.add(position, image.metrics)
+
+    def merge(self, other: "Findings") -> None:
+        """Add what is known of other images of the split."""
+        add(self.totals, other.totals.values())
+        for own, others in ((self.classes, other.classes), (self.sizes, other.sizes)):
+            if own is not None and others is not None:
+                own.merge(others)
+        if self.bootstrap is not None and other.bootstrap is not None:
+            self.bootstrap.merge(other.bootstrap)
+
+    def best(self) -> dict[str, int]:
+        """Positions of the split's best thresholds, see `BoxAccuracy.best`; empty without boxes."""
+        boxes = self.totals.get(BoxAccuracy)
+        return boxes.best() if isinstance(boxes, BoxAccuracy) else {}
+
+    def by_size(self) -> dict[str, dict[str, float | int]]:
+        """Figures by the object's share of the image, at the split's best thresholds, and numbers of images."""
+        assert self.sizes is not None, "ask for parts"
+        return {SIZES[size]: figures for size, figures in self.sizes.figures(self.best()).items()}
+
+    def by_class(self) -> dict[int, dict[str, float | int]]:
+        """Figures by class, at the split's best thresholds, and numbers of images."""
+        assert self.classes is not None, "ask for parts"
+        return self.classes.figures(self.best())
 
 
-@dataclasses.dataclass(frozen=True)
-class _Measured:
-    metrics: list[Metric]
-    size: int
-    constant: bool
+def measured(
+    score_map: np.ndarray, annotation: Annotation, rank: int | None, step: float, kinds: Sequence[type[Metric]]
+) -> Measured:
+    """Measure one image by those kinds of metrics that its ground truth allows; arguments as in `Metric.measure`."""
+    checked = checked_score_map(score_map, annotation.image_id)
+    metrics = [
+        kind.empty(step).measure_checked(checked, annotation, rank) for kind in kinds if kind.measurable(annotation)
+    ]
+    located = annotation.boxes is not None or annotation.mask is not None
+    return Measured(metrics, annotation.label, object_size(annotation, score_map.shape[:2]) if located else 0)
 
 
-def measure_folder(
-    folder: ScoreMapFolder, ranks: Ranks, kinds: Sequence[type[Metric]], step: float, bootstrap: Bootstrap | None
-) -> Findings:
-    """Measure every image of a folder once.
+def figures(totals: Totals, *, at: tuple[int, str] | None = None, mean_best_iou: bool = False) -> dict[str, float]:
+    """All figures of a set of images by name.
 
     Args:
-      folder: score maps with ground truth.
-      ranks: how many classes were predicted before each image's true one; None without predictions.
-      kinds: metrics, of which those count that the ground truth allows.
-      step: distance of the thresholds.
-      bootstrap: filled with the images' metrics.
-
-    Raises:
-      InputError: for the first image that cannot be used.
+      totals: the metrics of the set.
+      at: position of a threshold at which box accuracies are given too, and what their names call it.
+      mean_best_iou: whether the mean IoU of the best boxes is given too.
     """
-    findings = Findings({}, Breakdown(), Breakdown(), bootstrap, [])
-    task = functools.partial(_measure, folder, ranks, kinds, step)
-    for index, image in enumerate(_over(folder, task, "score maps")):
-        add(findings.totals, image.metrics)
-        findings.classes.add(int(folder.labels[index]), image.metrics)
-        findings.sizes.add(image.size, image.metrics)
-        if bootstrap is not None:
-            bootstrap.add(index, image.metrics)
-        if image.constant:
-            findings.constant.append(folder.image_ids[index])
-    return findings
-
-
-def image_rows(folder: ScoreMapFolder, ranks: Ranks, step: float, tau: float | None) -> Iterator[dict[str, Any]]:
-    """A row for every image of a folder, in its order; the maps are read once more.
-
-    With boxes a row tells the box of the largest contour at a threshold, its best IoU, and whether that reaches 50 %;
-    with masks the PxAP of the image alone, if it has any foreground.
-
-    Args:
-      folder: score maps with ground truth.
-      ranks: as for `measure_folder`.
-      step: distance of the thresholds, for PxAP.
-      tau: threshold, for boxes.
-    """
-    return _over(folder, functools.partial(_row, folder, ranks, step, tau), "rows")
-
-
-def _over(folder: ScoreMapFolder, task: Callable[[int], R], title: str) -> Iterator[R]:
-    """Results of a task for every position of a folder, from all cores, with a progress bar."""
-    groups = (
-        [functools.partial(task, index) for index in range(start, min(start + _TOGETHER, len(folder)))]
-        for start in range(0, len(folder), _TOGETHER)
-    )
-    return counted(in_threads(groups, os.cpu_count() or 1), title, len(folder), "image")
-
-
-def _measure(folder: ScoreMapFolder, ranks: Ranks, kinds: Sequence[type[Metric]], step: float, index: int) -> _Measured:
-    image = folder[index]
-    rank = None if ranks is None else int(ranks[index])
-    return _Measured(
-        measure(image.score_map, image.annotation, rank, step, kinds),
-        object_size(image.annotation, image.score_map.shape),
-        image.constant,
-    )
-
-
-def _row(folder: ScoreMapFolder, ranks: Ranks, step: float, tau: float | None, index: int) -> dict[str, Any]:
-    image = folder[index]
-    annotation = image.annotation
-    row: dict[str, Any] = {"image_id": annotation.image_id, "label": annotation.label}
-    if ranks is not None:
-        row["rank"] = int(ranks[index])
-    if annotation.boxes is not None and tau is not None:
-        box = largest_box(image.score_map, tau)
-        iou = float(box_iou(box[None], annotation.boxes).max())
-        corners = dict(zip(("x0", "y0", "x1", "y1"), box.tolist(), strict=True))
-        return row | {"threshold": round(tau, 10), "iou": iou, **corners, "correct": int(iou >= 0.5)}
-    precision = PixelPrecision.empty(step).measure(image.score_map, annotation)
-    return row | {"PxAP": precision.compute()["PxAP"] if precision.counts["foreground"].any() else ""}
+    values: dict[str, float] = {}
+    for metric in totals.values():
+        values |= metric.compute()
+        if isinstance(metric, BoxAccuracy):
+            if at is not None:
+                values |= metric.at(dict.fromkeys(metric.best(), at[0]), at[1])
+            if mean_best_iou:
+                values["MeanBestIoU"] = metric.mean_best_iou()
+    return values

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.cams.registry import Cam
+from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
@@ -54,8 +54,9 @@ class ClassifierMethod:
 
 
 def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:
-    """Score maps of a classifier by a CAM of the batch's labels."""
+    """Score maps of a classifier by a CAM of the batch's labels; what is drawn for an image is the same every time."""
     images = jnp.asarray(batch.images)
     stages, logits = model(images, train=False)
-    maps = cam(stages[-1], model.head, batch.labels).astype(jnp.float32)
+    keys = image_keys(jax.random.key(0), batch)
+    maps = cam(explain(model, images, stages, jnp.asarray(batch.labels), keys))
     return Localization(score_map(maps, (images.shape[1], images.shape[2]), convention), logits)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Int, Key, Num
 
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.heads import Head
@@ -36,3 +36,22 @@ class Classifier(nnx.Module):
         """
         stages = self.encoder(self.normalize(images), train=train, rng=rng)
         return stages, self.head(stages[-1])
+
+    def stages(self, inputs: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """The encoder's stages of normalised images from high to low resolution, in inference mode."""
+        return self.encoder(inputs, train=False)
+
+    def score(self, features: Float[Array, "b h w c"], stage: int) -> Float[Array, "b k"]:
+        """Class scores before softmax of the rest of the network, in inference mode.
+
+        Args:
+          features: the map of a stage.
+          stage: its position among the encoder's stages.
+        """
+        for index in range(stage + 1, len(self.encoder.channels)):
+            features = self.encoder.stage(index, features, train=False)
+        return self.head(features)
+
+    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+        """The head's own map of the given class of each image, from the map of the top stage."""
+        return self.head.activation(features, labels)

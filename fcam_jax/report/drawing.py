@@ -16,9 +16,9 @@ MISSED_COLOUR = (40, 230, 40)
 FALSE_COLOUR = (40, 90, 255)
 
 
-def enlarge(image: Image) -> UInt8[np.ndarray, "_ _ 3"]:
-    """The image brought to a longer side of `CELL` pixels, smoothly."""
-    factor = CELL / max(image.shape[:2])
+def enlarge(image: Image, side: int = CELL) -> UInt8[np.ndarray, "_ _ 3"]:
+    """The image brought to a longer side of so many pixels, smoothly."""
+    factor = side / max(image.shape[:2])
     size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])
     return cv2.resize(image, size, interpolation=cv2.INTER_LANCZOS4 if factor > 1 else cv2.INTER_AREA)
 

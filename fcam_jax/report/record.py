@@ -1,6 +1,6 @@
 """What an evaluation leaves in the run's folder for the report: figures and curves as JSON, examples as image files.
 
-    evaluation/<row>.json                   figures, curves, histogram of the maps' values
+    evaluation/<row>.json                   figures of the split and of its parts, intervals, curves, histogram
     evaluation/examples/<row>.jsonl         a line of facts for each kept example
     evaluation/examples/<row>/<key>.png     its score map as 8-bit levels, which is what the metrics cut
     evaluation/examples/<key>.jpg           its image, for all rows
@@ -29,7 +29,7 @@ from fcam_jax.report.names import file_name
 from fcam_jax.types import Annotation
 
 EVALUATION, EXAMPLES = "evaluation", "examples"
-VERSION = 1
+VERSION = 2
 UNDECIDED, OBJECT = 128, 255
 # Where a curve was not measured over all images of the split but over the kept examples alone.
 FROM_SPLIT, FROM_EXAMPLES = "split", "examples"
@@ -65,6 +65,9 @@ def save_record(
         "metrics": {name: float(value) for name, value in evaluation.metrics.items()},
         "thresholds": evaluation.thresholds.tolist(),
         "curves": {name: np.asarray(curve).tolist() for name, curve in evaluation.curves.items()},
+        "intervals_95": evaluation.intervals,
+        "by_size": evaluation.by_size,
+        "by_class": evaluation.by_class,
         "precision_recall": _precision_recall(evaluation),
         "histogram": _histogram(evaluation),
     }

@@ -14,6 +14,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.progress import counted
 from fcam_jax.report import tables
 from fcam_jax.report.aggregate import Configuration, configurations, sweeps, table_rows
+from fcam_jax.report.detail_tables import details
 from fcam_jax.report.figures import configuration_figures, save_grids, simulation_figure, sweep_figure
 from fcam_jax.report.names import printable
 from fcam_jax.report.page import PageExamples, PageFigure, PixelBlocks, write_page
@@ -58,7 +59,7 @@ def _write(runs: Sequence[Run], found: Sequence[Configuration], out: pathlib.Pat
     left_out: list[str] = []
     kept = {run.folder: _examples(run, one, pixels, left_out) for one in found for run in one.runs}
     rows = [row for one in found for row in table_rows(one)]
-    shown = [tables.results(rows), *tables.paper_tables(rows)]
+    shown = [tables.results(rows), *tables.paper_tables(rows), *details(found)]
     text = "\n".join(map(tables.markdown, shown))
     if left_out:
         text += "\nLeft out:\n\n" + "".join(f"    {printable(line)}\n" for line in left_out)

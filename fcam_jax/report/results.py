@@ -10,7 +10,7 @@ def results_table(
 ) -> str:
     """One row a method, percent; the last row is what one method gains over another.
 
-    Columns that no method has are left out; so is the last row where there is one method only.
+    Columns that no method has are left out; so is the last row where nothing gains over another method.
 
     Args:
       methods: figures by name, by the method's name.
@@ -20,9 +20,10 @@ def results_table(
     """
     columns = [column for column in COLUMNS if any(column in metrics for metrics in methods.values())]
     rows = [[name, *(_figure(metrics.get(column)) for column in columns)] for name, metrics in methods.items()]
-    if len(methods) > 1:
-        names = list(methods)
-        old, new = methods[first or names[0]], methods[last or names[-1]]
+    names = list(methods)
+    first, last = first or names[0], last or names[-1]
+    if first != last:
+        old, new = methods[first], methods[last]
         gains = [new[column] - old[column] if column in old and column in new else None for column in columns]
         rows.append(["gain", *(_figure(gain, "+") for gain in gains)])
     return _aligned([[f"{split}, percent", *columns], *rows])

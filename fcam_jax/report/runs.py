@@ -62,6 +62,9 @@ class Record:
       curves: box metrics at every threshold by name, in percent; empty without boxes.
       precision_recall: None without masks.
       histogram: of the maps' values.
+      intervals: ends of the figures' 95 % intervals by name; empty where none were asked for.
+      by_size: figures of the images whose object is about the same size, by its share of the image.
+      by_class: figures of the images of a class, by its number.
     """
 
     row: str
@@ -72,6 +75,9 @@ class Record:
     curves: dict[str, Float[np.ndarray, " t"]]
     precision_recall: PrecisionRecall | None
     histogram: Histogram
+    intervals: dict[str, tuple[float, float]]
+    by_size: dict[str, dict[str, float]]
+    by_class: dict[str, dict[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +206,14 @@ def _record(fields: Mapping[str, Any]) -> Record:
         curves=curves,
         precision_recall=None if curve is None else _precision_recall(curve),
         histogram=Histogram(counts, fields["histogram"]["source"] == FROM_EXAMPLES),
+        intervals={name: (float(low), float(high)) for name, (low, high) in fields["intervals_95"].items()},
+        by_size=_parts(fields["by_size"]),
+        by_class=_parts(fields["by_class"]),
     )
+
+
+def _parts(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {part: {name: float(value) for name, value in figures.items()} for part, figures in fields.items()}
 
 
 def _precision_recall(fields: Mapping[str, Any]) -> PrecisionRecall:

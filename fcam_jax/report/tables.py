@@ -56,7 +56,10 @@ def results(rows: Sequence[Row]) -> Table:
     lines = [
         (*(column[i] for column in names.values()), *_figures(row, metrics, compared)) for i, row in enumerate(rows)
     ]
-    caption = "Results, percent; mean ± sample standard deviation (number of seeds)"
+    caption = (
+        "Results, percent, at the thresholds that are best on the evaluated split; mean ± sample standard deviation "
+        "(number of seeds)"
+    )
     return Table(caption, tuple(columns), tuple(lines), len(names))
 
 

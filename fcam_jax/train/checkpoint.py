@@ -7,6 +7,7 @@ The best model is on disk before the checkpoint that names it.
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,8 +16,9 @@ import orbax.checkpoint as ocp
 from fcam_jax.errors import InputError
 from fcam_jax.train.step import TrainState
 
-# Folder of the checkpoints within that of their stage.
+# Folder of the checkpoints within that of their stage, and the two kinds in it.
 CHECKPOINTS = "checkpoints"
+BEST, LATEST = "best", "latest"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Checkpoints:
         self._directory = directory.absolute()
         arrays, facts = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
         self._latest = ocp.CheckpointManager(
-            self._directory / "latest", options=options, item_handlers={"state": arrays(), "progress": facts()}
+            self._directory / LATEST, options=options, item_handlers={"state": arrays(), "progress": facts()}
         )
         self._best = ocp.CheckpointManager(
-            self._directory / "best", options=options, item_handlers={"model": arrays(), "record": facts()}
+            self._directory / BEST, options=options, item_handlers={"model": arrays(), "record": facts()}
         )
 
     def progress(self) -> Progress | None:
@@ -90,40 +92,59 @@ class Checkpoints:
         )
         self._best.save(step, args=args, force=True)
 
-    def restore_best(
-        self, params: dict[Any, Any], rest: dict[Any, Any]
+    def restore_model(
+        self, params: dict[Any, Any], rest: dict[Any, Any], kind: str = BEST, step: int | None = None
     ) -> tuple[dict[Any, Any], dict[Any, Any], dict[str, Any]]:
-        """Parameters, other variables and record ("step", "val") of the best model.
+        """Parameters, other variables and record ("step", "val") of the model of a checkpoint.
 
         Args:
           params: trainable variables of a model of the same structure, for shapes and placement.
           rest: its other variables.
+          kind: "best" or "latest", which has no validation figures in its record.
+          step: that of the checkpoint; by default the best one, or the newest.
 
         Raises:
           InputError: when there is none, it cannot be read, or it belongs to another model.
         """
-        progress = self.progress()
-        if progress is None or progress.best_step is None:
-            raise InputError(f"no checkpoint in {self._directory}; train first (--mode=train)")
         like = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"params": params, "rest": rest})
-        items = self._restore(
-            self._best, progress.best_step, model=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore()
-        )
-        return items["model"]["params"], items["model"]["rest"], items["record"]
+        step = self._step(kind, step)
+        if kind == BEST:
+            items = self._restore(self._best, step, model=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
+            return items["model"]["params"], items["model"]["rest"], items["record"]
+        model = self._read(self._latest, step, {"state": like}, lambda: _model_of_state(self._latest, step, like))
+        return model["params"], model["rest"], {"step": step, "val": {}}
 
     def close(self) -> None:
         """Wait for what is being written."""
         self._best.close()
         self._latest.close()
 
+    def _step(self, kind: str, step: int | None) -> int:
+        """The step of the checkpoint that is meant."""
+        manager = self._best if kind == BEST else self._latest
+        kept = manager.all_steps()
+        if step is None:
+            progress = self.progress()
+            step = None if progress is None else progress.best_step if kind == BEST else progress.step
+            if step is None:
+                raise InputError(f"no checkpoint in {self._directory}; train first (--mode=train)")
+        elif step not in kept:
+            there = ", ".join(map(str, kept)) or "none"
+            raise InputError(f"no checkpoint of step {step} in {manager.directory}; there: {there}")
+        return step
+
     def _restore(self, manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+        trees = {name: item.item for name, item in items.items() if isinstance(item, ocp.args.StandardRestore)}
+        return self._read(manager, step, trees, lambda: manager.restore(step, args=ocp.args.Composite(**items)))
+
+    def _read(self, manager: ocp.CheckpointManager, step: int, trees: dict[str, Any], read: Callable[[], Any]) -> Any:
+        """What `read` reads of a checkpoint, whose items must hold the variables of `trees`."""
         path = manager.directory / str(step)
         try:
             stored = manager.item_metadata(step)
-            for name, item in items.items():
-                if isinstance(item, ocp.args.StandardRestore):
-                    _check_same_model(path, stored[name], item.item)
-            return manager.restore(step, args=ocp.args.Composite(**items))
+            for name, tree in trees.items():
+                _check_same_model(path, stored[name], tree)
+            return read()
         except InputError:
             raise
         except Exception as error:  # Orbax has no common base: damage raises half a dozen types.
@@ -135,6 +156,15 @@ class Checkpoints:
                 else f"delete {self._directory} to train this stage again"
             )
             raise InputError(f"checkpoint {path} is damaged ({first_line}); {cure}") from error
+
+
+def _model_of_state(manager: ocp.CheckpointManager, step: int, like: dict[str, Any]) -> Any:
+    """Parameters and other variables out of a checkpoint to go on from; the optimiser's are not read."""
+    args = ocp.args.PyTreeRestore(
+        item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=True
+    )
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        return checkpointer.restore(manager.directory / str(step) / "state", args=args)
 
 
 def _check_same_model(path: Any, stored: Any, wanted: Any) -> None:

@@ -43,3 +43,15 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except ValueError:
         return float("inf")
+
+
+def logged(directory: pathlib.Path, kind: str) -> dict[int, dict[str, float]]:
+    """The figures of a kind in a folder's log, by step; none where there is no log."""
+    path = directory / "metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    entries = [json.loads(line) for line in lines if _step_of(line) < float("inf")]
+    return {
+        entry["step"]: {name: value for name, value in entry.items() if name not in ("step", "kind")}
+        for entry in entries
+        if entry["kind"] == kind
+    }

@@ -5,7 +5,8 @@ and in BatchNorm, so the result does not depend on the number of devices.
 """
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -124,24 +125,43 @@ def make_train_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
-Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], Localization]
+Forward = Callable[[dict[Any, Any], dict[Any, Any], Batch], Any]
 
 
-def make_localize(
-    model: nnx.Module, method: Method, how: Callable[[Any, Batch], Localization] | None = None
-) -> Localize:
-    """Compile `(params, rest, batch) -> Localization`; a batch that is spread over devices stays so.
+def make_forward(model: nnx.Module, method: Method, what: Callable[[Any, Batch], Tree], mesh: Mesh) -> Forward:
+    """Compile `(params, rest, batch) -> what(model, batch)`; what comes out is spread over the devices as the batch is.
 
     Args:
       model: gives the structure; its variables are not used.
       method: what is trained of it.
-      how: yields the score maps; by default the method does.
+      what: anything with a row for every image.
+      mesh: the devices.
     """
     structure, _, _ = split_model(model, method)
-    yield_maps = how or method.localize
 
-    @jax.jit
-    def localize(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Localization:
-        return yield_maps(nnx.merge(structure, params, rest), batch)
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD))
+    def forward(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Tree:
+        return what(nnx.merge(structure, params, rest), batch)
 
-    return localize
+    return forward
+
+
+Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], dict[str, Localization]]
+
+
+def make_localize(
+    model: nnx.Module, method: Method, ways: Mapping[str, Callable[[Any, Batch], Localization]], mesh: Mesh
+) -> Localize:
+    """Compile `(params, rest, batch) -> {way: Localization}`; what comes out is spread as the batch is.
+
+    All ways share the model's forward pass, which the compiler does once.
+
+    Args:
+      model: gives the structure; its variables are not used.
+      method: what is trained of it.
+      ways: yield the score maps, such as the method's `localize`.
+      mesh: the devices.
+    """
+    forward = make_forward(model, method, lambda merged, batch: [way(merged, batch) for way in ways.values()], mesh)
+    # The names stay outside of the compiled function, which would sort them.
+    return lambda params, rest, batch: dict(zip(ways, forward(params, rest, batch), strict=True))

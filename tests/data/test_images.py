@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import PIL.Image
 import PIL.ImageFile
+import PIL.ImageOps
 import pytest
 
 from fcam_jax.data import images
@@ -84,6 +85,16 @@ def test_jpeg_orientation_is_not_applied(tmp_path, rgb):
     assert read_image(saved(tmp_path, rgb, "image.jpg", exif=exif)).shape == rgb.shape
 
 
+@pytest.mark.parametrize("name", ["image.png", "image.jpg", "image.tif"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 99])
+def test_an_upright_image_is_turned_as_pillow_turns_it(tmp_path, rgb, name, orientation):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(tmp_path, rgb, name, exif=exif)
+    with PIL.Image.open(path) as image:
+        np.testing.assert_array_equal(read_image(path, upright=True), PIL.ImageOps.exif_transpose(image))
+
+
 def test_a_mask_is_true_where_it_is_not_black(tmp_path):
     gray = np.array([[0, 1, 255], [7, 0, 0]], np.uint8)
     np.testing.assert_array_equal(read_mask(saved(tmp_path, gray)), gray > 0)
@@ -97,7 +108,7 @@ def test_odd_metadata_gives_no_warning(tmp_path, rgb):
         with pytest.raises(InputError):  # without the filter of the module, which pytest's own filters override
             read_image(path)
         importlib.reload(images)
-        assert images.read_image(path).shape == rgb.shape
+        assert images.read_image(path).shape == images.read_image(path, upright=True).shape == rgb.shape
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 
+import jax
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ class Numbered:
     """Images that hold their index in the red channel and noise in the others; counts how often each is read."""
 
     num_classes = 3
+    fingerprint = "numbered"
 
     def __init__(self, length: int, side: int = 6, broken: int = -1):
         self.length, self.side, self.broken = length, side, broken
@@ -51,6 +53,20 @@ def joined(batches, name: str = "index") -> np.ndarray:
 def assert_same(some, others) -> None:
     for name in ("images", "labels", "index", "valid"):
         np.testing.assert_array_equal(joined(some, name), joined(others, name))
+
+
+def test_cams_travel_with_their_images_and_the_crop_says_where_an_image_lies():
+    source = Numbered(9, side=16)
+    cams = np.arange(9, dtype=np.float16)[:, None, None] * np.ones((1, 3, 3), np.float16)
+    batch = next(stream(source, batch_size=8, resize=16, crop=8, cams=cams))
+    np.testing.assert_array_equal(batch.cams[:, 1, 1], batch.index)
+    assert batch.cams.dtype == np.float16 and batch.crop.dtype == np.float32
+    for image, index, (top, left, side, mirrored) in zip(batch.images, batch.index, 16 * batch.crop, strict=True):
+        whole = source[int(index)].image
+        row, column = int(top), int(left)
+        expected = whole[row : row + int(side), column : column + int(side)]
+        np.testing.assert_array_equal(image, expected[:, ::-1] if mirrored else expected)
+    assert next(stream(source)).cams is None
 
 
 def test_a_training_batch_holds_cropped_images_with_labels_and_positions():
@@ -124,7 +140,7 @@ def test_processes_share_every_training_batch_without_overlap(length, batch_size
         shared = [part[number] for part in parts]
         assert {len(part.index) for part in shared} == {batch_size // processes}
         order = np.arange(batch_size).reshape(-1, processes).T.ravel()
-        assert_same(shared, [type(batch)(*(getattr(batch, name)[order] for name in vars(batch)))])
+        assert_same(shared, [jax.tree.map(lambda array, order=order: array[order], batch)])
 
 
 def test_images_are_read_once_where_all_fit_into_the_cache():

@@ -5,7 +5,7 @@ import pytest
 
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
 from fcam_jax.evaluation.breakdown import SIZES, Breakdown, object_size
-from fcam_jax.evaluation.evaluator import measure
+from fcam_jax.evaluation.findings import PROTOCOL, measured
 from fcam_jax.evaluation.metric import add
 from fcam_jax.types import Annotation
 
@@ -39,7 +39,7 @@ def test_parts_are_measured_at_the_thresholds_of_the_whole():
     wide, narrow = (Annotation("a", 0, boxes=np.array([[0, 0, side, side]])) for side in (9, 3))
     totals, breakdown = {}, Breakdown()
     for part, annotation in [(7, wide), (2, narrow), (2, narrow)]:
-        metrics = measure(score_map, annotation, 0, 0.1)
+        metrics = measured(score_map, annotation, 0, 0.1, PROTOCOL).metrics
         add(totals, metrics)
         breakdown.add(part, metrics)
     figures = breakdown.figures(totals[BoxAccuracy].best())
@@ -52,6 +52,6 @@ def test_parts_are_measured_at_the_thresholds_of_the_whole():
 
 def test_a_part_without_a_foreground_pixel_has_no_pixel_precision():
     breakdown, mask = Breakdown(), np.zeros(SHAPE, bool)
-    breakdown.add(0, measure(np.ones(SHAPE), Annotation("a", 0, mask=mask), None, 0.1))
-    breakdown.add(1, measure(np.ones(SHAPE), Annotation("b", 0, mask=~mask), None, 0.1))
+    breakdown.add(0, measured(np.ones(SHAPE), Annotation("a", 0, mask=mask), None, 0.1, PROTOCOL).metrics)
+    breakdown.add(1, measured(np.ones(SHAPE), Annotation("b", 0, mask=~mask), None, 0.1, PROTOCOL).metrics)
     assert breakdown.figures({}) == {0: {"images": 1}, 1: {"images": 1, "PxAP": 100.0}}

@@ -1,5 +1,6 @@
 """The evaluator: the figures of the metrics that it feeds, whatever the batches are."""
 
+import dataclasses
 import functools
 import threading
 import time
@@ -9,8 +10,9 @@ import pytest
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.evaluator import evaluate, in_threads
+from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.threads import in_threads
 from fcam_jax.types import Annotation, Batch, Localization
 
 COUNT, SIDE, CLASSES, STEP = 11, 16, 7, 0.01
@@ -63,16 +65,19 @@ def localizer(data):
 
     def localize(batch):
         padding = batch.valid[:, None, None] == 0
-        return Localization(
+        found = Localization(
             np.where(padding, np.float32(np.nan), maps[batch.index]),
             np.where(padding[:, 0], np.float32(np.nan), logits[batch.index]),
         )
+        return {"model": found}
 
     return localize
 
 
-def evaluated(data, size=4, **options):
-    return evaluate(localizer(data), batches(data, size), STEP, **options)
+def evaluated(data, size=4, keep=frozenset(), val_threshold=None, **settings):
+    settings = EvaluationSettings(STEP, **settings)
+    taus = {} if val_threshold is None else {"model": val_threshold}
+    return evaluate(localizer(data), batches(data, size), settings, keep, taus)["model"]
 
 
 def directly(kind, data):
@@ -134,6 +139,53 @@ def test_the_histogram_is_that_of_all_pixels():
     np.testing.assert_array_equal(evaluated(data).histogram, np.histogram(data[0], 256, (0, 1))[0])
 
 
+def test_parts_and_intervals_follow_from_the_same_images():
+    data = split()
+    plain, found = evaluated(data), evaluated(data, parts=True, bootstrap=200, also=("MeanBestIoU", "PointingGame"))
+    assert plain.by_class == plain.by_size == plain.intervals == {}
+    added = {"MeanBestIoU", "PointingGame", "PointingGame_15px"}
+    assert found.metrics.keys() - plain.metrics.keys() == added
+    for parts in (found.by_class, found.by_size):
+        assert sum(part["images"] for part in parts.values()) == COUNT
+        mean = sum(part["images"] * part["BoxAcc_at_best"] for part in parts.values()) / COUNT
+        assert mean == pytest.approx(plain.metrics["MaxBoxAcc"])
+    assert found.by_class.keys() == {annotation.label for annotation in data[2]}
+    assert found.intervals.keys() == found.metrics.keys()
+    low, high = found.intervals["top1_cls"]
+    assert low < found.metrics["top1_cls"] < high
+
+
+def test_methods_are_measured_side_by_side():
+    data = split()
+    other = (data[0][::-1].copy(), *data[1:])
+    both = evaluate(
+        lambda batch: {"a": localizer(data)(batch)["model"], "b": localizer(other)(batch)["model"]},
+        batches(data, 4),
+        EvaluationSettings(STEP),
+        frozenset({2}),
+        {"b": 0.5},
+    )
+    for name, maps in (("a", data), ("b", other)):
+        alone = evaluated(maps, keep=frozenset({2}), val_threshold=0.5 if name == "b" else None)
+        assert both[name].metrics == alone.metrics
+        np.testing.assert_array_equal(both[name].examples[0].score_map, alone.examples[0].score_map)
+    assert both["a"].metrics["PxAP"] != both["b"].metrics["PxAP"]
+
+
+def test_areas_of_the_device_become_their_mean():
+    data = split()
+    areas = np.random.default_rng(3).random((COUNT, 2)).astype(np.float32)
+
+    def localize(batch):
+        found = localizer(data)(batch)["model"]
+        return {"model": dataclasses.replace(found, insertion_deletion=areas[batch.index])}
+
+    found = evaluate(localize, batches(data, 3), EvaluationSettings(STEP, parts=True, bootstrap=20))["model"]
+    expected = 100 * areas.astype(np.float64).mean(axis=0)
+    np.testing.assert_allclose([found.metrics["Insertion"], found.metrics["Deletion"]], expected, rtol=1e-7)
+    assert {"Insertion", "Deletion"} <= found.intervals.keys() & next(iter(found.by_class.values())).keys()
+
+
 def test_the_threshold_of_validation_gives_figures_of_its_own():
     data = split()
     plain, found = evaluated(data), evaluated(data, val_threshold=0.3004)
@@ -151,7 +203,7 @@ def test_a_split_without_ground_truth_is_an_error():
 
 def test_an_empty_split_is_an_error():
     with pytest.raises(InputError, match="the split is empty"):
-        evaluate(localizer(split()), iter(()), STEP)
+        evaluate(localizer(split()), iter(()), EvaluationSettings(STEP))
 
 
 @pytest.mark.parametrize("position", [5, COUNT - 1])
@@ -172,7 +224,7 @@ def test_bad_data_from_the_batches_is_passed_on():
         raise InputError("bird.jpg is truncated")
 
     with pytest.raises(InputError, match="truncated"):
-        evaluate(localizer(split()), broken(), STEP)
+        evaluate(localizer(split()), broken(), EvaluationSettings(STEP))
 
 
 def test_tasks_give_their_results_in_order_two_groups_at_a_time():

@@ -1,11 +1,14 @@
 """The two methods: what is drawn for an image, how they localize, and how fast their parts learn."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from fcam_jax import cams
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
@@ -95,10 +98,25 @@ def test_images_and_steps_draw_differently(network):
 def test_seeds_come_from_the_cam_of_the_label(network):
     batch = images([0, 3])
     stages, _, _ = network(batch.images, train=False)
-    expected = score_map(CAMS["cam"](stages[-1], network.classifier.head, batch.labels), (SIDE, SIDE), "fcam")
-    source = FCAM_METHOD.seed_source(network, stages[-1], batch)
+    expected = score_map(network.classifier.activation(stages[-1], batch.labels), (SIDE, SIDE), "fcam")
+    source = FCAM_METHOD.seed_source(network, stages, batch, jax.random.split(jax.random.key(0), 2))
     np.testing.assert_array_equal(source, expected)
     assert source.min() >= 0 and source.max() <= 1
+
+
+def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
+    batch = images([0, 3])
+    stages, _, _ = network(batch.images, train=False)
+    keys = jax.random.split(jax.random.key(0), 2)
+    own = np.asarray(FCAM_METHOD.seed_source(network, stages, batch, keys))
+    maps = FCAM_METHOD.whole_maps(network, batch)
+    whole = dataclasses.replace(batch, cams=maps, crop=jnp.array([[0, 0, 1.0, 0], [0, 0, 1.0, 1.0]]))
+    mirrored = dataclasses.replace(whole, images=batch.images.at[1].set(batch.images[1, :, ::-1]))
+    found = FCAM_METHOD.seed_source(network, stages, mirrored, keys)
+    np.testing.assert_allclose(found[0], own[0], atol=1e-6)
+    np.testing.assert_allclose(found[1], own[1, :, ::-1], atol=1e-6)
+    part = dataclasses.replace(whole, crop=jnp.array([[0.25, 0.5, 0.5, 0], [0, 0, 1.0, 0]]))
+    assert np.abs(FCAM_METHOD.seed_source(network, stages, part, keys)[0] - own[0]).max() > 0.1
 
 
 @pytest.mark.parametrize("convention", ["protocol", "fcam"])
@@ -106,9 +124,9 @@ def test_seeds_come_from_the_cam_of_the_label(network):
 def test_the_classifier_localizes_by_its_cam(network, cam, convention):
     batch, model = images([0, 3]), network.classifier
     found = ClassifierMethod(CAMS[cam], convention, (), 1.0).localize(model, batch)
-    stages, logits = model(batch.images, train=False)
-    maps = score_map(CAMS[cam](stages[-1], model.head, batch.labels), (SIDE, SIDE), convention)
-    np.testing.assert_array_equal(found.maps, maps)
+    _, logits = model(batch.images, train=False)
+    maps = cams.compute(cam, model, batch.images, batch.labels, convention=convention)
+    np.testing.assert_allclose(found.maps, maps, atol=1e-6)
     np.testing.assert_array_equal(found.logits, logits)
     assert found.maps.shape == (2, SIDE, SIDE) and found.maps.min() >= 0 and found.maps.max() <= 1
 

@@ -39,3 +39,8 @@ def test_the_gain_is_between_the_methods_that_are_named():
     methods = {"Center": {"PxAP": 1.0}, "CAM": {"PxAP": 50.0}, "F-CAM": {"PxAP": 60.0}, "other": {"PxAP": 4.0}}
     lines = results_table(methods, "CAM", "F-CAM", "val").splitlines()
     assert lines[0].split() == ["val,", "percent", "PxAP"] and lines[-1].split() == ["gain", "+10.0"]
+
+
+def test_nothing_gains_over_itself():
+    methods = {"F-CAM, no threshold": {"PxAP": 50.0}, "F-CAM": {"PxAP": 60.0}}
+    assert "gain" not in results_table(methods, "F-CAM", "F-CAM")

@@ -94,7 +94,7 @@ def test_the_first_maximum_is_the_best_and_step_zero_takes_part(fcam_stage, tmp_
     run(fcam_stage, tmp_path, epochs=3, validate=lambda state: {"value": values[int(state.step)]})
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
-    best, _, record = checkpoints.restore_best(params, rest)
+    best, _, record = checkpoints.restore_model(params, rest)
     checkpoints.close()
     assert record == {"step": 2, "val": {"value": 70.0}}
     run(fcam_stage, tmp_path / "one", epochs=1, validate=lambda state: {"value": values[int(state.step)]})
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
     larger = jax.tree_util.tree_map_with_path(lambda k, x: np.zeros((*x.shape, 2)) if k == first else x, params)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with pytest.raises(InputError, match=r"checkpoints/best/2 belongs to another model \(params/.* there, .* here\)"):
-        checkpoints.restore_best(larger, rest)
+        checkpoints.restore_model(larger, rest)
     checkpoints.close()
 
 
@@ -141,7 +141,7 @@ def best_parameters(stage, directory):
     _, params, rest = split_model(stage.model, stage.method)
     checkpoints = Checkpoints(directory / "checkpoints")
     try:
-        return checkpoints.restore_best(params, rest)[0]
+        return checkpoints.restore_model(params, rest)[0]
     finally:
         checkpoints.close()
 
@@ -150,7 +150,7 @@ def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
     _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with pytest.raises(InputError, match="train first"):
-        checkpoints.restore_best(params, rest)
+        checkpoints.restore_model(params, rest)
     checkpoints.close()
 
 

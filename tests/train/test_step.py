@@ -78,7 +78,8 @@ def test_steps_do_not_recompile(stage):
 def test_maps_are_scores_at_the_images_size(stage):
     mesh = data_mesh(8)
     state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    found = make_localize(stage.model, stage.method)(state.params, state.rest, spread(batch(0), mesh))
+    localize = make_localize(stage.model, stage.method, {"maps": stage.method.localize}, mesh)
+    found = localize(state.params, state.rest, spread(batch(0), mesh))["maps"]
     assert found.maps.shape == (8, 16, 16) and found.logits.shape == (8, 3)
     assert float(found.maps.min()) >= 0 and float(found.maps.max()) <= 1
     assert float(jnp.ptp(found.maps)) > 0

@@ -1,0 +1,65 @@
+"""EigenCAM: the first principal component of the features; no class and no gradient take part."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fcam_jax.cams.contract import Target
+
+# The vector is found to a share r^(2^17) of the next, where r < 1 is the ratio of the first two singular values.
+_SQUARINGS = 16
+_EXACT = jax.lax.Precision.HIGHEST
+
+
+def eigencam(target: Target) -> Float[Array, "b h w"]:
+    """Projection of every position's features on their first right singular vector; the same for all classes.
+
+    $$ C = A V_1, \\qquad A = U \\Sigma V^T \\text{ with a row for every position} $$
+
+    A singular vector has no sign of its own: it is that which makes the sum of the map positive. Features are not
+    centred. The vector comes from powers of the smaller of A A^T and A^T A, which are matrix products alone, where a
+    decomposition would be slow on accelerators and have no gradient where singular values repeat, as zeros do.
+
+    Args:
+      target: what is explained; its labels do not count.
+
+    Differs from: programs that centre the features, or leave the sign to the decomposition.
+
+    Reference: Muhammad and Yeasin, Eigen-CAM, IJCNN 2020.
+    """
+    features = target.features
+    b, h, w, c = features.shape
+    largest = jnp.abs(features).max(axis=(1, 2, 3), keepdims=True)
+    rows = (features / jnp.where(largest == 0, 1, largest)).reshape(b, h * w, c)
+    maps = _project(rows) if c <= h * w else _project_by_positions(rows)
+    maps = maps * jnp.where(maps.sum(axis=1, keepdims=True) < 0, -1, 1)
+    return maps.reshape(b, h, w) * largest[..., 0]
+
+
+def _project(rows: Float[Array, "b p c"]) -> Float[Array, "b p"]:
+    """A v, from v of A^T A."""
+    vector = _leading(jnp.einsum("bpc,bpd->bcd", rows, rows, precision=_EXACT))
+    return jnp.einsum("bpc,bc->bp", rows, vector, precision=_EXACT)
+
+
+def _project_by_positions(rows: Float[Array, "b p c"]) -> Float[Array, "b p"]:
+    """A v, from u of A A^T, with v = A^T u / |A^T u|."""
+    vector = _leading(jnp.einsum("bpc,bqc->bpq", rows, rows, precision=_EXACT))
+    other = _unit(jnp.einsum("bpc,bp->bc", rows, vector, precision=_EXACT))
+    return jnp.einsum("bpc,bc->bp", rows, other, precision=_EXACT)
+
+
+def _leading(matrix: Float[Array, "b n n"]) -> Float[Array, "b n"]:
+    """Unit eigenvector of the largest eigenvalue of matrices without negative ones; its sign is arbitrary."""
+    power = _unit(matrix)
+    for _ in range(_SQUARINGS):
+        power = _unit(jnp.einsum("bij,bjk->bik", power, power, precision=_EXACT))
+    # All columns of the limit are multiples of the vector; the longest has its largest entry on the diagonal.
+    longest = jnp.diagonal(power, axis1=1, axis2=2).argmax(axis=1)
+    return _unit(jnp.take_along_axis(power, longest[:, None, None], axis=2)[..., 0])
+
+
+def _unit(values: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    """Divided by the root of the sum of squares; 0 stays 0."""
+    squares = (values**2).sum(axis=tuple(range(1, values.ndim)), keepdims=True)
+    return values / jnp.sqrt(jnp.where(squares == 0, 1, squares))

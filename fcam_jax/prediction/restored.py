@@ -1,0 +1,89 @@
+"""A network's map brought back to its image: the map at the image's size, its 8-bit levels, and boxes in its pixels.
+
+In: the map of the network's square, a size and a threshold. Out: what is written of them.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from fcam_jax.evaluation.boxes import level_thresholds, quantise
+from fcam_jax.evaluation.component_tree import LEVELS
+
+_PIXELS_TOGETHER = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """Where a map is cut.
+
+    Attributes:
+      value: in [0, 1).
+      source: where it comes from, for people.
+      of_maximum: whether it is a share of each map's maximum, as in the evaluation, or an absolute score.
+    """
+
+    value: float
+    source: str
+    of_maximum: bool = True
+
+    def level(self, levels: UInt8[np.ndarray, "h w"]) -> int:
+        """The level that foreground must exceed."""
+        if self.of_maximum:
+            return int(level_thresholds(np.array([self.value]), levels)[0])
+        return int(self.value * (LEVELS - 1))
+
+
+def restore(score_map: Float[np.ndarray, "a b"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """The map at another height and width, by bilinear interpolation with half-pixel centres.
+
+    Args:
+      score_map: in [0, 1].
+      size: height and width.
+    """
+    resized = cv2.resize(score_map.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip(resized, 0, 1, out=resized)
+
+
+def to_levels(score_map: Float[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w"]:
+    """The map in 8 bits as the evaluation cuts it; a part at a time, as that computes in float64."""
+    parts = math.ceil(score_map.size / _PIXELS_TOGETHER)
+    return np.concatenate([quantise(rows) for rows in np.array_split(score_map, min(parts, len(score_map)))])
+
+
+def boxes_above(levels: UInt8[np.ndarray, "h w"], level: int) -> Int[np.ndarray, "n 4"]:
+    """Boxes ``x0, y0, x1, y1`` around the connected regions above a level, that of largest area first.
+
+    Corners, area and the order of equal areas are the evaluation's: ``x1, y1`` lie one past the last pixel, or on it at
+    the map's edge. Regions in the hole of another are left out.
+
+    Differs from: `component_tree`, which finds the boxes of all levels, at several times the memory.
+    """
+    mask = (levels > level).astype(np.uint8)
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    boxes = [cv2.boundingRect(outline) for outline in sorted(outlines, key=cv2.contourArea, reverse=True)]
+    x, y, width, height = np.array(boxes, np.int64).reshape(-1, 4).T
+    rows, columns = levels.shape
+    return np.stack([x, y, np.minimum(x + width, columns - 1), np.minimum(y + height, rows - 1)], axis=1)
+
+
+def rescale(
+    boxes: Int[np.ndarray, "n 4"], from_size: tuple[int, int], to_size: tuple[int, int]
+) -> Int[np.ndarray, "n 4"]:
+    """Boxes of inclusive corners in a frame of another size, to the nearest pixel; sizes are height and width.
+
+    $$ c_0' = [c_0 s], \\qquad c_1' = [(c_1 + 1) s] - 1, \\qquad s = to / from $$
+    """
+    scale = np.array(to_size[::-1]) / np.array(from_size[::-1])
+    first = np.rint(boxes[:, :2] * scale)
+    last = np.maximum(np.rint((boxes[:, 2:] + 1) * scale) - 1, first)
+    return np.minimum(np.concatenate([first, last], axis=1), np.tile(to_size[::-1], 2) - 1).astype(np.int64)
+
+
+def bounded(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Height and width of the same shape, with neither above `longest`; no larger than they were."""
+    factor = min(1.0, longest / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

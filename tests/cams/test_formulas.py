@@ -1,0 +1,167 @@
+"""Every CAM against its formula, written out with NumPy, OpenCV and loops over images, channels and samples."""
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from explained import FEW, classifier, images, of_images
+
+from fcam_jax.cams.registry import CAMS
+
+STAGE = 2  # of four; the closed forms are about the top one
+STD = {"smooth_gradcampp": 0.3, "sscam": 2.0}
+
+
+@pytest.fixture(scope="module")
+def network():
+    return classifier()
+
+
+def relu(values):
+    return np.maximum(values, 0)
+
+
+@jax.jit
+def rest(network, features, label):
+    """Score of a class from the map of the stage of one image."""
+    top = network.encoder.stage(3, features[None], train=False)
+    return network.head(top)[0, label]
+
+
+@jax.jit
+def stages(network, inputs):
+    return network.encoder(inputs[None], train=False)
+
+
+def whole(network, inputs, label):
+    """Score of a class of one normalised image."""
+    return float(rest(network, stages(network, inputs.astype(np.float32))[STAGE][0], label))
+
+
+gradient_of = jax.jit(jax.grad(rest, argnums=1))
+
+
+def maps_and_gradient(network, inputs, label):
+    features = stages(network, inputs)[STAGE][0]
+    gradient = gradient_of(network, features, label)
+    return np.asarray(features, np.float64), np.asarray(gradient, np.float64)
+
+
+def from_gradient(formula):
+    """A CAM that needs features and gradient of the clean image alone."""
+
+    def reference(network, inputs, label, key):
+        return formula(*maps_and_gradient(network, inputs, label))
+
+    return reference
+
+
+def gradcampp(A, g):
+    alpha = np.where(g == 0, 0, g**2 / np.where(g == 0, 1, 2 * g**2 + g**3 * A.sum(axis=(0, 1))))
+    return relu(((alpha * relu(g)).sum(axis=(0, 1)) * A).sum(axis=-1))
+
+
+def gradcampp_released(A, g):
+    return relu(((relu(g) ** 3).sum(axis=(0, 1)) * A).sum(axis=-1))
+
+
+def xgradcam(A, g):
+    mass = A.sum(axis=(0, 1))
+    weights = np.divide((g * A).sum(axis=(0, 1)), mass, out=np.zeros_like(mass), where=mass != 0)
+    return relu((weights * A).sum(axis=-1))
+
+
+def smooth(released):
+    def reference(network, inputs, label, key):
+        A, _ = maps_and_gradient(network, inputs, label)
+        noise = np.asarray(jax.random.normal(key, (4, *inputs.shape)))
+        noisy = [maps_and_gradient(network, inputs + STD["smooth_gradcampp"] * one, label) for one in noise]
+        g = np.stack([gradient for _, gradient in noisy])
+        second, third = (g**2).mean(axis=0), (g**3).mean(axis=0)
+        total = (third * A).sum(axis=(0, 1)) if released else third * A.sum(axis=(0, 1))
+        alpha = np.where(second == 0, 0, second / np.where(second == 0, 1, 2 * second + total))
+        if released:
+            last, gradient = noisy[-1]
+            return relu(((alpha * relu(gradient)).sum(axis=(0, 1)) * last).sum(axis=-1))
+        return relu(((alpha * relu(g.mean(axis=0))).sum(axis=(0, 1)) * A).sum(axis=-1))
+
+    return reference
+
+
+def masks_of(A, size):
+    """Enlarged feature maps in [0, 1]."""
+    for channel in np.moveaxis(A, -1, 0):
+        enlarged = cv2.resize(channel, size[::-1], interpolation=cv2.INTER_LINEAR)
+        span = np.ptp(channel)
+        yield np.zeros(size) if span == 0 else (enlarged - enlarged.min()) / np.ptp(enlarged)
+
+
+def masked(alterations):
+    """A CAM of the score family: the score is the mean over alterations of the mask."""
+
+    def reference(network, inputs, label, key):
+        A, _ = maps_and_gradient(network, inputs, label)
+        scores = []
+        for channel, mask in enumerate(masks_of(A, inputs.shape[:2])):
+            altered = list(alterations(mask, key, channel))
+            scores.append(np.mean([whole(network, inputs * one[..., None], label) for one in altered]))
+        weights = np.exp(scores - np.max(scores))
+        return relu(A @ (weights / weights.sum()))
+
+    return reference
+
+
+def noisy(mask, key, channel):
+    for sample in range(3):
+        own = jax.random.fold_in(jax.random.fold_in(key, sample), channel)
+        yield mask + STD["sscam"] * np.asarray(jax.random.normal(own, mask.shape))
+
+
+def ablationcam(network, inputs, label, key):
+    A, _ = maps_and_gradient(network, inputs, label)
+    score, weights = float(rest(network, A.astype(np.float32), label)), []
+    for channel in range(A.shape[-1]):
+        ablated = A.copy()
+        ablated[..., channel] = 0
+        weights.append((score - float(rest(network, ablated.astype(np.float32), label))) / abs(score))
+    return relu(A @ np.array(weights))
+
+
+def eigencam(network, inputs, label, key):
+    A, _ = maps_and_gradient(network, inputs, label)
+    found = A @ np.linalg.svd(A.reshape(-1, A.shape[-1]))[2][0]
+    return found if found.sum() > 0 else -found
+
+
+REFERENCES = {
+    ("gradcam", ""): from_gradient(lambda A, g: relu((g.mean(axis=(0, 1)) * A).sum(axis=-1))),
+    ("gradcampp", "paper"): from_gradient(gradcampp),
+    ("gradcampp", "released"): from_gradient(gradcampp_released),
+    ("smooth_gradcampp", "paper"): smooth(released=False),
+    ("smooth_gradcampp", "released"): smooth(released=True),
+    ("xgradcam", ""): from_gradient(xgradcam),
+    ("layercam", ""): from_gradient(lambda A, g: relu((relu(g) * A).sum(axis=-1))),
+    ("hirescam", ""): from_gradient(lambda A, g: (g * A).sum(axis=-1)),
+    ("elementwise", ""): from_gradient(lambda A, g: relu(g * A).sum(axis=-1)),
+    ("scorecam", ""): masked(lambda mask, key, channel: [mask]),
+    ("sscam", ""): masked(noisy),
+    ("iscam", ""): masked(lambda mask, key, channel: [mask * i / 3 for i in (1, 2, 3)]),
+    ("ablationcam", ""): ablationcam,
+    ("eigencam", ""): eigencam,
+}
+
+
+def test_every_cam_has_a_reference():
+    assert {name for name, _ in REFERENCES} | {"cam"} == CAMS.keys()  # "cam" has closed forms alone
+
+
+@pytest.mark.parametrize(("name", "variant"), REFERENCES)
+def test_maps_are_those_of_the_formula(network, name, variant):
+    labels = np.asarray(network(images(2), train=False)[1].argmax(axis=-1))
+    target = of_images(network, images(2), labels, STAGE)
+    settings = FEW.get(name, {}) | ({"variant": variant} if variant else {})
+    found = np.asarray(jax.jit(lambda: CAMS[name](target, **settings))())
+    for one, inputs, label, key in zip(found, np.asarray(target.inputs), labels, target.keys, strict=True):
+        expected = REFERENCES[name, variant](network, inputs, int(label), key)
+        assert np.ptp(expected) > 0
+        np.testing.assert_allclose(one, expected, atol=2e-4 * np.abs(expected).max())

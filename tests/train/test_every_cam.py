@@ -1,0 +1,62 @@
+"""Every CAM spread over devices: as the source of F-CAM's seeds in a training step, and as what localizes."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import AxisType
+from tiny_stages import STAGES, batch, optimizer
+
+from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.cams.score_maps import minmax
+from fcam_jax.train.step import initial_state, make_localize, make_train_step, replicate, split_model, spread
+from fcam_jax.types import DATA_AXIS
+
+FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}
+ALL = [bind(name, FEW.get(name, {}), (), 4) for name in CAMS] + [bind("layercam", {}, ("stage3", "stage4"), 4)]
+
+
+def every_cam(target):
+    """The mean of all CAMs at the top stage, and of a fused one: one step compiles them all."""
+    return sum(minmax(cam(target)) for cam in ALL) / len(ALL)
+
+
+def mesh_of(devices):
+    return jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+def step(devices):
+    model = STAGES["fcam"].model()
+    method = dataclasses.replace(STAGES["fcam"].method, cam=every_cam)
+    mesh = mesh_of(devices)
+    state = initial_state(model, method, optimizer(method), mesh)
+    before = jax.device_get(state.params)
+    run = make_train_step(model, method, optimizer(method), mesh)
+    state, metrics = run(state, spread(batch(0), mesh), jax.random.key(7))
+    return before, jax.device_get(state.params), jax.device_get(metrics)
+
+
+def localized(devices):
+    model = STAGES["classifier"].model()
+    method = dataclasses.replace(STAGES["classifier"].method, cam=every_cam)
+    mesh = mesh_of(devices)
+    _, params, rest = split_model(model, method)
+    localize = make_localize(model, method, {"maps": method.localize}, mesh)
+    return localize(replicate(params, mesh), replicate(rest, mesh), spread(batch(0), mesh))["maps"].maps
+
+
+def test_a_step_trains_from_the_seeds_of_all_cams_and_one_device_equals_four():
+    before, one, metrics_one = step(1)
+    _, four, metrics_four = step(4)
+    for name, value in metrics_one.items():
+        assert np.isfinite(value)
+        np.testing.assert_allclose(metrics_four[name], value, rtol=2e-4, atol=1e-5, err_msg=name)
+    for a, b, old in zip(jax.tree.leaves(one), jax.tree.leaves(four), jax.tree.leaves(before), strict=True):
+        assert (a != old).any()
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_maps_of_all_cams_do_not_depend_on_the_number_of_devices():
+    one, four = localized(1), localized(4)
+    assert len(four.sharding.device_set) == 4 and np.ptp(one) > 0
+    np.testing.assert_allclose(four, one, atol=1e-4)
