@@ -66,7 +66,7 @@ def object_size(annotation: Annotation, shape: tuple[int, int]) -> int:
         for x0, y0, x1, y1 in annotation.boxes.tolist():
             covered[y0 : y1 + 1, x0 : x1 + 1] = True
     assert covered is not None
-    return int(np.searchsorted(_SHARES, covered.mean(), side="right"))
+    return int(np.searchsorted(_SHARES, np.count_nonzero(covered) / covered.size, side="right"))
 
 
 def _figures(totals: Totals, best: Mapping[str, int]) -> dict[str, float | int]:

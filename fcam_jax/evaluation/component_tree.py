@@ -55,10 +55,9 @@ def contours(levels: UInt8[np.ndarray, "h w"]) -> Contours:
     holes = components(padded, _HOLES)
     largest = _largest(components(TIMES - _fill(padded, holes[:, FIRST], holes[:, UNTIL]), _SOLID), *levels.shape)
     outer = components(TIMES - padded, _OUTER)
+    boxes = [_contour_boxes(found[:, BOX], grow, *levels.shape) for found, grow in ((outer, 0), (holes, 1))]
     return Contours(
-        np.concatenate(
-            [_contour_boxes(outer[:, BOX], 0, *levels.shape), _contour_boxes(holes[:, BOX], 1, *levels.shape)]
-        ),
+        np.concatenate(boxes),
         np.concatenate([TIMES - outer[:, UNTIL], holes[:, SINCE]]),
         np.concatenate([TIMES - outer[:, SINCE], holes[:, UNTIL]]),
         largest,
@@ -118,8 +117,11 @@ def _largest(solid, height, width):
 def _fill(levels, pixels, ends):
     """The padded map with every hole filled up to the level over which it drains to the frame.
 
-    Takes a pixel of each hole and the threshold at which the hole ends or changes, with whole holes after their parts:
-    so the last end of a hole comes first here, and all its pixels are below it.
+    Args:
+      levels: the map.
+      pixels: one pixel of every hole as it is for some thresholds.
+      ends: threshold at which that hole grows, is joined to another or ends, ascending. So the last one that a pixel is
+        in is that in which it drains to the frame, and all pixels of that hole are below its end.
     """
     width = levels.shape[1]
     filled = levels.copy()
