@@ -25,11 +25,12 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import DROP, load_classifier
+from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.prediction.class_names import ClassNames, names_from_data, names_from_file
 from fcam_jax.prediction.image_files import Found, find_images
 from fcam_jax.prediction.journal import MAPS, OVERLAYS, Journal
 from fcam_jax.prediction.loop import Outputs, predict
-from fcam_jax.prediction.predictor import ByCam, Predictor, digest
+from fcam_jax.prediction.predictor import ByCam, Predictor
 from fcam_jax.prediction.restored import Threshold
 from fcam_jax.report.names import printable
 from fcam_jax.trained import load_trained
@@ -204,7 +205,7 @@ def _check(options: argparse.Namespace) -> None:
 def _settings(options: argparse.Namespace, network: Network, outputs: Outputs) -> dict[str, Any]:
     """What the outputs depend on."""
     return {
-        "weights": digest(network.model),
+        "weights": weights_digest(network.model)[:12],
         **network.settings,
         "label": "predicted" if options.label is None else options.label,
         "threshold": dataclasses.asdict(outputs.threshold),

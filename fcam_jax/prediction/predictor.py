@@ -5,7 +5,6 @@ batches, and works on all devices.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -119,12 +118,3 @@ class ByCam:
 
 def _classifier(model: Any) -> Classifier:
     return model.classifier if isinstance(model, FCAM) else model
-
-
-def digest(model: nnx.Module) -> str:
-    """The model's weights in 12 hexadecimal digits: they stay the same wherever its checkpoint lies."""
-    total = hashlib.sha256()
-    for path, value in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model))):
-        total.update(jax.tree_util.keystr(path).encode())
-        total.update(np.ascontiguousarray(value).data)
-    return total.hexdigest()[:12]

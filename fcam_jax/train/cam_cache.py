@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import nnx
 from jaxtyping import Float, Int
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method
+from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.progress import counted
 from fcam_jax.train.step import data_mesh, make_forward, replicate, split_model, spread
 from fcam_jax.types import Batch
@@ -109,16 +109,6 @@ def cached_cams(folder: pathlib.Path, facts: Mapping[str, Any], count: int, comp
         return np.load(path, mmap_mode="r")
     except OSError as error:
         raise InputError(f"the CAM cache in {folder} cannot be used: {error.strerror} ({error.filename})") from error
-
-
-def weights_digest(model: nnx.Module) -> str:
-    """A checksum of all variables of a model."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model))):
-        values = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
-        digest.update(values.tobytes())
-    return digest.hexdigest()
 
 
 def _fill(path: pathlib.Path, count: int, compute: Compute) -> None:
