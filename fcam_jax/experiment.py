@@ -39,6 +39,7 @@ from fcam_jax.types import Annotation, Batch
 logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained.json"
+CAMS = "cams"
 
 EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]
 
@@ -117,6 +118,8 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
     for stage in plan.stages:
         if not has_begun(stage, workdir):
             stage.check_pretrained()  # now, not after the hours that an earlier stage takes
+    if plan.whole_cams is not None:
+        plan.whole_cams.check(workdir / CAMS)
     mesh = data_mesh(plan.batch_size)
     model: Any = None
     for number, stage in enumerate(plan.stages):
@@ -142,7 +145,7 @@ def _whole_cams(plan: Experiment, stage: Stage, model: Any, workdir: pathlib.Pat
     """CAMs of all training images, where a stage is to be trained that takes its seeds from them."""
     if plan.whole_cams is None or stage.whole_maps is None or _is_finished(stage, workdir):
         return None
-    return plan.whole_cams.load(model, stage.method, stage.whole_maps, workdir / "cams")
+    return plan.whole_cams.load(model, stage.method, stage.whole_maps, workdir / CAMS)
 
 
 def _is_finished(stage: Stage, workdir: pathlib.Path) -> bool:

@@ -96,6 +96,9 @@ def _parse(argv: list[str]) -> list[str]:
     if "checkpoint" not in options:
         flags.mark_flags_as_required(["workdir"] if options.get("mode") == "report" else ["config", "workdir"])
     path = options.get("config", "").partition(":")[0]
+    overrides = [name for name in options if name.startswith("config.")]
+    if overrides and not path:
+        raise InputError(f"--{overrides[0]} changes a benchmark's value: it needs --config=configs/NAME.py too")
     if "config" in options and not pathlib.Path(path).is_file():
         raise InputError(f"--config: no such benchmark file: {path!r}")
     try:

@@ -266,6 +266,14 @@ def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_pat
     assert len(asked) == 24
 
 
+def test_a_cache_of_cams_that_cannot_be_used_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    broken = plan(cam__cache=True, cam__cache_dir=str(tmp_path / "file" / "cams"))
+    with pytest.raises(InputError, match=r"the CAM cache in .*file/cams cannot be used: Not a directory"):
+        train_stages(broken, tmp_path / "run")
+    assert not (tmp_path / "run" / "classifier").exists()
+
+
 def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     evaluate_stages(plan(evaluation__batch_size=4), tmp_path / "run", "another hash")

@@ -27,12 +27,15 @@ SMALL = {
 
 
 def call(config, workdir, *options, **settings):
-    """Run the program on one device; a double underline in the name of a setting stands for a dot."""
+    """Run the program for a benchmark; a double underline in the name of a setting stands for a dot."""
+    values = [f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()]
+    return call_with(f"--config={config}", f"--workdir={workdir}", *options, *values)
+
+
+def call_with(*options):
+    """Run the program on one device."""
     return subprocess.run(
-        [
-            *(sys.executable, "-m", "fcam_jax.main", f"--config={config}", f"--workdir={workdir}", *options),
-            *(f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()),
-        ],
+        [sys.executable, "-m", "fcam_jax.main", *options],
         cwd=ROOT,
         # Every call compiles the same small programs; all of them from the cache save a second each.
         env=os.environ | {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
@@ -44,7 +47,11 @@ def call(config, workdir, *options, **settings):
 
 def complaint(*args, **settings):
     """The one line that a call ends with."""
-    done = call(*args, **settings)
+    return only_line(call(*args, **settings))
+
+
+def only_line(done):
+    """The one line that a call has ended with."""
     assert done.returncode == 1
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -74,6 +81,18 @@ def complaint(*args, **settings):
 def test_a_mistake_on_the_command_line_gets_one_line(tmp_path, config, options, words):
     assert complaint(config, tmp_path / "run", *options).startswith(words)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--checkpoint=runs/cub"], "--checkpoint is for --mode=eval"),
+        (["--mode=eval", "--checkpoint=nowhere"], "--checkpoint=nowhere: no such folder"),
+        (["--mode=eval", "--checkpoint=x", "--config.data.root=y"], "--config.data.root changes a benchmark's value"),
+    ],
+)
+def test_a_mistake_with_a_checkpoint_gets_one_line(options, words):
+    assert only_line(call_with(*options)).startswith(words)
 
 
 def test_a_misspelt_key_in_a_benchmark_file_gets_one_line(tmp_path):
@@ -157,6 +176,9 @@ def test_a_run_from_its_first_to_its_last_call(tmp_path):
         same = json.loads((tmp_path / "results.json").read_text())
         assert same | {"evaluation_seconds": 0} == results | {"evaluation_seconds": 0}
     assert contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA") == trained
+
+    alone = call_with("--mode=eval", f"--checkpoint={tmp_path}")
+    assert alone.returncode == 0 and alone.stdout.splitlines()[-1].split() == table[4][0].split() + table[4][1:]
 
     page = finished("configs/synthetic.py", tmp_path, "--mode=report").stdout.strip()
     assert page == str(tmp_path / "report" / "index.html") and "F-CAM" in pathlib.Path(page).read_text()

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,10 +61,9 @@ class WholeCams:
           folder: of the cache, where none was configured.
 
         Raises:
-          InputError: as `cached_cams`; on several hosts, which would each need all of the maps.
+          InputError: as `check` and `cached_cams`.
         """
-        if jax.process_count() > 1:
-            raise InputError("config.cam.cache works on one host: fill a cache_dir there, or leave it off")
+        self.check(folder)
         mesh = data_mesh(self.batch_size)
         _, *variables = split_model(model, method)
         params, rest = replicate(variables, mesh)
@@ -76,7 +76,21 @@ class WholeCams:
                 yield np.asarray(batch.index)[real], np.asarray(maps_of(params, rest, spread(batch, mesh)))[real]
 
         facts = self.of | {"weights": weights_digest(model.classifier)}
-        return cached_cams(pathlib.Path(self.folder) if self.folder else folder, facts, self.count, compute)
+        return cached_cams(self._in(folder), facts, self.count, compute)
+
+    def check(self, folder: pathlib.Path) -> None:
+        """Raise an `InputError` where `load` could not keep the maps; makes the folder."""
+        if jax.process_count() > 1:
+            raise InputError("config.cam.cache works on one host: leave it off")
+        try:
+            self._in(folder).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._in(folder)):
+                pass
+        except OSError as error:
+            raise InputError(f"the CAM cache in {self._in(folder)} cannot be used: {error.strerror}") from error
+
+    def _in(self, folder: pathlib.Path) -> pathlib.Path:
+        return pathlib.Path(self.folder) if self.folder else folder
 
 
 def cached_cams(folder: pathlib.Path, facts: Mapping[str, Any], count: int, compute: Compute) -> Maps:
