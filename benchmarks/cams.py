@@ -8,7 +8,7 @@ their own, which count); ``forwards`` is ``ms`` over the time of a forward pass 
 count. Where torch and torchvision are installed, and the encoder is one of `TORCH`, torch-cam (pip ``torchcam``) and
 pytorch-grad-cam (pip ``grad-cam``) explain torchvision's network of the same shape in the same run, on the same kind of
 device, and the ratio of their time to ours stands beside it; the programs take turns. torch-cam explains a batch in one
-call where it can; pytorch-grad-cam does always. ``paper`` is Table A.2 of F-CAM: one image on a P100.
+call where it can; pytorch-grad-cam does always. ``torch`` is torchvision's forward pass alone. ``paper`` is Table A.2 of F-CAM: one image on a P100.
 """
 
 import argparse
@@ -80,6 +80,8 @@ COLUMNS = (
     ("ms", 9),
     ("alone", 9),
     ("forwards", 8),
+    ("torch", 8),
+    ("ratio", 6),
     ("torchcam", 9),
     ("ratio", 6),
     ("grad-cam", 9),
@@ -160,12 +162,23 @@ class Torch:
 
     def calls(self, name: str) -> dict[str, Call]:
         """The libraries' calls of a CAM, as far as they are installed and have it."""
+        if name == FORWARD:
+            return {"torch": self._forward()}
         found: dict[str, Call] = {}
         if name in TORCHCAM and importlib.util.find_spec("torchcam"):
             found["torchcam"] = self._torchcam(TORCHCAM[name])
         if name in GRAD_CAM and importlib.util.find_spec("pytorch_grad_cam"):
             found["grad-cam"] = self._grad_cam(GRAD_CAM[name])
         return found
+
+    def _forward(self) -> Call:
+        import torch
+
+        def call() -> object:
+            with torch.inference_mode():
+                return self.model(self.inputs).cpu()
+
+        return call
 
     def _torchcam(self, name: str) -> Call:
         import torch
@@ -220,7 +233,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             forward = None
             for name in (FORWARD, *options.cams, FCAM_ROW):
                 calls = ours(name, model, jnp.asarray(images), jnp.asarray(labels))
-                calls |= torch.calls(name) if torch is not None and name in CAMS else {}
+                calls |= torch.calls(name) if torch is not None else {}
                 times = {key: value / batch for key, value in median_ms(calls, options.seconds).items()}
                 forward = forward or times["ms"]
                 yield {

@@ -3,6 +3,9 @@
 Everything is NHWC. Parameters and BatchNorm statistics are float32; `dtype` is what the activations are computed in.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,6 +46,7 @@ def conv(
       rngs: source of the initial weights.
     """
     sides = (side, side) if isinstance(side, int) else side
+    pointwise = sides == (1, 1) and padding is None
     return nnx.Conv(
         channels_in,
         channels_out,
@@ -51,8 +55,27 @@ def conv(
         padding=[(length // 2, length // 2) for length in sides] if padding is None else padding,
         use_bias=bias,
         kernel_init=init,
+        conv_general_dilated=_product if pointwise else jax.lax.conv_general_dilated,
         dtype=dtype,
         rngs=rngs,
+    )
+
+
+def _product(
+    inputs: Float[Array, "b _ _ c"],
+    kernel: Float[Array, "1 1 c d"],
+    strides: Sequence[int],
+    padding: object,
+    **settings: Any,
+) -> Float[Array, "b _ _ d"]:
+    """A 1x1 convolution without padding as the matrix product that it is, which CPUs do up to twice as fast."""
+    down, across = strides
+    return jnp.einsum(
+        "bhwc,cd->bhwd",
+        inputs[:, ::down, ::across],
+        kernel[0, 0],
+        precision=settings.get("precision"),
+        preferred_element_type=settings.get("preferred_element_type"),
     )
 
 
