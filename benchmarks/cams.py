@@ -7,8 +7,9 @@ the forward pass included; ``alone`` without it where the CAM starts from stages
 their own, which count); ``forwards`` is ``ms`` over the time of a forward pass of the same batch. Compilation does not
 count. Where torch and torchvision are installed, and the encoder is one of `TORCH`, torch-cam (pip ``torchcam``) and
 pytorch-grad-cam (pip ``grad-cam``) explain torchvision's network of the same shape in the same run, on the same kind of
-device, and the ratio of their time to ours stands beside it; the programs take turns. torch-cam explains a batch in one
-call where it can; pytorch-grad-cam does always. ``torch`` is torchvision's forward pass alone. ``paper`` is Table A.2 of F-CAM: one image on a P100.
+device, and the ratio of their time to ours stands beside it; the programs take turns. torch-cam explains a batch in
+one call where it can; pytorch-grad-cam does always. ``torch`` is torchvision's forward pass alone. ``paper`` is Table
+A.2 of F-CAM: one image on a P100.
 """
 
 import argparse
