@@ -33,6 +33,32 @@ def interpolated(x, size):
     return x
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(("stride", "bias"), [(1, False), (2, True)])
+def test_a_1x1_convolution_is_xlas_in_value_and_gradient(stride, bias, dtype):
+    layer = conv(5, 7, 1, stride=stride, bias=bias, dtype=dtype, rngs=nnx.Rngs(0))
+    x = jnp.asarray(maps(2, 6, 9, 5))
+
+    def xla(kernel, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x.astype(dtype), kernel.astype(dtype), (stride, stride), "VALID", dimension_numbers=numbers
+        )
+
+    def ours(kernel, x):
+        changed = nnx.clone(layer)
+        changed.kernel[...] = kernel
+        return changed(x)
+
+    kernel = layer.kernel[...]
+    assert ours(kernel, x).dtype == dtype and ours(kernel, x).shape == (2, -(-6 // stride), -(-9 // stride), 7)
+    tolerance = 1e-5 if dtype == jnp.float32 else 0.05
+    np.testing.assert_allclose(ours(kernel, x).astype(jnp.float32), xla(kernel, x).astype(jnp.float32), atol=tolerance)
+    loss = [jax.grad(lambda k, v, of=of: (of(k, v).astype(jnp.float32) ** 2).sum(), (0, 1)) for of in (ours, xla)]
+    for own, expected in zip(*(one(kernel, x) for one in loss), strict=True):
+        np.testing.assert_allclose(own, expected, atol=20 * tolerance, rtol=20 * tolerance)
+
+
 @pytest.mark.parametrize(
     "source, target", [((4, 6), (9, 5)), ((57, 29), (29, 57)), ((1, 3), (4, 1)), ((5, 5), (1, 1)), ((7, 8), (7, 8))]
 )
