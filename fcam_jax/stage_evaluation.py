@@ -121,10 +121,13 @@ def write_results(
         "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
         "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
         "by_class": {row: evaluation.by_class for row, evaluation in evaluations.items()},
+        "constant_maps": {row: evaluation.constant_maps for row, evaluation in evaluations.items()},
         **facts,
         **plan.record,
     }
     for row, evaluation in evaluations.items():
+        if evaluation.constant_maps:
+            logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
         save_record(out, row, evaluation, images=plan.split_sizes[split], split=split)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)

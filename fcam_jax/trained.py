@@ -91,6 +91,8 @@ def evaluate_checkpoint(
     config = trained.config if config is None else config
     plan = build.recorded_experiment(config)
     out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")
+    if any(out.glob(f"*/{CHECKPOINTS}")):
+        raise InputError(f"--workdir={out} holds a run, whose results these would replace; give another folder")
     config_hash = workdir.claim(out, config)
     started = time.monotonic()
     evaluations = evaluate_model(plan, trained.stage, trained.model, trained.record, split)

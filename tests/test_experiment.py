@@ -172,6 +172,13 @@ def test_a_checkpoint_is_evaluated_with_other_settings_into_another_folder(train
     assert results(trained)["images"] == 10
 
 
+def test_the_results_of_a_run_are_not_replaced_by_those_of_a_checkpoint(trained):
+    before = results(trained)
+    with pytest.raises(InputError, match="holds a run, whose results these would replace"):
+        evaluate_checkpoint(trained / "fcam", out=trained)
+    assert results(trained) == before and set(before["constant_maps"]) == set(before["methods"])
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [

@@ -84,6 +84,7 @@ class Evaluation:
       intervals: ends of the figures' 95 % intervals by name; empty without bootstrap.
       by_size: figures, and "images", by the object's share of the image, at the whole split's best thresholds.
       by_class: the same by class.
+      constant_maps: number of maps that are the same everywhere; they count, and localize nothing.
     """
 
     metrics: dict[str, float]
@@ -95,6 +96,7 @@ class Evaluation:
     intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     by_size: dict[str, dict[str, float | int]] = dataclasses.field(default_factory=dict)
     by_class: dict[int, dict[str, float | int]] = dataclasses.field(default_factory=dict)
+    constant_maps: int = 0
 
 
 def evaluate(
@@ -211,4 +213,5 @@ def _evaluation(known: _Known, settings: EvaluationSettings, val_threshold: floa
         intervals=findings.bootstrap.intervals(of) if findings.bootstrap else {},
         by_size=findings.by_size() if settings.parts else {},
         by_class=findings.by_class() if settings.parts else {},
+        constant_maps=findings.constant,
     )

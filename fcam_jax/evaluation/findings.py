@@ -27,11 +27,13 @@ class Measured:
       metrics: of the image alone.
       label: its class.
       size: its object's share of the image, see `object_size`.
+      constant: whether its map is the same everywhere, and so localizes nothing.
     """
 
     metrics: list[Metric]
     label: int
     size: int
+    constant: bool
 
 
 class Findings:
@@ -42,6 +44,7 @@ class Findings:
       classes: metrics by class; None where parts are not asked for.
       sizes: metrics by the object's share of the image; likewise.
       bootstrap: replicates of the metrics, if they were asked for.
+      constant: number of images whose map is the same everywhere.
     """
 
     def __init__(self, parts: bool = False, bootstrap: Bootstrap | None = None) -> None:
@@ -55,10 +58,12 @@ class Findings:
         self.classes = Breakdown() if parts else None
         self.sizes = Breakdown() if parts else None
         self.bootstrap = bootstrap
+        self.constant = 0
 
     def add(self, position: int, image: Measured) -> None:
         """Add the image at a position of the split."""
         add(self.totals, image.metrics)
+        self.constant += image.constant
         if self.classes is not None and self.sizes is not None:
             self.classes.add(image.label, image.metrics)
             self.sizes.add(image.size, image.metrics)
@@ -68,6 +73,7 @@ class Findings:
     def merge(self, other: "Findings") -> None:
         """Add what is known of other images of the split."""
         add(self.totals, other.totals.values())
+        self.constant += other.constant
         for own, others in ((self.classes, other.classes), (self.sizes, other.sizes)):
             if own is not None and others is not None:
                 own.merge(others)
@@ -99,7 +105,8 @@ def measured(
         kind.empty(step).measure_checked(checked, annotation, rank) for kind in kinds if kind.measurable(annotation)
     ]
     located = annotation.boxes is not None or annotation.mask is not None
-    return Measured(metrics, annotation.label, object_size(annotation, score_map.shape[:2]) if located else 0)
+    size = object_size(annotation, score_map.shape[:2]) if located else 0
+    return Measured(metrics, annotation.label, size, bool(checked.min() == checked.max()))
 
 
 def figures(totals: Totals, *, at: tuple[int, str] | None = None, mean_best_iou: bool = False) -> dict[str, float]:

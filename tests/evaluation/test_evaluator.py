@@ -196,6 +196,15 @@ def test_the_threshold_of_validation_gives_figures_of_its_own():
     assert added["top1_loc_at_val"] == found.curves["top1_loc"][position]
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_constant_maps_are_counted(size):
+    data = split()
+    assert evaluated(data, size).constant_maps == 0
+    data[0][[2, 7]] = 0
+    data[0][9] = 0.5
+    assert evaluated(data, size).constant_maps == 3
+
+
 def test_a_split_without_ground_truth_is_an_error():
     with pytest.raises(InputError, match="neither boxes nor masks"):
         evaluated(split(boxes=False, masks=False))

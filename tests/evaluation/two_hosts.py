@@ -43,7 +43,8 @@ def main(port, process):
     arrays = [found.histogram, *found.curves.values(), *found.precision_recall]
     arrays += [array for example in found.examples for array in (example.image, example.score_map)]
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
-    facts = [found.metrics, found.intervals, found.by_size, found.by_class, len(found.examples), digest]
+    parts = [found.by_size, found.by_class, found.constant_maps]
+    facts = [found.metrics, found.intervals, *parts, len(found.examples), digest]
     print(json.dumps({"hosts": jax.process_count(), "devices": jax.device_count(), "facts": facts}))
 
 
