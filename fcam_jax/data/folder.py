@@ -55,6 +55,9 @@ class FolderSource:
                 raise InputError(f"{needed}: no such folder (data.root must hold images/ and metadata/{split}/)")
         self._metadata = read_metadata(folder, num_classes, needs_localization=split != "train")
         self._check_files()
+        self.class_names: tuple[str, ...] | None = None
+        self.localized = self._metadata.boxes is not None or self._metadata.masks is not None
+        self.left_out: tuple[str, ...] = ()
         lines = zip(self._metadata.image_ids, self._metadata.labels.tolist(), strict=True)
         self.fingerprint = hashlib.sha256("".join(f"{name},{label}\n" for name, label in lines).encode()).hexdigest()
 

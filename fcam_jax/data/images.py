@@ -4,6 +4,7 @@ Pixels come as they are stored: EXIF orientation is not applied unless it is ask
 sets refer to stored pixels, and alpha is dropped, not blended. Truncated files are errors, never filled up.
 """
 
+import io
 import pathlib
 import warnings
 
@@ -33,38 +34,66 @@ _TURNS = {
 
 
 def read_image(path: pathlib.Path, *, upright: bool = False) -> Image:
-    """Decode an image file (of a file with several frames, the first).
+    """Decode an image file; see `decode_image`.
+
+    Raises:
+      InputError: as for `decode_image`, and when the file is missing or cannot be read.
+    """
+    return decode_image(_read(path), str(path), upright=upright)
+
+
+def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
+    """Decode a mask file; see `decode_mask`.
+
+    Raises:
+      InputError: as for `read_image`.
+    """
+    return decode_mask(_read(path), str(path))
+
+
+def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
+    """Decode the bytes of an image file (of a file with several frames, the first).
 
     Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded.
 
     Args:
-      path: the file.
+      data: content of the file.
+      name: what messages call it, usually its path.
       upright: turn and mirror the pixels as the file's EXIF orientation says, as viewers do.
 
     Returns:
       Pixels as RGB in [0, 255], read-only.
 
     Raises:
-      InputError: when the file is missing, empty, truncated, not an image, or larger than Pillow's limit.
+      InputError: when the content is empty, truncated, not an image, or larger than Pillow's limit.
     """
     try:
-        with PIL.Image.open(path) as image:
+        with PIL.Image.open(io.BytesIO(data)) as image:
             if not 0 < image.width * image.height <= (PIL.Image.MAX_IMAGE_PIXELS or float("inf")):
                 raise PIL.Image.DecompressionBombError
             pixels = _rgb(image)
             turn = _turn(image) if upright else None
             return pixels if turn is None else np.asarray(PIL.Image.fromarray(pixels).transpose(turn))
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
-        raise InputError(f"{path}: {_reason(path, error)}") from error
+        raise InputError(f"{name}: {_reason(data, error)}") from error
 
 
-def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
-    """Decode a mask file: True where it is not black.
+def decode_mask(data: bytes, name: str) -> Bool[np.ndarray, "h w"]:
+    """Decode the bytes of a mask file: True where it is not black.
 
     Raises:
-      InputError: as for `read_image`.
+      InputError: as for `decode_image`.
     """
-    return np.any(read_image(path), axis=-1)
+    return np.any(decode_image(data, name), axis=-1)
+
+
+def _read(path: pathlib.Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such image file") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
@@ -92,11 +121,9 @@ def _eight_bits(gray: np.ndarray) -> UInt[np.ndarray, "h w"]:
     return ((gray.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
-def _reason(path: pathlib.Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such image file"
+def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "the image file is empty (0 bytes)" if path.stat().st_size == 0 else "not an image, or of unknown format"
+        return "not an image, or of unknown format" if data else "the image file is empty (0 bytes)"
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
     return f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"

@@ -94,6 +94,9 @@ class SyntheticSource:
             if value < least:
                 raise InputError(f"synthetic data, split {split!r}: {name} must be at least {least}, got {value}")
         self.num_classes = num_classes
+        self.class_names: tuple[str, ...] | None = None
+        self.localized = True
+        self.left_out: tuple[str, ...] = ()
         self.fingerprint = f"synthetic {split} {size} {count} {num_classes} {seed}"
         self._split = split
         self._size = size

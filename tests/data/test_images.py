@@ -129,7 +129,7 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
 
 
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):
-    with pytest.raises(InputError, match="cannot be decoded"):
+    with pytest.raises(InputError, match="cannot be read"):
         read_image(tmp_path)
 
 

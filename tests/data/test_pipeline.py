@@ -18,6 +18,9 @@ class Numbered:
     """Images that hold their index in the red channel and noise in the others; counts how often each is read."""
 
     num_classes = 3
+    class_names = None
+    localized = True
+    left_out = ()
     fingerprint = "numbered"
 
     def __init__(self, length: int, side: int = 6, broken: int = -1):
