@@ -149,8 +149,8 @@ class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         free = shutil.disk_usage(self._kept).free
         if needed > free:
             raise InputError(
-                f"--data_dir={self._data_dir_root}: {needed / 1e9:.1f} GB are still to be written, but its disk has "
-                f"{free / 1e9:.1f} GB left; free some, or name another folder"
+                f"--data_dir={self._data_dir_root}: {needed / 1e9:.2f} GB are still to be written, but its disk has "
+                f"{free / 1e9:.2f} GB left; free some, or name another folder"
             )
 
 
@@ -169,13 +169,20 @@ class _Shelf(writer.ExampleWriter):
             partial = kept.with_suffix(".partial")
             records = ArrayRecordWriter(str(partial), _WRITER_OPTIONS)
             for _, example in examples:
-                records.write(example)
-            records.close()
+                self._try(functools.partial(records.write, example))
+            self._try(records.close)
             partial.replace(kept)
         try:
             os.link(kept, path)
         except OSError:  # a file system without links
             shutil.copyfile(kept, path)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        """array_record has one exception for all that can happen."""
+        try:
+            write()
+        except RuntimeError as error:
+            raise InputError(f"a shard cannot be written ({error}); make room and start again") from error
 
 
 def _shards(split: CheckedSplit, kept: pathlib.Path) -> Iterator[_Shard]:
