@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -16,6 +17,13 @@ class Identity:
     class_names: tuple[str, ...] | None
     localized: bool
     left_out: tuple[str, ...]
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Identity":
+        """What `dataclasses.asdict` and JSON have made of one: JSON has no tuples."""
+        names = stored["class_names"]
+        class_names = None if names is None else tuple(names)
+        return cls(stored["fingerprint"], class_names, stored["localized"], tuple(stored["left_out"]))
 
 
 def fingerprint(image_ids: Iterable[str], labels: Int[np.ndarray, " n"]) -> str:

@@ -76,12 +76,12 @@ class TfdsSource:
             self._record = caltech_birds.record
         else:
             facts = info.metadata["splits"][split]
-            self._positions, identity = range(len(self._shards)), Identity(**facts["identity"])
+            self._positions, identity = range(len(self._shards)), Identity.from_json(facts["identity"])
             self._record = functools.partial(_record, boxed=facts["regions_are"] == "boxes")
         self.num_classes = num_classes
-        self.class_names = tuple(identity.class_names) if identity.class_names else None
+        self.class_names = identity.class_names
         self.localized = identity.localized
-        self.left_out = tuple(identity.left_out)
+        self.left_out = identity.left_out
         self.fingerprint = identity.fingerprint
 
     def __len__(self) -> int:

@@ -49,7 +49,10 @@ def _fetch(url: str, path: pathlib.Path, folder: pathlib.Path) -> None:
                     file.write(block)
                 missing = answer.length or 0
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            absent = isinstance(error, urllib.error.HTTPError) and error.code == 404
+            absent = False
+            if isinstance(error, urllib.error.HTTPError):
+                absent = error.code == 404
+                error.close()
             if not absent or (path.name != "image_sizes.txt" and url.rsplit("/", 2)[1:] != _OPTIONAL):
                 raise _no_answer(url, str(error), folder) from error
             missing = 0
