@@ -24,7 +24,7 @@ from fcam_jax.data.identity import Identity, fingerprint, folder_names
 from fcam_jax.data.metadata import Metadata
 from fcam_jax.data.wsol_check import CheckedSplit
 from fcam_jax.data.wsol_datasets import DATASETS, SPLITS, VERSION, WsolDataset, dataset_called
-from fcam_jax.data.wsol_files import Source, names_of, nothing_found
+from fcam_jax.data.wsol_files import SourceFolder, names_of, nothing_found
 from fcam_jax.errors import InputError
 
 _NAMED = 5  # images that cannot be used and are named in a message
@@ -55,7 +55,7 @@ def prepare(options: argparse.Namespace) -> pathlib.Path:
 def _write(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path) -> None:
     from fcam_jax.data.wsol_builder import WsolBuilder  # takes a second
 
-    source = Source(options.source, work)
+    source = SourceFolder(options.source, work)
     metadata = _metadata(dataset, options)
     checked = _located(dataset, options, source, metadata, work)
     left_out = _checked(checked, options, work)
@@ -101,7 +101,7 @@ def _metadata(dataset: WsolDataset, options: argparse.Namespace) -> dict[str, Me
 def _located(
     dataset: WsolDataset,
     options: argparse.Namespace,
-    source: Source,
+    source: SourceFolder,
     metadata: Mapping[str, Metadata],
     work: pathlib.Path,
 ) -> dict[str, CheckedSplit]:
@@ -206,11 +206,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fcam_jax.data.prepare", description=main.__doc__, allow_abbrev=False
     )
-    path = pathlib.Path
     parser.add_argument("--dataset", required=True, help=f"one of {', '.join(DATASETS)}")
-    parser.add_argument("--source", type=path, required=True, help="folder of the archives or of extracted images")
-    parser.add_argument("--data_dir", type=path, required=True, help="folder of all prepared data sets")
-    parser.add_argument("--metadata", type=path, help="folder of train/, val/, test/ with their text files")
+    parser.add_argument("--source", type=_path, required=True, help="folder of the archives or of extracted images")
+    parser.add_argument("--data_dir", type=_path, required=True, help="folder of all prepared data sets")
+    parser.add_argument("--metadata", type=_path, help="folder of train/, val/, test/ with their text files")
     parser.add_argument("--metadata_url", default=wsol_metadata.PUBLISHED_AT, help="where they are downloaded else")
     parser.add_argument("--workers", type=_positive, default=os.cpu_count() or 1, help="threads that decode images")
     parser.add_argument("--partial", action="store_true", help="numbers of images need not be the published ones")
@@ -218,6 +217,11 @@ def _parser() -> argparse.ArgumentParser:
         "--on_error", choices=("fail", "skip"), default="fail", help="what to do about images that cannot be used"
     )
     return parser
+
+
+def _path(text: str) -> pathlib.Path:
+    """As TFDS takes it; a shell leaves the ~ of --data_dir=~/data alone."""
+    return pathlib.Path(text).expanduser()
 
 
 def _positive(text: str) -> int:
@@ -235,13 +239,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        sys.exit(f"error: --data_dir={options.data_dir} cannot be written ({_reason(error)}); what is done is kept")
+        sys.exit(f"error: {_reason(error, options.data_dir)}; what is done is kept")
     except KeyboardInterrupt:
         sys.exit("interrupted; start again to go on")
 
 
-def _reason(error: OSError) -> str:
-    return "its disk is full" if error.errno == errno.ENOSPC else str(error)
+def _reason(error: OSError, data_dir: pathlib.Path) -> str:
+    if error.errno == errno.ENOSPC:
+        return f"--data_dir={data_dir}: its disk is full; make room and start again"
+    return f"{error.filename or data_dir}: {error.strerror or error}"
 
 
 if __name__ == "__main__":

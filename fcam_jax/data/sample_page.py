@@ -40,7 +40,9 @@ def write(path: pathlib.Path, dataset: WsolDataset, data_dir: pathlib.Path, spli
         source = TfdsSource(name=dataset.name, split=split, data_dir=data_dir, num_classes=dataset.num_classes)
         places = np.unique(np.linspace(0, len(source) - 1, _IMAGES).round().astype(int)).tolist()
         parts += [f"<h2>{split}, {len(source)} images</h2>", *(_figure(source[place]) for place in places)]
-    path.write_text("\n".join(parts), encoding="utf-8")
+    partial = path.with_suffix(".partial")
+    partial.write_text("\n".join(parts), encoding="utf-8")
+    partial.replace(path)
 
 
 def _figure(record: Record) -> str:

@@ -59,7 +59,7 @@ class TfdsSource:
         Raises:
           InputError: the data set is not there, or is another than is asked for.
         """
-        info = _info(name, pathlib.Path(data_dir))
+        info = _info(name, pathlib.Path(data_dir).expanduser())
         classes = info.features["label"].num_classes
         if classes != num_classes:
             raise InputError(f"{info.data_dir}: has {classes} classes, but data.num_classes is {num_classes}")
@@ -161,6 +161,8 @@ def _info(name: str, data_dir: pathlib.Path) -> Any:
     try:
         info = tfds.builder_from_directory(folder).info
         kind = info.file_format
+        if name != caltech_birds.NAME:
+            info.metadata["splits"]  # a file beside the others
     except Exception as error:  # whatever JSON and protocol buffers stumble over
         raise InputError(f"{folder}: cannot be read ({error}); remove it and run {command}{data_dir}") from error
     if kind != tfds.core.FileFormat.ARRAY_RECORD:

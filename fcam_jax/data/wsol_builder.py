@@ -29,8 +29,7 @@ from fcam_jax.progress import counted
 _SHARD_BYTES = 2**27  # more would only be held in memory, and lost by an interruption
 # Records one by one, for random access; JPEG and PNG are compressed already.
 _WRITER_OPTIONS = "group_size:1,uncompressed"
-
-_SHARD_EXTRA = 2**18  # bytes of a shard beside its records' files, at most a few kB and padding
+_SHARD_EXTRA = 2**18  # bytes of a shard that are not those of its files: padding, ids, boxes
 
 Examples = Iterator[tuple[int, Any]]
 
@@ -122,7 +121,10 @@ class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Examples]]]:
         return {
-            name: [functools.partial(self._examples, shard) for shard in shards]
+            name: [
+                functools.partial(self._examples, shard, f"writing {name}, shard {number} of {len(shards)}")
+                for number, shard in enumerate(shards, 1)
+            ]
             for name, shards in self._shards.items()
         }
 
@@ -133,15 +135,15 @@ class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
                 names[f"{self.name}-{name}.array_record-{number:05d}-of-{len(shards):05d}"] = shard.path
         return _Shelf(names)
 
-    def _examples(self, shard: _Shard) -> Examples:
+    def _examples(self, shard: _Shard, title: str) -> Examples:
         """The records of a shard; of one that is finished only their number matters."""
         if shard.path.exists():
-            yield from ((int(index), None) for index in shard.indices)
+            yield from ((index, None) for index in shard.indices.tolist())
             return
-        title = f"writing {self.name} {shard.path.name[:8]}"
+        indices = shard.indices.tolist()
         with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
-            records = pool.map(functools.partial(_example, shard.split), shard.indices.tolist())
-            yield from zip(shard.indices.tolist(), counted(records, title, len(shard.indices), "image"), strict=True)
+            records = pool.map(functools.partial(_example, shard.split), indices)
+            yield from zip(indices, counted(records, title, len(indices), "image"), strict=True)
 
     def _check_room(self) -> None:
         missing = [shard for shards in self._shards.values() for shard in shards if not shard.path.exists()]

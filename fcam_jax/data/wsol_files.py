@@ -45,7 +45,7 @@ class WsolFiles:
         return None
 
 
-class Source:
+class SourceFolder:
     """The folder that a user names: of extracted images, of the archives, or of both. Archives are opened if needed."""
 
     def __init__(self, path: pathlib.Path, work: pathlib.Path):

@@ -12,9 +12,7 @@ from fcam_jax.progress import progress_bar
 
 PUBLISHED_AT = "https://raw.githubusercontent.com/clovaai/wsolevaluation/master/metadata"
 FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
-_OPTIONAL = ["train", "localization.txt"]
 _TIMEOUT = 60  # seconds without an answer
-_BLOCK = 2**16
 
 
 def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) -> None:
@@ -40,28 +38,25 @@ def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) 
 
 
 def _fetch(url: str, path: pathlib.Path, folder: pathlib.Path) -> None:
+    """Download one file; the longest has 60 MB."""
+    may_be_missing = path.name == "image_sizes.txt" or path.relative_to(folder).as_posix() == "train/localization.txt"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            data = answer.read()
+    except urllib.error.HTTPError as error:
+        error.close()
+        if not (may_be_missing and error.code == 404):
+            raise _no_answer(url, error, folder) from error
+        data = b""
+    except (OSError, http.client.HTTPException) as error:
+        raise _no_answer(url, error, folder) from error
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        try:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-                while block := answer.read(_BLOCK):
-                    file.write(block)
-                missing = answer.length or 0
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            absent = False
-            if isinstance(error, urllib.error.HTTPError):
-                absent = error.code == 404
-                error.close()
-            if not absent or (path.name != "image_sizes.txt" and url.rsplit("/", 2)[1:] != _OPTIONAL):
-                raise _no_answer(url, str(error), folder) from error
-            missing = 0
-    if missing:
-        raise _no_answer(url, f"the file ended {missing} bytes early", folder)
+    partial.write_bytes(data)
     partial.replace(path)
 
 
-def _no_answer(url: str, reason: str, folder: pathlib.Path) -> InputError:
+def _no_answer(url: str, reason: Exception, folder: pathlib.Path) -> InputError:
     return InputError(
         f"{url}: cannot be downloaded ({reason}); try again, or get {', '.join(FILES)} of every split another way and "
         f"put them in {folder}/{{{','.join(SPLITS)}}}, or in a folder named by --metadata=DIR"

@@ -358,7 +358,7 @@ def test_metadata_are_downloaded_once(make, server, key):
     cut = f"/{replica.dataset.folder}/test/class_labels.txt"
     whole = server.pages[cut]
 
-    for page, reason in ((500, "500"), (404, "404"), (whole + b"<cut>", "ended 9 bytes early")):
+    for page, reason in ((500, "500"), (404, "404"), (whole + b"<cut>", "9 more expected")):
         server.pages[cut] = page
         message = complaint(replica, f"--metadata_url={server.url}")
         assert message.startswith(f"error: {server.url}{cut}: cannot be downloaded") and reason in message

@@ -121,6 +121,10 @@ def test_other_data_than_asked_for_are_refused(prepared, tmp_path):
 
 def test_another_version_or_format_is_refused(prepared):
     folder = prepared / "openimages30k_wsol/1.0.0"
+    facts = (folder / "metadata.json").read_bytes()
+    (folder / "metadata.json").unlink()
+    assert f"{folder}: cannot be read" in complaint(lambda: opened(prepared))
+    (folder / "metadata.json").write_bytes(facts)
     info = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
     assert f"{folder}: is stored as tfrecord; remove it and run" in complaint(lambda: opened(prepared))
