@@ -40,7 +40,8 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.loop import DataStream, LoopSettings
+from fcam_jax.train.feed import DataStream
+from fcam_jax.train.loop import LoopSettings
 from fcam_jax.train.optimizer import OptimizerSettings
 from fcam_jax.types import Batch
 

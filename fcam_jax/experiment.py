@@ -23,7 +23,8 @@ from fcam_jax.models.import_weights import Imported
 from fcam_jax.progress import counted
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
-from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
+from fcam_jax.train.feed import DataStream
+from fcam_jax.train.loop import LoopSettings, Validate, train
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
     TrainState,
