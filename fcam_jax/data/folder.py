@@ -4,13 +4,13 @@ In: the folders, in the format of Choe et al. (CVPR 2020) with boxes (CUB, ILSVR
 All that can be checked without decoding an image is checked when the source is made.
 """
 
-import hashlib
 import os
 import pathlib
 
 import numpy as np
 from jaxtyping import Bool
 
+from fcam_jax.data.identity import fingerprint
 from fcam_jax.data.images import read_image, read_mask
 from fcam_jax.data.metadata import MaskFiles, listed, read_metadata
 from fcam_jax.data.source import Record
@@ -58,8 +58,7 @@ class FolderSource:
         self.class_names: tuple[str, ...] | None = None
         self.localized = self._metadata.boxes is not None or self._metadata.masks is not None
         self.left_out: tuple[str, ...] = ()
-        lines = zip(self._metadata.image_ids, self._metadata.labels.tolist(), strict=True)
-        self.fingerprint = hashlib.sha256("".join(f"{name},{label}\n" for name, label in lines).encode()).hexdigest()
+        self.fingerprint = fingerprint(self._metadata.image_ids, self._metadata.labels)
 
     def __len__(self) -> int:
         """The number of images."""
