@@ -42,8 +42,8 @@ def save_training_batch(
         canvas[top : top + len(cell), left : left + cell.shape[1]] = cell
         name = f"class {annotation.label}" if class_names is None else class_names[annotation.label]
         text = shorten(printable(name), _LETTERS)
-        place = {"x": (left + CELL / 2) / width, "y": 1 - (top + CELL + _CAPTION / 2) / height}
-        figure.text(**place, s=text, fontsize=7, ha="center", va="center", parse_math=False)
+        x, y = (left + CELL / 2) / width, 1 - (top + CELL + _CAPTION / 2) / height
+        figure.text(x, y, text, fontsize=7, ha="center", va="center", parse_math=False)
     figure.figimage(canvas)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)

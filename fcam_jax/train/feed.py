@@ -69,6 +69,6 @@ class Feed:
             batch = next(self._stream)
         except InputError as error:
             return error
-        if busy_with is None or busy_with.is_ready():
+        if busy_with is None or busy_with.is_ready():  # type: ignore[attr-defined]
             self.waited += time.monotonic() - started
         return spread(batch, self._mesh), self._stream.get_state()
