@@ -1,0 +1,58 @@
+"""Names of files in a data set: which of them may be opened, and which are not there.
+
+All are paths relative to one folder, with ``/`` between their parts.
+"""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+
+# Backslashes and drives lead out on Windows; control characters and halves of letters are in no name that is meant.
+_REFUSED = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)|[\x00-\x1f\x7f\ud800-\udfff]|^$", re.MULTILINE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def refused(names: Iterable[str]) -> dict[str, str]:
+    """The names that may not be opened, each with the reason; links in the folder may lead where they like."""
+    names = list(names)
+    joined = "\n".join(names)  # one search instead of a million
+    if not names or (not _REFUSED.search(joined) and joined.count("\n") == len(names) - 1):
+        return {}
+    return {name: reason for name in names if (reason := _reason(name))}
+
+
+def absent(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
+    """The names that the folder does not have, neither itself nor below it.
+
+    Folders are listed once each: asking for every file takes minutes for a million images on a network disk.
+    """
+    present: dict[str, set[str]] = {}
+    missing = set()
+    for name in names:
+        parent, _, file = name.rpartition("/")
+        if parent not in present:
+            present[parent] = _listing(folder / parent)
+        if file not in present[parent]:
+            missing.add(name)
+    return missing
+
+
+def _listing(folder: pathlib.Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries}
+    except (OSError, ValueError):
+        return set()
+
+
+def _reason(name: str) -> str | None:
+    if not name:
+        return "empty path"
+    if _CONTROL.search(name):
+        return "control characters in the path"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "the path is not valid Unicode"
+    return "path that leads out of the image folder" if _REFUSED.search(name) else None
