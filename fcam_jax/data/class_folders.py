@@ -84,18 +84,19 @@ def _subfolders(folder: pathlib.Path) -> list[str]:
 
 def _files(root: pathlib.Path, folder: str) -> tuple[list[str], list[str]]:
     """Paths below the root of a folder's images, and of its other files."""
-    files = [path.relative_to(root).as_posix() for path in _walk(root / folder)]
+    files = [f"{folder}/{name}" for name in _walk(root / folder)]
     images = [name for name in files if name.lower().endswith(SUFFIXES)]
     return images, [name for name in files if not name.lower().endswith(SUFFIXES)]
 
 
-def _walk(folder: pathlib.Path, endings: tuple[str, ...] = ("",)) -> Iterator[pathlib.Path]:
-    """Files of a folder and its sub-folders in order; hidden ones are none of the user's."""
+def _walk(folder: pathlib.Path, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
+    """Paths below a folder of its files, in order; hidden ones are none of the user's."""
     for here, folders, names in os.walk(folder, onerror=_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = here[len(str(folder)) + 1 :].replace(os.sep, "/")
         for name in sorted(names):
             if not name.startswith(".") and name.lower().endswith(endings):
-                yield pathlib.Path(here, name)
+                yield f"{below}/{name}" if below else name
 
 
 def _warn_of_others(root: pathlib.Path, used: set[str], problems: Problems) -> None:

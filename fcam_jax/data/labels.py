@@ -32,9 +32,7 @@ def settle_names(
     return num_classes or len(names), tuple(names) if num_classes in (0, len(names)) else None
 
 
-def folder_names(
-    image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int
-) -> tuple[str, ...] | None:
+def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> tuple[str, ...] | None:
     """Names of the classes by the folder that an id leads to, as in ``001.Albatross/1.jpg``.
 
     Returns:

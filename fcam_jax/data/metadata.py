@@ -6,6 +6,7 @@ order of the image ids. The other layouts of a data set end in the same `Metadat
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -75,7 +76,7 @@ class Metadata:
     def select(self, keep: Bool[np.ndarray, " n"]) -> "Metadata":
         """The same of some of the images."""
         rows = np.flatnonzero(keep)
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
@@ -143,10 +144,12 @@ def count_classes(folder: pathlib.Path, problems: Problems) -> int:
 
 
 def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems) -> None:
-    """An error for every image without box or mask."""
+    """An error for every image that has neither box nor mask, and no other error, which may be why."""
+    told = problems.images()
     for row in np.flatnonzero(~metadata.localized()).tolist():
         image_id = metadata.image_ids[row]
-        problems.error(file, f"no box or mask of {image_id}", image_id=image_id)
+        if image_id not in told:
+            problems.error(file, f"no box or mask of {image_id}", image_id=image_id)
 
 
 def fitting(boxes: Int[np.ndarray, "m 4"], sizes: Int[np.ndarray, "m 2"]) -> Bool[np.ndarray, " m"]:
@@ -178,9 +181,7 @@ def _image_ids(path: pathlib.Path, problems: Problems) -> list[str]:
     return unique
 
 
-def _labels(
-    table: TextTable, position: dict[str, int], num_classes: int, problems: Problems
-) -> Int[np.ndarray, " n"]:
+def _labels(table: TextTable, position: dict[str, int], num_classes: int, problems: Problems) -> Int[np.ndarray, " n"]:
     rows = _rows_of(table, position, problems)
     _check_once(table, rows, position, problems)
     values, whole = table.integers()
@@ -260,14 +261,13 @@ def _rows_of(table: TextTable, position: dict[str, int], problems: Problems) -> 
     return rows
 
 
-def _check_once(
-    table: TextTable, rows: Int[np.ndarray, " m"], position: dict[str, int], problems: Problems
-) -> None:
+def _check_once(table: TextTable, rows: Int[np.ndarray, " m"], position: dict[str, int], problems: Problems) -> None:
     """Every image must have one line."""
     counts = np.bincount(rows[rows >= 0], minlength=len(position))
     if np.any(counts == 0):
+        told = problems.images()
         for image_id, count in zip(position, counts.tolist(), strict=True):
-            if not count:
+            if not count and image_id not in told:
                 problems.error(table.path, f"no line for {image_id}, which image_ids.txt lists", image_id=image_id)
     if counts.max() > 1:
         seen: set[str] = set()

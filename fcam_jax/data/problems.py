@@ -71,6 +71,10 @@ class Problems:
         """The errors in their order."""
         return [problem for problem in self.found if problem.severity == "error"]
 
+    def images(self) -> set[str]:
+        """The images that have an error."""
+        return {error.image_id for error in self.errors() if error.image_id is not None}
+
     def raise_first(self, root: str | os.PathLike[str] | None = None) -> None:
         """Raise the first error, if there is one.
 

@@ -1,10 +1,9 @@
 """Regions of an image as COCO's files write them, polygons or run lengths, to masks and back.
 
-Run lengths go down the columns and start with the background; `counts` is a list of them or COCO's string of characters.
+Run lengths go down the columns and start with the background; `counts` is a list of them or COCO's string.
 """
 
 import dataclasses
-import math
 from typing import Any
 
 import numpy as np
@@ -66,7 +65,9 @@ def parse_region(value: Any, size: tuple[int, int]) -> Region:
     if isinstance(value, dict):
         region = parse_runs(value)
         if (region.width, region.height) != size:
-            raise ValueError(f"run lengths of {region.width} x {region.height} pixels in an image of {size[0]} x {size[1]}")
+            raise ValueError(
+                f"run lengths of {region.width} x {region.height} pixels, the image has {size[0]} x {size[1]}"
+            )
         return region
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of polygons or run lengths")
@@ -76,7 +77,7 @@ def parse_region(value: Any, size: tuple[int, int]) -> Region:
     for polygon in value:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError("a polygon must be a list of 3 or more pairs x, y")
-        if not all(type(c) in (int, float) and math.isfinite(c) for c in polygon):
+        if not all(type(c) in (int, float) and abs(c) < 2**31 for c in polygon):
             raise ValueError("a polygon holds what is not a number")
         x, y = polygon[::2], polygon[1::2]
         if min(x) < -width or max(x) > 2 * width or min(y) < -height or max(y) > 2 * height:
