@@ -23,13 +23,14 @@ ORDER = (
     {"experiment"},
     {"stage_evaluation"},
     {"build_model"},
+    {"build_data"},
     {"build"},
     {"workdir"},
     {"trained"},
     {"main", "export", "evaluate", "predict"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-CONFIG_READERS = {"build.py", "build_model.py", "main.py"}
+CONFIG_READERS = {"build.py", "build_data.py", "build_model.py", "main.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -54,13 +54,14 @@ class TfdsSource:
           name: of the data set: cub_wsol, openimages30k_wsol, ilsvrc_wsol or caltech_birds2011.
           split: "train", "val" or "test".
           data_dir: folder of all prepared data sets.
-          num_classes: number of classes.
+          num_classes: number of classes; 0 for as many as were prepared.
 
         Raises:
           InputError: the data set is not there, or is another than is asked for.
         """
         info = _info(name, pathlib.Path(data_dir).expanduser())
         classes = info.features["label"].num_classes
+        num_classes = num_classes or classes
         if classes != num_classes:
             raise InputError(f"{info.data_dir}: has {classes} classes, but data.num_classes is {num_classes}")
         stored = caltech_birds.STORED_IN if name == caltech_birds.NAME else {held: held for held in info.splits}
@@ -131,6 +132,16 @@ class _Shards:
 
     def _path(self, position: int) -> str:
         return self._paths[bisect.bisect_right(self._ends, position)]
+
+
+def splits_of_prepared(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Which of train, val and test a prepared data set has.
+
+    Raises:
+      InputError: the data set is not there.
+    """
+    info = _info(name, pathlib.Path(data_dir))
+    return tuple(caltech_birds.STORED_IN if name == caltech_birds.NAME else info.splits)
 
 
 def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
