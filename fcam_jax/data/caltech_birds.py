@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fcam_jax.data.identity import Identity, fingerprint, folder_names
+from fcam_jax.data.identity import Identity
 from fcam_jax.data.images import decode_image
-from fcam_jax.data.source import Record
+from fcam_jax.data.labels import folder_names
+from fcam_jax.data.source import Record, fingerprint
 
 NAME = "caltech_birds2011"
 VERSION = "0.2.0"
@@ -37,7 +38,7 @@ def select(examples: Iterable[Mapping[str, Any]], split: str, num_classes: int) 
     image_ids = [image_id for image_id, _, _ in known]
     labels = np.array([label for _, label, _ in known])
     names = folder_names(image_ids, labels, num_classes)
-    return [i for _, _, i in known], Identity(fingerprint(image_ids, labels), names, True, ())
+    return [i for _, _, i in known], Identity(fingerprint(image_ids, labels.tolist()), names, True, ())
 
 
 def record(example: Mapping[str, Any], place: str) -> Record:

@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 
 from fcam_jax.data import sample_page, wsol_metadata
-from fcam_jax.data.identity import Identity, fingerprint, folder_names
+from fcam_jax.data.identity import Identity
+from fcam_jax.data.labels import folder_names
 from fcam_jax.data.metadata import Metadata
+from fcam_jax.data.source import fingerprint
 from fcam_jax.data.wsol_check import CheckedSplit
 from fcam_jax.data.wsol_datasets import DATASETS, SPLITS, VERSION, WsolDataset, dataset_called
 from fcam_jax.data.wsol_files import SourceFolder, names_of, nothing_found
@@ -158,7 +160,9 @@ def _facts(
             regions, count = "masks", sum(len(metadata.masks[i].instances) for i in good)
         elif metadata.boxes is not None:
             regions, count = "boxes", sum(len(metadata.boxes[i]) for i in good)
-        identity = Identity(fingerprint(image_ids, labels), class_names, bool(regions), tuple(left_out[name]))
+        localized = bool(metadata.localized()[good].all())
+        named = fingerprint(image_ids, labels.tolist())
+        identity = Identity(named, class_names, localized, tuple(left_out[name]))
         facts[name] = {
             "identity": dataclasses.asdict(identity),
             "images": len(good),

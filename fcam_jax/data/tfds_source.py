@@ -59,7 +59,7 @@ class TfdsSource:
         Raises:
           InputError: the data set is not there, or is another than is asked for.
         """
-        info = _info(name, pathlib.Path(data_dir).expanduser())
+        info = _info(name, pathlib.Path(data_dir))
         classes = info.features["label"].num_classes
         num_classes = num_classes or classes
         if classes != num_classes:
@@ -164,6 +164,7 @@ def _info(name: str, data_dir: pathlib.Path) -> Any:
     if name not in _KNOWN:
         raise unknown_name("data.tfds", name, _KNOWN)
     version, command = _KNOWN[name]
+    data_dir = data_dir.expanduser()
     folder = data_dir / name / version
     if not (folder / "dataset_info.json").is_file():
         others = sorted(path.parent.name for path in (data_dir / name).glob("*/dataset_info.json"))

@@ -12,6 +12,7 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fcam_jax.data.folder import check_size
 from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.metadata import MaskFiles, Metadata
 from fcam_jax.data.wsol_files import WsolFiles
@@ -136,10 +137,8 @@ class CheckedSplit:
         metadata = self.metadata
         image, name = self.files.read(metadata.image_ids[index])
         if decoded:
-            size = decode_image(image, name).shape[1::-1]
-            if metadata.sizes is not None and size != tuple(metadata.sizes[index]):
-                stated = " x ".join(map(str, metadata.sizes[index]))
-                raise InputError(f"{name}: has {size[0]} x {size[1]} pixels, but {stated} according to image_sizes.txt")
+            height, width = decode_image(image, name).shape[:2]
+            check_size(metadata, index, pathlib.Path(name), (width, height))
         masks = metadata.masks[index] if metadata.masks is not None else MaskFiles((), None)
         instances = [self.files.read(mask) for mask in masks.instances]
         ignore = self.files.read(masks.ignore) if masks.ignore else (b"", "")

@@ -209,7 +209,7 @@ def test_sizes_are_compared(make):
     replica.extract()
     name = replica.image_id("test", 0)
     (replica.source / "CUB" / name).write_bytes(encoded(1, (12, 9)))
-    assert f"{name}: has 12 x 9 pixels, but 12 x 8 according to image_sizes.txt" in complaint(replica)
+    assert f"{name}: has 12 x 9 pixels, but 12 x 8 according to" in complaint(replica)
 
 
 @pytest.fixture
