@@ -58,7 +58,7 @@ def _write(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path
     from fcam_jax.data.wsol_builder import WsolBuilder  # takes a second
 
     source = SourceFolder(options.source, work)
-    metadata = _metadata(dataset, options)
+    metadata = _metadata(dataset, options, work)
     checked = _located(dataset, options, source, metadata, work)
     left_out = _checked(checked, options, work)
     facts = _facts(dataset, checked, left_out)
@@ -92,12 +92,12 @@ def _work_folder(data_dir: pathlib.Path, dataset: WsolDataset) -> Iterator[pathl
         yield work
 
 
-def _metadata(dataset: WsolDataset, options: argparse.Namespace) -> dict[str, Metadata]:
+def _metadata(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path) -> dict[str, Metadata]:
     folder = options.metadata
     if folder is None:
         folder = options.data_dir / f"{dataset.name}.metadata"
         wsol_metadata.fetch(dataset, folder, options.metadata_url)
-    return wsol_metadata.read_splits(dataset, folder, options.partial)
+    return wsol_metadata.read_splits(dataset, folder, options.partial, work)
 
 
 def _located(

@@ -44,6 +44,7 @@ class WsolDataset:
       archives: the files it is distributed in.
       layouts: of each split, what an image id begins with, and by what that may be replaced to give a path in the
         folder of the user or in an archive.
+      sized: whether sizes of the images are published.
       homepage: of the data set.
       description: one line.
     """
@@ -56,6 +57,7 @@ class WsolDataset:
     boxes: Mapping[str, int]
     archives: tuple[Archive, ...]
     layouts: Mapping[str, tuple[str, tuple[str, ...]]]
+    sized: bool
     homepage: str
     description: str
 
@@ -84,6 +86,7 @@ _CUB = WsolDataset(
         Archive("CUBV2.tar", ("val",)),
     ),
     layouts=dict.fromkeys(SPLITS, ("", ("", "CUB/", "CUB_200_2011/images/", "images/", "CUBV2/"))),
+    sized=True,
     homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
     description="CUB-200-2011, with CUBV2 as validation split.",
 )
@@ -101,6 +104,7 @@ _OPENIMAGES = WsolDataset(
         Archive("OpenImages30k_eval.zip", ("val", "test")),
     ),
     layouts=dict.fromkeys(SPLITS, ("", ("", "OpenImages/"))),
+    sized=False,
     homepage="https://github.com/clovaai/wsolevaluation",
     description="OpenImages30k: images of OpenImages V5 in 100 classes, with masks for validation and test.",
 )
@@ -141,6 +145,7 @@ _ILSVRC = WsolDataset(
         ),
         "test": ("val/", ("val/", "ILSVRC/val/", "", "ILSVRC/Data/CLS-LOC/val/", "Data/CLS-LOC/val/")),
     },
+    sized=True,
     homepage="https://www.image-net.org/",
     description="ILSVRC 2012, with ImageNetV2 (threshold 0.7) as validation split and ILSVRC's validation as test.",
 )

@@ -2,6 +2,7 @@
 
 import http.client
 import pathlib
+import shutil
 import urllib.error
 import urllib.request
 
@@ -11,15 +12,16 @@ from fcam_jax.errors import InputError
 from fcam_jax.progress import progress_bar
 
 PUBLISHED_AT = "https://raw.githubusercontent.com/clovaai/wsolevaluation/master/metadata"
-FILES = ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt")
+SIZES = "image_sizes.txt"
+FILES = ("image_ids.txt", "class_labels.txt", SIZES, "localization.txt")
 _TIMEOUT = 60  # seconds without an answer
 
 
 def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) -> None:
     """Download the text files of all splits that are not in a folder yet.
 
-    A file is put in place as a whole. OpenImages has no `image_sizes.txt`, and no training split but CUB's has boxes:
-    such files are left empty.
+    A file is put in place as a whole. OpenImages has no sizes, and no training split but CUB's has boxes: files that
+    do not exist for this reason are empty here.
 
     Args:
       dataset: which.
@@ -33,19 +35,19 @@ def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) 
     wanted = [f"{split}/{name}" for split in SPLITS for name in FILES if not (folder / split / name).exists()]
     with progress_bar(f"metadata of {dataset.folder}", len(wanted), "file") as bar:
         for name in wanted:
-            _fetch(f"{base}/{dataset.folder}/{name}", folder / name, folder)
+            optional = name == "train/localization.txt" or (name.endswith(SIZES) and not dataset.sized)
+            _fetch(f"{base}/{dataset.folder}/{name}", folder / name, folder, optional)
             bar.update()
 
 
-def _fetch(url: str, path: pathlib.Path, folder: pathlib.Path) -> None:
-    """Download one file; the longest has 60 MB."""
-    may_be_missing = path.name == "image_sizes.txt" or path.relative_to(folder).as_posix() == "train/localization.txt"
+def _fetch(url: str, path: pathlib.Path, folder: pathlib.Path, optional: bool) -> None:
+    """Download one file, or make an empty one where there is none and that is as it should be."""
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
             data = answer.read()
     except urllib.error.HTTPError as error:
         error.close()
-        if not (may_be_missing and error.code == 404):
+        if not (optional and error.code == 404):
             raise _no_answer(url, error, folder) from error
         data = b""
     except (OSError, http.client.HTTPException) as error:
@@ -63,13 +65,14 @@ def _no_answer(url: str, reason: Exception, folder: pathlib.Path) -> InputError:
     )
 
 
-def read_splits(dataset: WsolDataset, folder: pathlib.Path, partial: bool) -> dict[str, Metadata]:
+def read_splits(dataset: WsolDataset, folder: pathlib.Path, partial: bool, work: pathlib.Path) -> dict[str, Metadata]:
     """The metadata of all splits, by their names.
 
     Args:
       dataset: which.
       folder: holds a folder for each split.
       partial: numbers need not be the published ones, and splits may be missing.
+      work: folder for a copy, where files must be added.
 
     Raises:
       InputError: the files cannot be used, or the numbers of images or boxes are not the published ones.
@@ -81,10 +84,21 @@ def read_splits(dataset: WsolDataset, folder: pathlib.Path, partial: bool) -> di
         raise InputError(f"--metadata={folder}: holds none of the folders {', '.join(SPLITS)}")
     metadata = {}
     for split in splits:
-        metadata[split] = read_metadata(folder / split, dataset.num_classes, needs_localization=split != "train")
+        complete = folder / split if dataset.sized else _with_sizes(folder / split, work / "metadata" / split)
+        metadata[split] = read_metadata(complete, dataset.num_classes, needs_localization=split != "train")
     if not partial:
         _compare(dataset, folder, metadata)
     return metadata
+
+
+def _with_sizes(folder: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
+    """The folder of a split, or a copy with the empty file that says that sizes are not known."""
+    if not folder.is_dir() or (folder / SIZES).exists():
+        return folder
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    (copy / SIZES).touch()
+    return copy
 
 
 def _compare(dataset: WsolDataset, folder: pathlib.Path, metadata: dict[str, Metadata]) -> None:

@@ -378,6 +378,25 @@ def test_metadata_are_downloaded_once(make, server, key):
     assert_as_in_folder(replica)
 
 
+def test_openimages_may_have_no_files_of_sizes(make):
+    replica = make("openimages")
+    replica.extract()
+    for path in [*replica.metadata.glob("*/image_sizes.txt"), replica.metadata / "train/localization.txt"]:
+        path.unlink()
+    replica.prepare()
+    replica.write_metadata()
+    assert_as_in_folder(replica)
+
+
+@pytest.mark.parametrize("key", ["cub", "ilsvrc"])
+def test_sizes_that_are_published_may_not_be_missing(make, key):
+    replica = make(key)
+    replica.extract()
+    path = replica.metadata / "train/image_sizes.txt"
+    path.unlink()
+    assert f"{path}: no such metadata file" in complaint(replica)
+
+
 def test_a_server_that_does_not_answer_is_one_line(make):
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as closed:
         url = f"http://127.0.0.1:{closed.server_port}"
