@@ -58,9 +58,10 @@ def _write(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path
     from fcam_jax.data.wsol_builder import WsolBuilder  # takes a second
 
     source = SourceFolder(options.source, work)
-    metadata = _metadata(dataset, options, work)
-    checked = _located(dataset, options, source, metadata, work)
-    left_out = _checked(checked, options, work)
+    texts = _texts(dataset, options, work)
+    checked = _located(dataset, options, source, {name: split.metadata for name, split in texts.items()}, work)
+    unusable = _checked(checked, options, work)
+    left_out = {name: texts[name].left_out + lines for name, lines in unusable.items()}
     facts = _facts(dataset, checked, left_out)
     builder = WsolBuilder(
         dataset,
@@ -92,12 +93,15 @@ def _work_folder(data_dir: pathlib.Path, dataset: WsolDataset) -> Iterator[pathl
         yield work
 
 
-def _metadata(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path) -> dict[str, Metadata]:
+def _texts(
+    dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path
+) -> dict[str, wsol_metadata.SplitTexts]:
     folder = options.metadata
     if folder is None:
         folder = options.data_dir / f"{dataset.name}.metadata"
         wsol_metadata.fetch(dataset, folder, options.metadata_url)
-    return wsol_metadata.read_splits(dataset, folder, options.partial, work)
+    skip = options.on_error == "skip"
+    return wsol_metadata.read_splits(dataset, folder, partial=options.partial, skip=skip, work=work)
 
 
 def _located(

@@ -1,12 +1,16 @@
 """The published text files about the three data sets: fetched once, counted, compared with what is published."""
 
+import dataclasses
 import http.client
 import pathlib
 import shutil
 import urllib.error
 import urllib.request
 
-from fcam_jax.data.metadata import Metadata, read_metadata
+import numpy as np
+
+from fcam_jax.data.metadata import Metadata, read_split, report_unlocalized
+from fcam_jax.data.problems import Problems
 from fcam_jax.data.wsol_datasets import SPLITS, WsolDataset
 from fcam_jax.errors import InputError
 from fcam_jax.progress import progress_bar
@@ -20,8 +24,8 @@ _TIMEOUT = 60  # seconds without an answer
 def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) -> None:
     """Download the text files of all splits that are not in a folder yet.
 
-    A file is put in place as a whole. OpenImages has no sizes, and no training split but CUB's has boxes: files that
-    do not exist for this reason are empty here.
+    A file is put in place as a whole. OpenImages has no sizes, and training splits need neither sizes nor boxes: files
+    that do not exist for this reason are empty here.
 
     Args:
       dataset: which.
@@ -35,7 +39,8 @@ def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) 
     wanted = [f"{split}/{name}" for split in SPLITS for name in FILES if not (folder / split / name).exists()]
     with progress_bar(f"metadata of {dataset.folder}", len(wanted), "file") as bar:
         for name in wanted:
-            optional = name == "train/localization.txt" or (name.endswith(SIZES) and not dataset.sized)
+            split, _, file = name.partition("/")
+            optional = (file == "localization.txt" and split == "train") or (file == SIZES and _unsized(dataset, split))
             _fetch(f"{base}/{dataset.folder}/{name}", folder / name, folder, optional)
             bar.update()
 
@@ -65,13 +70,29 @@ def _no_answer(url: str, reason: Exception, folder: pathlib.Path) -> InputError:
     )
 
 
-def read_splits(dataset: WsolDataset, folder: pathlib.Path, partial: bool, work: pathlib.Path) -> dict[str, Metadata]:
+@dataclasses.dataclass(frozen=True)
+class SplitTexts:
+    """What the text files say of a split.
+
+    Attributes:
+      metadata: of the images that can be used as far as the text files tell.
+      left_out: what is wrong with each of the others, a line each.
+    """
+
+    metadata: Metadata
+    left_out: list[str]
+
+
+def read_splits(
+    dataset: WsolDataset, folder: pathlib.Path, *, partial: bool, skip: bool, work: pathlib.Path
+) -> dict[str, SplitTexts]:
     """The metadata of all splits, by their names.
 
     Args:
       dataset: which.
       folder: holds a folder for each split.
       partial: numbers need not be the published ones, and splits may be missing.
+      skip: leave out images of which a line is wrong.
       work: folder for a copy, where files must be added.
 
     Raises:
@@ -82,13 +103,29 @@ def read_splits(dataset: WsolDataset, folder: pathlib.Path, partial: bool, work:
     splits = [split for split in SPLITS if not partial or (folder / split).is_dir()]
     if not splits:
         raise InputError(f"--metadata={folder}: holds none of the folders {', '.join(SPLITS)}")
-    metadata = {}
+    texts, wrong = {}, []
     for split in splits:
-        complete = folder / split if dataset.sized else _with_sizes(folder / split, work / "metadata" / split)
-        metadata[split] = read_metadata(complete, dataset.num_classes, needs_localization=split != "train")
-    if not partial:
-        _compare(dataset, folder, metadata)
-    return metadata
+        complete = folder / split
+        if _unsized(dataset, split):
+            complete = _with_sizes(complete, work / "metadata" / split)
+        problems = Problems()
+        metadata = read_split(complete, dataset.num_classes, problems)
+        if split != "train":
+            report_unlocalized(metadata, complete / "localization.txt", problems)
+        if not skip:
+            problems.raise_first()
+        left_out = problems.settle("skip", complete)
+        keep = np.array([image_id not in left_out for image_id in metadata.image_ids], bool)
+        texts[split] = SplitTexts(metadata.select(keep), list(left_out.values()))
+        wrong += _other_numbers(dataset, split, metadata, bool(left_out))
+    if wrong and not partial:
+        raise InputError(f"{folder}: {'; '.join(wrong)}; give --partial if a part is what you want")
+    return texts
+
+
+def _unsized(dataset: WsolDataset, split: str) -> bool:
+    """Whether there need be no sizes of the images."""
+    return split == "train" or not dataset.sized
 
 
 def _with_sizes(folder: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
@@ -101,16 +138,9 @@ def _with_sizes(folder: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
     return copy
 
 
-def _compare(dataset: WsolDataset, folder: pathlib.Path, metadata: dict[str, Metadata]) -> None:
-    counts = {(split, "images"): len(found.image_ids) for split, found in metadata.items()}
-    published = {(split, "images"): count for split, count in dataset.images.items()}
-    for split, count in dataset.boxes.items():
-        counts[split, "boxes"] = sum(map(len, metadata[split].boxes or ()))
-        published[split, "boxes"] = count
-    wrong = [
-        f"{split} has {counts[split, what]} {what}, published are {count}"
-        for (split, what), count in published.items()
-        if counts[split, what] != count
-    ]
-    if wrong:
-        raise InputError(f"{folder}: {'; '.join(wrong)}; give --partial if a part is what you want")
+def _other_numbers(dataset: WsolDataset, split: str, metadata: Metadata, incomplete: bool) -> list[str]:
+    """Where numbers of a split are not those that are published; wrong boxes are not among those that are counted."""
+    counts = [("images", len(metadata.image_ids), dataset.images[split])]
+    if split in dataset.boxes and not incomplete:
+        counts.append(("boxes", sum(map(len, metadata.boxes or ())), dataset.boxes[split]))
+    return [f"{split} has {count} {what}, published are {wanted}" for what, count, wanted in counts if count != wanted]

@@ -204,6 +204,21 @@ def test_images_that_cannot_be_used_can_be_left_out(make):
     assert [len(opened(replica, split)) for split in ("val", "test")] == [3, 3]
 
 
+def test_images_whose_lines_are_wrong_can_be_left_out(make):
+    replica = make("ilsvrc")
+    lines = replica.texts["test"]["localization"]
+    image_id = replica.image_id("test", 0)
+    lines[0] = f"{image_id},0,1,0,7"
+    replica.write_metadata()
+    replica.extract()
+    assert "test/localization.txt, line 1: box must have" in complaint(replica)
+    replica.prepare("--on_error=skip")
+    source = opened(replica, "test")
+    assert [record.image_id for record in source] == replica.texts["test"]["image_ids"][1:]
+    [line] = source.left_out
+    assert "line 1: box must have" in line
+
+
 def test_sizes_are_compared(make):
     replica = make()
     replica.extract()
@@ -389,12 +404,30 @@ def test_openimages_may_have_no_files_of_sizes(make):
 
 
 @pytest.mark.parametrize("key", ["cub", "ilsvrc"])
-def test_sizes_that_are_published_may_not_be_missing(make, key):
+def test_sizes_that_boxes_need_may_not_be_missing(make, key):
     replica = make(key)
     replica.extract()
-    path = replica.metadata / "train/image_sizes.txt"
+    path = replica.metadata / "val/image_sizes.txt"
     path.unlink()
     assert f"{path}: no such metadata file" in complaint(replica)
+
+
+def test_a_training_split_may_have_neither_sizes_nor_boxes(make):
+    replica = make("ilsvrc")
+    replica.extract()
+    for name in ("image_sizes", "localization"):
+        (replica.metadata / f"train/{name}.txt").unlink()
+    replica.prepare()
+    replica.write_metadata()
+    assert_as_in_folder(replica)
+
+
+def test_an_id_that_climbs_out_is_refused(make):
+    replica = make()
+    replica.extract()
+    replica.texts["train"]["image_ids"][0] = "../secret.jpg"
+    replica.write_metadata()
+    assert "train/image_ids.txt, line 1: " in complaint(replica)
 
 
 def test_a_server_that_does_not_answer_is_one_line(make):
