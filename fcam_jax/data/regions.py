@@ -27,7 +27,7 @@ class Region:
 
     height: int
     width: int
-    polygons: tuple[list[float], ...] | None = None
+    polygons: tuple[list[int | float], ...] | None = None
     runs: tuple[int, ...] | None = None
 
     def mask(self) -> Bool[np.ndarray, "h w"]:
