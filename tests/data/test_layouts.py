@@ -41,7 +41,7 @@ def test_every_layout_gives_the_same_records(same_data, layout, masks):
 def test_a_folder_with_two_layouts_needs_one_named(same_data):
     root = same_data.write("wsol")
     (root / "manifest.jsonl").write_text(json.dumps({"path": "images/" + same_data.images("train")[0][0], "label": 0}))
-    with pytest.raises(InputError, match="has the layouts wsol, manifest; name one: --config.data.layout=wsol"):
+    with pytest.raises(InputError, match=r"has the layouts wsol, manifest; name one: --config\.data\.layout=wsol"):
         splits(root)
     assert splits(root, "manifest") == ("train",) and len(splits(root, "wsol")) == 3
     with pytest.raises(InputError, match=r"has no split 'val'; it has: train$"):
