@@ -72,7 +72,7 @@ def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems)
     for line, values in read_rows(path, problems):
         image_id = str(values.get("image_id") or values.get("path") or f"line {line}")
         try:
-            if values.setdefault("split", "train") not in SPLITS:
+            if str(values.setdefault("split", "train")) not in SPLITS:
                 raise ValueError(f"unknown split {reprlib.repr(values['split'])}; known: {', '.join(SPLITS)}")
             label = _label(values)
             labels[label] += 1

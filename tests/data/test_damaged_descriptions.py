@@ -1,6 +1,7 @@
 """Whatever happens to the files that describe a data set: an error of one line, or a source that keeps its word."""
 
 import json
+import os
 import pathlib
 import shutil
 
@@ -117,15 +118,15 @@ def damage_folders(root: pathlib.Path, rng: np.random.Generator) -> None:
     name = ("x", " ", "é", ".hidden", "a.jpg", "a,b", "..x", "a\\..\\b", "a\nb", "train", "valid", "test", "\udcff")
     target = path.with_name(name[rng.integers(len(name))])
     kind = rng.integers(5)
-    if kind == 0 and not target.exists():
+    if kind == 0 and not os.path.lexists(target):
         path.rename(target)
     elif kind == 1 and path.is_file():
         path.write_bytes(b"")
     elif kind == 2:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif kind == 3 and not target.exists():
+    elif kind == 3 and not os.path.lexists(target):
         target.symlink_to(root if rng.random() < 0.5 else root / "nowhere", target_is_directory=True)
-    elif not target.exists():
+    elif not os.path.lexists(target):
         target.mkdir()
 
 
