@@ -4,6 +4,7 @@ An unknown name, a missing file or a setting outside its range fails here, befor
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import math

@@ -41,6 +41,7 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
     Raises:
       InputError: when a stage is not trained, or for bad data.
     """
+    _check_split(plan, split)
     model: Any = None
     evaluations: dict[str, Evaluation] = {}
     checkpoints = {}

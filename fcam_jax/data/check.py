@@ -9,6 +9,7 @@ status 1 when there are errors. `docs/data/own.md` shows the layouts that a data
 import argparse
 import collections
 import dataclasses
+import itertools
 import os
 import pathlib
 import sys
@@ -21,7 +22,7 @@ from fcam_jax.data.folder import report_absent
 from fcam_jax.data.inspection import Inspected, Inspection
 from fcam_jax.data.manifest_writer import prefix, rows, write
 from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.problems import Problem, Problems, listed, printable
+from fcam_jax.data.problems import Problem, Problems, printable
 from fcam_jax.errors import InputError, unknown_name
 
 
@@ -93,8 +94,8 @@ def untrained(place: layouts.Place, checked: Sequence[CheckedSplit]) -> list[Pro
             if missing > 0:
                 some = (label for label in range(split.metadata.num_classes) if label not in present)
                 names = split.metadata.class_names
-                shown = [names[label] if names else str(label) for label, _ in zip(some, range(11), strict=False)]
-                problems.warn(place.root, f"{missing} class(es) without training images: {listed(shown[:10])}")
+                shown = [names[label] if names else str(label) for label in itertools.islice(some, 10)]
+                problems.warn(place.root, f"{missing} class(es) without training images: {', '.join(shown)}")
     return problems.found
 
 
@@ -171,8 +172,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return check(_parser().parse_args(arguments))
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
 def _parser() -> argparse.ArgumentParser:

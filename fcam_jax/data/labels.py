@@ -35,13 +35,19 @@ def settle_names(
 def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> tuple[str, ...] | None:
     """Names of the classes by the folder that an id leads to, as in ``001.Albatross/1.jpg``.
 
+    Args:
+      image_ids: of the images.
+      labels: of the same images, below `num_classes`; -1 where it is not known.
+      num_classes: number of classes.
+
     Returns:
       None unless every class has images, all of them in one folder which no other class has.
     """
     folders: dict[int, set[str]] = collections.defaultdict(set)
     for image_id, label in zip(image_ids, labels.tolist(), strict=True):
-        folders[label].add(image_id.rpartition("/")[0].rpartition("/")[2])
-    if sorted(folders) != list(range(num_classes)) or any(len(some) != 1 for some in folders.values()):
+        if label >= 0:
+            folders[label].add(image_id.rpartition("/")[0].rpartition("/")[2])
+    if len(folders) != num_classes or any(len(some) != 1 for some in folders.values()):
         return None
     names = tuple(min(folders[label]) for label in range(num_classes))
     return names if all(names) and len(set(names)) == num_classes else None

@@ -72,7 +72,7 @@ def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems)
     for line, values in read_rows(path, problems):
         image_id = str(values.get("image_id") or values.get("path") or f"line {line}")
         try:
-            if values.setdefault("split", "train") not in SPLITS:
+            if str(values.setdefault("split", "train")) not in SPLITS:
                 raise ValueError(f"unknown split {reprlib.repr(values['split'])}; known: {', '.join(SPLITS)}")
             label = _label(values)
             labels[label] += 1
@@ -103,7 +103,8 @@ def _metadata(
     known: dict[str, int] = {}
     if numbered:
         count = num_classes or 1 + max(label for label in labels if isinstance(label, int))
-        names = tuple(class_names[label] for label in range(count)) if len(class_names) == count else None
+        all_named = len(class_names) == count and all(label in class_names for label in range(count))
+        names = tuple(class_names[label] for label in range(count)) if all_named else None
     else:
         ordered = sorted(label for label in labels if isinstance(label, str))
         count, names = settle_names(ordered, num_classes, path, problems)
@@ -111,7 +112,8 @@ def _metadata(
     values = np.full(len(rows), -1, np.int32)
     for position, row in enumerate(rows):
         if isinstance(row.label, int) != numbered:
-            text = f"{row.image_id}: label {reprlib.repr(row.label)}, but most labels are {'integers' if numbered else 'names'}"
+            others = "integers" if numbered else "names"
+            text = f"{row.image_id}: label {reprlib.repr(row.label)}, but most labels are {others}"
             problems.error(path, text, line=row.line, image_id=row.image_id)
         elif numbered and not 0 <= row.label < count:
             text = f"{row.image_id}: label must be in [0, {count}), by data.num_classes: {row.label}"

@@ -76,7 +76,8 @@ def _masks(metadata: Metadata, index: int, folder: str) -> dict[str, Any]:
     ignore: Any = None
     if metadata.masks is not None:
         masks += [folder + name for name in metadata.masks[index].instances]
-        ignore = metadata.masks[index].ignore and folder + metadata.masks[index].ignore
+        undecided_file = metadata.masks[index].ignore
+        ignore = folder + undecided_file if undecided_file else None
     if metadata.regions is not None:
         masks += [run_lengths(region.mask()) for region in metadata.regions[index].instances]
         undecided = [region.mask() for region in metadata.regions[index].ignore]

@@ -227,18 +227,18 @@ def _boxes(
 
 def _masks(table: TextTable, position: dict[str, int], problems: Problems) -> list[MaskFiles]:
     rows = _rows_of(table, position, problems)
-    reasons = refused(filter(None, table.fields))
-    if reasons or "" in table.fields[::2]:
-        used = zip(table.fields[::2], table.fields[1::2], strict=True)
-        good = np.array([bool(mask) and mask not in reasons and ignore not in reasons for mask, ignore in used], bool)
-        table.report(good, "no mask, or a path that leads out of the image folder", problems)
+    masks, undecided = table.fields[::2], table.fields[1::2]
+    table.report(np.array([bool(mask) for mask in masks], bool), "no mask", problems)
+    outside = refused(filter(None, table.fields))
+    inside = [mask not in outside and other not in outside for mask, other in zip(masks, undecided, strict=True)]
+    table.report(np.array(inside, bool), "path that leads out of the image folder", problems)
     instances: list[list[str]] = [[] for _ in position]
     ignores: list[str | None] = [None] * len(position)
-    for row, mask, ignore in zip(rows.tolist(), table.fields[::2], table.fields[1::2], strict=True):
+    for row, mask, ignore in zip(rows.tolist(), masks, undecided, strict=True):
         if row >= 0:
             instances[row].append(mask)
             ignores[row] = ignore or ignores[row]
-    return [MaskFiles(tuple(masks), ignore) for masks, ignore in zip(instances, ignores, strict=True)]
+    return [MaskFiles(tuple(some), ignore) for some, ignore in zip(instances, ignores, strict=True)]
 
 
 def _names_masks(path: pathlib.Path) -> bool:

@@ -27,16 +27,18 @@ class Region:
 
     height: int
     width: int
-    polygons: tuple[list[float], ...] | None = None
+    polygons: tuple[list[int | float], ...] | None = None
     runs: tuple[int, ...] | None = None
 
     def mask(self) -> Bool[np.ndarray, "h w"]:
         """True in the region; polygons are filled as by COCO's program."""
-        if self.runs is not None:
-            filled = np.repeat(np.arange(len(self.runs)) % 2 == 1, self.runs)
-            return filled.reshape(self.width, self.height).T
-        parts = pycocotools.mask.frPyObjects(list(self.polygons or ()), self.height, self.width)
-        return pycocotools.mask.decode(pycocotools.mask.merge(parts)).astype(bool)
+        runs = self.runs
+        if runs is None:
+            parts = pycocotools.mask.frPyObjects(list(self.polygons or ()), self.height, self.width)
+            # Its own decoder warns with every version of NumPy from 2 on.
+            runs = tuple(_unpacked(pycocotools.mask.merge(parts)["counts"].decode()) or ())
+        filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return filled.reshape(self.width, self.height).T
 
 
 @dataclasses.dataclass(frozen=True)

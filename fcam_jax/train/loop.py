@@ -170,14 +170,14 @@ class _Loop:
             self.checkpoints.save_best(state, values)
             progress = dataclasses.replace(progress, best_step=progress.step, best_value=value)
         self.checkpoints.save(state, progress)
+        settings = self.settings
+        chosen = f"val {settings.selection} {value:.2f} (best {progress.best_value:.2f})"
         logger.info(
-            "%s: epoch %d of %d, val %s %.2f (best %.2f), waiting for data %.1f %%",
-            self.settings.name,
-            progress.step // self.settings.steps_per_epoch,
-            self.settings.epochs,
-            self.settings.selection,
-            value,
-            progress.best_value,
+            "%s: epoch %d of %d, %s, waiting for data %.1f %%",
+            settings.name,
+            progress.step // settings.steps_per_epoch,
+            settings.epochs,
+            "the last model counts" if settings.selection == LAST else chosen,
             self.data_wait,
         )
         return progress
