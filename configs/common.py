@@ -105,7 +105,7 @@ def defaults() -> ConfigDict:
 
 
 def set_network(config: ConfigDict, args: str) -> None:
-    """Choose the encoder, with the decoder that the paper has for it, and the CAM by "encoder", "encoder,cam" or ",cam"."""
+    """Choose by "encoder", "encoder,cam" or ",cam" the CAM and the encoder, with the decoder the paper has for it."""
     encoder, _, cam = args.partition(",")
     config.model.encoder = encoder or config.model.encoder
     config.cam.name = cam or config.cam.name
