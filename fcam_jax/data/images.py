@@ -4,20 +4,19 @@ Pixels come as they are stored: EXIF orientation is not applied unless it is ask
 sets refer to stored pixels, and alpha is dropped, not blended. Truncated files are errors, never filled up.
 
 JPEG is decoded by simplejpeg, which reports libjpeg's warnings, such as of corrupt data; Pillow, which decodes all other
-formats, would ignore them and give wrong pixels. PNG's checksums are verified here, as Pillow skips those of the pixels.
-What else damage can go unnoticed in is said at `decode_image`.
+formats, would ignore them and give wrong pixels. `checksums` looks at those that Pillow skips.
 """
 
 import io
 import pathlib
 import warnings
-import zlib
 
 import numpy as np
 import PIL.Image
 import simplejpeg
 from jaxtyping import Bool, UInt
 
+from fcam_jax.data.checksums import PNG_START, DamageError, check_png, check_tiff
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
 
@@ -28,7 +27,6 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # What is read; of Pillow's further formats some start other programs (EPS) and none holds photographs or masks.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA")
 _JPEG_START = b"\xff\xd8\xff"
-_PNG_START = b"\x89PNG\r\n\x1a\n"
 _SAVE_ANEW = "if it looks right in a viewer, save it anew from there"
 
 # What turns stored pixels upright, by EXIF's orientation.
@@ -42,10 +40,6 @@ _TURNS = {
     7: PIL.Image.Transpose.TRANSVERSE,
     8: PIL.Image.Transpose.ROTATE_90,
 }
-
-
-class _DamageError(ValueError):
-    """A file's own checks fail, though a viewer may still show it."""
 
 
 def read_image(path: pathlib.Path, *, upright: bool = False) -> Image:
@@ -72,10 +66,10 @@ def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
     Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded; of 16-bit colours
     the upper 8 bits are taken.
 
-    Missing pixels are noticed in every format, changed ones where a format lets them be: in PNG always, by its
-    checksums; in JPEG where the data cannot be right (libjpeg's warnings), but a changed byte often leaves a valid
-    image; in the others rarely (compressed TIFF, GIF, WebP, AVIF, JPEG 2000) or never (BMP, PPM, TGA, plain TIFF).
-    Of JPEGs with unusual chroma subsampling (not 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1) libjpeg's warnings are not seen.
+    Missing pixels are noticed in every format. Changed ones are where the format has a checksum (PNG; the pixels of a
+    TIFF compressed by deflate), and where the data cannot be right: in JPEG sometimes, as a changed byte often leaves a
+    valid image; in GIF, WebP, AVIF, JPEG 2000 and TIFF's LZW rarely; in BMP, PPM, TGA and plain TIFF never. Of JPEGs
+    with unusual chroma subsampling (not 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1) libjpeg's warnings are not seen.
 
     Args:
       data: content of the file.
@@ -92,10 +86,11 @@ def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
         pixels = _jpeg_pixels(data) if data.startswith(_JPEG_START) else None
         if pixels is not None and not upright:
             return pixels
-        if data.startswith(_PNG_START):
-            _check_png(data)
+        if data.startswith(PNG_START):
+            check_png(data)
         with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image.width, image.height)
+            check_tiff(image, data)
             pixels = _rgb(image) if pixels is None else pixels
             turn = _turn(image) if upright else None
             return pixels if turn is None else np.asarray(PIL.Image.fromarray(pixels).transpose(turn))
@@ -131,33 +126,17 @@ def _jpeg_pixels(data: bytes) -> Image | None:
     """Pixels of a JPEG without damage; None where Pillow has to give them."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
-    except (KeyError, ValueError):  # unusual subsampling, or so damaged that Pillow will not read it either
-        return None
-    _check_size(width, height)
-    inks = colours in ("CMYK", "YCCK")
-    try:
+        _check_size(width, height)
+        inks = colours in ("CMYK", "YCCK")
         pixels = simplejpeg.decode_jpeg(data, "CMYK" if inks else "RGB", strict=True)
-    except ValueError as error:
-        raise _DamageError(str(error)) from error
+    except (KeyError, ValueError) as error:
+        if isinstance(error, KeyError) or "subsampling" in str(error):  # unusual, of 4:4:1 not even the name is known
+            return None
+        raise DamageError(str(error)) from error
     if inks:
-        return None  # now known to be whole; which inks are inverted is Pillow's knowledge
+        return None  # now known to be whole; Pillow's conversion to RGB rounds otherwise
     pixels.flags.writeable = False
     return pixels
-
-
-def _check_png(data: bytes) -> None:
-    """Every chunk of a PNG: length (4 bytes), kind (4), content, CRC-32 of kind and content (4)."""
-    view = memoryview(data)
-    start = len(_PNG_START)
-    kind = b""
-    while kind != b"IEND":
-        kind = data[start + 4 : start + 8]
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if end + 4 > len(data):
-            raise _DamageError("the file ends early, or the length of a part of it is wrong")
-        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise _DamageError(f"the checksum of its part {kind.decode('ascii', 'replace')!r} is wrong")
-        start = end + 4
 
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
@@ -191,4 +170,4 @@ def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
     message = " ".join(str(error).split()) or type(error).__name__
-    return f"damaged: {message}; {_SAVE_ANEW}" if isinstance(error, _DamageError) else f"cannot be decoded: {message}"
+    return f"damaged: {message}; {_SAVE_ANEW}" if isinstance(error, DamageError) else f"cannot be decoded: {message}"
