@@ -3,8 +3,8 @@
 Pixels come as they are stored: EXIF orientation is not applied unless it is asked for, because boxes and masks of data
 sets refer to stored pixels, and alpha is dropped, not blended. Truncated files are errors, never filled up.
 
-JPEG is decoded by simplejpeg, which reports libjpeg's warnings, such as of corrupt data; Pillow, which decodes all other
-formats, would ignore them and give wrong pixels. `checksums` looks at those that Pillow skips.
+JPEG is decoded by simplejpeg, which reports libjpeg's warnings, such as of corrupt data; Pillow, which decodes all
+other formats, would ignore them and give wrong pixels. `checksums` verifies what Pillow skips.
 """
 
 import io
@@ -63,8 +63,8 @@ def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
 def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
     """Decode the bytes of an image file (of a file with several frames, the first).
 
-    Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded; of 16-bit colours
-    the upper 8 bits are taken.
+    Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded; of 16-bit
+    colours the upper 8 bits are taken.
 
     Missing pixels are noticed in every format. Changed ones are where the format has a checksum (PNG; the pixels of a
     TIFF compressed by deflate), and where the data cannot be right: in JPEG sometimes, as a changed byte often leaves a

@@ -17,17 +17,25 @@ from fcam_jax.types import Image
 def resize(image: Image, side: int) -> UInt8[np.ndarray, "{side} {side} 3"]:
     """An image at `side` x `side` pixels, by Pillow's bilinear filter (which averages when it shrinks).
 
-    First along the rows, transposed because the filter is fast over whole rows, then along the columns; the pixels are
-    rounded to 8 bits in between, so the order matters.
+    Width, then height, or height first where it shrinks by more than twice as many pixels as the width. The order is
+    that of Pillow 13, and tells: pixels are rounded to 8 bits in between.
     """
     height, width = image.shape[:2]
     image = np.ascontiguousarray(image)
+    tall = height > side and height - side > 2 * (width - side)
+    if tall:
+        image = _resized_height(image, side)
     if width != side:
-        columns = cv2.transpose(image).reshape(width, height * 3)
-        image = cv2.transpose(resized_rows(columns, side).reshape(side, height, 3))
-    if height != side:
-        image = resized_rows(image.reshape(height, side * 3), side).reshape(side, side, 3)
-    return image
+        # The filter is fast over whole rows; to transpose twice costs less than to go along the columns.
+        image = cv2.transpose(_resized_height(cv2.transpose(image), side))
+    return image if tall else _resized_height(image, side)
+
+
+def _resized_height(image: Image, side: int) -> UInt8[np.ndarray, "{side} w 3"]:
+    height, width = image.shape[:2]
+    if height == side:
+        return image
+    return resized_rows(image.reshape(height, width * 3), side).reshape(side, width, 3)
 
 
 @dataclasses.dataclass(frozen=True)
