@@ -2,8 +2,8 @@
 
 Run from the repository's root: ``python -m benchmarks.data [--images=DIR]``. The loop is what torchvision's transforms
 do on Pillow's images, written out here: open, convert, resize, crop, flip, to float channels-first in [0, 1],
-normalise, stack; with PyTorch's tensors where it is installed, else with NumPy's arrays. Ours ends with uint8: it is the
-network that scales and normalises, on the device. The table therefore also has the loop as far as uint8.
+normalise, stack; with PyTorch's tensors where it is installed, else with NumPy's arrays. Ours ends with uint8: it is
+the network that scales and normalises, on the device. The table therefore also has the loop as far as uint8.
 
 Both sides take turns in one thread and are measured by processor time, which does not grow while other work has the
 processor: images/s are those of one core. Images are the folder's JPEGs, or generated textures of 500 x 375 pixels; the

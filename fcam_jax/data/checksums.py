@@ -4,8 +4,6 @@ import zlib
 
 import PIL.Image
 
-from fcam_jax.errors import InputError
-
 PNG_START = b"\x89PNG\r\n\x1a\n"
 # TIFF tags, and the two numbers for compression by zlib.
 _COMPRESSION, _DEFLATE = 259, (8, 32946)
@@ -13,8 +11,8 @@ _OFFSETS, _LENGTHS = (273, 324), (279, 325)  # of strips, of tiles
 _PIECE = 1 << 20  # bytes that are decompressed at a time
 
 
-class DamageError(InputError):
-    """A file's own checks fail, though a viewer may still show it. The message does not name the file."""
+class DamageError(ValueError):
+    """A file's own checks fail, though a viewer may still show it."""
 
 
 def check_png(data: bytes) -> None:
