@@ -46,5 +46,5 @@ def resized_rows(rows, side):
             for x in range(width):
                 sums[x] += np.int32(rows[j, x]) * weight
         for x in range(width):
-            result[i, x] = sums[x] >> _BITS  # no clipping: the weights are not negative and their sum is 1
+            result[i, x] = min(sums[x] >> _BITS, 255)  # the sum of a million rounded weights may exceed 1
     return result

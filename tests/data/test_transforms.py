@@ -42,6 +42,11 @@ def test_resized_pixels_are_those_of_pillow(size):
         np.testing.assert_array_equal(resize(image, 64), expected)
 
 
+def test_white_stays_white_where_millions_of_pixels_become_one():
+    image = np.full((1, 3_000_000, 3), 255, np.uint8)
+    np.testing.assert_array_equal(resize(image, 2), np.full((2, 2, 3), 255))
+
+
 def test_resize_does_not_write_to_what_it_is_given():
     image = np.zeros((64, 64, 3), np.uint8)
     image.flags.writeable = False
