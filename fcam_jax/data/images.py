@@ -2,6 +2,9 @@
 
 Pixels come as they are stored: EXIF orientation is not applied unless it is asked for, because boxes and masks of data
 sets refer to stored pixels, and alpha is dropped, not blended. Truncated files are errors, never filled up.
+
+JPEG is decoded by simplejpeg, which reports libjpeg's warnings, such as of corrupt data; Pillow, which decodes all
+other formats, would ignore them and give wrong pixels. `checksums` verifies what Pillow skips.
 """
 
 import io
@@ -10,8 +13,10 @@ import warnings
 
 import numpy as np
 import PIL.Image
+import simplejpeg
 from jaxtyping import Bool, UInt
 
+from fcam_jax.data.checksums import PNG_START, DamageError, check_png, check_tiff
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
 
@@ -19,6 +24,10 @@ from fcam_jax.types import Image
 # duration of a call is no way out: warning filters belong to the process, and images are decoded in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
+# What is read; of Pillow's further formats some start other programs (EPS) and none holds photographs or masks.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA")
+_JPEG_START = b"\xff\xd8\xff"
+_SAVE_ANEW = "if it looks right in a viewer, save it anew from there"
 
 # What turns stored pixels upright, by EXIF's orientation.
 _ORIENTATION = 0x0112
@@ -54,7 +63,13 @@ def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
 def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
     """Decode the bytes of an image file (of a file with several frames, the first).
 
-    Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded.
+    Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded; of 16-bit
+    colours the upper 8 bits are taken.
+
+    Missing pixels are noticed in every format. Changed ones are where the format has a checksum (PNG; the pixels of a
+    TIFF compressed by deflate), and where the data cannot be right: in JPEG sometimes, as a changed byte often leaves a
+    valid image; in GIF, WebP, AVIF, JPEG 2000 and TIFF's LZW rarely; in BMP, PPM, TGA and plain TIFF never. Of JPEGs
+    with unusual chroma subsampling (not 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1) libjpeg's warnings are not seen.
 
     Args:
       data: content of the file.
@@ -65,13 +80,18 @@ def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
       Pixels as RGB in [0, 255], read-only.
 
     Raises:
-      InputError: when the content is empty, truncated, not an image, or larger than Pillow's limit.
+      InputError: when the content is empty, truncated, damaged, not an image, or larger than Pillow's limit.
     """
     try:
-        with PIL.Image.open(io.BytesIO(data)) as image:
-            if not 0 < image.width * image.height <= (PIL.Image.MAX_IMAGE_PIXELS or float("inf")):
-                raise PIL.Image.DecompressionBombError
-            pixels = _rgb(image)
+        pixels = _jpeg_pixels(data) if data.startswith(_JPEG_START) else None
+        if pixels is not None and not upright:
+            return pixels
+        if data.startswith(PNG_START):
+            check_png(data)
+        with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_size(image.width, image.height)
+            check_tiff(image, data)
+            pixels = _rgb(image) if pixels is None else pixels
             turn = _turn(image) if upright else None
             return pixels if turn is None else np.asarray(PIL.Image.fromarray(pixels).transpose(turn))
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
@@ -94,6 +114,29 @@ def _read(path: pathlib.Path) -> bytes:
         raise InputError(f"{path}: no such image file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _check_size(width: int, height: int) -> None:
+    """Before memory is taken for the pixels."""
+    if not 0 < width * height <= (PIL.Image.MAX_IMAGE_PIXELS or float("inf")):
+        raise PIL.Image.DecompressionBombError
+
+
+def _jpeg_pixels(data: bytes) -> Image | None:
+    """Pixels of a JPEG without damage; None where Pillow has to give them."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        _check_size(width, height)
+        inks = colours in ("CMYK", "YCCK")
+        pixels = simplejpeg.decode_jpeg(data, "CMYK" if inks else "RGB", strict=True)
+    except (KeyError, ValueError) as error:
+        if isinstance(error, KeyError) or "subsampling" in str(error):  # unusual, of 4:4:1 not even the name is known
+            return None
+        raise DamageError(str(error)) from error
+    if inks:
+        return None  # now known to be whole; Pillow's conversion to RGB rounds otherwise
+    pixels.flags.writeable = False
+    return pixels
 
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
@@ -126,4 +169,5 @@ def _reason(data: bytes, error: Exception) -> str:
         return "not an image, or of unknown format" if data else "the image file is empty (0 bytes)"
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
-    return f"cannot be decoded: {' '.join(str(error).split()) or type(error).__name__}"
+    message = " ".join(str(error).split()) or type(error).__name__
+    return f"damaged: {message}; {_SAVE_ANEW}" if isinstance(error, DamageError) else f"cannot be decoded: {message}"

@@ -106,7 +106,7 @@ def test_odd_metadata_gives_no_warning(tmp_path, rgb):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(InputError):  # without the filter of the module, which pytest's own filters override
-            read_image(path)
+            read_image(path, upright=True)
         importlib.reload(images)
         assert images.read_image(path).shape == images.read_image(path, upright=True).shape == rgb.shape
 

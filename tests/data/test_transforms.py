@@ -1,6 +1,8 @@
 """Resizing and random crops."""
 
 import numpy as np
+import PIL.Image
+import pytest
 
 from fcam_jax.data.transforms import cut_out, random_crop, resize
 
@@ -25,6 +27,31 @@ def test_enlarging_interpolates_between_pixel_centres():
     image = np.zeros((2, 2, 3), np.uint8)
     image[:, 1] = 200
     np.testing.assert_array_equal(resize(image, 4)[0, :, 0], [0, 50, 150, 200])
+
+
+SIZES = [(223, 320), (320, 223), (64, 80), (80, 64), (64, 64), (65, 63), (67, 65), (67, 66), (97, 80), (97, 81)]
+SIZES += [(128, 95), (128, 96), (50, 20), (20, 50), (1, 1), (3, 1), (1, 70000), (70000, 1), (2000, 9)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_resized_pixels_are_those_of_pillow(size):
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    white = np.full_like(noise, 255)
+    for image in (noise, white, noise[::-1, ::-1], noise // 255 * 255):
+        expected = PIL.Image.fromarray(image).resize((64, 64), PIL.Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(resize(image, 64), expected)
+
+
+def test_white_stays_white_where_millions_of_pixels_become_one():
+    image = np.full((1, 3_000_000, 3), 255, np.uint8)
+    np.testing.assert_array_equal(resize(image, 2), np.full((2, 2, 3), 255))
+
+
+def test_resize_does_not_write_to_what_it_is_given():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image.flags.writeable = False
+    np.testing.assert_array_equal(resize(image, 64), image)
+    assert resize(image, 32).shape == (32, 32, 3)
 
 
 def places(count: int, height: int, width: int, side: int) -> np.ndarray:
