@@ -25,6 +25,7 @@ import PIL.Image
 
 from fcam_jax.data import transforms
 from fcam_jax.data.images import decode_image, read_image
+from fcam_jax.data.loaded import LoadedImages, Memory
 from fcam_jax.data.pipeline import train_batches
 from fcam_jax.data.source import Record
 from fcam_jax.types import Image
@@ -213,10 +214,9 @@ def print_threads(paths: Sequence[pathlib.Path], rounds: int) -> None:
 
 def print_epochs(paths: Sequence[pathlib.Path], epochs: int) -> None:
     """Print images/s of `train_batches`, with and without its cache: by the clock and per core."""
-    for name, cache_bytes in (("not cached", 0), ("cached", 1 << 40)):
-        batches = train_batches(
-            Files(paths), batch_size=BATCH, resize=RESIZED, crop=SIDE, seed=0, cache_bytes=cache_bytes
-        )
+    for name, memory in (("not cached", 0), ("cached", 1 << 40)):
+        images = LoadedImages(Files(paths), RESIZED, memory=Memory(memory))
+        batches = train_batches(images, batch_size=BATCH, crop=SIDE, seed=0)
         speeds = []
         for _ in range(epochs):
             start, busy = time.perf_counter(), time.process_time()

@@ -17,13 +17,18 @@ def defaults() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.name = ""  # by which the report finds published figures: "CUB" or "OpenImages"
-    config.data.source = "folder"  # "folder" or "synthetic"
-    config.data.root = ""  # folder: holds images/ and metadata/{train,val,test}/
-    config.data.num_classes = 200
+    config.data.source = "folder"  # "folder", "tfds" or "synthetic"
+    config.data.root = ""  # folder: the folder that holds the data; tfds: the one it was prepared in
+    config.data.layout = ""  # folder: "wsol", "classes", "manifest" or "coco"; empty: by what is there
+    config.data.tfds = ""  # tfds: name of the prepared data set, such as "cub_wsol"
+    config.data.num_classes = 200  # 0: as many as the data has
+    config.data.on_error = "fail"  # an image or line that cannot be used: "fail", or "skip" it, count and list it
+    config.data.upright = False  # folder: turn images as their EXIF orientation says; boxes are then of upright images
+    config.data.augment = ""  # of "jitter,grayscale,blur,solarize", in this order; crops and flips are always made
     config.data.batch_size = 32  # over all devices
     config.data.resize = 256  # training: images are resized to a square of this side,
     config.data.size = 224  # and cropped to this one; evaluation: resized straight to this one
-    config.data.cache_gigabytes = 2.0  # resized training images are kept in memory where they fit into this
+    config.data.cache_gigabytes = 2.0  # resized images of train and val are kept in memory where they fit into this
     config.data.synthetic = ConfigDict()
     config.data.synthetic.seed = 0
     config.data.synthetic.train = 0  # images of each split
@@ -99,10 +104,12 @@ def defaults() -> ConfigDict:
     return config.lock()
 
 
-def set_encoder(config: ConfigDict, name: str) -> None:
-    """Choose an encoder, and the decoder that the paper has for it."""
-    config.model.encoder = name
-    if name == "vgg16":
+def set_network(config: ConfigDict, args: str) -> None:
+    """Choose by "encoder", "encoder,cam" or ",cam" the CAM and the encoder, with the decoder the paper has for it."""
+    encoder, _, cam = args.partition(",")
+    config.model.encoder = encoder or config.model.encoder
+    config.cam.name = cam or config.cam.name
+    if config.model.encoder == "vgg16":
         config.model.decoder_widths = (256, 128, 64)
         config.model.decoder_center = True
 

@@ -30,9 +30,7 @@ def get_config(args: str = "") -> ConfigDict:
     """The published settings; `args` is "encoder" or "encoder,cam"."""
     config = common.defaults()
     config.data.name = "CUB"
-    encoder, _, cam = args.partition(",")
-    common.set_encoder(config, encoder or config.model.encoder)
-    config.cam.name = cam or config.cam.name
+    common.set_network(config, args)
     optimizer = config.classifier.optimizer
     optimizer.learning_rate = CLASSIFIER_RATES.get(config.model.encoder, optimizer.learning_rate)
     return config

@@ -4,17 +4,18 @@ An unknown name, a missing file or a setting outside its range fails here, befor
 """
 
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
+from fcam_jax.build_data import data_set, source, splits
 from fcam_jax.build_model import (
     INIT_HEAD,
     cam,
@@ -27,22 +28,20 @@ from fcam_jax.build_model import (
     pretrained_decoder,
 )
 from fcam_jax.cams.score_maps import CONVENTIONS
-from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.pipeline import evaluation_batches, train_batches, whole_batches
+from fcam_jax.data.augment import augmenter
 from fcam_jax.data.source import Source
-from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
-from fcam_jax.experiment import EvaluationBatches, Experiment, Stage
+from fcam_jax.experiment import Experiment, Stage
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.loop import DataStream, LoopSettings
+from fcam_jax.train.feed import DataStream
+from fcam_jax.train.loop import LAST, LoopSettings
 from fcam_jax.train.optimizer import OptimizerSettings
-from fcam_jax.types import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -69,53 +68,38 @@ def experiment(config: ConfigDict) -> Experiment:
     Raises:
       InputError: for a name that does not exist, data that is not there, or a setting outside its range.
     """
+    config = resolved(config)
     _check_ranges(config)
-    splits = {split: source(config.data, split) for split in ("train", "val", "test")}
-    sizes = {split: len(records) for split, records in splits.items()}
-    if config.data.batch_size > sizes["train"]:
+    augment = augmenter(_names(config.data.augment))
+    data = data_set(config)
+    sizes = {split: len(records) for split, records in data.sources.items()}
+    if config.data.batch_size > sizes.get("train", config.data.batch_size):
         raise InputError(f"data.batch_size is {config.data.batch_size}; the train split has {sizes['train']} images")
-    steps_per_epoch = math.ceil(sizes["train"] / config.data.batch_size)
+    steps_per_epoch = math.ceil(sizes.get("train", 0) / config.data.batch_size)
+    stages = (classifier_stage(config, steps_per_epoch), fcam_stage(config, steps_per_epoch))
 
     def training_stream(stage: int, cams: np.ndarray | None = None) -> DataStream:
-        return train_batches(
-            splits["train"],
-            batch_size=config.data.batch_size,
-            resize=config.data.resize,
-            crop=config.data.size,
-            seed=int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1),
-            cache_bytes=int(config.data.cache_gigabytes * 2**30),
-            cams=cams,
-        )
-
-    def batches(split: str) -> EvaluationBatches:
-        return evaluation_batches(
-            splits[split],
-            batch_size=config.evaluation.batch_size,
-            size=config.data.size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-
-    def whole(positions: Sequence[int]) -> Iterator[Batch]:
-        return whole_batches(
-            splits["train"], positions, batch_size=config.evaluation.batch_size, size=config.data.resize
-        )
+        return data.stream(int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1), cams)
 
     return Experiment(
         seed=config.seed,
         batch_size=config.data.batch_size,
-        stages=(classifier_stage(config, steps_per_epoch), fcam_stage(config, steps_per_epoch)),
+        stages=tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages),
         training_stream=training_stream,
+        training_sample=lambda count: data.sample(count, config.seed),
+        augment=augment,
         whole_cams=WholeCams(
-            batches=whole,
+            batches=data.whole,
             count=sizes["train"],
             batch_size=config.evaluation.batch_size,
-            of=_cam_facts(config) | {"images": splits["train"].fingerprint},
+            of=_cam_facts(config) | {"images": data.sources["train"].fingerprint},
             folder=config.cam.cache_dir,
         )
-        if config.cam.cache
+        if config.cam.cache and "train" in sizes
         else None,
-        evaluation_batches=batches,
+        evaluation_batches=data.evaluated,
+        left_out=data.left_out,
+        class_names=next((records.class_names for records in data.sources.values()), None),
         split_sizes=sizes,
         evaluation_batch_size=config.evaluation.batch_size,
         validation=EvaluationSettings(config.validation.threshold_step),
@@ -161,21 +145,26 @@ def _of_this_version() -> Iterator[None]:
         raise InputError(f"the run's config.json is of another version of this program: {error}") from error
 
 
-def source(data: ConfigDict, split: str) -> Source:
-    """The records of a split."""
-    if data.source == "folder" and not data.root:
-        raise InputError("data.root is empty; give the folder that holds images/ and metadata/: --config.data.root=DIR")
-    builders: dict[str, Callable[[], Source]] = {
-        "synthetic": lambda: SyntheticSource(
-            split=split,
-            size=data.size,
-            count=data.synthetic[split],
-            num_classes=data.num_classes,
-            seed=data.synthetic.seed,
-        ),
-        "folder": lambda: FolderSource(split=split, root=data.root, num_classes=data.num_classes),
-    }
-    return look_up("data.source", data.source, builders)()
+def resolved(config: ConfigDict) -> ConfigDict:
+    """The configuration with what it leaves to the data filled in: the number of classes, where it is 0.
+
+    Raises:
+      InputError: the data is not there or cannot be used.
+    """
+    if config.data.num_classes == 0:
+        config = config.copy_and_resolve_references()
+        config.data.num_classes = source(config.data, splits(config.data)[0]).num_classes
+    return config
+
+
+def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
+    """The stage with another way to choose its best model where the validation split tells nothing of places."""
+    if stage.loop.selection == LAST or (val is not None and val.localized):
+        return stage
+    by = "top1_cls" if val is not None and isinstance(stage.method, ClassifierMethod) else LAST
+    what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
+    logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
+    return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
 
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
@@ -272,11 +261,16 @@ def _term(term: ConfigDict) -> Term:
 
 
 def _extras(names: str) -> tuple[str, ...]:
-    extras = tuple(name.strip() for name in names.split(",") if name.strip())
+    extras = _names(names)
     for name in extras:
         if name not in EXTRAS:
             raise unknown_name("config.evaluation.also", name, EXTRAS)
     return extras
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _check_ranges(config: ConfigDict) -> None:

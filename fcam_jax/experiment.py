@@ -13,17 +13,24 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fcam_jax.data.augment import Augment
+from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
+from fcam_jax.prediction.class_names import CLASS_NAMES
 from fcam_jax.progress import counted
+from fcam_jax.report.names import printable
+from fcam_jax.report.training_batch import save_training_batch
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
-from fcam_jax.train.loop import DataStream, LoopSettings, Validate, train
+from fcam_jax.train.feed import DataStream
+from fcam_jax.train.loop import LoopSettings, Validate, train
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
     TrainState,
@@ -40,6 +47,9 @@ logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained.json"
 CAMS = "cams"
+LEFT_OUT = "left_out.txt"
+
+SHOWN = 16  # images of the picture of a training batch
 
 EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]
 
@@ -83,9 +93,13 @@ class Experiment:
       batch_size: images of a training step, over all devices.
       stages: in the order in which they build on each other.
       training_stream: a fresh stream of training batches, for the number of a stage, with CAMs of the images if given.
+      training_sample: a training batch of so many images with its ground truth, to be looked at.
+      augment: changes the images that the network is trained on; None where it sees them as they are.
       whole_cams: of the seeds, where they are computed once for each training image; None where they are not.
       evaluation_batches: the batches of a split, each image once.
-      split_sizes: images of each split.
+      left_out: what was wrong with each image that was left out so far, a line each.
+      class_names: what the classes are called, in the order of the labels; None where the data set does not say.
+      split_sizes: images of each split that there is.
       evaluation_batch_size: images of an evaluation batch.
       validation: what is measured while training.
       evaluation: what is measured for the results.
@@ -98,8 +112,12 @@ class Experiment:
     batch_size: int
     stages: tuple[Stage, ...]
     training_stream: Callable[[int, np.ndarray | None], DataStream]
+    training_sample: Callable[[int], tuple[Batch, list[Annotation]]]
+    augment: Augment | None
     whole_cams: WholeCams | None
     evaluation_batches: Callable[[str], EvaluationBatches]
+    left_out: Callable[[], list[str]]
+    class_names: tuple[str, ...] | None
     split_sizes: dict[str, int]
     evaluation_batch_size: int
     validation: EvaluationSettings
@@ -115,12 +133,16 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
     Raises:
       InputError: for bad data or a checkpoint that cannot be used.
     """
+    if "train" not in plan.split_sizes:
+        raise InputError(f"the data has no split 'train'; there: {', '.join(plan.split_sizes)}")
     for stage in plan.stages:
         if not has_begun(stage, workdir):
             stage.check_pretrained()  # now, not after the hours that an earlier stage takes
     if plan.whole_cams is not None:
         plan.whole_cams.check(workdir / CAMS)
     mesh = data_mesh(plan.batch_size)
+    if jax.process_index() == 0:
+        _show_data(plan, workdir)
     model: Any = None
     for number, stage in enumerate(plan.stages):
         model = stage.build_model(model)
@@ -130,7 +152,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
         optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
         train(
             initial_state(model, stage.method, optimizer, mesh),
-            make_train_step(model, stage.method, optimizer, mesh),
+            make_train_step(model, stage.method, optimizer, mesh, plan.augment),
             plan.training_stream(number, _whole_cams(plan, stage, model, workdir)),
             _validation(plan, stage, model),
             mesh,
@@ -139,6 +161,31 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
             stage.loop,
         )
         model, _ = trained_model(stage, model, workdir)
+        record_left_out(plan, workdir)
+
+
+def _show_data(plan: Experiment, workdir: pathlib.Path) -> None:
+    """What the run is trained on, for people: the classes' names, and a batch as the network sees it."""
+    if plan.class_names is not None:
+        (workdir / CLASS_NAMES).write_text(
+            "".join(f"{printable(name)}\n" for name in plan.class_names), encoding="utf-8"
+        )
+    picture = workdir / "pictures" / "training_batch.png"
+    if not picture.exists():
+        batch, annotations = plan.training_sample(min(SHOWN, plan.split_sizes["train"]))
+        images = jnp.asarray(batch.images)
+        if plan.augment is not None:
+            images = plan.augment(jax.random.split(jax.random.key(plan.seed), len(images)), images)
+        save_training_batch(picture, np.asarray(images), annotations, plan.class_names)
+
+
+def record_left_out(plan: Experiment, folder: pathlib.Path) -> None:
+    """Write what was wrong with each image that was left out so far, if any was, and tell how many there are."""
+    lines = plan.left_out()
+    if lines:
+        path = folder / (LEFT_OUT if jax.process_index() == 0 else f"{jax.process_index()}_{LEFT_OUT}")
+        path.write_text("".join(f"{line}\n" for line in lines))
+        logger.warning("%d image(s) are left out: %s", len(lines), path)
 
 
 def _whole_cams(plan: Experiment, stage: Stage, model: Any, workdir: pathlib.Path) -> np.ndarray | None:
@@ -184,7 +231,9 @@ def trained_model(
 
 
 def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
-    """Metrics of a training state on the validation split."""
+    """Metrics of a training state on the validation split; none where there is no such split."""
+    if "val" not in plan.split_sizes:
+        return lambda state: {}
     mesh = data_mesh(plan.evaluation_batch_size)
     localize = make_localize(model, stage.method, {stage.row: stage.method.localize}, mesh)
 

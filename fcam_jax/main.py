@@ -62,11 +62,14 @@ def main(argv: list[str]) -> None:
         return
     if others:
         raise InputError("--workdir: a run has one folder; several are for --mode=report")
-    config: ConfigDict = _CONFIG.value
+    config: ConfigDict = build.resolved(_CONFIG.value)
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     if _MODE.value == "train":
         experiment.train_stages(plan, folder)
+        if _SPLIT.value not in plan.split_sizes:
+            print(f"trained; the data has no {_SPLIT.value} split to evaluate. Maps of your images: fcam_jax.predict")
+            return
     print(stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
 
 

@@ -26,7 +26,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import DROP, load_classifier
 from fcam_jax.models.weights_digest import weights_digest
-from fcam_jax.prediction.class_names import ClassNames, names_from_data, names_from_file
+from fcam_jax.prediction.class_names import ClassNames, names_from_file, names_of_run
 from fcam_jax.prediction.image_files import Found, find_images
 from fcam_jax.prediction.journal import MAPS, OVERLAYS, Journal
 from fcam_jax.prediction.loop import Outputs, predict
@@ -78,7 +78,7 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     title = "F-CAM" if is_fcam else config["cam"]["name"]
     data = config["data"]
     settings = {"size": data["size"], "model": config["model"]}
-    names = names_from_data(data)
+    names = names_of_run(trained.run, data["num_classes"])
     if by_cam is not None and by_cam != ByCam(title):
         by_cam.check(trained.model)
         return Network(

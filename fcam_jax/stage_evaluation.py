@@ -13,9 +13,10 @@ import jax
 import numpy as np
 from flax import nnx
 
+from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import Evaluation, evaluate
 from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
-from fcam_jax.experiment import PRETRAINED, Experiment, Stage, batch_count, trained_model
+from fcam_jax.experiment import PRETRAINED, Experiment, Stage, batch_count, record_left_out, trained_model
 from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.record import save_record
@@ -40,6 +41,7 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
     Raises:
       InputError: when a stage is not trained, or for bad data.
     """
+    _check_split(plan, split)
     model: Any = None
     evaluations: dict[str, Evaluation] = {}
     checkpoints = {}
@@ -55,6 +57,11 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
         "evaluation_seconds": round(time.monotonic() - started, 1),
     }
     return write_results(plan, workdir if split == "test" else workdir / split, evaluations, facts, split)
+
+
+def _check_split(plan: Experiment, split: str) -> None:
+    if split not in plan.split_sizes:
+        raise InputError(f"the data has no split {split!r} to evaluate; there: {', '.join(plan.split_sizes)}")
 
 
 def evaluate_model(
@@ -75,6 +82,7 @@ def evaluate_model(
     Raises:
       InputError: for bad data.
     """
+    _check_split(plan, split)
     mesh = data_mesh(plan.evaluation_batch_size)
     _, *variables = split_model(model, stage.method)
     params, rest = replicate(variables, mesh)
@@ -114,9 +122,11 @@ def write_results(
     table = results_table(metrics, stages[0], stages[-1], split)
     if jax.process_index() > 0:
         return table
+    images = next(iter(evaluations.values())).images
     results = {
         "split": split,
-        "images": plan.split_sizes[split],
+        "images": images,
+        "left_out": plan.split_sizes[split] - images,
         "methods": metrics,
         "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
         "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
@@ -128,14 +138,16 @@ def write_results(
     for row, evaluation in evaluations.items():
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
-        save_record(out, row, evaluation, images=plan.split_sizes[split], split=split)
+        save_record(out, row, evaluation, images=images, split=split)
     (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    record_left_out(plan, out)
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
-    logger.info(
-        "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
-        split,
-        out / "results.json",
-    )
+    if "MaxBoxAcc" in metrics[stages[-1]]:
+        logger.info(
+            "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
+            split,
+            out / "results.json",
+        )
     return table
 
 

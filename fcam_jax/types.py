@@ -22,7 +22,7 @@ class Batch:
     """The part of a batch that goes to the device.
 
     Attributes:
-      images: raw RGB in [0, 255], not normalised: the encoder's normalisation and the CRF both start from it.
+      images: RGB in [0, 255], not normalised: the encoder's normalisation and the CRF both start from it.
       labels: class of each image, from 0.
       index: position of each image in its split; makes per-image randomness independent of the batch.
       valid: 1 for an image, 0 for the padding of a last batch.
@@ -30,6 +30,7 @@ class Batch:
         the model's own are meant.
       crop: where each image lies in its whole image: top, left and side as shares of the whole one's side, and 1 where
         it is mirrored left to right; None without `cams`.
+      raw: the images before augmentation, which the CRF sees; None where they are `images`.
     """
 
     images: UInt8[Array | np.ndarray, "b h w 3"]
@@ -38,6 +39,7 @@ class Batch:
     valid: Float[Array | np.ndarray, " b"]
     cams: Float[Array | np.ndarray, "b _ _"] | None = None
     crop: Float[Array | np.ndarray, "b 4"] | None = None
+    raw: UInt8[Array, "b h w 3"] | None = None
 
 
 @jax.tree_util.register_dataclass

@@ -11,7 +11,15 @@ from fcam_jax.report.runs import flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
-FREE_KEYS = ("evaluation.", "data.name", "data.root", "data.cache_gigabytes", "cam.cache_dir", "log_steps")
+FREE_KEYS = (
+    "evaluation.",
+    "data.name",
+    "data.root",
+    "data.cache_gigabytes",
+    "data.on_error",
+    "cam.cache_dir",
+    "log_steps",
+)
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:

@@ -64,8 +64,9 @@ def test_a_benchmark_has_the_keys_of_the_defaults_and_no_others(name):
 @pytest.mark.parametrize(("name", "args"), VARIANTS)
 def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
     config = get_config(name, args)
-    if config.data.source == "folder":
-        changed(config, data__root=str(bird_folder), data__batch_size=4)
+    if config.data.source != "synthetic":
+        changed(config, data__source="folder", data__root=str(bird_folder), data__batch_size=4)
+    config = build.resolved(config)
     first, second = build.experiment(config).stages
     model = nnx.eval_shape(lambda: second.build_model(first.build_model(None)))
     side, classes = config.data.size, config.data.num_classes
@@ -89,7 +90,8 @@ def test_splits_come_from_the_folder(bird_folder):
 @pytest.mark.parametrize(
     ("key", "known"),
     [
-        ("data.source", ["folder", "synthetic"]),
+        ("data.source", ["folder", "synthetic", "tfds"]),
+        ("data.on_error", ["fail", "skip"]),
         ("model.encoder", ENCODERS),
         ("model.dtype", ["bfloat16", "float32"]),
         ("cam.name", CAMS),
@@ -109,7 +111,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
         ("data.batch_size", 0),
         ("data.batch_size", 9),
         ("data.size", 0),
-        ("data.num_classes", 0),
+        ("data.num_classes", -1),
         ("evaluation.batch_size", 0),
         ("evaluation.pictures", -1),
         ("evaluation.threshold_step", 0.0),

@@ -96,7 +96,8 @@ def test_the_results_hold_figures_and_how_they_came_about(trained):
         at_val = {name for name in figures if name.endswith("_at_val")}
         assert checkpoint["val"].keys() == figures.keys() - at_val
         assert figures["BoxAcc_at_val"] <= figures["MaxBoxAcc"]
-    assert sorted(path.name for path in (trained / "pictures").iterdir()) == ["box_accuracy.png", "test_grid.png"]
+    pictures = sorted(path.name for path in (trained / "pictures").iterdir())
+    assert pictures == ["box_accuracy.png", "test_grid.png", "training_batch.png"]
 
 
 def test_baselines_share_the_classifier_and_every_row_leaves_a_record(trained):

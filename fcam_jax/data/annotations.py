@@ -1,12 +1,16 @@
 """Ground truth from an image's own pixels to the frame of its score map, by the rules of the evaluation protocol.
 
-In: the boxes and masks of a `Record`. Out: an `Annotation` for a square score map. Protocol: Choe et al., CVPR 2020.
+In: the boxes and masks of a `Record`. Out: an `Annotation` for a square score map, or for a crop out of a square image.
+Protocol: Choe et al., CVPR 2020.
 """
+
+import dataclasses
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from fcam_jax.data.source import Record
+from fcam_jax.data.transforms import Crop, cut_out
 from fcam_jax.types import Annotation
 
 
@@ -25,6 +29,28 @@ def annotate(record: Record, size: int) -> Annotation:
         ignore = resize_mask(ignore, size)
         ignore = ignore if mask is None else ignore & ~mask
     return Annotation(record.image_id, record.label, boxes, mask, ignore)
+
+
+def crop_annotation(annotation: Annotation, side: int, crop: Crop) -> Annotation:
+    """The annotation of a crop of `side` x `side` pixels: what of boxes and masks lies in it, mirrored as it is.
+
+    Boxes keep the pixels that they share with the crop, both corners included; those that share none are gone.
+    """
+    boxes, mask, ignore = annotation.boxes, annotation.mask, annotation.ignore
+    if boxes is not None:
+        corners = boxes - np.array([crop.left, crop.top] * 2)
+        corners = corners[np.all((corners[:, 2:] >= 0) & (corners[:, :2] < side), axis=1)].clip(0, side - 1)
+        boxes = (
+            (side - 1) * np.array([1, 0, 1, 0]) + corners[:, [2, 1, 0, 3]] * [-1, 1, -1, 1]
+            if crop.mirrored
+            else corners
+        )
+    return dataclasses.replace(
+        annotation,
+        boxes=boxes,
+        mask=None if mask is None else cut_out(mask, side, crop),
+        ignore=None if ignore is None else cut_out(ignore, side, crop),
+    )
 
 
 def rescale_boxes(

@@ -6,14 +6,15 @@ It runs over whole rows of bytes, which a processor does many at once.
 import math
 from typing import no_type_check
 
-import numba
 import numpy as np
+
+from fcam_jax.compiled import compiled
 
 _BITS = 22  # of the weights' fixed-point fractions, as in Pillow
 
 
-@no_type_check  # the shape checker of the tests would wrap it, and numba could not compile it
-@numba.njit(cache=True, nogil=True)
+@compiled
+@no_type_check
 def resized_rows(rows, side):
     """An array of n rows brought to `side` rows.
 

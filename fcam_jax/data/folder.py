@@ -1,7 +1,6 @@
-"""A data set in a folder: images below one folder, text files about them below another.
+"""A data set in a folder, whatever its layout: images, and what text files, tables or folders say of them.
 
-In: the folders, in the format of Choe et al. (CVPR 2020) with boxes (CUB, ILSVRC) or masks (OpenImages). Out: records.
-All that can be checked without decoding an image is checked when the source is made.
+In: the folder. Out: records. All that can be checked without decoding an image is checked when the source is made.
 """
 
 import hashlib
@@ -11,10 +10,14 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool
 
-from fcam_jax.data.images import read_image, read_mask
-from fcam_jax.data.metadata import MaskFiles, listed, read_metadata
-from fcam_jax.data.source import Record
+from fcam_jax.data.images import decode_image, read_image, read_mask
+from fcam_jax.data.layouts import Place, locate, mask_names, read
+from fcam_jax.data.metadata import BOX_RULE, Metadata, fitting
+from fcam_jax.data.paths import absent
+from fcam_jax.data.problems import Problems
+from fcam_jax.data.source import Record, fingerprint
 from fcam_jax.errors import InputError
+from fcam_jax.types import Image
 
 
 class FolderSource:
@@ -22,7 +25,10 @@ class FolderSource:
 
     Attributes:
       num_classes: labels are in [0, num_classes).
-      fingerprint: checksum of the image ids and labels in their order.
+      class_names: what the classes are called; None where the data set does not say of all.
+      localized: whether every image has boxes or a mask.
+      left_out: what is wrong with each image that is left out, one line each.
+      fingerprint: checksum of the image ids and labels in their order; another one where images are turned upright.
     """
 
     def __init__(
@@ -30,83 +36,149 @@ class FolderSource:
         *,
         split: str,
         root: str | os.PathLike[str],
-        num_classes: int,
+        num_classes: int = 0,
+        layout: str = "",
         images: str | os.PathLike[str] | None = None,
         metadata: str | os.PathLike[str] | None = None,
+        upright: bool = False,
+        on_error: str = "fail",
     ):
-        """Read and check the split's metadata, and that its files are there.
+        """Read and check what is known of the split, and that its files are there.
 
         Args:
-          split: name of the split's folder of text files; every image needs a box or mask unless it is "train".
+          split: "train", "val" or "test".
           root: the data set's folder.
-          num_classes: number of classes.
-          images: folder that image ids start from; by default `images` below the root.
-          metadata: folder that holds a folder for each split; by default `metadata` below the root.
+          num_classes: number of classes; 0 for as many as the data set has.
+          layout: see `layouts.locate`, as for `images` and `metadata`.
+          images: folder that the paths of images start from.
+          metadata: folder that holds what describes the images.
+          upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.
+          on_error: "fail" raises the first error, "skip" leaves images with an error out.
 
         Raises:
           InputError: for whatever is missing or contradicts itself, with the file's name.
         """
-        self.num_classes = num_classes
-        root = pathlib.Path(root)
-        self._images = pathlib.Path(images) if images else root / "images"
-        folder = (pathlib.Path(metadata) if metadata else root / "metadata") / split
-        for needed in (root, self._images, folder):
-            if not needed.is_dir():
-                raise InputError(f"{needed}: no such folder (data.root must hold images/ and metadata/{split}/)")
-        self._metadata = read_metadata(folder, num_classes, needs_localization=split != "train")
-        self._check_files()
-        self.class_names: tuple[str, ...] | None = None
-        self.localized = self._metadata.boxes is not None or self._metadata.masks is not None
-        self.left_out: tuple[str, ...] = ()
-        lines = zip(self._metadata.image_ids, self._metadata.labels.tolist(), strict=True)
-        self.fingerprint = hashlib.sha256("".join(f"{name},{label}\n" for name, label in lines).encode()).hexdigest()
+        problems = Problems()
+        place = locate(root, layout, images, metadata)
+        known = read(place, split, num_classes, problems)
+        report_absent(place, known, problems)
+        left_out = problems.settle(on_error, root)
+        keep = np.array([image_id not in left_out for image_id in known.image_ids], bool)
+        if not keep.any():
+            first = next(iter(left_out.values()), "")
+            raise InputError(f"{place.root}: every image of split {split} has an error: {first}")
+        self._metadata = known.select(keep)
+        self._images = place.images
+        self._upright = upright
+        self.num_classes = known.num_classes
+        self.class_names = known.class_names
+        self.localized = bool(self._metadata.localized().all())
+        self.left_out = tuple(left_out.values())
+        frame = " upright" if upright else ""  # what is kept of one kind of pixels is not for the other
+        self.fingerprint = fingerprint(self._metadata.image_ids, self._metadata.labels.tolist()) + frame
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self._metadata.image_ids)
 
     def __getitem__(self, index: int) -> Record:
-        """The record at a position, in the order of `image_ids.txt`.
+        """The record at a position, in the order of the data set.
 
         Raises:
-          InputError: when a file cannot be decoded, or the image's size is not the one in the metadata.
+          InputError: when a file cannot be decoded, or is not as the data set says.
         """
-        metadata = self._metadata
-        path = self._images / metadata.image_ids[index]
-        image = read_image(path)
-        height, width = image.shape[:2]
-        if metadata.sizes is not None and (width, height) != tuple(metadata.sizes[index]):
-            stated = " x ".join(map(str, metadata.sizes[index]))
-            raise InputError(f"{path}: has {width} x {height} pixels, but {stated} according to image_sizes.txt")
-        boxes = metadata.boxes[index] if metadata.boxes is not None else None
-        mask, ignore = self._read_masks(metadata.masks[index]) if metadata.masks is not None else (None, None)
-        return Record(image, int(metadata.labels[index]), metadata.image_ids[index], boxes, mask, ignore)
+        return read_record(self._metadata, self._images, index, self._upright)
 
-    def _read_masks(
-        self, files: MaskFiles
-    ) -> tuple[Bool[np.ndarray, "mask_h mask_w"] | None, Bool[np.ndarray, "ignore_h ignore_w"] | None]:
-        """The union of an image's masks, and its ignore mask."""
-        mask = None
-        for name in files.instances:
-            instance = read_mask(self._images / name)
-            if mask is not None and mask.shape != instance.shape:
-                raise InputError(f"{self._images / name}: its size is not that of the other masks of its image")
-            mask = instance if mask is None else mask | instance
-        return mask, read_mask(self._images / files.ignore) if files.ignore else None
 
-    def _check_files(self) -> None:
-        """Folders are listed once each: asking for every file takes minutes for a million images on a network disk."""
-        names = list(self._metadata.image_ids)
-        for files in self._metadata.masks or ():
-            names += [*files.instances, *([files.ignore] if files.ignore else [])]
-        present: dict[str, set[str]] = {}
-        missing = []
-        for name in names:
-            folder, _, file = name.rpartition("/")
-            if folder not in present:
-                path = self._images / folder
-                present[folder] = {entry.name for entry in os.scandir(path)} if path.is_dir() else set()
-            if file not in present[folder]:
-                missing.append(name)
-        if missing:
-            raise InputError(f"{self._images}: {len(missing)} file(s) of the metadata are not there: {listed(missing)}")
+def read_record(metadata: Metadata, images: pathlib.Path, index: int, upright: bool) -> Record:
+    """Decode an image and its masks.
+
+    Args:
+      metadata: of the split.
+      images: folder that the paths of images start from.
+      index: position in the split.
+      upright: turn the image as its EXIF orientation says.
+
+    Raises:
+      InputError: when a file cannot be decoded, or is not as the metadata say: other bytes, another size, boxes outside
+        the image, masks of several sizes.
+    """
+    path = images / (metadata.paths or metadata.image_ids)[index]
+    image = _image(path, metadata.checksums[index] if metadata.checksums else "", upright)
+    check_size(metadata, index, path, (image.shape[1], image.shape[0]))
+    boxes = metadata.boxes[index] if metadata.boxes is not None else None
+    mask, ignore = read_masks(metadata, images, index)
+    return Record(image, int(metadata.labels[index]), metadata.image_ids[index], boxes, mask, ignore)
+
+
+def check_size(metadata: Metadata, index: int, path: pathlib.Path, size: tuple[int, int]) -> None:
+    """Compare an image's width and height with what the metadata say of the image, and its boxes with them.
+
+    Raises:
+      InputError: another size is stated, or a box lies outside.
+    """
+    stated = (0, 0) if metadata.sizes is None else tuple(metadata.sizes[index].tolist())
+    has = f"{path}: has {size[0]} x {size[1]} pixels"
+    if stated not in ((0, 0), size):
+        raise InputError(f"{has}, but {stated[0]} x {stated[1]} according to the data set's description")
+    if metadata.boxes is not None:
+        boxes = metadata.boxes[index]
+        fits = fitting(boxes, np.broadcast_to(np.array(size), (len(boxes), 2)))
+        if not fits.all():
+            raise InputError(f"{has}; {BOX_RULE}: {boxes[np.argmin(fits)].tolist()}")
+
+
+def read_masks(
+    metadata: Metadata, images: pathlib.Path, index: int
+) -> tuple[Bool[np.ndarray, "mask_h mask_w"] | None, Bool[np.ndarray, "ignore_h ignore_w"] | None]:
+    """The union of an image's masks, and its ignore mask; None where it has none.
+
+    Raises:
+      InputError: a file cannot be decoded, or masks of the image differ in size.
+    """
+    mask, ignore = None, None
+    name = metadata.image_ids[index]
+    if metadata.masks is not None:
+        files = metadata.masks[index]
+        for file in files.instances:
+            mask = _united(mask, read_mask(images / file), str(images / file))
+        ignore = read_mask(images / files.ignore) if files.ignore else None
+    if metadata.regions is not None:
+        for region in metadata.regions[index].instances:
+            mask = _united(mask, region.mask(), name)
+        for region in metadata.regions[index].ignore:
+            ignore = _united(ignore, region.mask(), name)
+    return mask, ignore
+
+
+def report_absent(place: Place, metadata: Metadata, problems: Problems) -> None:
+    """An error for every image and mask that is not there, of images without another error: paths may be why."""
+    told = problems.images()
+    used = [
+        *zip(metadata.image_ids, metadata.paths or metadata.image_ids, strict=True),
+        *mask_names(metadata),
+    ]
+    missing = absent(place.images, (name for image_id, name in used if image_id not in told))
+    for image_id, name in used if missing else ():
+        if name in missing:
+            problems.error(place.images / name, "no such file", image_id=image_id)
+
+
+def _united(mask: Bool[np.ndarray, "_ _"] | None, part: Bool[np.ndarray, "_ _"], name: str) -> Bool[np.ndarray, "_ _"]:
+    if mask is None:
+        return part
+    if mask.shape != part.shape:
+        raise InputError(f"{name}: its size is not that of the other masks of its image")
+    return mask | part
+
+
+def _image(path: pathlib.Path, checksum: str, upright: bool) -> Image:
+    if not checksum:
+        return read_image(path, upright=upright)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != checksum:
+        raise InputError(f"{path}: is damaged or was exchanged: its SHA-256 is not the one of the manifest")
+    return decode_image(data, str(path), upright=upright)

@@ -5,6 +5,8 @@ A source is random access and thread safe; it neither shuffles nor transforms. E
 """
 
 import dataclasses
+import hashlib
+from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -57,3 +59,14 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Record:
         """The record at a position in [0, len)."""
         ...
+
+
+def fingerprint(ids: Iterable[str], labels: Iterable[int]) -> str:
+    """Checksum of image ids and labels in their order.
+
+    Args:
+      ids: of the images.
+      labels: of the same images.
+    """
+    lines = "".join(f"{image_id},{int(label)}\n" for image_id, label in zip(ids, labels, strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()

@@ -8,7 +8,7 @@ import dataclasses
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
 from fcam_jax.data.bilinear import resized_rows
 from fcam_jax.types import Image
@@ -66,8 +66,12 @@ def random_crop(height: int, width: int, side: int, rng: np.random.Generator) ->
     return Crop(int(top), int(left), bool(rng.random() < 0.5))
 
 
-def cut_out(image: Image, side: int, crop: Crop) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """The pixels of a crop of `side` x `side` pixels."""
+def cut_out(
+    image: Shaped[np.ndarray, "h w *channels"], side: int, crop: Crop
+) -> Shaped[np.ndarray, "{side} {side} *channels"]:
+    """The pixels of a crop of `side` x `side` pixels, of an image or a mask."""
     pixels = image[crop.top : crop.top + side, crop.left : crop.left + side]
+    if not crop.mirrored:
+        return pixels
     # A view with reversed columns would be copied pixel by pixel when it is put into a batch.
-    return cv2.flip(pixels, 1) if crop.mirrored else pixels
+    return cv2.flip(pixels.view(np.uint8), 1).view(pixels.dtype)

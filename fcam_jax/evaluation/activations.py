@@ -5,7 +5,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int
 
-from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.metric import Metric
 from fcam_jax.types import Annotation
 

@@ -10,7 +10,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.component_tree import LEVELS, best_alive, contours
 
 

@@ -13,7 +13,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.components import AREA, BOX, FIRST, SINCE, TIMES, UNTIL, components
 from fcam_jax.evaluation.neighbour_patterns import tables
 

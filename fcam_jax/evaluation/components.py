@@ -10,7 +10,7 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Int16, Int32
 
-from fcam_jax.evaluation.compiled import compiled
+from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.neighbour_patterns import Tables, neighbour_patterns, ring_steps
 
 # The times at which a pixel may join: 0, 1, ... below it.

@@ -17,6 +17,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import Activations
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
+from fcam_jax.evaluation.class_accuracy import ClassAccuracy
 from fcam_jax.evaluation.findings import PROTOCOL, Findings, Measured, figures, measured
 from fcam_jax.evaluation.hosts import local_part, of_every_host
 from fcam_jax.evaluation.insertion_deletion import InsertionDeletion
@@ -85,6 +86,7 @@ class Evaluation:
       by_size: figures, and "images", by the object's share of the image, at the whole split's best thresholds.
       by_class: the same by class.
       constant_maps: number of maps that are the same everywhere; they count, and localize nothing.
+      images: number of images that were evaluated.
     """
 
     metrics: dict[str, float]
@@ -97,6 +99,7 @@ class Evaluation:
     by_size: dict[str, dict[str, float | int]] = dataclasses.field(default_factory=dict)
     by_class: dict[int, dict[str, float | int]] = dataclasses.field(default_factory=dict)
     constant_maps: int = 0
+    images: int = 0
 
 
 def evaluate(
@@ -108,10 +111,12 @@ def evaluate(
 ) -> dict[str, Evaluation]:
     """Evaluate the score maps of a split. Box metrics need boxes, PxAP needs masks; what the split has is reported.
 
+    Of images with neither, the classification alone is.
+
     Args:
       localize: by method, score maps of the true class and class scores of a batch.
-      batches: this host's images of the split, each once, with their ground truth; padding comes last and without
-        ground truth. All hosts have the same number of batches.
+      batches: this host's images of the split, each once, with their ground truth; the padding of a batch comes last
+        and without ground truth. All hosts have the same number of batches.
       settings: what is measured.
       keep: positions in the split of the images to return as examples.
       val_thresholds: by method, the threshold that was best on the validation split; the accuracies there are added to
@@ -122,7 +127,7 @@ def evaluate(
       The evaluation of every method.
 
     Raises:
-      InputError: for an empty split, a split without boxes and masks, or a map or ground truth that cannot be used.
+      InputError: for an empty split, or a map or ground truth that cannot be used.
     """
     known: dict[str, _Known] = {}
 
@@ -144,8 +149,8 @@ def evaluate(
     for part in of_every_host(known):
         for method, more in part.items():
             whole.setdefault(method, _Known(settings)).merge(more)
-    if not any(one.findings.totals.keys() & set(PROTOCOL) for one in whole.values()):
-        raise InputError("nothing to evaluate: the split is empty, or has neither boxes nor masks")
+    if not any(one.findings.images for one in whole.values()):
+        raise InputError("nothing to evaluate: the split holds no image that can be used")
     taus = val_thresholds or {}
     return {method: _evaluation(one, settings, taus.get(method)) for method, one in whole.items()}
 
@@ -183,7 +188,7 @@ def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]
 
 
 def _measure(method: str, position: int, image: _Image, settings: EvaluationSettings) -> tuple[str, int, Measured]:
-    kinds: list[type[Metric]] = [*PROTOCOL, Activations]
+    kinds: list[type[Metric]] = [*PROTOCOL, ClassAccuracy, Activations]
     if "PointingGame" in settings.also:
         kinds.append(PointingGame)
     example, step = image.example, settings.threshold_step
@@ -214,4 +219,5 @@ def _evaluation(known: _Known, settings: EvaluationSettings, val_threshold: floa
         by_size=findings.by_size() if settings.parts else {},
         by_class=findings.by_class() if settings.parts else {},
         constant_maps=findings.constant,
+        images=findings.images,
     )

@@ -26,13 +26,13 @@ class Measured:
     Attributes:
       metrics: of the image alone.
       label: its class.
-      size: its object's share of the image, see `object_size`.
+      size: its object's share of the image, see `object_size`; None where that is not known.
       constant: whether its map is the same everywhere, and so localizes nothing.
     """
 
     metrics: list[Metric]
     label: int
-    size: int
+    size: int | None
     constant: bool
 
 
@@ -45,6 +45,7 @@ class Findings:
       sizes: metrics by the object's share of the image; likewise.
       bootstrap: replicates of the metrics, if they were asked for.
       constant: number of images whose map is the same everywhere.
+      images: number of images.
     """
 
     def __init__(self, parts: bool = False, bootstrap: Bootstrap | None = None) -> None:
@@ -59,14 +60,17 @@ class Findings:
         self.sizes = Breakdown() if parts else None
         self.bootstrap = bootstrap
         self.constant = 0
+        self.images = 0
 
     def add(self, position: int, image: Measured) -> None:
         """Add the image at a position of the split."""
         add(self.totals, image.metrics)
         self.constant += image.constant
+        self.images += 1
         if self.classes is not None and self.sizes is not None:
             self.classes.add(image.label, image.metrics)
-            self.sizes.add(image.size, image.metrics)
+            if image.size is not None:
+                self.sizes.add(image.size, image.metrics)
         if self.bootstrap is not None:
             self.bootstrap.add(position, image.metrics)
 
@@ -74,6 +78,7 @@ class Findings:
         """Add what is known of other images of the split."""
         add(self.totals, other.totals.values())
         self.constant += other.constant
+        self.images += other.images
         for own, others in ((self.classes, other.classes), (self.sizes, other.sizes)):
             if own is not None and others is not None:
                 own.merge(others)
@@ -105,7 +110,7 @@ def measured(
         kind.empty(step).measure_checked(checked, annotation, rank) for kind in kinds if kind.measurable(annotation)
     ]
     located = annotation.boxes is not None or annotation.mask is not None
-    size = object_size(annotation, score_map.shape[:2]) if located else 0
+    size = object_size(annotation, score_map.shape[:2]) if located else None
     return Measured(metrics, annotation.label, size, bool(checked.min() == checked.max()))
 
 

@@ -49,7 +49,8 @@ class FCAMMethod:
         cam_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
         seeds = draw_seeds(seed_keys, self.seed_source(model, stages, batch, cam_keys), self.seeds)
         epoch = step // self.steps_per_epoch
-        return pixel_alignment(map_logits, seeds, images, crf_keys, epoch, self.alignment, DATA_AXIS)
+        colours = images if batch.raw is None else batch.raw
+        return pixel_alignment(map_logits, seeds, colours, crf_keys, epoch, self.alignment, DATA_AXIS)
 
     def seed_source(
         self, model: FCAM, stages: tuple[Float[Array, "b _ _ _"], ...], batch: Batch, keys: Key[Array, " b"]

@@ -1,13 +1,12 @@
-"""What the classes are called: by a file of the user's, or by the folders of the run's data set."""
+"""What the classes are called: by a file of the user's, or by what a run has written down of its data set."""
 
-import collections
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from fcam_jax.data.metadata import read_metadata
 from fcam_jax.errors import InputError
-from fcam_jax.report.record import class_name
+
+# In a run's folder: a line for each class.
+CLASS_NAMES = "class_names.txt"
 
 # A class without a name is None.
 ClassNames = Sequence[str | None]
@@ -30,20 +29,11 @@ def names_from_file(path: pathlib.Path, num_classes: int) -> list[str | None]:
     return [name.strip() or None for name in names]
 
 
-def names_from_data(data: Mapping[str, Any]) -> list[str | None]:
-    """Names of the classes by the folders of the validation images, as in ``001.Albatross/1.jpg``.
+def names_of_run(run: pathlib.Path, num_classes: int) -> list[str | None]:
+    """The names that a run has written down of its data set; none where that has none.
 
-    A class whose images lie in several folders has no name, nor has any where the data set is not there.
-
-    Args:
-      data: the part `data` of a recorded configuration.
+    Raises:
+      InputError: as `names_from_file`.
     """
-    folders: dict[int, set[str | None]] = collections.defaultdict(set)
-    if data["source"] == "folder":
-        try:
-            metadata = read_metadata(pathlib.Path(data["root"], "metadata", "val"), data["num_classes"], False)
-        except InputError:
-            return [None] * data["num_classes"]
-        for image_id, label in zip(metadata.image_ids, metadata.labels.tolist(), strict=True):
-            folders[label].add(class_name(image_id))
-    return [min(folders[i], key=str) if len(folders[i]) == 1 else None for i in range(data["num_classes"])]
+    path = run / CLASS_NAMES
+    return names_from_file(path, num_classes) if path.is_file() else [None] * num_classes

@@ -11,14 +11,10 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
+from fcam_jax.data.class_folders import SUFFIXES
 from fcam_jax.data.metadata import listed
 from fcam_jax.errors import InputError
 from fcam_jax.report.names import printable
-
-# By these a folder's images are told from its other files; a file that is named, or matches a pattern, is tried anyway.
-SUFFIXES = tuple(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .pnm .tga".split()  # noqa: SIM905
-)
 
 
 @dataclasses.dataclass(frozen=True)

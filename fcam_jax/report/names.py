@@ -2,10 +2,7 @@
 
 import urllib.parse
 
-
-def printable(text: str) -> str:
-    """The text with control characters and broken letters written as escapes."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+from fcam_jax.data.problems import printable as printable
 
 
 def shorten(text: str, letters: int) -> str:

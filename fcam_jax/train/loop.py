@@ -6,7 +6,6 @@ import math
 import pathlib
 import time
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jax.sharding import Mesh
@@ -15,30 +14,16 @@ from jaxtyping import Array, Key
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.progress import progress_bar
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
+from fcam_jax.train.feed import DataStream, Feed
 from fcam_jax.train.metric_log import MetricLog
-from fcam_jax.train.step import TrainState, TrainStep, spread
-from fcam_jax.types import Batch
+from fcam_jax.train.step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
 
+# The selection by which a later model is always better, for data without ground truth to validate on.
+LAST = "last"
+
 Validate = Callable[[TrainState], dict[str, float]]
-
-
-@runtime_checkable
-class DataStream(Protocol):
-    """An endless stream of batches that can be put back to where it stood."""
-
-    def __next__(self) -> Batch:
-        """The next batch."""
-        ...
-
-    def get_state(self) -> Any:
-        """Where the stream stands, as JSON data."""
-        ...
-
-    def set_state(self, state: Any) -> None:
-        """Put the stream back to where it stood."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +35,7 @@ class LoopSettings:
       epochs: length of the training.
       steps_per_epoch: steps from one validation to the next.
       log_steps: steps between two lines of the log; figures stay on the device in between.
-      selection: validation metric by which the best model is chosen; its first maximum wins.
+      selection: validation metric by which the best model is chosen, its first maximum wins; or "last", the newest.
     """
 
     name: str
@@ -105,7 +90,9 @@ def train(
             logger.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
         log = MetricLog(directory, resumed_step=progress.step if progress else -1)
         try:
-            _Loop(train_step, stream, validate, mesh, rng, settings, checkpoints, log).run(state, progress)
+            _Loop(train_step, stream, Feed(stream, mesh), validate, rng, settings, checkpoints, log).run(
+                state, progress
+            )
         finally:
             log.close()
     finally:
@@ -116,12 +103,13 @@ def train(
 class _Loop:
     train_step: TrainStep
     stream: DataStream
+    feed: Feed
     validate: Validate
-    mesh: Mesh
     rng: Key[Array, ""]
     settings: LoopSettings
     checkpoints: Checkpoints
     log: MetricLog
+    data_wait: float = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
     def run(self, state: TrainState, progress: Progress | None) -> None:
         if progress is None:
@@ -135,27 +123,29 @@ class _Loop:
         epoch = progress.step // per_epoch
         end = (epoch + 1) * per_epoch
         unlogged: list[dict[str, jax.Array]] = []
-        seen_at = time.monotonic()
+        began_at, waited_before = seen_at, waited = time.monotonic(), self.feed.waited
+        busy_with = None
         data = progress.data
         title = f"{self.settings.name} epoch {epoch + 1}/{self.settings.epochs}"
         with progress_bar(title, per_epoch, "step", done=progress.step % per_epoch) as bar:
             for step in range(progress.step + 1, end + 1):
                 try:
-                    batch = next(self.stream)
+                    batch, data = self.feed.take(busy_with, last=step == self.settings.steps)
                 except InputError:
                     self.checkpoints.save(state, dataclasses.replace(progress, step=step - 1, data=data))
                     raise
-                data = self.stream.get_state()
-                state, metrics = self.train_step(state, spread(batch, self.mesh), self.rng)
+                state, metrics = self.train_step(state, batch, self.rng)
+                busy_with = metrics["loss"]
                 unlogged.append(metrics)
                 bar.update()
                 if step % self.settings.log_steps == 0 or step == end:
-                    values = self._log(step, unlogged, seen_at)
-                    bar.set_postfix(loss=f"{values['loss']:.4f}")
-                    unlogged, seen_at = [], time.monotonic()
+                    values = self._log(step, unlogged, seen_at, self.feed.waited - waited)
+                    bar.set_postfix(loss=f"{values['loss']:.4f}", data_wait=f"{values['data_wait']:.0f} %")
+                    unlogged, seen_at, waited = [], time.monotonic(), self.feed.waited
+        self.data_wait = 100 * (self.feed.waited - waited_before) / (time.monotonic() - began_at)
         return state, dataclasses.replace(progress, step=end, data=data)
 
-    def _log(self, step: int, metrics: list[dict[str, jax.Array]], since: float) -> dict[str, float]:
+    def _log(self, step: int, metrics: list[dict[str, jax.Array]], since: float, waited: float) -> dict[str, float]:
         rows = jax.device_get(metrics)  # waits for the steps, so the clock is read after it
         seconds = time.monotonic() - since
         values = {name: float(sum(row[name] for row in rows) / len(rows)) for name in rows[0]}
@@ -164,26 +154,30 @@ class _Loop:
                 f"{self.settings.name}: the loss is not finite within steps {step - len(rows) + 1} to {step}; lower "
                 "the learning rate (the last checkpoint is sound, and training goes on from it)"
             )
-        self.log.write(step, "train", {**values, "steps_per_second": len(rows) / seconds})
+        values |= {"steps_per_second": len(rows) / seconds, "data_wait": 100 * waited / seconds}
+        self.log.write(step, "train", values)
         return values
 
     def _validate_and_save(self, state: TrainState, progress: Progress) -> Progress:
         values = self.validate(state)
         self.log.write(progress.step, "val", values)
+        if self.settings.selection == LAST:
+            values = values | {LAST: float(progress.step)}
         if self.settings.selection not in values:
-            raise unknown_name("config.validation.selection", self.settings.selection, values)
+            raise unknown_name("config.validation.selection", self.settings.selection, [*values, LAST])
         value = values[self.settings.selection]
         if progress.best_value is None or value > progress.best_value:
             self.checkpoints.save_best(state, values)
             progress = dataclasses.replace(progress, best_step=progress.step, best_value=value)
         self.checkpoints.save(state, progress)
+        settings = self.settings
+        chosen = f"val {settings.selection} {value:.2f} (best {progress.best_value:.2f})"
         logger.info(
-            "%s: epoch %d of %d, val %s %.2f (best %.2f)",
-            self.settings.name,
-            progress.step // self.settings.steps_per_epoch,
-            self.settings.epochs,
-            self.settings.selection,
-            value,
-            progress.best_value,
+            "%s: epoch %d of %d, %s, waiting for data %.1f %%",
+            settings.name,
+            progress.step // settings.steps_per_epoch,
+            settings.epochs,
+            "the last model counts" if settings.selection == LAST else chosen,
+            self.data_wait,
         )
         return progress

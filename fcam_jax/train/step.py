@@ -17,11 +17,14 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
+from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
-from fcam_jax.methods.contract import Method
+from fcam_jax.methods.contract import Method, image_keys
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)
+
+_AUGMENTATION = 2**32 - 1
 
 Tree = TypeVar("Tree")
 
@@ -88,7 +91,11 @@ TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict
 
 
 def make_train_step(
-    model: nnx.Module, method: Method, optimizer: optax.GradientTransformation, mesh: Mesh
+    model: nnx.Module,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    augment: Augment | None = None,
 ) -> TrainStep:
     """Compile `(state, batch, rng) -> (state, metrics)`.
 
@@ -100,14 +107,19 @@ def make_train_step(
       method: the loss and what it trains.
       optimizer: the update.
       mesh: the devices.
+      augment: changes the images that the method sees.
     """
     structure, _, _ = split_model(model, method)
 
     def per_device(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
+        step = jnp.asarray(state.step)
+        step_key = jax.random.fold_in(rng, step)
+        if augment is not None:
+            batch = _augmented(batch, augment, step_key)
+
         def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
             local = nnx.merge(structure, params, state.rest, copy=True)
-            step = jnp.asarray(state.step)
-            loss, metrics = method.loss(local, batch, jax.random.fold_in(rng, step), step)
+            loss, metrics = method.loss(local, batch, step_key, step)
             return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
 
         # The loss is already the mean over the axis; the gradients of replicated parameters come out summed over it.
@@ -123,6 +135,14 @@ def make_train_step(
         out_specs=(REPLICATED, REPLICATED),
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def _augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:
+    """The batch with changed images, and the raw ones beside them."""
+    raw = jnp.asarray(batch.images)
+    # No image has this index, so the method's own draws are not repeated.
+    keys = image_keys(jax.random.fold_in(step_key, _AUGMENTATION), batch)
+    return dataclasses.replace(batch, images=augment(keys, raw), raw=raw)
 
 
 Forward = Callable[[dict[Any, Any], dict[Any, Any], Batch], Any]

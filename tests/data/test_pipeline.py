@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fcam_jax.data import pipeline
-from fcam_jax.data.pipeline import evaluation_batches, train_batches
+from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
+from fcam_jax.data.pipeline import evaluation_batches, train_batches, whole_batches
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 
@@ -41,8 +42,13 @@ class Numbered:
         return Record(image, index % 3, f"{index}.jpg", boxes=np.array([[1, 1, self.side, self.side]]))
 
 
-def stream(source, batch_size=4, seed=0, **options):
-    return train_batches(source, **{"batch_size": batch_size, "resize": 6, "crop": 4, "seed": seed} | options)
+def stream(source, batch_size=4, seed=0, resize=6, memory=None, left_out=None, annotated=False, **options):
+    images = LoadedImages(source, resize, memory=memory, left_out=left_out, annotated=annotated)
+    return train_batches(images, **{"batch_size": batch_size, "crop": 4, "seed": seed} | options)
+
+
+def evaluated(source, size=3, left_out=None, memory=None, **options):
+    return evaluation_batches(LoadedImages(source, size, annotated=True, left_out=left_out, memory=memory), **options)
 
 
 def take(batches, count: int) -> list:
@@ -132,6 +138,30 @@ def test_a_resumed_stream_goes_on_exactly(done):
     assert_same(take(used, 5), expected)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (4, 2), (2, 4)])
+def test_another_number_of_processes_goes_on_with_the_very_next_image(before, after):
+    def streams(count):
+        return [stream(Numbered(11), 8, process_index=index, process_count=count) for index in range(count)]
+
+    interrupted = streams(before)
+    for part in interrupted:
+        take(part, 3)
+    states = [json.loads(json.dumps(part.get_state())) for part in interrupted]
+    assert states == [states[0]] * before
+    resumed = streams(after)
+    for part in resumed:
+        part.set_state(states[0])
+    uninterrupted = take(stream(Numbered(11), 8), 6)[3:]
+    for number, parts in enumerate(zip(*(take(part, 3) for part in resumed), strict=True)):
+        order = np.arange(8).reshape(-1, after).T.ravel()
+        assert_same(parts, [jax.tree.map(lambda array, order=order: array[order], uninterrupted[number])])
+
+
+def test_the_place_of_another_version_is_refused():
+    with pytest.raises(InputError, match="another version of this program"):
+        stream(Numbered(4)).set_state({"next_index": 3})
+
+
 @pytest.mark.parametrize(("length", "batch_size", "processes"), [(10, 4, 2), (7, 6, 3), (5, 8, 8), (16, 4, 4)])
 def test_processes_share_every_training_batch_without_overlap(length, batch_size, processes):
     whole = take(stream(Numbered(length), batch_size), 5)
@@ -148,12 +178,88 @@ def test_processes_share_every_training_batch_without_overlap(length, batch_size
 
 def test_images_are_read_once_where_all_fit_into_the_cache():
     source, fits = Numbered(10), 10 * 6 * 6 * 3
-    batches = stream(source, cache_bytes=fits)
+    batches = stream(source, memory=Memory(fits))
     cached = take(batches, 10)
     assert max(source.reads) <= 2 and sum(source.reads) < 20  # two threads may read an image at the same time
     uncached = Numbered(10)
-    assert_same(take(stream(uncached, cache_bytes=fits - 1), 10), cached)
+    assert_same(take(stream(uncached, memory=Memory(fits - 1)), 10), cached)
     assert min(uncached.reads) >= 4
+
+
+def test_splits_share_the_memory_and_the_log_says_what_is_kept(caplog):
+    caplog.set_level("INFO")
+    memory, first, second = Memory(2 * 10 * 6 * 6 * 3 - 1), Numbered(10), Numbered(10)
+    for name, source in (("train", first), ("val", second)):
+        images = LoadedImages(source, 6, memory=memory, name=name)
+        for _ in range(3):
+            [images(index) for index in range(10)]
+    assert first.reads == [1] * 10 and second.reads == [3] * 10
+    assert "train: 10 of 6 x 6 pixels, 0.00 GiB, kept in memory" in caplog.text
+    assert "val: 10 of 6 x 6 pixels, 0.00 GiB, decoded anew every time: data.cache_gigabytes" in caplog.text
+
+
+def test_ground_truth_is_cut_out_and_mirrored_with_its_image():
+    class Marked(Numbered):
+        """A white rectangle on black is box and mask; what lies right of it is undecided."""
+
+        def __getitem__(self, index: int) -> Record:
+            rng = np.random.default_rng(index)
+            x0, y0, x1, y1 = (*rng.integers(2, 10, 2), *rng.integers(10, 14, 2))
+            mask, ignore = np.zeros((2, 16, 16), bool)
+            mask[y0 : y1 + 1, x0 : x1 + 1] = True
+            ignore[:, x1 + 1 :] = True
+            image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1)
+            return Record(image, 0, str(index), np.array([[x0, y0, x1, y1], [0, 0, 0, 0]]), mask, ignore)
+
+    batches = stream(Marked(20), batch_size=20, resize=16, crop=10, annotated=True, cams=np.zeros((20, 2, 2)))
+    corners = 0
+    for batch, annotations in (batches.with_annotations() for _ in range(3)):
+        for image, annotation, crop in zip(batch.images, annotations, batch.crop, strict=True):
+            white = image[..., 0] > 0
+            np.testing.assert_array_equal(annotation.mask, white)
+            rows, columns = np.nonzero(white)
+            expected = [columns.min(), rows.min(), columns.max(), rows.max()] if white.any() else []
+            np.testing.assert_array_equal(annotation.boxes[: len(annotation.boxes) and 1].ravel(), expected)
+            beside = np.flip(annotation.ignore, 1) if crop[3] else annotation.ignore
+            assert not (annotation.ignore & white).any() and np.all(np.diff(beside.astype(int), axis=1) >= 0)
+            corners += len(annotation.boxes) == 2
+    assert 0 < corners < 30  # the corner pixel's box is seldom in the crop
+
+
+def test_an_image_that_cannot_be_used_is_left_out_of_training_and_noted_once():
+    left_out, source = LeftOut(), Numbered(10, broken=6)
+    seen = joined(take(stream(source, batch_size=10, left_out=left_out), 3))
+    for epoch in seen.reshape(3, 10):
+        assert sorted(epoch) == [0, 1, 2, 3, 4, 5, 7, 7, 8, 9]
+    assert left_out.lines() == ["images/6.jpg: cannot be decoded: image file is truncated"]
+    np.testing.assert_array_equal(
+        seen, np.where(order := joined(take(stream(Numbered(10), 10), 3)), order, 0) + (order == 6)
+    )
+
+
+def test_training_on_nothing_usable_ends():
+    with pytest.raises(InputError, match="none of the 1 training images can be used; the first: images/0"):
+        next(stream(Numbered(1, broken=0), batch_size=1, left_out=LeftOut()))
+
+
+@pytest.mark.parametrize("broken", [0, 5, 9])
+def test_an_image_that_cannot_be_used_is_left_out_of_evaluation_as_padding(broken):
+    left_out = LeftOut()
+    batches = list(evaluated(Numbered(10, broken=broken), batch_size=4, left_out=left_out))
+    assert len(batches) == 3 and len(left_out.lines()) == 1
+    seen = []
+    for batch, annotations in batches:
+        assert np.all(np.diff(batch.valid) <= 0) and batch.valid.sum() == len(annotations)
+        seen += batch.index[batch.valid > 0].tolist()
+    assert seen == [index for index in range(10) if index != broken]
+
+
+def test_whole_images_come_in_the_order_of_their_positions():
+    images = LoadedImages(Numbered(10, broken=2), 6, left_out=LeftOut())
+    batches = list(whole_batches(images, [7, 2, 0, 9], batch_size=3))
+    assert [batch.index[batch.valid > 0].tolist() for batch in batches] == [[7, 0], [9]]
+    assert [batch.images.shape for batch in batches] == [(3, 6, 6, 3)] * 2
+    assert list(whole_batches(images, [], batch_size=3)) == []
 
 
 def test_a_bad_training_image_reaches_the_caller_as_it_is():
@@ -181,14 +287,14 @@ def test_settings_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match="batch of 4 images cannot be shared equally by 3"):
         stream(Numbered(4), process_count=3)
     with pytest.raises(InputError, match="batch of 0 images"):
-        evaluation_batches(Numbered(4), batch_size=0, size=4)
+        evaluated(Numbered(4), batch_size=0)
     with pytest.raises(InputError, match="no images"):
         stream(Numbered(0))
 
 
 @pytest.mark.parametrize(("length", "batch_size"), [(10, 4), (8, 4), (3, 8), (1, 1)])
 def test_evaluation_takes_every_image_once_in_order_and_pads_the_last_batch(length, batch_size):
-    batches = list(evaluation_batches(Numbered(length), batch_size=batch_size, size=3))
+    batches = list(evaluated(Numbered(length), batch_size=batch_size))
     assert [batch.images.shape for batch, _ in batches] == [(batch_size, 3, 3, 3)] * -(-length // batch_size)
     images, valid = (joined([batch for batch, _ in batches], name) for name in ("images", "valid"))
     np.testing.assert_array_equal(valid, np.arange(len(valid)) < length)
@@ -206,11 +312,7 @@ def test_evaluation_takes_every_image_once_in_order_and_pads_the_last_batch(leng
 )
 def test_processes_evaluate_every_image_once_in_the_same_number_of_batches(length, batch_size, processes):
     parts = [
-        list(
-            evaluation_batches(
-                Numbered(length), batch_size=batch_size, size=3, process_index=index, process_count=processes
-            )
-        )
+        list(evaluated(Numbered(length), batch_size=batch_size, process_index=index, process_count=processes))
         for index in range(processes)
     ]
     assert {len(part) for part in parts} == {-(-length // batch_size)}
@@ -225,12 +327,12 @@ def test_processes_evaluate_every_image_once_in_the_same_number_of_batches(lengt
 
 def test_evaluation_reads_every_image_once():
     source = Numbered(10)
-    list(evaluation_batches(source, batch_size=4, size=3))
+    list(evaluated(source, batch_size=4))
     assert source.reads == [1] * 10
 
 
 def test_a_bad_evaluation_image_reaches_the_caller_as_it_is():
-    batches = evaluation_batches(Numbered(10, broken=6), batch_size=4, size=3)
+    batches = evaluated(Numbered(10, broken=6), batch_size=4)
     next(batches)
     with pytest.raises(InputError, match=r"^images/6\.jpg: cannot be decoded"):
         next(batches)

@@ -112,7 +112,7 @@ def test_figures_do_not_depend_on_the_batch_size(size):
 def test_only_what_the_ground_truth_allows_is_measured():
     assert evaluated(split(masks=False)).metrics.keys() == directly(BoxAccuracy, split()).compute().keys()
     masks_only = evaluated(split(boxes=False))
-    assert masks_only.metrics.keys() == {"PxAP"}
+    assert masks_only.metrics.keys() == {"PxAP", "top1_cls", "top5_cls"}
     assert masks_only.curves == {}
 
 
@@ -205,13 +205,16 @@ def test_constant_maps_are_counted(size):
     assert evaluated(data, size).constant_maps == 3
 
 
-def test_a_split_without_ground_truth_is_an_error():
-    with pytest.raises(InputError, match="neither boxes nor masks"):
-        evaluated(split(boxes=False, masks=False))
+def test_without_ground_truth_the_classification_alone_is_measured():
+    maps, logits, annotations = split()
+    plain = [dataclasses.replace(one, boxes=None, mask=None, ignore=None) for one in annotations]
+    found, located = evaluated((maps, logits, plain)), evaluated((maps, logits, annotations))
+    assert found.metrics == {name: located.metrics[name] for name in ("top1_cls", "top5_cls")}
+    assert found.images == COUNT and not found.curves and not found.by_size
 
 
 def test_an_empty_split_is_an_error():
-    with pytest.raises(InputError, match="the split is empty"):
+    with pytest.raises(InputError, match="no image that can be used"):
         evaluate(localizer(split()), iter(()), EvaluationSettings(STEP))
 
 

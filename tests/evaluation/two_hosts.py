@@ -10,6 +10,7 @@ import sys
 import jax
 import numpy as np
 
+from fcam_jax.data.loaded import LoadedImages
 from fcam_jax.data.pipeline import evaluation_batches
 from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
@@ -33,8 +34,9 @@ def main(port, process):
     mesh = data_mesh(BATCH)
     localize = jax.jit(maps_of, out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
     source = SyntheticSource(split="test", size=SIDE, count=IMAGES, num_classes=5, seed=0)
+    images = LoadedImages(source, SIDE, annotated=True)
     batches = evaluation_batches(
-        source, batch_size=BATCH, size=SIDE, process_index=jax.process_index(), process_count=jax.process_count()
+        images, batch_size=BATCH, process_index=jax.process_index(), process_count=jax.process_count()
     )
     settings = EvaluationSettings(0.01, also=("PointingGame", "MeanBestIoU"), bootstrap=30, parts=True)
     found = evaluate(

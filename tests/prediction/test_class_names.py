@@ -1,17 +1,14 @@
-"""Names of classes out of a data set's folders."""
+"""Names of classes out of a run's folder."""
 
-import shutil
+import pytest
 
-from fcam_jax.prediction.class_names import names_from_data
+from fcam_jax.errors import InputError
+from fcam_jax.prediction.class_names import CLASS_NAMES, names_of_run
 
 
-def test_folders_of_validation_images_name_the_classes_where_they_are_of_one_mind(bird_folder):
-    data = {"source": "folder", "root": str(bird_folder), "num_classes": 4}
-    assert names_from_data(data) == ["class0", "class1", "class2", None]
-    ids = bird_folder / "metadata" / "val" / "image_ids.txt"
-    for path in ids.parent.iterdir():  # another folder for one of the two images of class 0
-        path.write_text(path.read_text().replace("class0/val0.jpg", "odd/val0.jpg"))
-    assert names_from_data(data) == [None, "class1", "class2", None]
-    shutil.rmtree(bird_folder)
-    assert names_from_data(data) == [None] * 4
-    assert names_from_data({**data, "source": "synthetic"}) == [None] * 4
+def test_a_run_has_written_down_its_classes_or_they_have_no_names(tmp_path):
+    assert names_of_run(tmp_path, 3) == [None] * 3
+    (tmp_path / CLASS_NAMES).write_text("cat\n\nGr\u00fcnfink\n", encoding="utf-8")
+    assert names_of_run(tmp_path, 3) == ["cat", None, "Gr\u00fcnfink"]
+    with pytest.raises(InputError, match="has 3 lines, the network 4 classes"):
+        names_of_run(tmp_path, 4)

@@ -1,5 +1,6 @@
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -12,9 +13,9 @@ from fcam_jax.train.loop import LoopSettings, train
 from fcam_jax.train.step import data_mesh, initial_state, make_train_step, split_model
 
 
-def run(stage, directory, epochs, stream=None, validate=None):
+def run(stage, directory, epochs, stream=None, validate=None, selection="value"):
     mesh = data_mesh(8)
-    settings = LoopSettings(stage.name, epochs, steps_per_epoch=2, log_steps=1, selection="value")
+    settings = LoopSettings(stage.name, epochs, steps_per_epoch=2, log_steps=1, selection=selection)
     train(
         initial_state(stage.model, stage.method, stage.optimizer, mesh),
         make_train_step(stage.model, stage.method, stage.optimizer, mesh),
@@ -63,7 +64,10 @@ def test_four_steps_equal_two_and_a_restore_and_two(stage, tmp_path):
     assert_same(whole, parts)
     assert progress == resumed and progress.step == 4 and progress.data == {"position": 4}
     without_time = [
-        [{k: v for k, v in row.items() if k != "steps_per_second"} for row in log(tmp_path / run, "train")]
+        [
+            {k: v for k, v in row.items() if k not in ("steps_per_second", "data_wait")}
+            for row in log(tmp_path / run, "train")
+        ]
         for run in ("whole", "parts")
     ]
     assert without_time[0] == without_time[1] and len(without_time[0]) == 4
@@ -100,6 +104,27 @@ def test_the_first_maximum_is_the_best_and_step_zero_takes_part(fcam_stage, tmp_
     run(fcam_stage, tmp_path / "one", epochs=1, validate=lambda state: {"value": values[int(state.step)]})
     assert_same(best, final_state(fcam_stage, tmp_path / "one")[0].params)
     assert [row["value"] for row in log(tmp_path, "val")] == list(values.values())
+
+
+def test_without_figures_to_choose_by_the_last_model_is_the_best(fcam_stage, tmp_path):
+    run(fcam_stage, tmp_path, epochs=2, validate=lambda state: {}, selection="last")
+    assert final_state(fcam_stage, tmp_path)[1].best_step == 4
+    with pytest.raises(InputError, match=r"unknown config\.validation\.selection 'value'; known: last, other"):
+        run(fcam_stage, tmp_path / "other", epochs=1, validate=lambda state: {"other": 1.0})
+
+
+def test_the_log_tells_how_long_the_device_waited_for_data(fcam_stage, tmp_path):
+    class Slow(Stream):
+        def __next__(self):
+            time.sleep(0.3)
+            return super().__next__()
+
+    run(fcam_stage, tmp_path / "fast", epochs=3)
+    run(fcam_stage, tmp_path / "slow", epochs=3, stream=Slow())
+    waited = {name: [row["data_wait"] for row in log(tmp_path / name, "train")] for name in ("fast", "slow")}
+    # The first step compiles, and the last takes no batch ahead.
+    assert max(waited["fast"]) < 50 and min(waited["slow"][1:-1]) > 60
+    assert all(0 <= share <= 100 for share in waited["slow"])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(fcam_stage, tmp_path):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,6 +7,7 @@ import pytest
 from jax.sharding import AxisType
 from tiny_stages import batch
 
+from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
 from fcam_jax.train.step import data_mesh, initial_state, make_localize, make_train_step, spread
 from fcam_jax.types import DATA_AXIS
@@ -88,3 +91,34 @@ def test_maps_are_scores_at_the_images_size(stage):
 def test_a_batch_that_cannot_be_spread_is_named():
     with pytest.raises(InputError, match="multiple of the 4 devices"):
         data_mesh(6)
+
+
+def test_augmentation_changes_what_the_method_sees_alike_on_any_number_of_devices(fcam_stage):
+    class Watch(type(fcam_stage.method)):
+        def loss(self, model, batch, rng, step):
+            loss, metrics = super().loss(model, batch, rng, step)
+            shown = jnp.asarray(batch.images, jnp.float32)
+            change = jnp.abs(shown - batch.raw).mean()
+            return loss, metrics | {
+                "change": jax.lax.pmean(change, DATA_AXIS),
+                "level": jax.lax.pmean(shown.mean(), DATA_AXIS),
+            }
+
+    method = Watch(
+        **{field.name: getattr(fcam_stage.method, field.name) for field in dataclasses.fields(fcam_stage.method)}
+    )
+    logged = {}
+    for devices in (1, 4):
+        mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+        state = initial_state(fcam_stage.model, method, fcam_stage.optimizer, mesh)
+        step = make_train_step(fcam_stage.model, method, fcam_stage.optimizer, mesh, augmenter(["jitter", "blur"]))
+        figures = []
+        for _ in range(2):
+            state, metrics = step(state, spread(batch(0), mesh), jax.random.key(0))
+            figures.append(jax.device_get(metrics))
+        logged[devices] = figures
+    assert all(figures["change"] > 5 for figures in logged[1])
+    assert abs(logged[1][0]["level"] - logged[1][1]["level"]) > 0.1  # another draw at another step
+    for one, four in zip(logged[1], logged[4], strict=True):
+        np.testing.assert_allclose(one["level"], four["level"], rtol=1e-4)
+        np.testing.assert_allclose(one["loss"], four["loss"], rtol=1e-3)

@@ -1,0 +1,27 @@
+"""Your own images in a folder; docs/data/own.md shows the layouts that are understood.
+
+    python -m fcam_jax.main --config=configs/folder.py:resnet50,layercam --workdir=runs/mine \\
+        --config.data.root=DIR --config.model.init=resnet50.pth
+
+The argument is `encoder` or `encoder,cam`; without it, ResNet50 and CAM. The number of classes is the data's. Without
+boxes or masks nothing is known of places: the model is then chosen by its classes, and the last decoder is taken.
+
+Settings: those of CUB with a smaller n-, as suits objects of any size, and a shorter training. What matters most on new
+data: `fcam.seeds.background_fraction` (n-: larger for smaller objects), `classifier.optimizer.learning_rate`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+
+def get_config(args: str = "") -> ConfigDict:
+    """Settings to start from; `args` is "encoder" or "encoder,cam"."""
+    config = common.defaults()
+    config.data.num_classes = 0
+    common.set_network(config, args)
+    config.classifier.epochs = 20
+    config.classifier.optimizer.decay_epochs = 8
+    config.fcam.epochs = 10
+    config.fcam.seeds.background_fraction = 0.4
+    return config

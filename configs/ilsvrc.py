@@ -1,0 +1,36 @@
+"""ILSVRC 2012 (ImageNet), the protocol's largest benchmark: 1,000 classes, 1,281,167 / 10,000 / 50,000 images.
+
+    python -m fcam_jax.main --config=configs/ilsvrc.py:resnet50,cam --workdir=runs/ilsvrc \\
+        --config.data.root=DATA --config.model.init=resnet50.pth --config.model.init_head=keep
+
+The argument is `encoder` or `encoder,cam`; without it, ResNet50 and CAM. `DATA` is what `fcam_jax.data.prepare` wrote
+(docs/data/ilsvrc.md); `init` is torchvision's ImageNet file of the encoder, whose classes are these.
+
+The F-CAM paper has no figures on it, so there are none to expect. To know where a run stands: the centre baseline of
+the evaluation protocol has MaxBoxAcc 54.1 and MaxBoxAccV2 53.4 on test (Choe et al., CVPR 2020).
+
+Settings: the protocol's 10 epochs with a third party's unverified rates for the classifier; F-CAM as on CUB, for as
+many epochs. Boxes here are larger than CUB's, so n- is from the middle of its range.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+
+CLASSIFIER_RATES = {"vgg16": 1.654502e-5, "resnet50": 3.108411e-5, "inceptionv3": 3.606503e-4}
+
+
+def get_config(args: str = "") -> ConfigDict:
+    """The protocol's settings; `args` is "encoder" or "encoder,cam"."""
+    config = common.defaults()
+    config.data.source = "tfds"
+    config.data.tfds = "ilsvrc_wsol"
+    config.data.num_classes = 1000
+    common.set_network(config, args)
+    config.log_steps = 100
+    config.classifier.epochs = 10
+    rate = CLASSIFIER_RATES.get(config.model.encoder, CLASSIFIER_RATES["resnet50"])
+    config.classifier.optimizer = common.sgd(learning_rate=rate, decay_epochs=3)
+    config.fcam.epochs = 10
+    config.fcam.seeds.background_fraction = 0.4
+    return config

@@ -1,0 +1,158 @@
+"""The images of a split as the pipeline wants them: decoded, resized, and kept in memory where all of them fit.
+
+In: a `Source`. Out: by position in the split, an image with its ground truth, or None for one that cannot be used and
+that the run's policy is to leave out.
+"""
+
+import dataclasses
+import functools
+import logging
+import threading
+
+from fcam_jax.data import transforms
+from fcam_jax.data.annotations import annotate
+from fcam_jax.data.source import Source
+from fcam_jax.errors import InputError
+from fcam_jax.types import Annotation, Image
+
+logger = logging.getLogger(__name__)
+
+ON_ERROR = ("fail", "skip")
+
+_TOLD = 5  # images that are left out and named in the log; the others are only counted there
+
+
+@dataclasses.dataclass(frozen=True)
+class Loaded:
+    """An image of a split.
+
+    Attributes:
+      image: resized.
+      label: its class, from 0.
+      index: its position in the split.
+      annotation: ground truth in the frame of the resized image; None where it was not asked for.
+    """
+
+    image: Image
+    label: int
+    index: int
+    annotation: Annotation | None = None
+
+
+class Memory:
+    """How much of it images may still take; several splits share it."""
+
+    def __init__(self, limit: int):
+        """All of the limit, in bytes, is free."""
+        self._free = limit
+
+    def reserve(self, needed: int) -> bool:
+        """Take so many bytes where there are as many."""
+        if needed > self._free:
+            return False
+        self._free -= needed
+        return True
+
+
+class LeftOut:
+    """Images that could not be used and were left out, each with what was wrong. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._reasons: dict[str, None] = {}
+        self._lock = threading.Lock()
+
+    def add(self, reason: str) -> None:
+        """Note an image by a line that names it; the first few are logged."""
+        with self._lock:
+            if reason in self._reasons:
+                return
+            self._reasons[reason] = None
+            count = len(self._reasons)
+        if count <= _TOLD:
+            logger.warning("left out: %s", reason)
+        if count == _TOLD:
+            logger.warning("more images that are left out are not named here")
+
+    def lines(self) -> list[str]:
+        """What was wrong, a line for each image."""
+        with self._lock:
+            return sorted(self._reasons)
+
+
+class LoadedImages:
+    """The images of a split at one size; see `__call__`. Threads may share it."""
+
+    def __init__(
+        self,
+        source: Source,
+        side: int,
+        *,
+        annotated: bool = False,
+        memory: Memory | None = None,
+        left_out: LeftOut | None = None,
+        name: str = "images",
+    ):
+        """Nothing is read yet.
+
+        Args:
+          source: the images.
+          side: images are brought to a square of this side, in pixels.
+          annotated: whether ground truth comes with them.
+          memory: images are decoded once and kept where all of them fit into it; without it none is.
+          left_out: takes note of images that cannot be used; without it they raise.
+          name: what the log calls the split.
+        """
+        self.source, self.side = source, side
+        self._annotated, self._left_out = annotated, left_out
+        self._load = self._read
+        # A mask and an ignore mask take a byte a pixel each, at most.
+        needed = len(source) * side * side * (5 if annotated else 3)
+        if memory is not None:
+            kept = memory.reserve(needed)
+            if kept:
+                self._load = functools.cache(self._read)
+            logger.info(
+                "%s: %d of %d x %d pixels, %.2f GiB, %s",
+                *(name, len(source), side, side, needed / 2**30),
+                "kept in memory once decoded"
+                if kept
+                else "decoded anew every time: data.cache_gigabytes does not hold them",
+            )
+
+    def __len__(self) -> int:
+        """The number of images, those included that cannot be used."""
+        return len(self.source)
+
+    def __call__(self, index: int) -> Loaded | None:
+        """The image at a position of the split; None where it cannot be used and is left out.
+
+        Raises:
+          InputError: it cannot be used, and none is to be left out.
+        """
+        return self._load(index)
+
+    def usable(self, index: int) -> Loaded:
+        """The image at a position of the split or, where that is left out, the next one that is not.
+
+        Raises:
+          InputError: as `__call__`; all images are left out.
+        """
+        for position in range(index, index + len(self)):
+            found = self(position % len(self))
+            if found is not None:
+                return found
+        raise InputError(f"none of the {len(self)} training images can be used; the first: {self._reasons()[0]}")
+
+    def _read(self, index: int) -> Loaded | None:
+        try:
+            record = self.source[index]
+        except InputError as error:
+            if self._left_out is None:
+                raise
+            self._left_out.add(str(error))
+            return None
+        image = transforms.resize(record.image, self.side)
+        return Loaded(image, record.label, index, annotate(record, self.side) if self._annotated else None)
+
+    def _reasons(self) -> list[str]:
+        return self._left_out.lines() if self._left_out is not None else []

@@ -1,0 +1,247 @@
+"""A data set described by one file, `manifest.csv` or `manifest.jsonl`, with a row for each image.
+
+In: the rows. Out: `Metadata` of a split. `docs/data/own.md` says what the columns mean.
+"""
+
+import collections
+import dataclasses
+import pathlib
+import re
+import reprlib
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from fcam_jax.data.labels import settle_names
+from fcam_jax.data.manifest_rows import manifest_file, read_rows
+from fcam_jax.data.metadata import BOX_RULE, MaskFiles, Metadata, fitting, grouped
+from fcam_jax.data.paths import SPLITS, refused
+from fcam_jax.data.problems import Problems
+from fcam_jax.data.regions import Region, Regions, parse_runs
+
+_WANTED = {"label": "an integer or a name"}
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A row of the split that is read."""
+
+    line: int
+    image_id: str
+    path: str
+    label: Any
+    size: tuple[int, int]
+    boxes: list[list[int]]
+    masks: MaskFiles
+    regions: Regions
+    checksum: str
+
+
+def splits(folder: pathlib.Path) -> tuple[str, ...]:
+    """The splits that a folder's manifest has; none without a manifest.
+
+    Raises:
+      InputError: the manifest cannot be read.
+    """
+    path = manifest_file(folder)
+    if path is None:
+        return ()
+    found = {str(row.get("split", "train")) for _, row in read_rows(path, Problems())}
+    return tuple(split for split in SPLITS if split in found)
+
+
+def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems) -> Metadata:
+    """The images of a split.
+
+    Args:
+      folder: holds the manifest.
+      split: one of `splits`.
+      num_classes: labels must be below it; 0 for as many as the manifest has.
+      problems: is told of values that are none of their column.
+
+    Raises:
+      InputError: the file cannot be read, or has other columns, or names more classes.
+    """
+    path = manifest_file(folder)
+    assert path is not None
+    rows: list[_Row] = []
+    labels: collections.Counter[Any] = collections.Counter()  # of all splits
+    class_names: dict[Any, str] = {}
+    for line, values in read_rows(path, problems):
+        image_id = str(values.get("image_id") or values.get("path") or f"line {line}")
+        try:
+            if str(values.setdefault("split", "train")) not in SPLITS:
+                raise ValueError(f"unknown split {reprlib.repr(values['split'])}; known: {', '.join(SPLITS)}")
+            label = _label(values)
+            labels[label] += 1
+            if "class_name" in values and class_names.setdefault(label, values["class_name"]) != values["class_name"]:
+                raise ValueError(f"label {label} is {class_names[label]!r} in a line above")
+            if values["split"] == split:
+                rows.append(_row(line, label, values))
+        except ValueError as error:
+            problems.error(path, f"{image_id}: {error}", line=line, image_id=image_id)
+    if not rows:
+        problems.raise_first()
+        raise problems.stop(path, f"has no image of split {split} that can be used")
+    rows = _once(rows, path, problems)
+    return _metadata(path, rows, labels, class_names, num_classes, problems)
+
+
+def _metadata(
+    path: pathlib.Path,
+    rows: list[_Row],
+    labels: collections.Counter[Any],
+    class_names: dict[Any, str],
+    num_classes: int,
+    problems: Problems,
+) -> Metadata:
+    integers = sum(count for label, count in labels.items() if isinstance(label, int))
+    numbered = 2 * integers >= labels.total()  # of two kinds, the rarer one is the mistake
+    names: tuple[str, ...] | None
+    known: dict[str, int] = {}
+    if numbered:
+        count = num_classes or 1 + max(label for label in labels if isinstance(label, int))
+        all_named = len(class_names) == count and all(label in class_names for label in range(count))
+        names = tuple(class_names[label] for label in range(count)) if all_named else None
+    else:
+        ordered = sorted(label for label in labels if isinstance(label, str))
+        count, names = settle_names(ordered, num_classes, path, problems)
+        known = {name: position for position, name in enumerate(ordered)}
+    values = np.full(len(rows), -1, np.int32)
+    for position, row in enumerate(rows):
+        if isinstance(row.label, int) != numbered:
+            others = "integers" if numbered else "names"
+            text = f"{row.image_id}: label {reprlib.repr(row.label)}, but most labels are {others}"
+            problems.error(path, text, line=row.line, image_id=row.image_id)
+        elif numbered and not 0 <= row.label < count:
+            text = f"{row.image_id}: label must be in [0, {count}), by data.num_classes: {row.label}"
+            problems.error(path, text, line=row.line, image_id=row.image_id)
+        else:
+            values[position] = row.label if numbered else known[row.label]
+    sizes = np.array([row.size for row in rows], np.int32)
+    masks = [row.masks for row in rows]
+    regions = [row.regions for row in rows]
+    checksums = [row.checksum for row in rows]
+    return Metadata(
+        image_ids=[row.image_id for row in rows],
+        labels=values,
+        sizes=sizes if sizes.any() else None,
+        boxes=_boxes(path, rows, sizes, problems),
+        masks=masks if any(files.instances or files.ignore for files in masks) else None,
+        num_classes=count,
+        regions=regions if any(some.instances or some.ignore for some in regions) else None,
+        paths=[row.path for row in rows],
+        checksums=checksums if any(checksums) else None,
+        class_names=names,
+    )
+
+
+def _boxes(
+    path: pathlib.Path, rows: list[_Row], sizes: Int[np.ndarray, "n 2"], problems: Problems
+) -> list[Int[np.ndarray, "_ 4"]] | None:
+    flat = [box for row in rows for box in row.boxes]
+    if not flat:
+        return None
+    owners = np.repeat(np.arange(len(rows)), [len(row.boxes) for row in rows])
+    boxes = np.array(flat, np.int32)
+    fits = fitting(boxes, sizes[owners])
+    for box in np.flatnonzero(~fits).tolist():
+        row = rows[owners[box]]
+        problems.error(path, f"{row.image_id}: {BOX_RULE}: {flat[box]}", line=row.line, image_id=row.image_id)
+    return grouped(boxes[fits], owners[fits], len(rows))
+
+
+def _once(rows: list[_Row], path: pathlib.Path, problems: Problems) -> list[_Row]:
+    by_id: dict[str, _Row] = {}
+    for row in rows:
+        if by_id.setdefault(row.image_id, row) is not row:
+            text = f"{row.image_id} is there more than once"
+            problems.error(path, text, line=row.line, image_id=row.image_id)
+    return list(by_id.values())
+
+
+def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
+    """A row's values.
+
+    Raises:
+      ValueError: one is none of its column; the message says which.
+    """
+    path = _text(values, "path")
+    if not path:
+        raise ValueError("no path")
+    given = values.get("mask", [])
+    masks = given if isinstance(given, list) else [given]
+    ignore = values.get("ignore")
+    files = tuple(mask for mask in masks if isinstance(mask, str))
+    regions = tuple(_runs("mask", mask) for mask in masks if not isinstance(mask, str))
+    ignored = () if ignore is None or isinstance(ignore, str) else (_runs("ignore", ignore),)
+    ignore_file = ignore if isinstance(ignore, str) else None
+    for name, reason in refused([path, *files, *([ignore_file] if ignore_file is not None else [])]).items():
+        raise ValueError(f"{reason}: {name}")
+    checksum = _text(values, "sha256").lower()
+    if checksum and not _SHA256.fullmatch(checksum):
+        raise ValueError(f"sha256 must have 64 hexadecimal digits: {reprlib.repr(checksum)}")
+    return _Row(
+        line=line,
+        image_id=_text(values, "image_id") or path,
+        path=path,
+        label=label,
+        size=_size(values),
+        boxes=_corners(values.get("boxes", [])),
+        masks=MaskFiles(files, ignore_file),
+        regions=Regions(regions, ignored),
+        checksum=checksum,
+    )
+
+
+def _text(values: dict[str, Any], column: str) -> str:
+    value = values.get(column, "")
+    if not isinstance(value, str):
+        raise ValueError(f"{column} must be {_WANTED.get(column, 'a text')}: {reprlib.repr(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{column} is not valid Unicode: {reprlib.repr(value)}") from None
+    return value
+
+
+def _label(values: dict[str, Any]) -> Any:
+    label = values.get("label", "")
+    if label == "":
+        raise ValueError("no label")
+    if not _is_integer(label):
+        label = _text(values, "label")
+    if "class_name" in values and not (isinstance(label, int) and _text(values, "class_name")):
+        raise ValueError("class_name must be a text beside a label that is an integer")
+    return label
+
+
+def _size(values: dict[str, Any]) -> tuple[int, int]:
+    size = (values.get("width", 0), values.get("height", 0))
+    whole = all(_is_integer(side) and side > 0 for side in size)
+    if ("width" in values or "height" in values) and not whole:
+        raise ValueError(f"width and height must both be positive integers: {reprlib.repr(size)}")
+    return size
+
+
+def _corners(boxes: Any) -> list[list[int]]:
+    if not isinstance(boxes, list) or not all(isinstance(box, list) and len(box) == 4 for box in boxes):
+        raise ValueError(f"boxes must each have 4 corners x0 y0 x1 y1: {reprlib.repr(boxes)}")
+    if not all(_is_integer(corner) for box in boxes for corner in box):
+        raise ValueError(f"box corner is not an integer: {reprlib.repr(boxes)}")
+    return boxes
+
+
+def _runs(column: str, value: Any) -> Region:
+    if not isinstance(value, dict):
+        raise ValueError(f"{column} must be a path or run lengths: {reprlib.repr(value)}")
+    try:
+        return parse_runs(value)
+    except ValueError as error:
+        raise ValueError(f"{column}: {error}") from None
+
+
+def _is_integer(value: Any) -> bool:
+    return type(value) is int and abs(value) < 2**31

@@ -1,0 +1,114 @@
+"""The rows of a manifest, `manifest.csv` or `manifest.jsonl`, as dictionaries of the same kinds of values.
+
+In: the file. Out: for each row its line and its values: what JSON has, a text as JSON would have it.
+"""
+
+import csv
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from fcam_jax.data.problems import Problems, listed
+from fcam_jax.errors import InputError
+
+NAMES = ("manifest.csv", "manifest.jsonl")
+COLUMNS = (
+    *("path", "label", "boxes", "mask", "ignore", "split", "sha256", "width", "height"),
+    *("image_id", "class_name"),
+)
+
+
+def manifest_file(folder: pathlib.Path) -> pathlib.Path | None:
+    """The manifest in a folder, if there is one.
+
+    Raises:
+      InputError: there are two.
+    """
+    found = [folder / name for name in NAMES if (folder / name).is_file()]
+    if len(found) > 1:
+        raise InputError(f"{folder}: has {' and '.join(NAMES)}, keep one of them")
+    return found[0] if found else None
+
+
+def read_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows that can be read, each with its line and its values; absent are those that are empty or null.
+
+    Args:
+      path: the manifest.
+      problems: is told of CSV rows of the wrong length.
+
+    Raises:
+      InputError: the file is not text, not CSV or JSON, or has a column that is not known.
+    """
+    rows = _csv_rows(path, problems) if path.suffix == ".csv" else _json_rows(path, problems)
+    try:
+        yield from rows
+    except (OSError, UnicodeDecodeError) as error:
+        raise problems.stop(path, f"cannot be read as text: {error}") from error
+
+
+def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                text = f"cannot be read as JSON: {error.msg}, column {error.colno}"
+                raise problems.stop(path, text, line=number) from error
+            except (ValueError, RecursionError) as error:
+                raise problems.stop(path, f"cannot be read as JSON: {error}", line=number) from error
+            if not isinstance(row, dict):
+                raise problems.stop(path, "must be an object, {...}", line=number)
+            if not row.keys() <= set(COLUMNS):
+                raise _unknown(path, number, [key for key in row if key not in COLUMNS], problems)
+            yield number, {key: value for key, value in row.items() if value is not None}
+
+
+def _csv_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            unknown = [name for name in header if name not in COLUMNS]
+            missing = [name for name in ("path", "label") if name not in header]
+            if unknown:
+                raise _unknown(path, 1, unknown, problems)
+            if missing or len(set(header)) < len(header):
+                text = "the first line must name each column once, path and label among them"
+                raise problems.stop(path, text, line=1)
+            for row in reader:
+                if len(row) == len(header):
+                    values = zip(header, row, strict=True)
+                    yield reader.line_num, {name: _value(name, text) for name, text in values if text.strip()}
+                elif row:
+                    text = (
+                        f"has {len(row)} fields, the first line {len(header)} (quotes go around a field with a comma)"
+                    )
+                    problems.error(path, text, line=reader.line_num)
+        except csv.Error as error:
+            raise problems.stop(path, f"cannot be read as CSV: {error}", line=reader.line_num) from error
+
+
+def _value(column: str, text: str) -> Any:
+    """The value of a CSV field; what is no value of its column stays text, and is told by who reads it."""
+    if column in ("label", "width", "height"):
+        return _number(text)
+    if column == "boxes":
+        return [[_number(corner) for corner in box.split()] for box in text.split(";") if box.strip()]
+    if column == "mask":
+        return [name.strip() for name in text.split(";") if name.strip()]
+    return text
+
+
+def _number(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text.strip()
+
+
+def _unknown(path: pathlib.Path, line: int, names: list[str], problems: Problems) -> InputError:
+    return problems.stop(path, f"unknown column(s) {listed(names)}; known: {', '.join(COLUMNS)}", line=line)

@@ -1,0 +1,131 @@
+"""What is wrong with a data set: collected by its readers, raised at the first or answered by leaving images out.
+
+A problem of an image has the image's id; one of a file has none, and then nothing can be made of the file.
+"""
+
+import collections
+import dataclasses
+import os
+import shlex
+from collections.abc import Sequence
+from typing import Literal
+
+from fcam_jax.errors import InputError, unknown_name
+
+_SHOWN = 10  # ids or paths that a message lists before it only counts
+ON_ERROR = ("fail", "skip")
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+      file: path of the file, or what else it is about.
+      line: line in that file, from 1; None where it is not about one line.
+      image_id: the image that cannot be used because of it; None where it is about more than an image.
+      text: what is wrong.
+      severity: images with an error cannot be used; a warning is what the user should look at.
+    """
+
+    file: str
+    line: int | None
+    image_id: str | None
+    text: str
+    severity: Literal["error", "warning"] = "error"
+
+    def __str__(self) -> str:
+        """File, line and text as one line, control characters written as escapes."""
+        line = "" if self.line is None else f", line {self.line}"
+        return printable(f"{self.file}{line}: {self.text}")
+
+
+class Problems:
+    """A collector of problems.
+
+    Attributes:
+      found: in the order in which they were found.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+
+    def error(
+        self, file: str | os.PathLike[str], text: str, *, line: int | None = None, image_id: str | None = None
+    ) -> None:
+        """Add an error."""
+        self.found.append(Problem(os.fspath(file), line, image_id, text))
+
+    def warn(
+        self, file: str | os.PathLike[str], text: str, *, line: int | None = None, image_id: str | None = None
+    ) -> None:
+        """Add a warning."""
+        self.found.append(Problem(os.fspath(file), line, image_id, text, "warning"))
+
+    def stop(self, file: str | os.PathLike[str], text: str, *, line: int | None = None) -> InputError:
+        """Add an error after which a reader cannot go on; returns what it is to raise."""
+        self.error(file, text, line=line)
+        return InputError(str(self.found[-1]))
+
+    def errors(self) -> list[Problem]:
+        """The errors in their order."""
+        return [problem for problem in self.found if problem.severity == "error"]
+
+    def images(self) -> set[str]:
+        """The images that have an error."""
+        return {error.image_id for error in self.errors() if error.image_id is not None}
+
+    def raise_first(self, root: str | os.PathLike[str] | None = None) -> None:
+        """Raise the first error, if there is one.
+
+        Args:
+          root: the data set's folder; None where no checker can list the other errors.
+
+        Raises:
+          InputError: with the number of the other errors.
+        """
+        _raise_first(self.errors(), root)
+
+    def settle(self, on_error: str, root: str | os.PathLike[str]) -> dict[str, str]:
+        """Decide what becomes of the errors.
+
+        Args:
+          on_error: "fail" raises the first; "skip" raises only the first that is about more than an image.
+          root: the data set's folder.
+
+        Returns:
+          The images to leave out, by id, with one line on each.
+
+        Raises:
+          InputError: see `on_error`.
+        """
+        if on_error not in ON_ERROR:
+            raise unknown_name("data.on_error", on_error, ON_ERROR)
+        errors = self.errors()
+        _raise_first([error for error in errors if on_error == "fail" or error.image_id is None], root)
+        of_image: dict[str, list[Problem]] = collections.defaultdict(list)
+        for error in errors:
+            assert error.image_id is not None
+            of_image[error.image_id].append(error)
+        return {image_id: f"{some[0]}{_more(len(some) - 1)}" for image_id, some in of_image.items()}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first few names and the number of the others, for a message."""
+    others = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + others
+
+
+def printable(text: str) -> str:
+    """The text with control characters and broken letters written as escapes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def _raise_first(errors: Sequence[Problem], root: str | os.PathLike[str] | None) -> None:
+    if errors:
+        checker = f"; python -m fcam_jax.data.check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
+        raise InputError(f"{errors[0]}{_more(len(errors) - 1, checker)}")
+
+
+def _more(count: int, hint: str = "") -> str:
+    return f" (and {count} more{hint})" if count else ""

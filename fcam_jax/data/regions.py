@@ -1,0 +1,132 @@
+"""Regions of an image as COCO's files write them, polygons or run lengths, to masks and back.
+
+Run lengths go down the columns and start with the background; `counts` is a list of them or COCO's string.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pycocotools.mask
+from jaxtyping import Bool
+
+# Of one mask. Run lengths of any size take a few bytes in a file, and all of the memory here.
+MAX_PIXELS = 10**8
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """Pixels of a frame, decoded when they are asked for.
+
+    Attributes:
+      height: of the frame.
+      width: of the frame.
+      polygons: corners ``x, y, x, y, ...`` of each polygon in pixels, or None.
+      runs: lengths of background and foreground by turns, or None.
+    """
+
+    height: int
+    width: int
+    polygons: tuple[list[int | float], ...] | None = None
+    runs: tuple[int, ...] | None = None
+
+    def mask(self) -> Bool[np.ndarray, "h w"]:
+        """True in the region; polygons are filled as by COCO's program."""
+        runs = self.runs
+        if runs is None:
+            parts = pycocotools.mask.frPyObjects(list(self.polygons or ()), self.height, self.width)
+            # Its own decoder warns with every version of NumPy from 2 on.
+            runs = tuple(_unpacked(pycocotools.mask.merge(parts)["counts"].decode()) or ())
+        filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return filled.reshape(self.width, self.height).T
+
+
+@dataclasses.dataclass(frozen=True)
+class Regions:
+    """The regions of one image.
+
+    Attributes:
+      instances: one for each object.
+      ignore: undecided pixels.
+    """
+
+    instances: tuple[Region, ...] = ()
+    ignore: tuple[Region, ...] = ()
+
+
+def parse_region(value: Any, size: tuple[int, int]) -> Region:
+    """A region as it stands in a COCO file.
+
+    Args:
+      value: a list of polygons or an object with run lengths.
+      size: width and height of the image, which polygons lie in and whose size run lengths must have.
+
+    Raises:
+      ValueError: it is none; the message says why.
+    """
+    if isinstance(value, dict):
+        region = parse_runs(value)
+        if (region.width, region.height) != size:
+            raise ValueError(
+                f"run lengths of {region.width} x {region.height} pixels, the image has {size[0]} x {size[1]}"
+            )
+        return region
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list of polygons or run lengths")
+    width, height = size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise ValueError(f"polygons need an image of 1 to {MAX_PIXELS} pixels, its width and height stated")
+    for polygon in value:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise ValueError("a polygon must be a list of 3 or more pairs x, y")
+        if not all(type(c) in (int, float) and abs(c) < 2**31 for c in polygon):
+            raise ValueError("a polygon holds what is not a number")
+        x, y = polygon[::2], polygon[1::2]
+        if min(x) < -width or max(x) > 2 * width or min(y) < -height or max(y) > 2 * height:
+            raise ValueError("a polygon lies far outside its image")
+    return Region(height, width, polygons=tuple(value))
+
+
+def parse_runs(value: dict[str, Any]) -> Region:
+    """A region by its run lengths, ``{"size": [height, width], "counts": ...}``.
+
+    Raises:
+      ValueError: it is none; the message says why.
+    """
+    size, counts = value.get("size"), value.get("counts")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+        raise ValueError('run lengths need "size": [height, width]')
+    height, width = size
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"run lengths of more than {MAX_PIXELS} pixels")
+    runs = _unpacked(counts) if isinstance(counts, str) else counts
+    if not isinstance(runs, list) or not all(type(n) is int and n >= 0 for n in runs):
+        raise ValueError('run lengths need "counts": whole numbers from 0, or COCO\'s string of them')
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths of {sum(runs)} pixels in all, but the size is {width} x {height}")
+    return Region(height, width, runs=tuple(runs))
+
+
+def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
+    """A mask as `parse_runs` reads it."""
+    packed = pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))
+    return {"size": list(map(int, packed["size"])), "counts": packed["counts"].decode()}
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """Run lengths from COCO's string: 5 bits a character, lowest first, from the fourth on as differences to the last
+    but one. pycocotools trusts what it is given, so it is not asked.
+    """
+    counts: list[int] = []
+    value, shift = 0, 0
+    for letter in text:
+        bits = ord(letter) - 48
+        if not 0 <= bits < 64 or shift > 35:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            value -= (bits & 16 and 1) << shift
+            counts.append(value + counts[-2] if len(counts) > 2 else value)
+            value, shift = 0, 0
+    return counts if shift == 0 else None

@@ -1,0 +1,187 @@
+"""A data set that TFDS has prepared, as array_record: ours (`fcam_jax.data.prepare`) and the stock caltech_birds2011.
+
+In: the folder of all prepared data sets and a name. Out: records, the very ones that a `FolderSource` over the same
+files gives. array_record checks every read against a stored hash, so a damaged shard is an error, never other pixels.
+"""
+
+import bisect
+import functools
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fcam_jax.data import caltech_birds
+from fcam_jax.data.identity import Identity
+from fcam_jax.data.images import decode_image, decode_mask
+from fcam_jax.data.source import Record
+from fcam_jax.data.wsol_datasets import DATASETS, VERSION
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.progress import counted
+
+# Data sets that can be read, by their names: the version that is read, and the command that prepares them.
+_KNOWN = {
+    dataset.name: (VERSION, f"python -m fcam_jax.data.prepare --dataset={dataset.key} --source=DIR --data_dir=")
+    for dataset in DATASETS.values()
+} | {
+    caltech_birds.NAME: (
+        caltech_birds.VERSION,
+        f"tfds build {caltech_birds.NAME} --file_format=array_record --data_dir=",
+    )
+}
+
+
+class TfdsSource:
+    """The records of one split of a prepared data set.
+
+    Of `caltech_birds2011`, the builder that comes with TFDS, `val` is not CUBV2 but the last five images of each class
+    of the official training split by file name, which `train` then lacks: figures chosen by it are not those of the
+    protocol.
+
+    Attributes:
+      num_classes: labels are in [0, num_classes).
+      class_names: by the folders of the training images.
+      localized: whether every record has boxes or masks.
+      left_out: what was wrong with each image that was left out when the data were prepared.
+      fingerprint: checksum of the image ids and labels in their order.
+    """
+
+    def __init__(self, *, name: str, split: str, data_dir: str | os.PathLike[str], num_classes: int):
+        """Open the split.
+
+        Args:
+          name: of the data set: cub_wsol, openimages30k_wsol, ilsvrc_wsol or caltech_birds2011.
+          split: "train", "val" or "test".
+          data_dir: folder of all prepared data sets.
+          num_classes: number of classes; 0 for as many as were prepared.
+
+        Raises:
+          InputError: the data set is not there, or is another than is asked for.
+        """
+        info = _info(name, pathlib.Path(data_dir))
+        classes = info.features["label"].num_classes
+        num_classes = num_classes or classes
+        if classes != num_classes:
+            raise InputError(f"{info.data_dir}: has {classes} classes, but data.num_classes is {num_classes}")
+        stored = caltech_birds.STORED_IN if name == caltech_birds.NAME else {held: held for held in info.splits}
+        if split not in stored:
+            raise unknown_name(f"split of {info.data_dir}", split, stored)
+        self._shards = _Shards(info, stored[split])
+        self._positions: Sequence[int]
+        self._record: Callable[[Mapping[str, Any], str], Record]
+        if name == caltech_birds.NAME:
+            examples = map(self._shards.__getitem__, range(len(self._shards)))
+            listing = counted(examples, f"listing {name}", len(self._shards), "image")
+            self._positions, identity = caltech_birds.select(listing, split, num_classes)
+            self._record = caltech_birds.record
+        else:
+            facts = info.metadata["splits"][split]
+            self._positions, identity = range(len(self._shards)), Identity.from_json(facts["identity"])
+            self._record = functools.partial(_record, boxed=facts["regions_are"] == "boxes")
+        self.num_classes = num_classes
+        self.class_names = identity.class_names
+        self.localized = identity.localized
+        self.left_out = identity.left_out
+        self.fingerprint = identity.fingerprint
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self._positions)
+
+    def __getitem__(self, index: int) -> Record:
+        """The record at a position, in the order in which the data were prepared.
+
+        Raises:
+          InputError: its shard is damaged.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"no image {index}, there are {len(self)}")
+        position = self._positions[index]
+        return self._record(self._shards[position], self._shards.place(position))
+
+
+class _Shards:
+    """The stored examples of a split, with images as they are encoded; thread safe."""
+
+    def __init__(self, info: Any, split: str):
+        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.data_sources.array_record import ArrayRecordDataSource
+
+        self._info = info
+        self._paths = [str(path) for path in info.splits[split].filepaths]
+        self._ends = list(itertools.accumulate(info.splits[split].shard_lengths))
+        missing = [path for path in self._paths if not pathlib.Path(path).is_file()]
+        if missing:
+            raise InputError(f"{missing[0]}: is not there, with {len(missing) - 1} other file(s); {_again(info)}")
+        encoded = {key: tfds.decode.SkipDecoding() for key in info.features if key in ("image", "segmentation_mask")}
+        self._examples = ArrayRecordDataSource(info, split=split, decoders=encoded)
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, position: int) -> Mapping[str, Any]:
+        try:
+            return self._examples[position]
+        except Exception as error:  # array_record and the protocol buffers below it have no closed list
+            raise InputError(f"{self._path(position)}: is damaged; {_again(self._info)}") from error
+
+    def place(self, position: int) -> str:
+        """What messages call an example."""
+        return f"{self._path(position)}, record {position}"
+
+    def _path(self, position: int) -> str:
+        return self._paths[bisect.bisect_right(self._ends, position)]
+
+
+def splits_of_prepared(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Which of train, val and test a prepared data set has.
+
+    Raises:
+      InputError: the data set is not there.
+    """
+    info = _info(name, pathlib.Path(data_dir))
+    return tuple(caltech_birds.STORED_IN if name == caltech_birds.NAME else info.splits)
+
+
+def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
+    """The record of an example as `fcam_jax.data.wsol_builder` stores it; `boxed`: its split has boxes."""
+    image_id = example["image_id"].decode()
+    name = f"{place} ({image_id})"
+    image = decode_image(example["image"], name)
+    mask = None
+    for data in example["masks"]:
+        instance = decode_mask(data, name)
+        mask = instance if mask is None else mask | instance
+    ignore = decode_mask(example["ignore"], name) if example["ignore"] else None
+    return Record(image, int(example["label"]), image_id, example["boxes"] if boxed else None, mask, ignore)
+
+
+def _info(name: str, data_dir: pathlib.Path) -> Any:
+    """What TFDS has stored about a data set, which is of the version that is read here."""
+    import tensorflow_datasets as tfds
+
+    if name not in _KNOWN:
+        raise unknown_name("data.tfds", name, _KNOWN)
+    version, command = _KNOWN[name]
+    data_dir = data_dir.expanduser()
+    folder = data_dir / name / version
+    if not (folder / "dataset_info.json").is_file():
+        others = sorted(path.parent.name for path in (data_dir / name).glob("*/dataset_info.json"))
+        there = f"is prepared in version {', '.join(others)}, but {version} is needed" if others else "is not prepared"
+        raise InputError(f"{data_dir / name}: {there}; run {command}{data_dir}")
+    try:
+        info = tfds.builder_from_directory(folder).info
+        kind = info.file_format
+        if name != caltech_birds.NAME:
+            info.metadata["splits"]  # a file beside the others
+    except Exception as error:  # whatever JSON and protocol buffers stumble over
+        raise InputError(f"{folder}: cannot be read ({error}); remove it and run {command}{data_dir}") from error
+    if kind != tfds.core.FileFormat.ARRAY_RECORD:
+        raise InputError(f"{folder}: is stored as {kind.value}; remove it and run {command}{data_dir}")
+    return info
+
+
+def _again(info: Any) -> str:
+    folder = pathlib.Path(info.data_dir)
+    return f"remove {folder} and run {_KNOWN[info.name][1]}{folder.parent.parent}"

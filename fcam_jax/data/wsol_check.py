@@ -1,0 +1,165 @@
+"""Every image and mask of a split decoded and compared with the metadata, in threads; what is done is noted down.
+
+The notes are a file with a row for each image. A row is written once the image has been found to be good, so a call
+that follows an interrupted one looks only at the others.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import pathlib
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from fcam_jax.data.folder import check_size
+from fcam_jax.data.images import decode_image, decode_mask
+from fcam_jax.data.metadata import MaskFiles, Metadata
+from fcam_jax.data.wsol_files import WsolFiles
+from fcam_jax.errors import InputError
+from fcam_jax.progress import progress_bar
+
+_ROW = np.dtype([("asked", "<u8"), ("digest", "<u8"), ("bytes", "<u8")])
+_AT_ONCE = 64  # images for each thread before the results are noted down
+
+
+@dataclasses.dataclass(frozen=True)
+class Raw:
+    """The files of one image as they are stored.
+
+    Attributes:
+      image: encoded image.
+      masks: an encoded mask for each object.
+      ignore: encoded mask of the undecided pixels, empty where there is none.
+    """
+
+    image: bytes
+    masks: tuple[bytes, ...]
+    ignore: bytes
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+        return len(self.image) + sum(map(len, self.masks)) + len(self.ignore)
+
+    @property
+    def digest(self) -> int:
+        """64 bits that tell the files from others; not 0."""
+        return _hash(*(part for data in (self.image, *self.masks, self.ignore) for part in (b"%d," % len(data), data)))
+
+
+class CheckedSplit:
+    """A split whose files are being checked."""
+
+    def __init__(self, files: WsolFiles, metadata: Metadata, notes: pathlib.Path):
+        """Find out what has been checked already.
+
+        Args:
+          files: of the split.
+          metadata: of the split.
+          notes: file of the notes; made, where it is not there or belongs to a split of another length.
+
+        Raises:
+          OSError: the notes cannot be written.
+        """
+        self.files = files
+        self.metadata = metadata
+        count = len(metadata.image_ids)
+        if not notes.exists() or notes.stat().st_size != count * _ROW.itemsize:
+            notes.write_bytes(bytes(count * _ROW.itemsize))
+        self._rows = np.memmap(notes, _ROW, "r+", shape=(count,))
+        self._asked = np.fromiter(map(self._question, range(count)), np.uint64, count)
+
+    @property
+    def good(self) -> Bool[np.ndarray, " n"]:
+        """Which images have been checked and can be used."""
+        return self._rows["asked"] == self._asked
+
+    @property
+    def bytes(self) -> Int[np.ndarray, " n"]:
+        """Bytes of the files of each good image."""
+        return self._rows["bytes"].astype(np.int64)
+
+    def digest(self, index: int) -> int:
+        """`Raw.digest` of a good image, when it was checked."""
+        return int(self._rows["digest"][index])
+
+    def check(self, workers: int, title: str) -> dict[int, str]:
+        """Check what has not been checked.
+
+        Args:
+          workers: number of threads.
+          title: of the progress bar.
+
+        Returns:
+          What is wrong with each image that cannot be used, by its position.
+        """
+        todo = np.flatnonzero(~self.good).tolist()
+        problems: dict[int, str] = {}
+        step = _AT_ONCE * workers
+        with (
+            progress_bar(title, len(self._rows), "image", done=len(self._rows) - len(todo)) as bar,
+            concurrent.futures.ThreadPoolExecutor(workers) as pool,
+        ):
+            for first in range(0, len(todo), step):
+                some = todo[first : first + step]
+                for index, problem in zip(some, pool.map(self._try, some), strict=True):
+                    if problem:
+                        problems[index] = problem
+                    bar.update()
+        return problems
+
+    def read(self, index: int) -> Raw:
+        """The files of a good image.
+
+        Raises:
+          InputError: they cannot be read, or are not those that were checked.
+        """
+        raw = self._raw(index)
+        if raw.digest != self.digest(index):
+            self._rows[index] = 0
+            raise InputError(f"{self.metadata.image_ids[index]}: has changed since it was checked; start again")
+        return raw
+
+    def _try(self, index: int) -> str | None:
+        """Check one image and note it down; returns what is wrong."""
+        try:
+            raw = self._raw(index, decoded=True)
+        except InputError as error:
+            return str(error)
+        row = self._rows[index : index + 1]
+        row["digest"], row["bytes"] = raw.digest, raw.size
+        row["asked"] = self._asked[index]  # last: it makes the row valid
+        return None
+
+    def _raw(self, index: int, decoded: bool = False) -> Raw:
+        """The files of an image; `decoded`: checked as well."""
+        metadata = self.metadata
+        image, name = self.files.read(metadata.image_ids[index])
+        if decoded:
+            height, width = decode_image(image, name).shape[:2]
+            check_size(metadata, index, pathlib.Path(name), (width, height))
+        masks = metadata.masks[index] if metadata.masks is not None else MaskFiles((), None)
+        instances = [self.files.read(mask) for mask in masks.instances]
+        ignore = self.files.read(masks.ignore) if masks.ignore else (b"", "")
+        if decoded:
+            shapes = {decode_mask(*instance).shape for instance in instances}
+            if len(shapes) > 1:
+                raise InputError(f"{name}: its masks are not of one size")
+            if masks.ignore:
+                decode_mask(*ignore)
+        return Raw(image, tuple(data for data, _ in instances), ignore[0])
+
+    def _question(self, index: int) -> int:
+        """What is asked of an image: a row that answers another question does not count."""
+        metadata = self.metadata
+        size = metadata.sizes[index].tolist() if metadata.sizes is not None else None
+        masks = metadata.masks[index] if metadata.masks is not None else None
+        return _hash(repr((metadata.image_ids[index], size, masks)).encode())
+
+
+def _hash(*parts: bytes) -> int:
+    total = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        total.update(part)
+    return int.from_bytes(total.digest(), "little") | 1

@@ -1,0 +1,164 @@
+"""The three data sets of Choe et al. (CVPR 2020): what is published of them, and how their files may be laid out.
+
+Facts only; nothing here reads a file. Checksums are those of TensorFlow Datasets; CUBV2 and OpenImages30k have none.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+from fcam_jax.errors import unknown_name
+
+# Of the prepared data; to be raised when what is stored changes.
+VERSION = "1.0.0"
+SPLITS = ("train", "val", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A file that a data set is distributed in.
+
+    Attributes:
+      name: of the file.
+      splits: whose images or masks it holds.
+      size: in bytes, where it is published.
+      sha256: likewise.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+    size: int | None = None
+    sha256: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class WsolDataset:
+    """What is known of a data set before its files are seen.
+
+    Attributes:
+      key: what the command line calls it.
+      name: of the prepared data set.
+      folder: of its metadata in the published collection; also the folder that the published scripts put images in.
+      num_classes: labels are in [0, num_classes).
+      images: published number of images of each split.
+      boxes: published number of boxes, where it differs from that of the images.
+      archives: the files it is distributed in.
+      layouts: of each split, what an image id begins with, and by what that may be replaced to give a path in the
+        folder of the user or in an archive.
+      sized: whether sizes of the images are published.
+      homepage: of the data set.
+      description: one line.
+    """
+
+    key: str
+    name: str
+    folder: str
+    num_classes: int
+    images: Mapping[str, int]
+    boxes: Mapping[str, int]
+    archives: tuple[Archive, ...]
+    layouts: Mapping[str, tuple[str, tuple[str, ...]]]
+    sized: bool
+    homepage: str
+    description: str
+
+    def paths(self, split: str, name: str) -> Iterator[str]:
+        """Where a file of the metadata may lie, the likeliest place first."""
+        start, replacements = self.layouts[split]
+        end = name.removeprefix(start)
+        for replacement in replacements:
+            yield replacement + end
+
+
+_CUB = WsolDataset(
+    key="cub",
+    name="cub_wsol",
+    folder="CUB",
+    num_classes=200,
+    images={"train": 5994, "val": 1000, "test": 5794},
+    boxes={},
+    archives=(
+        Archive(
+            "CUB_200_2011.tgz",
+            ("train", "test"),
+            1150585339,
+            "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+        ),
+        Archive("CUBV2.tar", ("val",)),
+    ),
+    layouts=dict.fromkeys(SPLITS, ("", ("", "CUB/", "CUB_200_2011/images/", "images/", "CUBV2/"))),
+    sized=True,
+    homepage="https://www.vision.caltech.edu/datasets/cub_200_2011/",
+    description="CUB-200-2011, with CUBV2 as validation split.",
+)
+
+_OPENIMAGES = WsolDataset(
+    key="openimages",
+    name="openimages30k_wsol",
+    folder="OpenImages",
+    num_classes=100,
+    images={"train": 29819, "val": 2500, "test": 5000},
+    boxes={},
+    archives=(
+        Archive("OpenImages_images.zip", SPLITS),
+        Archive("OpenImages_annotations.zip", ("val", "test")),
+        Archive("OpenImages30k_eval.zip", ("val", "test")),
+    ),
+    layouts=dict.fromkeys(SPLITS, ("", ("", "OpenImages/"))),
+    sized=False,
+    homepage="https://github.com/clovaai/wsolevaluation",
+    description="OpenImages30k: images of OpenImages V5 in 100 classes, with masks for validation and test.",
+)
+
+_ILSVRC = WsolDataset(
+    key="ilsvrc",
+    name="ilsvrc_wsol",
+    folder="ILSVRC",
+    num_classes=1000,
+    images={"train": 1281167, "val": 10000, "test": 50000},
+    boxes={"val": 18532, "test": 80477},
+    archives=(
+        Archive(
+            "ILSVRC2012_img_train.tar",
+            ("train",),
+            147897477120,
+            "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
+        ),
+        Archive(
+            "imagenetv2-threshold0.7.tar.gz",
+            ("val",),
+            1249906176,
+            "32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2",
+        ),
+        Archive(
+            "ILSVRC2012_img_val.tar",
+            ("test",),
+            6744924160,
+            "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
+        ),
+    ),
+    # Without a folder: the members of the archives. Data/CLS-LOC: the layout of Kaggle's copy.
+    layouts={
+        "train": ("train/", ("train/", "ILSVRC/train/", "", "ILSVRC/Data/CLS-LOC/train/", "Data/CLS-LOC/train/")),
+        "val": (
+            "val2/",
+            ("val2/", "ILSVRC/val2/", "imagenetv2-threshold0.7/", "imagenetv2-threshold0.7-format-val/"),
+        ),
+        "test": ("val/", ("val/", "ILSVRC/val/", "", "ILSVRC/Data/CLS-LOC/val/", "Data/CLS-LOC/val/")),
+    },
+    sized=True,
+    homepage="https://www.image-net.org/",
+    description="ILSVRC 2012, with ImageNetV2 (threshold 0.7) as validation split and ILSVRC's validation as test.",
+)
+
+DATASETS = {dataset.key: dataset for dataset in (_CUB, _OPENIMAGES, _ILSVRC)}
+
+
+def dataset_called(key: str) -> WsolDataset:
+    """The data set by its key.
+
+    Raises:
+      InputError: there is none.
+    """
+    if key not in DATASETS:
+        raise unknown_name("--dataset", key, DATASETS)
+    return DATASETS[key]

@@ -1,0 +1,152 @@
+"""Tables of images: how values are spelt, and the one line that each mistake gets."""
+
+import hashlib
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from fcam_jax.data.folder import FolderSource
+from fcam_jax.errors import InputError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("a.png", "b.png", "c d,é.png"):
+        PIL.Image.fromarray(PIXELS).save(tmp_path / name)
+    for number in range(2):
+        mask = np.zeros((8, 12), bool)
+        mask[number : number + 2] = True
+        PIL.Image.fromarray(mask).save(tmp_path / f"m{number}.png")
+    return tmp_path
+
+
+def opened(root, text: str | bytes, name: str = "manifest.csv", split: str = "train", **options) -> FolderSource:
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return FolderSource(split=split, root=root, **options)
+
+
+def test_a_csv_field_may_hold_several_boxes_and_masks(root):
+    text = 'label,path,mask,boxes,ignore\n1,a.png,m0.png; m1.png,0 0 12 8;3 1 5 2,m0.png\n0,"c d,é.png",m0.png,,\n'
+    source = opened(root, text)
+    first, second = source[0], source[1]
+    assert first.boxes.tolist() == [[0, 0, 12, 8], [3, 1, 5, 2]] and second.boxes.shape == (0, 4)
+    np.testing.assert_array_equal(np.flatnonzero(first.mask.all(1)), [0, 1, 2])
+    np.testing.assert_array_equal(np.flatnonzero(first.ignore.all(1)), [0, 1])
+    assert second.image_id == "c d,é.png" and second.ignore is None
+    assert source.num_classes == 2 and source.class_names is None
+
+
+@pytest.mark.parametrize(
+    "spell", [lambda text: text.replace("\n", "\r\n"), str.strip, lambda text: "\ufeff" + text + "\n\n"]
+)
+@pytest.mark.parametrize("name", ["manifest.csv", "manifest.jsonl"])
+def test_line_ends_and_encoding_marks_do_not_matter(root, name, spell):
+    csv_text, json_text = (
+        "path,label\na.png,x\nb.png,y\n",
+        '{"path":"a.png","label":"x"}\n{"path":"b.png","label":"y"}\n',
+    )
+    source = opened(root, spell(csv_text if name.endswith("csv") else json_text), name)
+    assert [(record.image_id, record.label) for record in source] == [("a.png", 0), ("b.png", 1)]
+    assert source.class_names == ("x", "y")
+
+
+def test_labels_are_those_of_all_splits(root):
+    text = "path,label,split\na.png,wren,test\nb.png,owl,val\nm0.png,auk,\n"
+    assert opened(root, text, split="test")[0].label == 2
+    source = opened(root, text)
+    assert source.class_names == ("auk", "owl", "wren") and len(source) == 1
+    assert opened(root, text.replace("wren", "9").replace("owl", "3").replace("auk", "0")).num_classes == 10
+
+
+def test_the_checksum_of_an_image_is_compared_when_it_is_read(root):
+    digest = hashlib.sha256((root / "a.png").read_bytes()).hexdigest()
+    source = opened(root, f"path,label,sha256\na.png,0,{digest.upper()}\n")
+    np.testing.assert_array_equal(source[0].image, PIXELS)
+    (root / "a.png").write_bytes((root / "a.png").read_bytes() + b"\0")
+    with pytest.raises(InputError, match=r"a\.png: is damaged or was exchanged"):
+        source[0]
+
+
+def test_a_box_is_compared_with_the_image_where_no_size_is_stated(root):
+    source = opened(root, "path,label,boxes\na.png,0,0 0 13 8\n")
+    with pytest.raises(InputError, match=r"a\.png: has 12 x 8 pixels; box must have .*: \[0, 0, 13, 8\]"):
+        source[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "words"),
+    [
+        ("path,label,colour", "a.png,0,red", "line 1: unknown column(s) colour; known: path, label,"),
+        ("path,boxes", "a.png,", "line 1: the first line must name each column once, path and label among them"),
+        ("path,label,label", "a.png,0,1", "line 1: the first line must name each column once"),
+        ("path,label", "a.png", "line 3: has 1 fields, the first line 2"),
+        ("path,label", "a.png,0,1", "line 3: has 3 fields, the first line 2"),
+        ("path,label", '"a.png,0', "line 3: cannot be read as CSV"),
+        ("path,label", "a.png,", "line 3: a.png: no label"),
+        ("path,label", ",0", "line 3: line 3: no path"),
+        ("path,label", "a.png,x", "line 3: a.png: label 'x', but most labels are integers"),
+        ("path,label", "a.png,-1", "line 3: a.png: label must be in [0, 8), by data.num_classes: -1"),
+        ("path,label", "b.png,0", "line 3: b.png is there more than once"),
+        ("path,label", "../a.png,0", "line 3: ../a.png: path that leads out of the image folder: ../a.png"),
+        ("path,label", "/a.png,0", "path that leads out of the image folder"),
+        ("path,label", "z.png,0", "z.png: no such file"),
+        ("path,label,mask", "a.png,0,z.png", "z.png: no such file"),
+        ("path,label,mask", "a.png,0,m0.png; ../z.png", "path that leads out of the image folder: ../z.png"),
+        ("path,label,split", "a.png,0,dev", "line 3: a.png: unknown split 'dev'; known: train, val, test"),
+        ("path,label,boxes", "a.png,0,1 2 3", "line 3: a.png: boxes must each have 4 corners x0 y0 x1 y1: [[1, 2, 3]]"),
+        ("path,label,boxes", "a.png,0,1 2 x 4", "box corner is not an integer: [[1, 2, 'x', 4]]"),
+        ("path,label,boxes", "a.png,0,1 2 99999999999 4", "box corner is not an integer"),
+        ("path,label,boxes", "a.png,0,5 2 3 4", "line 3: a.png: box must have 0 <= x0 < x1 <= width"),
+        ("path,label,boxes", "a.png,0,-1 2 3 4", "box must have"),
+        ("path,label,boxes,width,height", "a.png,0,0 0 12 9,12,8", "box must have"),
+        ("path,label,width,height", "a.png,0,12,", "width and height must both be positive integers: (12, 0)"),
+        ("path,label,sha256", "a.png,0,12ab", "sha256 must have 64 hexadecimal digits"),
+        ("path,label,class_name", "a.png,0,owl", "line 3: a.png: label 0 is 'wren' in a line above"),
+    ],
+)
+def test_a_mistake_is_shown_with_its_line(root, header, row, words):
+    good = {"path": "b.png", "label": "0", "class_name": "wren"}
+    text = f"{header}\n{','.join(good.get(name, '') for name in header.split(','))}\n{row}\n"
+    with pytest.raises(InputError) as caught:
+        opened(root, text, num_classes=8)
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+    if "line 3: a.png: " in words:
+        source = opened(root, text, num_classes=8, on_error="skip")
+        assert [record.image_id for record in source] == ["b.png"] and len(source.left_out) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"path": "a.png", "label": }', "line 2: cannot be read as JSON: Expecting value, column 28"),
+        ('["a.png", 0]', "line 2: must be an object"),
+        ("[" * 100000, "line 2: cannot be read as JSON"),
+        ('{"path": "a.png", "label": 1' + "0" * 5000 + "}", "line 2: cannot be read as JSON: Exceeds the limit"),
+        ('{"path": "a.png", "label": 0, "bbox": []}', "line 2: unknown column(s) bbox"),
+        ('{"path": 7, "label": 0}', "path must be a text: 7"),
+        ('{"path": "a\\nb.png", "label": 0}', r"a\nb.png: control characters in the path"),
+        ('{"path": "a\\ud800.png", "label": 0}', "path is not valid Unicode"),
+        ('{"path": "a.png", "label": NaN}', "label must be an integer or a name: nan"),
+        ('{"path": "a.png", "label": true}', "label must be an integer or a name: True"),
+        ('{"path": "a.png", "label": 0.0}', "label must be an integer or a name: 0.0"),
+        ('{"path": "a.png", "label": 0, "boxes": [1, 2, 3, 4]}', "boxes must each have 4 corners"),
+        ('{"path": "a.png", "label": 0, "boxes": [[1, 2, 3, NaN]]}', "box corner is not an integer"),
+        ('{"path": "a.png", "label": 0, "mask": 5}', "mask must be a path or run lengths: 5"),
+        ('{"path": "a.png", "label": 0, "mask": {"size": [8, 12], "counts": [5]}}', "mask: run lengths of 5 pixels"),
+    ],
+)
+def test_a_mistake_in_json_lines_is_shown_with_its_line(root, line, words):
+    with pytest.raises(InputError) as caught:
+        opened(root, json.dumps({"path": "b.png", "label": 0}) + "\n" + line, "manifest.jsonl")
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_manifest_that_is_no_text_or_is_there_twice_is_refused(root):
+    with pytest.raises(InputError, match=r"manifest\.csv: cannot be read as text"):
+        opened(root, b"path,label\na.png,\xff\xfe\n")
+    with pytest.raises(InputError, match=r"has manifest\.csv and manifest\.jsonl, keep one"):
+        opened(root, "", "manifest.jsonl")
