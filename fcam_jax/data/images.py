@@ -170,4 +170,4 @@ def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
     message = " ".join(str(error).split()) or type(error).__name__
-    return f"damaged: {message}; {_SAVE_ANEW}" if isinstance(error, DamageError) else f"cannot be decoded: {message}"
+    return f"damaged: {message} ({_SAVE_ANEW})" if isinstance(error, DamageError) else f"cannot be decoded: {message}"
