@@ -68,8 +68,8 @@ def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
 
     Missing pixels are noticed in every format. Changed ones are where the format has a checksum (PNG; the pixels of a
     TIFF compressed by deflate), and where the data cannot be right: in JPEG sometimes, as a changed byte often leaves a
-    valid image; in GIF, WebP, AVIF, JPEG 2000 and TIFF's LZW rarely; in BMP, PPM, TGA and plain TIFF never. Of JPEGs
-    with unusual chroma subsampling (not 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1) libjpeg's warnings are not seen.
+    valid image; in GIF, WebP, AVIF and TIFF's LZW rarely; in JPEG 2000, BMP, PPM, TGA and plain TIFF hardly ever. Of
+    JPEGs with unusual chroma subsampling (not 4:4:4, 4:4:0, 4:2:2, 4:2:0, 4:1:1) libjpeg's warnings are not seen.
 
     Args:
       data: content of the file.
@@ -170,4 +170,4 @@ def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
     message = " ".join(str(error).split()) or type(error).__name__
-    return f"damaged: {message}; {_SAVE_ANEW}" if isinstance(error, DamageError) else f"cannot be decoded: {message}"
+    return f"damaged: {message} ({_SAVE_ANEW})" if isinstance(error, DamageError) else f"cannot be decoded: {message}"

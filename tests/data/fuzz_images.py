@@ -30,7 +30,10 @@ FORMATS = {
     "TIFF LZW": {"format": "TIFF", "compression": "tiff_lzw"},
     "WebP lossy": {"format": "WEBP"},
     "WebP lossless": {"format": "WEBP", "lossless": True},
+    "AVIF": {"format": "AVIF", "speed": 10},
+    "JPEG 2000": {"format": "JPEG2000"},
     "PPM": {"format": "PPM"},
+    "TGA": {"format": "TGA"},
 }
 SLOW = 1.0  # seconds
 

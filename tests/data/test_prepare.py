@@ -170,7 +170,7 @@ def damage(replica) -> list[str]:
     (folder / images[2]).write_bytes(replica.files["val"][images[2]][:-200])
     (folder / next(name for name in test if name.endswith("_m0.png"))).write_bytes(b"no mask")
     (folder / test[-1]).write_bytes(encoded(1, (8, 8), "PNG"))  # a mask of another size than its fellow
-    return ["empty (0 bytes)", f"{train[4]}: is not in --source", "cannot be decoded", "not an image", "one size"]
+    return ["empty (0 bytes)", f"{train[4]}: is not in --source", "damaged: Premature end", "not an image", "one size"]
 
 
 def test_all_that_cannot_be_used_is_told_at_once(make):
