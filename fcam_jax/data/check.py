@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from fcam_jax.data import layouts
 from fcam_jax.data.folder import report_absent
@@ -42,7 +43,7 @@ class CheckedSplit:
     metadata: Metadata | None
     inspected: list[Inspected]
 
-    def usable(self) -> np.ndarray:
+    def usable(self) -> Bool[np.ndarray, " n"]:
         """Which images have no error."""
         broken = self.problems.images()
         image_ids = self.metadata.image_ids if self.metadata else []
@@ -55,7 +56,7 @@ def check_split(place: layouts.Place, name: str, num_classes: int, inspection: I
     try:
         metadata = layouts.read(place, name, num_classes, problems)
     except InputError as error:
-        if not problems.errors():  # a reader that stops has told why, others only raise
+        if not any(str(error).startswith(str(told)) for told in problems.errors()):  # it may come from deeper down
             file, _, text = str(error).partition(": ")
             problems.error(file, text)
         return CheckedSplit(name, problems, None, [])

@@ -12,6 +12,7 @@ import reprlib
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from fcam_jax.data.coco_file import categories, image_folder, read_json, split_files
 from fcam_jax.data.labels import settle_names
@@ -61,7 +62,8 @@ def read(root: pathlib.Path, images_root: pathlib.Path, split: str, num_classes:
     files = split_files(root)
     path = files[split]
     content = read_json(path, problems)
-    names = categories(list(files.values()), problems)
+    others = [other for other in files.values() if other != path]
+    names = categories(path, content["categories"], others, problems)
     count, class_names = settle_names(list(names.values()), num_classes, path, problems)
     images = _images(content["images"], names, path, problems)
     _attach(content["annotations"], images, path, problems)
@@ -154,7 +156,7 @@ class _Objects:
         image.objects = [(p, entry) for p, entry in image.objects if entry["category_id"] == category]
         return self._labels[category]
 
-    def localization(self, images: list[_Image]) -> tuple[list[np.ndarray] | None, list[Regions] | None]:
+    def localization(self, images: list[_Image]) -> tuple[list[Int[np.ndarray, "_ 4"]] | None, list[Regions] | None]:
         """Boxes and regions of all images; regions count where every object has one, or where there are no boxes."""
         objects = [entry for image in images for _, entry in image.objects if not _is_crowd(entry)]
         with_box = sum("bbox" in entry for entry in objects)
@@ -167,7 +169,7 @@ class _Objects:
         boxes = [self._boxes(image) for image in images] if use_boxes else None
         return boxes, [self._regions(image) for image in images] if use_regions else None
 
-    def _boxes(self, image: _Image) -> np.ndarray:
+    def _boxes(self, image: _Image) -> Int[np.ndarray, "_ 4"]:
         corners = []
         for place, entry in image.objects:
             if not _is_crowd(entry):

@@ -59,15 +59,24 @@ def read_json(path: pathlib.Path, problems: Problems) -> dict[str, list[Any]]:
     return lists  # type: ignore[return-value]
 
 
-def categories(files: Sequence[pathlib.Path], problems: Problems) -> dict[int, str]:
+def categories(
+    own: pathlib.Path, entries: list[dict[str, Any]], others: Sequence[pathlib.Path], problems: Problems
+) -> dict[int, str]:
     """Ids and names of the categories of several files, by id.
+
+    Args:
+      own: a file that is read already.
+      entries: its categories.
+      others: the other files.
+      problems: is told of what it raises.
 
     Raises:
       InputError: a category has no id or name, or two names.
     """
     names: dict[int, tuple[str, pathlib.Path]] = {}
-    for path in files:
-        for category_id, name in _categories(path, path.stat().st_mtime_ns, path.stat().st_size):
+    of_others = ((path, _categories(path, path.stat().st_mtime_ns, path.stat().st_size)) for path in others)
+    for path, found in ((own, _named(entries)), *of_others):
+        for category_id, name in found:
             if type(category_id) is not int or not isinstance(name, str) or not name or refused([name]):
                 shown = reprlib.repr((category_id, name))
                 raise problems.stop(path, f"a category needs an integer id and a name of plain letters: {shown}")
@@ -80,7 +89,11 @@ def categories(files: Sequence[pathlib.Path], problems: Problems) -> dict[int, s
 @functools.lru_cache(maxsize=8)
 def _categories(path: pathlib.Path, modified: int, size: int) -> tuple[tuple[Any, Any], ...]:
     """Remembered: to read a file of a gigabyte takes ten seconds, and all splits ask for those of all others."""
-    return tuple((entry.get("id"), entry.get("name")) for entry in read_json(path, Problems())["categories"])
+    return _named(read_json(path, Problems())["categories"])
+
+
+def _named(entries: list[dict[str, Any]]) -> tuple[tuple[Any, Any], ...]:
+    return tuple((entry.get("id"), entry.get("name")) for entry in entries)
 
 
 def image_folder(root: pathlib.Path, annotations: pathlib.Path, files: Sequence[str]) -> str:

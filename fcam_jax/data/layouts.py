@@ -114,7 +114,8 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     Raises:
       InputError: there is no such split, or nothing can be made of what describes it.
     """
-    found = LAYOUTS[place.layout](place.metadata)
+    # A manifest is read as a whole to know its splits, and tells itself.
+    found = (split,) if place.layout == "manifest" else LAYOUTS[place.layout](place.metadata)
     if split not in found:
         raise InputError(f"{place.metadata}: has no split {split!r}; it has: {', '.join(found) or 'none'}")
     metadata = _read(place, split, num_classes, problems)

@@ -57,23 +57,26 @@ def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems)
 
     Args:
       folder: holds the manifest.
-      split: one of `splits`.
+      split: train, val or test.
       num_classes: labels must be below it; 0 for as many as the manifest has.
       problems: is told of values that are none of their column.
 
     Raises:
-      InputError: the file cannot be read, or has other columns, or names more classes.
+      InputError: the file cannot be read, or has other columns, or no such split, or names more classes.
     """
     path = manifest_file(folder)
     assert path is not None
     rows: list[_Row] = []
     labels: collections.Counter[Any] = collections.Counter()  # of all splits
     class_names: dict[Any, str] = {}
+    seen: set[str] = set()
     for line, values in read_rows(path, problems):
+        values.setdefault("split", "train")
         image_id = str(values.get("image_id") or values.get("path") or f"line {line}")
         try:
-            if str(values.setdefault("split", "train")) not in SPLITS:
+            if str(values["split"]) not in SPLITS:
                 raise ValueError(f"unknown split {reprlib.repr(values['split'])}; known: {', '.join(SPLITS)}")
+            seen.add(values["split"])
             label = _label(values)
             labels[label] += 1
             if "class_name" in values and class_names.setdefault(label, values["class_name"]) != values["class_name"]:
@@ -81,11 +84,14 @@ def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems)
             if values["split"] == split:
                 rows.append(_row(line, label, values))
         except ValueError as error:
-            problems.error(path, f"{image_id}: {error}", line=line, image_id=image_id)
+            if values["split"] == split or str(values["split"]) not in SPLITS:
+                problems.error(path, f"{image_id}: {error}", line=line, image_id=image_id)
     if not rows:
         problems.raise_first()
-        raise problems.stop(path, f"has no image of split {split} that can be used")
+        found = ", ".join(name for name in SPLITS if name in seen)
+        raise problems.stop(path, f"has no split {split!r}; it has: {found or 'no image'}")
     rows = _once(rows, path, problems)
+    _check_paths(rows, path, problems)
     return _metadata(path, rows, labels, class_names, num_classes, problems)
 
 
@@ -162,6 +168,18 @@ def _once(rows: list[_Row], path: pathlib.Path, problems: Problems) -> list[_Row
     return list(by_id.values())
 
 
+def _check_paths(rows: list[_Row], path: pathlib.Path, problems: Problems) -> None:
+    reasons = refused(name for row in rows for name in _names(row))
+    for row in rows if reasons else ():
+        for name in _names(row):
+            if name in reasons:
+                problems.error(path, f"{row.image_id}: {reasons[name]}: {name}", line=row.line, image_id=row.image_id)
+
+
+def _names(row: _Row) -> list[str]:
+    return [row.path, *row.masks.instances, *([row.masks.ignore] if row.masks.ignore is not None else [])]
+
+
 def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
     """A row's values.
 
@@ -178,8 +196,6 @@ def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
     regions = tuple(_runs("mask", mask) for mask in masks if not isinstance(mask, str))
     ignored = () if ignore is None or isinstance(ignore, str) else (_runs("ignore", ignore),)
     ignore_file = ignore if isinstance(ignore, str) else None
-    for name, reason in refused([path, *files, *([ignore_file] if ignore_file is not None else [])]).items():
-        raise ValueError(f"{reason}: {name}")
     checksum = _text(values, "sha256").lower()
     if checksum and not _SHA256.fullmatch(checksum):
         raise ValueError(f"sha256 must have 64 hexadecimal digits: {reprlib.repr(checksum)}")

@@ -6,7 +6,7 @@ In: the file. Out: for each row its line and its values: what JSON has, a text a
 import csv
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fcam_jax.data.problems import Problems, listed
@@ -79,28 +79,19 @@ def _csv_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dic
             if missing or len(set(header)) < len(header):
                 text = "the first line must name each column once, path and label among them"
                 raise problems.stop(path, text, line=1)
+            columns = [(name, _PARSERS.get(name, str)) for name in header]
             for row in reader:
                 if len(row) == len(header):
-                    values = zip(header, row, strict=True)
-                    yield reader.line_num, {name: _value(name, text) for name, text in values if text.strip()}
+                    fields = zip(columns, row, strict=True)
+                    values = {name: parse(text) for (name, parse), text in fields if text and not text.isspace()}
+                    yield reader.line_num, values
                 elif row:
                     text = (
                         f"has {len(row)} fields, the first line {len(header)} (quotes go around a field with a comma)"
                     )
-                    problems.error(path, text, line=reader.line_num)
+                    problems.error(path, text, line=reader.line_num, image_id=f"line {reader.line_num}")
         except csv.Error as error:
             raise problems.stop(path, f"cannot be read as CSV: {error}", line=reader.line_num) from error
-
-
-def _value(column: str, text: str) -> Any:
-    """The value of a CSV field; what is no value of its column stays text, and is told by who reads it."""
-    if column in ("label", "width", "height"):
-        return _number(text)
-    if column == "boxes":
-        return [[_number(corner) for corner in box.split()] for box in text.split(";") if box.strip()]
-    if column == "mask":
-        return [name.strip() for name in text.split(";") if name.strip()]
-    return text
 
 
 def _number(text: str) -> int | str:
@@ -108,6 +99,22 @@ def _number(text: str) -> int | str:
         return int(text)
     except ValueError:
         return text.strip()
+
+
+def _boxes(text: str) -> list[list[int | str]]:
+    return [[_number(corner) for corner in box.split()] for box in text.split(";") if box.strip()]
+
+
+def _paths(text: str) -> list[str]:
+    return [name.strip() for name in text.split(";") if name.strip()]
+
+
+# From the text of a CSV field; what is no value of its column stays text, and is told by who reads it.
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("label", "width", "height"), _number),
+    "boxes": _boxes,
+    "mask": _paths,
+}
 
 
 def _unknown(path: pathlib.Path, line: int, names: list[str], problems: Problems) -> InputError:

@@ -79,10 +79,11 @@ def parse_region(value: Any, size: tuple[int, int]) -> Region:
     for polygon in value:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise ValueError("a polygon must be a list of 3 or more pairs x, y")
-        if not all(type(c) in (int, float) and abs(c) < 2**31 for c in polygon):
+        points = np.array(polygon)  # of nested lists of several lengths, it raises a ValueError
+        if points.ndim != 1 or points.dtype.kind not in "if" or not np.isfinite(points).all():
             raise ValueError("a polygon holds what is not a number")
-        x, y = polygon[::2], polygon[1::2]
-        if min(x) < -width or max(x) > 2 * width or min(y) < -height or max(y) > 2 * height:
+        shares = points.reshape(-1, 2) / size
+        if shares.min() < -1 or shares.max() > 2:
             raise ValueError("a polygon lies far outside its image")
     return Region(height, width, polygons=tuple(value))
 

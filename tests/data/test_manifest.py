@@ -62,6 +62,13 @@ def test_labels_are_those_of_all_splits(root):
     assert opened(root, text.replace("wren", "9").replace("owl", "3").replace("auk", "0")).num_classes == 10
 
 
+def test_a_mistake_in_one_split_leaves_the_others_alone(root):
+    text = "path,label,split\na.png,wren,test\nb.png,,train\nm0.png,owl,train\n"
+    assert len(opened(root, text, split="test")) == 1
+    with pytest.raises(InputError, match=r"line 3: b\.png: no label$"):
+        opened(root, text)
+
+
 def test_the_checksum_of_an_image_is_compared_when_it_is_read(root):
     digest = hashlib.sha256((root / "a.png").read_bytes()).hexdigest()
     source = opened(root, f"path,label,sha256\na.png,0,{digest.upper()}\n")
