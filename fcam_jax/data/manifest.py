@@ -21,10 +21,11 @@ from fcam_jax.data.problems import Problems
 from fcam_jax.data.regions import Region, Regions, parse_runs
 
 _WANTED = {"label": "an integer or a name"}
+_NO_MASKS, _NO_REGIONS = MaskFiles((), None), Regions()
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)  # neither frozen nor with a dictionary: there may be a million
 class _Row:
     """A row of the split that is read."""
 
@@ -206,8 +207,8 @@ def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
         label=label,
         size=_size(values),
         boxes=_corners(values.get("boxes", [])),
-        masks=MaskFiles(files, ignore_file),
-        regions=Regions(regions, ignored),
+        masks=MaskFiles(files, ignore_file) if files or ignore_file is not None else _NO_MASKS,
+        regions=Regions(regions, ignored) if regions or ignored else _NO_REGIONS,
         checksum=checksum,
     )
 
