@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fcam_jax.data.metadata import listed
+from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy

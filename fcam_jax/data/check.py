@@ -18,12 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from fcam_jax.data import layouts
 from fcam_jax.data.folder import report_absent
-from fcam_jax.data.inspection import Inspected, Inspection
-from fcam_jax.data.manifest_writer import prefix, rows, write
-from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.problems import Problem, Problems, printable
+from fcam_jax.data.layouts import registry as layouts
+from fcam_jax.data.layouts.inspection import Inspected, Inspection
+from fcam_jax.data.layouts.manifest_writer import prefix, rows, write
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.layouts.problems import Problem, Problems, printable
 from fcam_jax.errors import InputError, unknown_name
 
 

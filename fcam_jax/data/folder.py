@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from fcam_jax.data.images import decode_image, read_image, read_mask
-from fcam_jax.data.layouts import Place, locate, mask_names, read
-from fcam_jax.data.metadata import BOX_RULE, Metadata, fitting
-from fcam_jax.data.paths import absent
-from fcam_jax.data.problems import Problems
+from fcam_jax.data.layouts.metadata import BOX_RULE, Metadata, fitting
+from fcam_jax.data.layouts.paths import absent
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.registry import Place, locate, mask_names, read
 from fcam_jax.data.source import Record, fingerprint
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image

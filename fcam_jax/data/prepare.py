@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from fcam_jax.data import sample_page, wsol_metadata
-from fcam_jax.data.identity import Identity
-from fcam_jax.data.labels import folder_names
-from fcam_jax.data.metadata import Metadata
+from fcam_jax.data.layouts.labels import folder_names
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.published import metadata as wsol_metadata
+from fcam_jax.data.published import sample_page
+from fcam_jax.data.published.check import CheckedSplit
+from fcam_jax.data.published.datasets import DATASETS, SPLITS, VERSION, WsolDataset, dataset_called
+from fcam_jax.data.published.files import SourceFolder, names_of, nothing_found
+from fcam_jax.data.published.identity import Identity
 from fcam_jax.data.source import fingerprint
-from fcam_jax.data.wsol_check import CheckedSplit
-from fcam_jax.data.wsol_datasets import DATASETS, SPLITS, VERSION, WsolDataset, dataset_called
-from fcam_jax.data.wsol_files import SourceFolder, names_of, nothing_found
 from fcam_jax.errors import InputError
 
 _NAMED = 5  # images that cannot be used and are named in a message
@@ -55,7 +56,7 @@ def prepare(options: argparse.Namespace) -> pathlib.Path:
 
 
 def _write(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path) -> None:
-    from fcam_jax.data.wsol_builder import WsolBuilder  # takes a second
+    from fcam_jax.data.published.builder import WsolBuilder  # takes a second
 
     source = SourceFolder(options.source, work)
     texts = _texts(dataset, options, work)

@@ -12,11 +12,11 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fcam_jax.data import caltech_birds
-from fcam_jax.data.identity import Identity
 from fcam_jax.data.images import decode_image, decode_mask
+from fcam_jax.data.published import caltech_birds
+from fcam_jax.data.published.datasets import DATASETS, VERSION
+from fcam_jax.data.published.identity import Identity
 from fcam_jax.data.source import Record
-from fcam_jax.data.wsol_datasets import DATASETS, VERSION
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.progress import counted
 
@@ -145,7 +145,7 @@ def splits_of_prepared(name: str, data_dir: str | os.PathLike[str]) -> tuple[str
 
 
 def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
-    """The record of an example as `fcam_jax.data.wsol_builder` stores it; `boxed`: its split has boxes."""
+    """The record of an example as `fcam_jax.data.published.builder` stores it; `boxed`: its split has boxes."""
     image_id = example["image_id"].decode()
     name = f"{place} ({image_id})"
     image = decode_image(example["image"], name)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.metadata import listed
+from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
 
 _LINE = re.compile(r"(.+?)((?:,\s*-?\d+)+)\s*")

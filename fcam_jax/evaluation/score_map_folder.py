@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.images import read_mask
-from fcam_jax.data.metadata import MaskFiles, listed, read_metadata
+from fcam_jax.data.layouts.metadata import MaskFiles, listed, read_metadata
 from fcam_jax.errors import InputError
 from fcam_jax.types import Annotation
 

@@ -11,8 +11,8 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from fcam_jax.data.class_folders import SUFFIXES
-from fcam_jax.data.metadata import listed
+from fcam_jax.data.layouts.class_folders import SUFFIXES
+from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
 from fcam_jax.report.names import printable
 

@@ -2,7 +2,7 @@
 
 import urllib.parse
 
-from fcam_jax.data.problems import printable as printable
+from fcam_jax.data.layouts.problems import printable as printable
 
 
 def shorten(text: str, letters: int) -> str:

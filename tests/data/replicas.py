@@ -9,8 +9,9 @@ import zipfile
 import numpy as np
 import PIL.Image
 
-from fcam_jax.data import prepare, wsol_datasets
-from fcam_jax.data.wsol_datasets import DATASETS, SPLITS
+from fcam_jax.data import prepare
+from fcam_jax.data.published import datasets as wsol_datasets
+from fcam_jax.data.published.datasets import DATASETS, SPLITS
 
 SIZES = ((12, 8), (9, 14), (20, 10))  # widths and heights, in turn
 CLASSES = 2

@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from replicas import add, as_tar, as_zip
 
-from fcam_jax.data.archives import Folder, open_archive
+from fcam_jax.data.published.archives import Folder, open_archive
 from fcam_jax.errors import InputError
 
 FILES = {f"a {n}/{i}.JPEG": os.urandom(100 * i + n) for n in range(3) for i in range(5)}

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.layouts import splits
+from fcam_jax.data.layouts.registry import splits
 from fcam_jax.errors import InputError
 
 

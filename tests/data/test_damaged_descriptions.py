@@ -8,9 +8,9 @@ import shutil
 import numpy as np
 import pytest
 
-from fcam_jax.data import coco_file
 from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.layouts import splits
+from fcam_jax.data.layouts import coco_file
+from fcam_jax.data.layouts.registry import splits
 from fcam_jax.errors import InputError
 
 DESCRIPTIONS = {"wsol": "metadata/*/*.txt", "csv": "*.csv", "jsonl": "*.jsonl", "coco": "annotations/*.json"}

@@ -5,7 +5,7 @@ import PIL.Image
 import pytest
 
 from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.metadata import read_metadata
+from fcam_jax.data.layouts.metadata import read_metadata
 from fcam_jax.errors import InputError
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.layouts import splits
+from fcam_jax.data.layouts.registry import splits
 from fcam_jax.errors import InputError
 
 LAYOUTS = ("wsol", "csv", "jsonl", "coco", "classes")

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from replicas import Replica, as_tar, as_zip, encoded
 
-from fcam_jax.data import wsol_builder, wsol_check, wsol_files
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.prepare import LEFT_OUT, PROBLEMS, SAMPLES
+from fcam_jax.data.published import builder as wsol_builder
+from fcam_jax.data.published import check as wsol_check
+from fcam_jax.data.published import files as wsol_files
 from fcam_jax.data.tfds_source import TfdsSource
 
 DATASETS = ("cub", "openimages", "ilsvrc")

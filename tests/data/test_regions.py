@@ -4,7 +4,7 @@ import numpy as np
 import pycocotools.mask
 import pytest
 
-from fcam_jax.data.regions import parse_region, parse_runs, run_lengths
+from fcam_jax.data.layouts.regions import parse_region, parse_runs, run_lengths
 
 
 @pytest.mark.parametrize("density", [0, 0.02, 0.5, 1])

@@ -10,8 +10,8 @@ import pytest
 from replicas import Replica, encoded
 
 from fcam_jax.data.images import decode_image
-from fcam_jax.data.labels import folder_names
-from fcam_jax.data.sample_page import drawn
+from fcam_jax.data.layouts.labels import folder_names
+from fcam_jax.data.published.sample_page import drawn
 from fcam_jax.data.source import Record, Source
 from fcam_jax.data.tfds_source import TfdsSource
 from fcam_jax.errors import InputError

@@ -21,8 +21,8 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from jaxtyping import Int
 from tensorflow_datasets.core import writer
 
-from fcam_jax.data.wsol_check import CheckedSplit
-from fcam_jax.data.wsol_datasets import VERSION, WsolDataset
+from fcam_jax.data.published.check import CheckedSplit
+from fcam_jax.data.published.datasets import VERSION, WsolDataset
 from fcam_jax.errors import InputError
 from fcam_jax.progress import counted
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.problems import Problems, listed
+from fcam_jax.data.layouts.problems import Problems, listed
 
 
 def settle_names(

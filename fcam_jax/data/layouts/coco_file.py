@@ -11,8 +11,8 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from fcam_jax.data.paths import SPLITS, refused
-from fcam_jax.data.problems import Problems, listed
+from fcam_jax.data.layouts.paths import SPLITS, refused
+from fcam_jax.data.layouts.problems import Problems, listed
 from fcam_jax.errors import InputError
 
 # Of a split called {}, in the data set's folder.

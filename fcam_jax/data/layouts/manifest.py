@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.labels import settle_names
-from fcam_jax.data.manifest_rows import manifest_file, read_rows
-from fcam_jax.data.metadata import BOX_RULE, MaskFiles, Metadata, fitting, grouped
-from fcam_jax.data.paths import SPLITS, refused
-from fcam_jax.data.problems import Problems
-from fcam_jax.data.regions import Region, Regions, parse_runs
+from fcam_jax.data.layouts.labels import settle_names
+from fcam_jax.data.layouts.manifest_rows import manifest_file, read_rows
+from fcam_jax.data.layouts.metadata import BOX_RULE, MaskFiles, Metadata, fitting, grouped
+from fcam_jax.data.layouts.paths import SPLITS, refused
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.regions import Region, Regions, parse_runs
 
 _WANTED = {"label": "an integer or a name"}
 _NO_MASKS, _NO_REGIONS = MaskFiles((), None), Regions()

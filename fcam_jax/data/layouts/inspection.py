@@ -16,8 +16,8 @@ import PIL.Image
 
 from fcam_jax.data.folder import check_size, read_masks
 from fcam_jax.data.images import decode_image
-from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.problems import Problem, Problems
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.errors import InputError
 from fcam_jax.progress import counted
 

@@ -5,9 +5,9 @@ import json
 import pathlib
 from collections.abc import Sequence
 
-from fcam_jax.data.archives import Folder, Store, open_archive
-from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.wsol_datasets import Archive, WsolDataset
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.published.archives import Folder, Store, open_archive
+from fcam_jax.data.published.datasets import Archive, WsolDataset
 from fcam_jax.errors import InputError
 from fcam_jax.progress import progress_bar
 

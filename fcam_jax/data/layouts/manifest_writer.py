@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from fcam_jax.data.inspection import Inspected
-from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.regions import run_lengths
+from fcam_jax.data.layouts.inspection import Inspected
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.layouts.regions import run_lengths
 from fcam_jax.errors import InputError
 
 

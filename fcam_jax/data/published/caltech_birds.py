@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fcam_jax.data.identity import Identity
 from fcam_jax.data.images import decode_image
-from fcam_jax.data.labels import folder_names
+from fcam_jax.data.layouts.labels import folder_names
+from fcam_jax.data.published.identity import Identity
 from fcam_jax.data.source import Record, fingerprint
 
 NAME = "caltech_birds2011"

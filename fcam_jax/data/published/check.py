@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int
 
 from fcam_jax.data.folder import check_size
 from fcam_jax.data.images import decode_image, decode_mask
-from fcam_jax.data.metadata import MaskFiles, Metadata
-from fcam_jax.data.wsol_files import WsolFiles
+from fcam_jax.data.layouts.metadata import MaskFiles, Metadata
+from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
 from fcam_jax.progress import progress_bar
 

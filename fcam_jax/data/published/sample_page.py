@@ -11,9 +11,9 @@ import PIL.Image
 import PIL.ImageDraw
 from jaxtyping import Bool
 
+from fcam_jax.data.published.datasets import WsolDataset
 from fcam_jax.data.source import Record
 from fcam_jax.data.tfds_source import TfdsSource
-from fcam_jax.data.wsol_datasets import WsolDataset
 
 _IMAGES = 8  # of each split
 _SIDE = 240  # pixels of the longer side

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.coco_file import categories, image_folder, read_json, split_files
-from fcam_jax.data.labels import settle_names
-from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.paths import refused
-from fcam_jax.data.problems import Problems, listed
-from fcam_jax.data.regions import Region, Regions, parse_region
+from fcam_jax.data.layouts.coco_file import categories, image_folder, read_json, split_files
+from fcam_jax.data.layouts.labels import settle_names
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.layouts.paths import refused
+from fcam_jax.data.layouts.problems import Problems, listed
+from fcam_jax.data.layouts.regions import Region, Regions, parse_region
 
 
 @dataclasses.dataclass

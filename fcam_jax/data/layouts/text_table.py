@@ -10,7 +10,7 @@ from collections.abc import Container
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.data.problems import Problems
+from fcam_jax.data.layouts.problems import Problems
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ import urllib.request
 
 import numpy as np
 
-from fcam_jax.data.metadata import Metadata, read_split, report_unlocalized
-from fcam_jax.data.problems import Problems
-from fcam_jax.data.wsol_datasets import SPLITS, WsolDataset
+from fcam_jax.data.layouts.metadata import Metadata, read_split, report_unlocalized
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.published.datasets import SPLITS, WsolDataset
 from fcam_jax.errors import InputError
 from fcam_jax.progress import progress_bar
 

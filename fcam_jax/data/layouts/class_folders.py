@@ -10,10 +10,10 @@ from typing import NoReturn
 
 import numpy as np
 
-from fcam_jax.data.labels import settle_names
-from fcam_jax.data.metadata import Metadata
-from fcam_jax.data.paths import SPLITS, refused
-from fcam_jax.data.problems import Problems, listed
+from fcam_jax.data.layouts.labels import settle_names
+from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.layouts.paths import SPLITS, refused
+from fcam_jax.data.layouts.problems import Problems, listed
 from fcam_jax.errors import InputError
 
 # By these a folder's images are told from its other files.

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fcam_jax.data.problems import Problems, listed
+from fcam_jax.data.layouts.problems import Problems, listed
 from fcam_jax.errors import InputError
 
 NAMES = ("manifest.csv", "manifest.jsonl")

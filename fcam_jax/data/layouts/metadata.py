@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.data.paths import refused
-from fcam_jax.data.problems import Problems
-from fcam_jax.data.problems import listed as listed
-from fcam_jax.data.regions import Regions
-from fcam_jax.data.text_table import TextTable, read_table, read_text
+from fcam_jax.data.layouts.paths import refused
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.problems import listed as listed
+from fcam_jax.data.layouts.regions import Regions
+from fcam_jax.data.layouts.text_table import TextTable, read_table, read_text
 
 BOX_RULE = "box must have 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height of its image"
 

@@ -9,12 +9,12 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from fcam_jax.data import class_folders, coco, manifest
-from fcam_jax.data.coco_file import split_files
-from fcam_jax.data.labels import folder_names
-from fcam_jax.data.metadata import Metadata, count_classes, read_split, report_unlocalized
-from fcam_jax.data.paths import SPLITS
-from fcam_jax.data.problems import Problems
+from fcam_jax.data.layouts import class_folders, coco, manifest
+from fcam_jax.data.layouts.coco_file import split_files
+from fcam_jax.data.layouts.labels import folder_names
+from fcam_jax.data.layouts.metadata import Metadata, count_classes, read_split, report_unlocalized
+from fcam_jax.data.layouts.paths import SPLITS
+from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError, unknown_name
 
 
