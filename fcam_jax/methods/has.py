@@ -1,0 +1,43 @@
+"""Hide-and-seek: parts of the training images are hidden, so that a class must be told by the rest of its object."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, Num
+
+
+def hide(
+    keys: Key[Array, " b"], images: Num[Array, "b h w c"], color: Float[Array, " c"], *, grid: int, rate: float
+) -> Float[Array, "b h w c"]:
+    """Every cell of an image is hidden with the same probability, by a colour.
+
+    $$ x_p = \\mu \\text{ where } u_{cell(p)} < r, \\quad u \\sim U[0, 1) $$
+
+    Args:
+      keys: a key for every image.
+      images: in any range.
+      color: mu, in the range of the images; the mean that normalisation takes away, so that a hidden pixel is 0 after
+        it, as in the released program.
+      grid: side of a cell in pixels.
+      rate: r, the probability, in [0, 1].
+
+    Reference: Singh and Lee, Hide-and-Seek, ICCV 2017, section 3.1; cells and rate as in the program of Choe et al.,
+      CVPR 2020.
+    """
+    height, width = images.shape[1:3]
+    shape = -(-height // grid), -(-width // grid)
+    hidden = jax.vmap(lambda key: jax.random.bernoulli(key, rate, shape))(keys)
+    return jnp.where(pixels_of_cells(hidden, grid, height, width)[..., None], color, images.astype(jnp.float32))
+
+
+def pixels_of_cells(
+    cells: Bool[Array, "b _ _"], grid: int, height: int, width: int
+) -> Bool[Array, "b {height} {width}"]:
+    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image.
+
+    Args:
+      cells: a value for every cell, by row and column.
+      grid: side of a cell in pixels.
+      height: of the image in pixels.
+      width: likewise.
+    """
+    return jnp.repeat(jnp.repeat(cells, grid, axis=1), grid, axis=2)[:, :height, :width]
