@@ -7,6 +7,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.types import Batch, Localization
 
+_BATCH = 2**32 - 2  # no image has this index, so no image's draws are repeated
+
 
 @runtime_checkable
 class Method(Protocol):
@@ -35,3 +37,8 @@ class Method(Protocol):
 def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
     """A key for every image from the key of the step: its draws do not depend on the batch or device it is in."""
     return jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch.index)
+
+
+def batch_key(rng: Key[Array, ""]) -> Key[Array, ""]:
+    """A key for what is drawn once for the whole batch, from the key of the step: the same on every device."""
+    return jax.random.fold_in(rng, _BATCH)
