@@ -42,3 +42,9 @@ def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
 def batch_key(rng: Key[Array, ""]) -> Key[Array, ""]:
     """A key for what is drawn once for the whole batch, from the key of the step: the same on every device."""
     return jax.random.fold_in(rng, _BATCH)
+
+
+def rate_of_layers(path: tuple[Any, ...], new_layers: tuple[tuple[str, ...], ...], factor: float) -> float:
+    """`factor` for a variable whose path starts as one of `new_layers` does, 1 for all others."""
+    names = tuple(map(str, path))
+    return factor if any(names[: len(new)] == new for new in new_layers) else 1.0

@@ -11,7 +11,46 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from fcam_jax.types import DATA_AXIS
+from fcam_jax.errors import InputError
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import batch_key, image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.types import DATA_AXIS, Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class CutMix:
+    """Cross-entropy of mixed images, with both labels in the shares of their images: an `Objective`.
+
+    $$ L = \\lambda \\, \\mathrm{CE}(y) + (1 - \\lambda) \\, \\mathrm{CE}(y_{partner}) $$
+
+    Attributes:
+      beta: of the distribution of the share before the box is cut to the image, Beta(beta, beta).
+      probability: with which a batch is mixed at all.
+
+    Raises:
+      InputError: a setting is outside its range.
+    """
+
+    beta: float = 1.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise InputError(f"classifier.cutmix.beta is {self.beta}; it must be above 0")
+        if not 0 <= self.probability <= 1:
+            raise InputError(f"classifier.cutmix.probability is {self.probability}; it must lie in [0, 1]")
+
+    def __call__(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+        """Loss over the global batch, class scores of the mixed images, and the share of the images in them."""
+        labels = jnp.asarray(batch.labels)
+        mixed = mix(batch_key(rng), jnp.asarray(batch.images), labels, beta=self.beta, probability=self.probability)
+        _, logits = model(mixed.images, train=True, rng=image_keys(rng, batch))
+        own, partners = cross_entropy(logits, labels).mean(), cross_entropy(logits, mixed.partners).mean()
+        loss = jax.lax.pmean(mixed.share * own + (1 - mixed.share) * partners, DATA_AXIS)
+        return loss, logits, {"share": mixed.share}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,51 @@
 """Hide-and-seek: parts of the training images are hidden, so that a class must be told by the rest of its object."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key, Num
+
+from fcam_jax.errors import InputError
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.types import DATA_AXIS, Batch
+
+_HIDDEN = 2**32 - 3  # no image has this index, so what is hidden and what dropout drops are drawn apart
+
+
+@dataclasses.dataclass(frozen=True)
+class HaS:
+    """Mean cross-entropy of images with hidden cells: an `Objective`. What is evaluated is never hidden.
+
+    Attributes:
+      grid: side of a cell in pixels.
+      rate: probability that a cell is hidden.
+
+    Raises:
+      InputError: a setting is outside its range.
+    """
+
+    grid: int = 4
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.grid < 1:
+            raise InputError(f"classifier.has.grid is {self.grid}; it must be at least 1")
+        if not 0 <= self.rate <= 1:
+            raise InputError(f"classifier.has.rate is {self.rate}; it must lie in [0, 1]")
+
+    def __call__(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+        """Loss over the global batch, and class scores of the images with their hidden cells."""
+        mean = jnp.asarray(model.encoder.mean, jnp.float32)
+        keys = image_keys(jax.random.fold_in(rng, _HIDDEN), batch)
+        images = hide(keys, jnp.asarray(batch.images), mean, grid=self.grid, rate=self.rate)
+        _, logits = model(images, train=True, rng=image_keys(rng, batch))
+        losses = cross_entropy(logits, jnp.asarray(batch.labels))
+        return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
 
 
 def hide(
