@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 from jaxtyping import Array, Float, Int, Key
 
+from fcam_jax.errors import InputError
 from fcam_jax.types import Batch, Localization
 
 _BATCH = 2**32 - 2  # no image has this index, so no image's draws are repeated
@@ -42,3 +43,17 @@ def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
 def batch_key(rng: Key[Array, ""]) -> Key[Array, ""]:
     """A key for what is drawn once for the whole batch, from the key of the step: the same on every device."""
     return jax.random.fold_in(rng, _BATCH)
+
+
+def check_share(key: str, value: float) -> None:
+    """Refuse a rate or threshold outside of [0, 1].
+
+    Args:
+      key: its key in the configuration, for the message.
+      value: what it is set to.
+
+    Raises:
+      InputError: it is outside.
+    """
+    if not 0 <= value <= 1:
+        raise InputError(f"{key} is {value}; it must lie in [0, 1]")
