@@ -252,6 +252,7 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
         "settings": config.cam[name].to_dict(),
         "stages": list(config.cam.stages),
         "network": network,
+        "head": {"method": config.classifier.method, **config.classifier[config.classifier.method].to_dict()},
         "side": config.data.resize,
     }
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
-from fcam_jax.errors import unknown_name
+from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.registry import METHODS, Training
 from fcam_jax.models import ENCODERS, TOPS
 from fcam_jax.models.classifier import Classifier

@@ -12,6 +12,7 @@ from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import At, unchanged
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 
@@ -36,10 +37,17 @@ def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Floa
 
 
 def plain(
-    model: Classifier, batch: Batch, rng: Key[Array, ""]
+    model: Classifier, batch: Batch, rng: Key[Array, ""], *, at: At = unchanged
 ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
-    """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term): an `Objective`."""
-    _, logits = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
+    """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term): an `Objective`.
+
+    Args:
+      model: the classifier.
+      batch: this device's images.
+      rng: key of the step.
+      at: changes the maps at the encoder's places.
+    """
+    _, logits = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch), at=at)
     losses = cross_entropy(logits, jnp.asarray(batch.labels))
     return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import batch_key, image_keys
+from fcam_jax.methods.contract import batch_key, check_share, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch
 
@@ -38,8 +38,7 @@ class CutMix:
     def __post_init__(self) -> None:
         if not self.beta > 0:
             raise InputError(f"classifier.cutmix.beta is {self.beta}; it must be above 0")
-        if not 0 <= self.probability <= 1:
-            raise InputError(f"classifier.cutmix.probability is {self.probability}; it must lie in [0, 1]")
+        check_share("classifier.cutmix.probability", self.probability)
 
     def __call__(
         self, model: Classifier, batch: Batch, rng: Key[Array, ""]

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Key, Num
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import image_keys
+from fcam_jax.methods.contract import check_share, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch
 
@@ -33,8 +33,7 @@ class HaS:
     def __post_init__(self) -> None:
         if self.grid < 1:
             raise InputError(f"classifier.has.grid is {self.grid}; it must be at least 1")
-        if not 0 <= self.rate <= 1:
-            raise InputError(f"classifier.has.rate is {self.rate}; it must lie in [0, 1]")
+        check_share("classifier.has.rate", self.rate)
 
     def __call__(
         self, model: Classifier, batch: Batch, rng: Key[Array, ""]
