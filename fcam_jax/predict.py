@@ -77,6 +77,7 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     trained = load_trained(path)
     config, is_fcam = trained.config, trained.stage.name == "fcam"
     data = config["data"]
+    names: ClassNames
     if config["classifier"]["method"] == FEW_SHOT:
         title, names = trained.stage.row, ["object"]
     else:

@@ -73,7 +73,7 @@ def _saliency(body: Encoder, num_classes: int, settings: Settings, dtype: DTypeL
 METHODS: dict[str, Training] = {
     PLAIN: Training("CAM", {}, lambda settings: plain),
     "has": _of_objective("HaS", HaS),
-    "acol": Training("ACoL", _defaults(ACoLHead), lambda settings: acol, _acol_head),
+    "acol": Training("ACoL", _defaults(ACoLHead.__init__), lambda settings: acol, _acol_head),
     "spg": _of_objective("SPG", SPG, _spg_head),
     "adl": _of_objective("ADL", ADL),
     "cutmix": _of_objective("CutMix", CutMix),
