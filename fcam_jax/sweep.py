@@ -1,7 +1,7 @@
 """Many runs as one job: those that are not done are run, one after the other; all of them end in tables and a report.
 
-    python -m fcam_jax.sweep --sweep=configs/sweeps/NAME.py[:args] --workdir=DIR [--only=PATTERN] [--print | --dry-run] \\
-        [-- --config.key=value ...]
+    python -m fcam_jax.sweep --sweep=configs/sweeps/NAME.py[:args] --workdir=DIR \\
+        [--only=PATTERN] [--print | --dry-run] [-- --config.key=value ...]
 
 `docs/sweeps.md` says how to write a sweep and how to run one on a cluster.
 """
@@ -79,13 +79,14 @@ def _state(one: Planned) -> str:
 def _commands(planned: Sequence[Planned], options: argparse.Namespace, overrides: Sequence[str]) -> list[str]:
     """A line of shell for every run that is not done; a comment marks those that others wait for, and these others."""
     to_do = [one for one in planned if one.results() is None]
-    takers = {one.source.name: [] for one in to_do if one.source is not None}
+    takers: dict[str, list[str]] = {}
     for one in to_do:
         if one.source is not None:
-            takers[one.source.name].append(one.name)
+            takers.setdefault(one.source.name, []).append(one.name)
     lines = []
     for one in to_do:
-        command, mark = one.command, ""
+        command: Sequence[str] = one.command
+        mark = ""
         if one.source is not None:
             own = (f"--sweep={options.sweep}", f"--workdir={options.workdir}", f"--only={one.name}")
             command = (sys.executable, "-m", "fcam_jax.sweep", *own, *(["--", *overrides] if overrides else []))

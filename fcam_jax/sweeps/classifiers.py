@@ -14,7 +14,6 @@ from typing import Any
 
 from fcam_jax.errors import InputError
 from fcam_jax.experiment import PRETRAINED, TAKEN_FROM
-from fcam_jax.report.runs import setting
 from fcam_jax.train.checkpoint import CHECKPOINTS
 from fcam_jax.workdir import FREE_KEYS, differences
 
@@ -52,25 +51,21 @@ def check_origin(folder: pathlib.Path, classifier_of: str | None) -> None:
     """
     there = origin(folder)
     if (folder / STAGE / CHECKPOINTS).is_dir() and there != classifier_of:
-        texts = ("its own" if name is None else f"that of {name}" for name in (there, classifier_of))
-        has, wanted = texts
+        has, wanted = ("its own" if name is None else f"that of {name}" for name in (there, classifier_of))
         raise InputError(
             f"{folder / STAGE} is {has}, the sweep wants {wanted}; delete {folder} or use another --workdir"
         )
 
 
-def take_classifier(
-    source: pathlib.Path, source_config: Mapping[str, Any], folder: pathlib.Path, config: Mapping[str, Any]
-) -> None:
+def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) -> None:
     """Put the finished classifier of one run into the folder of another; nothing is done where it is there already.
 
     Files are hard links where the file system has them: a finished stage is only read. The metric log stays behind.
 
     Args:
       source: folder of the run that has trained it.
-      source_config: its configuration.
       folder: of the run that takes it.
-      config: its configuration.
+      same_cam: what validation has found of the one run's maps holds for the other's.
     """
     stage = folder / STAGE
     if stage.is_dir():
@@ -80,7 +75,6 @@ def take_classifier(
     shutil.copytree(source / STAGE / CHECKPOINTS, part / CHECKPOINTS, copy_function=_link)
     if (source / STAGE / PRETRAINED).is_file():
         shutil.copy2(source / STAGE / PRETRAINED, part / PRETRAINED)
-    same_cam = setting(source_config, "cam") == setting(config, "cam")
     facts: dict[str, Any] = {"taken_from": source.name} | ({} if same_cam else {"val": {}})
     (part / TAKEN_FROM).write_text(json.dumps(facts) + "\n")
     part.rename(stage)

@@ -31,7 +31,7 @@ def carry_out(one: Planned) -> str:
         if one.source.results() is None:
             raise InputError(f"it takes the classifier of {one.source.name}, which is not done")
         one.folder.mkdir(parents=True, exist_ok=True)
-        take_classifier(one.source.folder, one.source.config, one.folder, one.config)
+        take_classifier(one.source.folder, one.folder, same_cam=one.source.config["cam"] == one.config["cam"])
     started = time.monotonic()
     log = one.folder / LOG
     status = execute(one.command, log)
