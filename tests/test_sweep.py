@@ -217,7 +217,8 @@ def test_a_mistake_gets_one_line(tmp_path):
     assert only_line(done) == "--sweep: no such sweep file: 'configs/sweeps/none.py'"
 
 
-def test_two_real_runs_share_a_classifier(tmp_path):
+def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
     path = tmp_path / "two.py"
     path.write_text(
         "from fcam_jax.sweeps.sweep_file import Run\n"
@@ -226,7 +227,9 @@ def test_two_real_runs_share_a_classifier(tmp_path):
         "    return [Run('b', args, small | {'cam.name': 'layercam'}, 'a'), Run('a', args, small)]\n"
     )
     options = f"--sweep={path}:configs/synthetic.py", f"--workdir={tmp_path / 'w'}"
-    done = program("fcam_jax.sweep", *options, "--", "--config.evaluation.bootstrap=10")
+    few = {"bootstrap": 10, "examples": 2, "pictures": 1, "threshold_step": 0.05}
+    overrides = [f"--config.evaluation.{key}={value}" for key, value in few.items()]
+    done = program("fcam_jax.sweep", *options, "--", *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0].split(" in ")[0] for line in lines[:2]] == ["[1/2] a done", "[2/2] b done"]
@@ -240,5 +243,5 @@ def test_two_real_runs_share_a_classifier(tmp_path):
     assert figures[0]["CAM"]["top1_cls"] == figures[1]["CAM"]["top1_cls"]
     assert f"fcam MaxBoxAcc {figures[1]['F-CAM']['MaxBoxAcc']:.1f}" in lines[1]
 
-    again = program("fcam_jax.sweep", *options, "--print", "--", "--config.evaluation.bootstrap=10")
-    assert (again.returncode, again.stdout) == (0, "")
+    assert sweep.run(sweep._parser().parse_args([*options, "--print"]), overrides) == 0
+    assert capsys.readouterr().out == ""

@@ -61,7 +61,9 @@ def execute(command: Sequence[str], log: pathlib.Path) -> int:
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    child.send_signal(signal.SIGINT)
+    # A shell's background jobs ignore the keyboard's signal, and so do their children.
+    deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    child.send_signal(signal.SIGTERM if deaf else signal.SIGINT)
     try:
         child.wait(GRACE)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
