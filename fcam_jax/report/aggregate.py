@@ -132,7 +132,7 @@ def configurations(runs: Sequence[Run]) -> list[Configuration]:
     """Group runs by all of their configuration but the seed, in the order of their first run."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_key(run.config, "seed"), []).append(run)
+        groups.setdefault(settings_key(run.config, "seed"), []).append(run)
     flat = [dict(flat_settings(group[0].config)) for group in groups.values()]
     return [
         Configuration(number, tuple(group), _differing(flat[number - 1], flat))
@@ -150,7 +150,7 @@ def sweeps(found: Sequence[Configuration]) -> list[list[Configuration]]:
     families: dict[str, list[Configuration]] = {}
     for one in found:
         if setting(one.config, BACKGROUND_FRACTION) is not None:
-            families.setdefault(_key(one.config, "seed", BACKGROUND_FRACTION), []).append(one)
+            families.setdefault(settings_key(one.config, "seed", BACKGROUND_FRACTION), []).append(one)
     return [
         sorted(family, key=lambda one: float(setting(one.config, BACKGROUND_FRACTION)))
         for family in families.values()
@@ -205,6 +205,7 @@ def _differing(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) ->
     return {key: own.get(key) for key in keys if any(one.get(key) != own.get(key) for one in alike)}
 
 
-def _key(config: Mapping[str, Any], *without: str) -> str:
+def settings_key(config: Mapping[str, Any], *without: str) -> str:
+    """A text that is equal for configurations which are equal but for the keys that are named."""
     kept = {key: value for key, value in flat_settings(config) if key not in without}
     return json.dumps(kept, sort_keys=True)
