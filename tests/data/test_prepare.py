@@ -6,11 +6,14 @@ import shutil
 import threading
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from replicas import Replica, as_tar, as_zip, encoded
 
 from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.loaded import LoadedImages
+from fcam_jax.data.pipeline import train_batches
 from fcam_jax.data.prepare import LEFT_OUT, PROBLEMS, SAMPLES
 from fcam_jax.data.published import builder as wsol_builder
 from fcam_jax.data.published import check as wsol_check
@@ -513,4 +516,8 @@ def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
         assert (record.image_id, record.label) == (expected.image_id, expected.label)
         np.testing.assert_array_equal(record.image, expected.image)
         np.testing.assert_array_equal(record.boxes, expected.boxes)
+    streams = [train_batches(LoadedImages(one, 146), batch_size=32, crop=128, seed=0) for one in (source, folder)]
+    for _ in range(3):
+        batch, same = (next(stream) for stream in streams)
+        jax.tree.map(np.testing.assert_array_equal, batch, same)
     assert json.loads((tmp_path / "cub_wsol/1.0.0/metadata.json").read_text())["partial"] is True
