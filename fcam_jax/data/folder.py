@@ -19,7 +19,6 @@ from fcam_jax.data.source import Record, fingerprint
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
 
-
 # With more, where the number of classes is left to the data, a label is taken to be mistyped.
 _CLASSES_PER_IMAGE = 100
 
