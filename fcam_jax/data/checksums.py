@@ -1,4 +1,4 @@
-"""What files say of their own damage, as far as Pillow does not look at it: checksums of PNG and TIFF; the exceptions."""
+"""What files say of their own damage, as far as Pillow does not look at it: checksums; and what is raised for it."""
 
 import zlib
 
