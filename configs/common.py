@@ -7,6 +7,8 @@ published settings of the CAMs, which stand with their functions and are taken f
 from ml_collections import ConfigDict, config_dict
 
 from fcam_jax.cams.registry import CAMS, default_settings
+from fcam_jax.methods.registry import METHODS
+from fcam_jax.methods.registry import default_settings as settings_of_method
 
 
 def defaults() -> ConfigDict:
@@ -24,6 +26,7 @@ def defaults() -> ConfigDict:
     config.data.num_classes = 200  # 0: as many as the data has
     config.data.on_error = "fail"  # an image or line that cannot be used: "fail", or "skip" it, count and list it
     config.data.upright = False  # folder: turn images as their EXIF orientation says; boxes are then of upright images
+    config.data.fraction = 1.0  # share of the training images of every class that is trained on
     config.data.augment = ""  # of "jitter,grayscale,blur,solarize", in this order; crops and flips are always made
     config.data.batch_size = 32  # over all devices
     config.data.resize = 256  # training: images are resized to a square of this side,
@@ -64,6 +67,9 @@ def defaults() -> ConfigDict:
         config.cam[name] = ConfigDict(default_settings(name))
 
     config.classifier = ConfigDict()
+    config.classifier.method = "cam"  # "cam", "has", "acol", "spg", "adl", "cutmix" or "fsl": docs/methods.md
+    for name in METHODS:  # what they mean and their published values: docs/methods.md
+        config.classifier[name] = ConfigDict(settings_of_method(name))
     config.classifier.epochs = 50
     config.classifier.new_layers_factor = 10.0  # on the learning rate of layers that are not pretrained
     config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)

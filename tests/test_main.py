@@ -34,8 +34,13 @@ def call(config, workdir, *options, **settings):
 
 def call_with(*options):
     """Run the program on one device."""
+    return program("fcam_jax.main", *options)
+
+
+def program(module, *options):
+    """Run a program of the package on one device."""
     return subprocess.run(
-        [sys.executable, "-m", "fcam_jax.main", *options],
+        [sys.executable, "-m", module, *options],
         cwd=ROOT,
         # Every call compiles the same small programs; all of them from the cache save a second each.
         env=os.environ | {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
