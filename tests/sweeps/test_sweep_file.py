@@ -64,6 +64,7 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
         ("six_cams:shared", 18, 3),
         ("table1", 36, 36),
         ("table1:shared", 36, 6),
+        ("search:benchmark=cub,method=has", 30, 30),
     ],
 )
 def test_the_sweeps_that_come_with_the_program(sweep, count, trained):
@@ -75,5 +76,5 @@ def test_the_sweeps_that_come_with_the_program(sweep, count, trained):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_sweep_answers_an_argument_that_it_does_not_know(name):
-    with pytest.raises(InputError, match=r"ValueError: .*nonsense"):
+    with pytest.raises(InputError, match=r"(Value|Input)Error: .*nonsense"):
         read_runs(f"{FOLDER / name}.py:nonsense")
