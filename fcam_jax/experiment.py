@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 PRETRAINED = "pretrained.json"
 CAMS = "cams"
 LEFT_OUT = "left_out.txt"
+# In a stage's folder, where its checkpoints are another run's: facts that replace those of their records.
+TAKEN_FROM = "taken_from.json"
 
 SHOWN = 16  # images of the picture of a training batch
 
@@ -225,6 +227,9 @@ def trained_model(
     try:
         structure, params, rest = split_model(model, stage.method)
         params, rest, record = checkpoints.restore_model(params, rest, kind, step)
+        taken_from = workdir / stage.name / TAKEN_FROM
+        if taken_from.is_file():
+            record |= json.loads(taken_from.read_text())
         return nnx.merge(structure, params, rest), record
     finally:
         checkpoints.close()

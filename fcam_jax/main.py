@@ -5,17 +5,15 @@ python -m fcam_jax.main --mode=eval --checkpoint=PATH [--split=val] [--config=..
 python -m fcam_jax.main --mode=report --workdir=DIR [--workdir=DIR ...] [--out=DIR]
 """
 
-import difflib
 import logging
 import pathlib
-import re
 import sys
-from collections.abc import Mapping
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from fcam_jax import command_line
 from fcam_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -35,9 +33,6 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "The images to evaluate.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the report; by default `report` in the first workdir.")
-
-# What the flag library raises for mistakes on the command line and for names that a benchmark file gets wrong.
-_MISTAKES = (flags.Error, AttributeError, KeyError, ValueError, TypeError, ImportError, OSError)
 
 
 def main(argv: list[str]) -> None:
@@ -95,50 +90,10 @@ def _show_messages() -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     """Parse the flags; every mistake becomes one line."""
-    options = dict(re.findall(r"^--?([\w.]+)[=\n](.*)$", "\n".join(argv), flags=re.MULTILINE))
+    options = command_line.given(argv)
     if "checkpoint" not in options:
         flags.mark_flags_as_required(["workdir"] if options.get("mode") == "report" else ["config", "workdir"])
-    path = options.get("config", "").partition(":")[0]
-    overrides = [name for name in options if name.startswith("config.")]
-    if overrides and not path:
-        raise InputError(f"--{overrides[0]} changes a benchmark's value: it needs --config=configs/NAME.py too")
-    if "config" in options and not pathlib.Path(path).is_file():
-        raise InputError(f"--config: no such benchmark file: {path!r}")
-    try:
-        return flags.FLAGS(argv)
-    except _MISTAKES as error:
-        if path and not isinstance(error, flags.Error):
-            _check_keys(options)
-        raise InputError(_last_message(str(error))) from error
-
-
-def _check_keys(options: Mapping[str, str]) -> None:
-    """Raise for the first option that names no key of the configuration, where that can be loaded at all."""
-    try:
-        config = flags.FLAGS["config"].parser.parse(options["config"])
-    except _MISTAKES:
-        return
-    for option in options:
-        _check_key(option, config)
-
-
-def _check_key(option: str, config: ConfigDict) -> None:
-    """Raise where an option config.a.b names what the configuration does not hold."""
-    node = config
-    for name in option.split(".")[1:]:
-        known = sorted(node) if isinstance(node, ConfigDict) else []
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"unknown configuration key {option}: {hint}known: {', '.join(known) or 'none'}")
-        node = node[name]
-
-
-def _last_message(text: str) -> str:
-    """The text in one line; of a quoted traceback only the exception's own message."""
-    return re.sub(
-        r"Error whilst parsing config file: Traceback .*?\b\w+(?:Error|Exception): ", "", " ".join(text.split())
-    )
+    return command_line.parse(argv, flags.FLAGS)
 
 
 if __name__ == "__main__":

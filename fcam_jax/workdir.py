@@ -40,7 +40,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
         be written to.
     """
     path = workdir / "config.json"
-    text = json.dumps(config, indent=2, sort_keys=True)
+    text = _text(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and any(workdir.glob(f"*/{CHECKPOINTS}/*/*")):
@@ -48,7 +48,12 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
         path.write_text(text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return config_hash(config)
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """The hash of a resolved configuration, 12 hexadecimal digits, by which its results name it."""
+    return hashlib.sha256(_text(config).encode()).hexdigest()[:12]
 
 
 def recorded(workdir: pathlib.Path) -> dict[str, Any]:
@@ -63,6 +68,10 @@ def recorded(workdir: pathlib.Path) -> dict[str, Any]:
     return _read(path)
 
 
+def _text(config: Mapping[str, Any]) -> str:
+    return json.dumps(config, indent=2, sort_keys=True)
+
+
 def _read(path: pathlib.Path) -> dict[str, Any]:
     try:
         record = json.loads(path.read_text())
@@ -73,13 +82,20 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...], there: str, here: str
+) -> list[str]:
+    """Where two configurations differ, as text, by keys that do not begin as any of the free ones."""
     before, after = dict(flat_settings(old)), dict(flat_settings(new))
-    changed = [
-        f"{key}: {before.get(key, 'absent')} there, {after.get(key, 'absent')} now"
+    return [
+        f"{key}: {before.get(key, 'absent')} {there}, {after.get(key, 'absent')} {here}"
         for key in sorted(before.keys() | after.keys())
-        if not key.startswith(FREE_KEYS) and before.get(key, "absent") != after.get(key, "absent")
+        if not key.startswith(free) and before.get(key, "absent") != after.get(key, "absent")
     ]
+
+
+def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    changed = differences(old, new, FREE_KEYS, "there", "now")
     if changed:
         raise InputError(
             f"--workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "

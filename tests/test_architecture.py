@@ -25,12 +25,13 @@ ORDER = (
     {"build_model"},
     {"build_data"},
     {"build"},
-    {"workdir"},
+    {"workdir", "command_line"},
     {"trained"},
-    {"main", "export", "evaluate", "predict"},
+    {"sweeps"},
+    {"main", "export", "evaluate", "predict", "sweep"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-CONFIG_READERS = {"build.py", "build_data.py", "build_model.py", "main.py"}
+CONFIG_READERS = {"build.py", "build_data.py", "build_model.py", "command_line.py", "main.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -34,8 +34,13 @@ def call(config, workdir, *options, **settings):
 
 def call_with(*options):
     """Run the program on one device."""
+    return program("fcam_jax.main", *options)
+
+
+def program(module, *options):
+    """Run a program of the package on one device."""
     return subprocess.run(
-        [sys.executable, "-m", "fcam_jax.main", *options],
+        [sys.executable, "-m", module, *options],
         cwd=ROOT,
         # Every call compiles the same small programs; all of them from the cache save a second each.
         env=os.environ | {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
@@ -112,7 +117,7 @@ def test_an_encoder_that_does_not_exist_gets_one_line(tmp_path):
 
 def test_data_that_is_not_there_gets_one_line(tmp_path):
     line = complaint("configs/cub.py", tmp_path / "run", data__root=tmp_path / "CUB")
-    assert line.startswith(f"{tmp_path / 'CUB'}: no such folder (data.root must hold images/ and metadata/")
+    assert line.startswith(f"{tmp_path / 'CUB'}: no such folder; data.root must be")
     assert not (tmp_path / "run").exists()
 
 

@@ -12,6 +12,9 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.published import caltech_birds
 from fcam_jax.data.published.datasets import DATASETS, VERSION
@@ -89,6 +92,11 @@ class TfdsSource:
         """The number of images."""
         return len(self._positions)
 
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record. All stored examples are read for it, but no image is decoded."""
+        examples = (self._shards[position] for position in self._positions)
+        return np.array([int(one["label"]) for one in counted(examples, "listing classes", len(self), "image")])
+
     def __getitem__(self, index: int) -> Record:
         """The record at a position, in the order in which the data were prepared.
 
@@ -148,7 +156,7 @@ def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
     """The record of an example as `fcam_jax.data.published.builder` stores it; `boxed`: its split has boxes."""
     image_id = example["image_id"].decode()
     name = f"{place} ({image_id})"
-    image = decode_image(example["image"], name)
+    image = decode_image(example["image"], name, trusted=True)  # looked at when they were prepared
     mask = None
     for data in example["masks"]:
         instance = decode_mask(data, name)

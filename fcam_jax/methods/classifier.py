@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.score_maps import score_map
-from fcam_jax.methods.contract import image_keys
+from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import At, unchanged
 from fcam_jax.types import DATA_AXIS, Batch, Localization
@@ -85,8 +85,7 @@ class ClassifierMethod:
 
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
         """`new_layers_factor` for new layers, 1 for pretrained ones."""
-        names = tuple(map(str, path))
-        return self.new_layers_factor if any(names[: len(new)] == new for new in self.new_layers) else 1.0
+        return rate_of_layers(path, self.new_layers, self.new_layers_factor)
 
 
 def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:

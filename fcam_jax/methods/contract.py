@@ -45,6 +45,12 @@ def batch_key(rng: Key[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(rng, _BATCH)
 
 
+def rate_of_layers(path: tuple[Any, ...], new_layers: tuple[tuple[str, ...], ...], factor: float) -> float:
+    """`factor` for a variable whose path starts as one of `new_layers` does, 1 for all others."""
+    names = tuple(map(str, path))
+    return factor if any(names[: len(new)] == new for new in new_layers) else 1.0
+
+
 def check_share(key: str, value: float) -> None:
     """Refuse a rate or threshold outside of [0, 1].
 

@@ -26,14 +26,14 @@ def results_table(
         old, new = methods[first], methods[last]
         gains = [new[column] - old[column] if column in old and column in new else None for column in columns]
         rows.append(["gain", *(_figure(gain, "+") for gain in gains)])
-    return _aligned([[f"{split}, percent", *columns], *rows])
+    return aligned([[f"{split}, percent", *columns], *rows])
 
 
 def _figure(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}z.1f}"
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def aligned(rows: list[list[str]]) -> str:
     """The first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -1,0 +1,20 @@
+"""Every way to train the classifier on the embedded data set, three seeds each.
+
+python -m fcam_jax.sweep --sweep=configs/sweeps/methods.py --workdir=runs/methods
+"""
+
+from fcam_jax.sweeps.sweep_file import Run
+
+METHODS = ("cam", "has", "cutmix", "adl", "acol", "spg", "fsl")
+SEEDS = (0, 1, 2)
+
+
+def get_runs(args: str) -> list[Run]:
+    """A run for every method and seed; it takes no argument."""
+    if args:
+        raise ValueError(f"there is no argument to give, such as {args!r}")
+    return [
+        Run(name=f"{method}-s{seed}", config=f"configs/synthetic.py:method={method}", overrides={"seed": seed})
+        for method in METHODS
+        for seed in SEEDS
+    ]
