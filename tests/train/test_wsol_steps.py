@@ -3,13 +3,15 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType
-from test_every_cam import every_cam
+from test_every_cam import ALL
 from tiny_stages import CLASSES, STAGES, batch, optimizer
 
+from fcam_jax.cams.contract import explain
 from fcam_jax.methods.acol import ACoLHead, acol
 from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.contract import Method
@@ -23,7 +25,7 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.saliency import Saliency
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import initial_state, make_localize, make_train_step, spread
+from fcam_jax.train.step import initial_state, make_train_step, spread
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG(), "has": HaS(), "cutmix": CutMix()}
@@ -65,15 +67,15 @@ def step(model, method, devices):
     before = jax.device_get(state.params)
     run = make_train_step(model, method, optimizer(method), mesh)
     state, metrics = run(state, spread(annotated(0), mesh), jax.random.key(7))
-    return before, jax.device_get(state), jax.device_get(metrics), mesh
+    return before, jax.device_get(state), jax.device_get(metrics)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     model, method = classifier(name), method_of(name)
     assert isinstance(method, Method)
-    before, one, metrics_one, _ = step(model, method, 1)
-    _, four, metrics_four, mesh = step(model, method, 4)
+    before, one, metrics_one = step(model, method, 1)
+    _, four, metrics_four = step(model, method, 4)
     assert metrics_one.keys() == metrics_four.keys() >= {"loss", "accuracy"}
     for key, value in metrics_one.items():
         assert np.isfinite(value)
@@ -81,17 +83,26 @@ def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     for a, b, old in zip(*map(jax.tree.leaves, (one.params, four.params, before)), strict=True):
         assert (a != old).any()
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    localize = make_localize(model, method, {"maps": method.localize}, mesh)
-    found = localize(four.params, four.rest, spread(batch(0), mesh))["maps"]
-    assert found.maps.shape == (8, 16, 16) and np.ptp(found.maps) > 0
-    assert found.logits is None if name == "fsl" else found.logits.shape == (8, CLASSES)
 
 
 @pytest.mark.parametrize("name", ["acol", "spg"])
-def test_fcam_learns_from_every_cam_of_the_classifier(name):
+def test_fcam_learns_from_the_map_of_the_head(name):
     trained = classifier(name)
     decoder = Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
-    cams = every_cam if name == "acol" else STAGES["fcam"].method.cam
-    before, after, metrics, _ = step(FCAM(trained, decoder), dataclasses.replace(STAGES["fcam"].method, cam=cams), 4)
+    before, after, metrics = step(FCAM(trained, decoder), STAGES["fcam"].method, 4)
     assert set(after.params) == {"decoder"} and all(np.isfinite(value) for value in metrics.values())
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, before)), strict=True))
+
+
+def test_every_cam_explains_a_classifier_of_two_branches():
+    model, given = classifier("acol"), batch(0)
+    structure, state = nnx.split(model)
+
+    def maps(state, images):
+        network = nnx.merge(structure, state)
+        stages = network.stages(network.normalize(images))
+        keys = jax.random.split(jax.random.key(0), len(images))
+        return [cam(explain(network, images, stages, jnp.asarray(given.labels), keys)) for cam in ALL]
+
+    found = jax.eval_shape(maps, state, jnp.asarray(given.images))
+    assert {cam.shape for cam in found} == {(8, 2, 2)}
