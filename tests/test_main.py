@@ -117,7 +117,7 @@ def test_an_encoder_that_does_not_exist_gets_one_line(tmp_path):
 
 def test_data_that_is_not_there_gets_one_line(tmp_path):
     line = complaint("configs/cub.py", tmp_path / "run", data__root=tmp_path / "CUB")
-    assert line.startswith(f"{tmp_path / 'CUB'}: no such folder (data.root must hold images/ and metadata/")
+    assert line.startswith(f"{tmp_path / 'CUB'}: no such folder; data.root must be")
     assert not (tmp_path / "run").exists()
 
 

@@ -1,8 +1,10 @@
-"""The checksums that PNG and TIFF files hold, as far as Pillow does not look at them when it reads the pixels."""
+"""What files say of their own damage, as far as Pillow does not look at it: checksums; and what is raised for it."""
 
 import zlib
 
 import PIL.Image
+
+from fcam_jax.errors import InputError
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
 # TIFF tags, and the two numbers for compression by zlib.
@@ -13,6 +15,10 @@ _PIECE = 1 << 20  # bytes that are decompressed at a time
 
 class DamageError(ValueError):
     """A file's own checks fail, though a viewer may still show it."""
+
+
+class SuspectError(InputError):
+    """A JPEG that is whole, but whose data libjpeg warns of: its pixels may be right, or wrong in part."""
 
 
 def check_png(data: bytes) -> None:

@@ -16,7 +16,7 @@ import PIL.Image
 import simplejpeg
 from jaxtyping import Bool, UInt
 
-from fcam_jax.data.checksums import PNG_START, DamageError, check_png, check_tiff
+from fcam_jax.data.checksums import PNG_START, DamageError, SuspectError, check_png, check_tiff
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
 
@@ -60,7 +60,7 @@ def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
     return decode_mask(_read(path), str(path))
 
 
-def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
+def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool = False) -> Image:
     """Decode the bytes of an image file (of a file with several frames, the first).
 
     Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded; of 16-bit
@@ -75,15 +75,26 @@ def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
       data: content of the file.
       name: what messages call it, usually its path.
       upright: turn and mirror the pixels as the file's EXIF orientation says, as viewers do.
+      trusted: the bytes are known to be those that were published or looked at, so libjpeg's warnings do not count.
 
     Returns:
       Pixels as RGB in [0, 255], read-only.
 
     Raises:
-      InputError: when the content is empty, truncated, damaged, not an image, or larger than Pillow's limit.
+      InputError: when the content is empty, truncated, damaged, not an image, or larger than Pillow's limit;
+        a `SuspectError` where trust would help.
     """
     try:
-        pixels = _jpeg_pixels(data) if data.startswith(_JPEG_START) else None
+        pixels = None
+        if data.startswith(_JPEG_START):
+            try:
+                pixels = _jpeg_pixels(data)
+            except DamageError as error:
+                pixels = _pixels_by_pillow(data)
+                if pixels is None:
+                    raise
+                if not trusted:
+                    raise SuspectError(f"{name}: {_reason(data, error)}") from error
         if pixels is not None and not upright:
             return pixels
         if data.startswith(PNG_START):
@@ -94,6 +105,8 @@ def decode_image(data: bytes, name: str, *, upright: bool = False) -> Image:
             pixels = _rgb(image) if pixels is None else pixels
             turn = _turn(image) if upright else None
             return pixels if turn is None else np.asarray(PIL.Image.fromarray(pixels).transpose(turn))
+    except SuspectError:
+        raise
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
         raise InputError(f"{name}: {_reason(data, error)}") from error
 
@@ -137,6 +150,15 @@ def _jpeg_pixels(data: bytes) -> Image | None:
         return None  # now known to be whole; Pillow's conversion to RGB rounds otherwise
     pixels.flags.writeable = False
     return pixels
+
+
+def _pixels_by_pillow(data: bytes) -> Image | None:
+    """Pixels of a JPEG whose warnings do not count; None where pixels are missing."""
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            return _rgb(image)
+    except Exception:  # the first decoder's reason is the better one
+        return None
 
 
 def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:

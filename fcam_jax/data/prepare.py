@@ -134,6 +134,10 @@ def _checked(
     """Check all images; returns what is wrong with those of each split that are left out."""
     problems = {name: split.check(options.workers, f"checking {name}") for name, split in splits.items()}
     lines = {name: [text for _, text in sorted(found.items())] for name, found in problems.items()}
+    for name, split in splits.items():
+        if split.suspect:
+            text = f"{len(split.suspect)} image(s) of {name} are kept though libjpeg warns of them"
+            print(f"warning: {text}, e.g. {split.suspect[min(split.suspect)]}", file=sys.stderr)
     every = [line for found in lines.values() for line in found]
     path = work / PROBLEMS
     path.write_text("".join(f"{line}\n" for line in every))
@@ -174,7 +178,7 @@ def _facts(
             "classes": len(np.unique(labels)),
             "regions_are": regions,
             "regions": count,
-            "bytes": int(split.bytes[good].sum()),
+            "bytes": int(split.byte_counts[good].sum()),
         }
     return facts
 

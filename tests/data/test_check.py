@@ -10,6 +10,7 @@ import pytest
 from fcam_jax.data.check import main
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.source import Record
+from fcam_jax.errors import InputError
 
 
 def same_records(one: FolderSource, other: FolderSource) -> None:
@@ -124,3 +125,19 @@ def test_cub50_has_no_error_and_its_manifest_gives_the_same_records(shared, tmp_
     assert one.fingerprint == other.fingerprint and one.class_names == other.class_names
     for index in (0, 100, 249):
         same_record(one[index], other[index])
+
+
+def test_a_jpeg_that_libjpeg_warns_of_is_to_be_looked_at_and_then_read_by_its_checksum(tmp_path, capsys):
+    (tmp_path / "train" / "owl").mkdir(parents=True)
+    path = tmp_path / "train" / "owl" / "1.jpg"
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(path)
+    whole = FolderSource(split="train", root=tmp_path)[0].image
+    path.write_bytes(path.read_bytes()[:-2] + 40 * b"\x12" + b"\xff\xd9")
+    with pytest.raises(InputError, match="extraneous bytes"):
+        FolderSource(split="train", root=tmp_path)[0]
+    assert main([f"--root={tmp_path}", f"--out={tmp_path / 'manifest.jsonl'}"]) == 0
+    assert f"warning: {path}: damaged: " in capsys.readouterr().out
+    np.testing.assert_array_equal(FolderSource(split="train", root=tmp_path)[0].image, whole)
+    path.write_bytes(path.read_bytes()[:-2] + 40 * b"\x12" + b"\xff\xd9")
+    with pytest.raises(InputError, match="SHA-256 is not the one of the manifest"):
+        FolderSource(split="train", root=tmp_path)[0]

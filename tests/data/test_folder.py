@@ -300,3 +300,10 @@ def test_cub50_is_read(shared, split, count):
         x0, y0, x1, y1 = record.boxes[0]
         assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
         assert record.image_id.startswith(f"{record.label + 1:03}.")  # folders are numbered by class, from 1
+
+
+def test_a_label_that_would_give_countless_classes_is_taken_to_be_mistyped(dataset):
+    dataset.files["class_labels.txt"] = "a/1.png,0\na/2 second.png,0\nb/3.png,2000000000\n"
+    assert "labels give 2000000001 classes for 3 images of test" in complaint(dataset, num_classes=0)
+    dataset.files["class_labels.txt"] = "a/1.png,0\na/2 second.png,0\nb/3.png,7\n"
+    assert dataset.open(num_classes=0).num_classes == 8

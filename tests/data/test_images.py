@@ -11,7 +11,8 @@ import PIL.ImageOps
 import pytest
 
 from fcam_jax.data import images
-from fcam_jax.data.images import read_image, read_mask
+from fcam_jax.data.checksums import SuspectError
+from fcam_jax.data.images import decode_image, read_image, read_mask
 from fcam_jax.errors import InputError
 
 
@@ -162,3 +163,20 @@ def test_more_pixels_than_the_limit_are_an_error(tmp_path, rgb, monkeypatch, lim
 def test_pixels_of_unknown_range_are_an_error(tmp_path, pixels):
     with pytest.raises(InputError, match="unknown range"):
         read_image(saved(tmp_path, pixels, "image.tif"))
+
+
+def with_stray_bytes(data: bytes) -> bytes:
+    """The JPEG with bytes before its end that belong to nothing: viewers show it, libjpeg warns of it."""
+    return data[:-2] + 40 * b"\x12" + data[-2:]
+
+
+def test_a_jpeg_that_libjpeg_warns_of_is_decoded_where_its_bytes_are_trusted(tmp_path, rgb):
+    path = saved(tmp_path, rgb, "bird.jpg")
+    whole, suspect = read_image(path), with_stray_bytes(path.read_bytes())
+    with pytest.raises(SuspectError, match=r"^bird: damaged: .*extraneous bytes.* save it anew from there\)$"):
+        decode_image(suspect, "bird")
+    np.testing.assert_array_equal(decode_image(suspect, "bird", trusted=True), whole)
+    for cut in (-2, len(suspect) // 2):  # missing pixels are no matter of trust
+        with pytest.raises(InputError) as caught:
+            decode_image(path.read_bytes()[: cut - 20], "bird", trusted=True)
+        assert not isinstance(caught.value, SuspectError)

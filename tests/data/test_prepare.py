@@ -6,11 +6,15 @@ import shutil
 import threading
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from replicas import Replica, as_tar, as_zip, encoded
 
 from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.images import decode_image
+from fcam_jax.data.loaded import LoadedImages
+from fcam_jax.data.pipeline import train_batches
 from fcam_jax.data.prepare import LEFT_OUT, PROBLEMS, SAMPLES
 from fcam_jax.data.published import builder as wsol_builder
 from fcam_jax.data.published import check as wsol_check
@@ -513,4 +517,21 @@ def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
         assert (record.image_id, record.label) == (expected.image_id, expected.label)
         np.testing.assert_array_equal(record.image, expected.image)
         np.testing.assert_array_equal(record.boxes, expected.boxes)
+    streams = [train_batches(LoadedImages(one, 146), batch_size=32, crop=128, seed=0) for one in (source, folder)]
+    for _ in range(3):
+        for array, same in zip(*(jax.tree.leaves(next(stream)) for stream in streams), strict=True):
+            np.testing.assert_array_equal(array, same)
     assert json.loads((tmp_path / "cub_wsol/1.0.0/metadata.json").read_text())["partial"] is True
+
+
+def test_a_published_jpeg_that_libjpeg_warns_of_is_kept_and_told(make, capsys):
+    replica = make("cub")
+    image_id = replica.image_id("test", 0)
+    data = replica.files["test"][image_id]
+    whole = decode_image(data, "whole")
+    replica.files["test"][image_id] = data[:-2] + 40 * b"\x12" + data[-2:]
+    replica.extract()
+    replica.prepare()
+    warned = capsys.readouterr().err
+    assert "warning: 1 image(s) of test are kept though libjpeg warns of them, e.g. " in warned and image_id in warned
+    np.testing.assert_array_equal(opened(replica, "test")[0].image, whole)

@@ -14,12 +14,14 @@ from collections.abc import Iterator
 import numpy as np
 import PIL.Image
 
+from fcam_jax.data.checksums import SuspectError
 from fcam_jax.data.folder import check_size, read_masks
 from fcam_jax.data.images import decode_image
 from fcam_jax.data.layouts.metadata import Metadata
 from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.errors import InputError
 from fcam_jax.progress import counted
+from fcam_jax.types import Image
 
 _ORIENTATION = 0x0112
 _ASPECT = 0.02  # relative difference between image and mask that rounding to other resolutions may make
@@ -92,7 +94,7 @@ class Inspection:
                 checksum = hashlib.sha256(data).hexdigest()
                 if metadata.checksums and metadata.checksums[row] not in ("", checksum):
                     raise InputError(f"{path}: is damaged or was exchanged: its SHA-256 is not the one of the manifest")
-                height, width = decode_image(data, str(path)).shape[:2]
+                height, width = _decoded(data, path, image_id, problems).shape[:2]
                 size, orientation = (width, height), _header(io.BytesIO(data), path)[1]
             if orientation in range(2, 9):
                 _report_orientation(problems, path, image_id, orientation, self.upright)
@@ -110,6 +112,15 @@ def _content(path: pathlib.Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _decoded(data: bytes, path: pathlib.Path, image_id: str, problems: Problems) -> Image:
+    """The pixels; a JPEG that libjpeg only warns of is one to look at."""
+    try:
+        return decode_image(data, str(path))
+    except SuspectError as error:
+        problems.warn(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
+        return decode_image(data, str(path), trusted=True)
 
 
 def _header(file: os.PathLike[str] | io.BytesIO, path: pathlib.Path) -> tuple[tuple[int, int], int]:

@@ -36,10 +36,10 @@ def read_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dic
 
     Args:
       path: the manifest.
-      problems: is told of CSV rows of the wrong length.
+      problems: is told of rows that cannot be read.
 
     Raises:
-      InputError: the file is not text, not CSV or JSON, or has a column that is not known.
+      InputError: the file is not text, not CSV, or has a column that is not known.
     """
     rows = _csv_rows(path, problems) if path.suffix == ".csv" else _json_rows(path, problems)
     try:
@@ -56,12 +56,14 @@ def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, di
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                text = f"cannot be read as JSON: {error.msg}, column {error.colno}"
-                raise problems.stop(path, text, line=number) from error
+                _unreadable(path, number, f"cannot be read as JSON: {error.msg}, column {error.colno}", problems)
+                continue
             except (ValueError, RecursionError) as error:
-                raise problems.stop(path, f"cannot be read as JSON: {error}", line=number) from error
+                _unreadable(path, number, f"cannot be read as JSON: {error}", problems)
+                continue
             if not isinstance(row, dict):
-                raise problems.stop(path, "must be an object, {...}", line=number)
+                _unreadable(path, number, "must be an object, {...}", problems)
+                continue
             if not row.keys() <= set(COLUMNS):
                 raise _unknown(path, number, [key for key in row if key not in COLUMNS], problems)
             yield number, {key: value for key, value in row.items() if value is not None}
@@ -86,10 +88,8 @@ def _csv_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dic
                     values = {name: parse(text) for (name, parse), text in fields if text and not text.isspace()}
                     yield reader.line_num, values
                 elif row:
-                    text = (
-                        f"has {len(row)} fields, the first line {len(header)} (quotes go around a field with a comma)"
-                    )
-                    problems.error(path, text, line=reader.line_num, image_id=f"line {reader.line_num}")
+                    text = f"has {len(row)} fields, the first line {len(header)} (a field with a comma needs quotes)"
+                    _unreadable(path, reader.line_num, text, problems)
         except csv.Error as error:
             raise problems.stop(path, f"cannot be read as CSV: {error}", line=reader.line_num) from error
 
@@ -115,6 +115,11 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "boxes": _boxes,
     "mask": _paths,
 }
+
+
+def _unreadable(path: pathlib.Path, line: int, text: str, problems: Problems) -> None:
+    """An error of the one image that the line must be about, whichever that is."""
+    problems.error(path, text, line=line, image_id=f"line {line}")
 
 
 def _unknown(path: pathlib.Path, line: int, names: list[str], problems: Problems) -> InputError:

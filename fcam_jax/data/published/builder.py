@@ -147,7 +147,7 @@ class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
 
     def _check_room(self) -> None:
         missing = [shard for shards in self._shards.values() for shard in shards if not shard.path.exists()]
-        needed = sum(int(shard.split.bytes[shard.indices].sum()) + _SHARD_EXTRA for shard in missing)
+        needed = sum(int(shard.split.byte_counts[shard.indices].sum()) + _SHARD_EXTRA for shard in missing)
         free = shutil.disk_usage(self._kept).free
         if needed > free:
             raise InputError(
@@ -190,7 +190,7 @@ class _Shelf(writer.ExampleWriter):
 def _shards(split: CheckedSplit, kept: pathlib.Path) -> Iterator[_Shard]:
     """The good images of a split, cut where a shard is full."""
     good = np.flatnonzero(split.good)
-    number = np.cumsum(split.bytes[good]) // _SHARD_BYTES
+    number = np.cumsum(split.byte_counts[good]) // _SHARD_BYTES
     for part in np.split(good, np.flatnonzero(np.diff(number)) + 1):
         yield _Shard(split, part, kept / f"{_contents(split, part)}.array_record")
 

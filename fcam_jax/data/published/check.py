@@ -12,12 +12,14 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fcam_jax.data.checksums import SuspectError
 from fcam_jax.data.folder import check_size
 from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.layouts.metadata import MaskFiles, Metadata
 from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
 from fcam_jax.progress import progress_bar
+from fcam_jax.types import Image
 
 _ROW = np.dtype([("asked", "<u8"), ("digest", "<u8"), ("bytes", "<u8")])
 _AT_ONCE = 64  # images for each thread before the results are noted down
@@ -49,7 +51,11 @@ class Raw:
 
 
 class CheckedSplit:
-    """A split whose files are being checked."""
+    """A split whose files are being checked.
+
+    Attributes:
+      suspect: by position, what libjpeg warns of in images that this call has found to be good all the same.
+    """
 
     def __init__(self, files: WsolFiles, metadata: Metadata, notes: pathlib.Path):
         """Find out what has been checked already.
@@ -64,6 +70,7 @@ class CheckedSplit:
         """
         self.files = files
         self.metadata = metadata
+        self.suspect: dict[int, str] = {}
         count = len(metadata.image_ids)
         if not notes.exists() or notes.stat().st_size != count * _ROW.itemsize:
             notes.write_bytes(bytes(count * _ROW.itemsize))
@@ -76,7 +83,7 @@ class CheckedSplit:
         return self._rows["asked"] == self._asked
 
     @property
-    def bytes(self) -> Int[np.ndarray, " n"]:
+    def byte_counts(self) -> Int[np.ndarray, " n"]:
         """Bytes of the files of each good image."""
         return self._rows["bytes"].astype(np.int64)
 
@@ -137,7 +144,7 @@ class CheckedSplit:
         metadata = self.metadata
         image, name = self.files.read(metadata.image_ids[index])
         if decoded:
-            height, width = decode_image(image, name).shape[:2]
+            height, width = self._decoded(index, image, name).shape[:2]
             check_size(metadata, index, pathlib.Path(name), (width, height))
         masks = metadata.masks[index] if metadata.masks is not None else MaskFiles((), None)
         instances = [self.files.read(mask) for mask in masks.instances]
@@ -149,6 +156,14 @@ class CheckedSplit:
             if masks.ignore:
                 decode_mask(*ignore)
         return Raw(image, tuple(data for data, _ in instances), ignore[0])
+
+    def _decoded(self, index: int, image: bytes, name: str) -> Image:
+        """The pixels; what libjpeg only warns of was published so, and belongs to the published figures."""
+        try:
+            return decode_image(image, name)
+        except SuspectError as error:
+            self.suspect[index] = str(error)
+            return decode_image(image, name, trusted=True)
 
     def _question(self, index: int) -> int:
         """What is asked of an image: a row that answers another question does not count."""
