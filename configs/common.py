@@ -4,9 +4,14 @@ A benchmark starts from `defaults()` and says where it differs. There are no oth
 published settings of the CAMs, which stand with their functions and are taken from there.
 """
 
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict, config_dict
 
 from fcam_jax.cams.registry import CAMS, default_settings
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.methods.registry import METHODS
+from fcam_jax.methods.registry import default_settings as settings_of_method
 
 
 def defaults() -> ConfigDict:
@@ -24,6 +29,7 @@ def defaults() -> ConfigDict:
     config.data.num_classes = 200  # 0: as many as the data has
     config.data.on_error = "fail"  # an image or line that cannot be used: "fail", or "skip" it, count and list it
     config.data.upright = False  # folder: turn images as their EXIF orientation says; boxes are then of upright images
+    config.data.fraction = 1.0  # share of the training images of every class that is trained on
     config.data.augment = ""  # of "jitter,grayscale,blur,solarize", in this order; crops and flips are always made
     config.data.batch_size = 32  # over all devices
     config.data.resize = 256  # training: images are resized to a square of this side,
@@ -64,6 +70,9 @@ def defaults() -> ConfigDict:
         config.cam[name] = ConfigDict(default_settings(name))
 
     config.classifier = ConfigDict()
+    config.classifier.method = "cam"  # "cam", "has", "acol", "spg", "adl", "cutmix" or "fsl": docs/methods.md
+    for name in METHODS:  # what they mean and their published values: docs/methods.md
+        config.classifier[name] = ConfigDict(settings_of_method(name))
     config.classifier.epochs = 50
     config.classifier.new_layers_factor = 10.0  # on the learning rate of layers that are not pretrained
     config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)
@@ -104,14 +113,46 @@ def defaults() -> ConfigDict:
     return config.lock()
 
 
-def set_network(config: ConfigDict, args: str) -> None:
-    """Choose by "encoder", "encoder,cam" or ",cam" the CAM and the encoder, with the decoder the paper has for it."""
-    encoder, _, cam = args.partition(",")
-    config.model.encoder = encoder or config.model.encoder
-    config.cam.name = cam or config.cam.name
+def choices(args: str, names: Sequence[str]) -> dict[str, str]:
+    """What the argument of a file chooses, by name.
+
+    Args:
+      args: "name=value" with commas between, in any order; a value without its name is that of the name in its place
+        ("encoder,cam", ",cam").
+      names: what can be chosen, in the order of values without a name.
+
+    Raises:
+      InputError: a name that cannot be chosen, or one that is chosen twice.
+    """
+    chosen: dict[str, str] = {}
+    for place, part in enumerate(args.split(",")):
+        name, named, value = part.rpartition("=")
+        if not named and not value:
+            continue
+        if not named:
+            if place >= len(names):
+                raise InputError(f"the argument {args!r} has more values than there are names: {', '.join(names)}")
+            name = names[place]
+        if name not in names:
+            raise unknown_name(f"name in the argument {args!r}:", name, names)
+        if name in chosen:
+            raise InputError(f"the argument {args!r} chooses {name} twice")
+        chosen[name] = value
+    return chosen
+
+
+def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "cam", "method")) -> dict[str, str]:
+    """Choose encoder, CAM and training of stage 1 by `choices`; a VGG16 gets the decoder that the paper has for it."""
+    chosen = choices(args, names)
+    config.model.encoder = chosen.get("encoder", config.model.encoder)
+    config.cam.name = chosen.get("cam", config.cam.name)
+    config.classifier.method = chosen.get("method", config.classifier.method)
     if config.model.encoder == "vgg16":
         config.model.decoder_widths = (256, 128, 64)
         config.model.decoder_center = True
+    if (config.model.encoder, config.classifier.method) == ("inceptionv3", "acol"):
+        config.model.decoder_widths = (256, 128, 64, 32)  # its heads stand in the place of the top stage
+    return chosen
 
 
 def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:

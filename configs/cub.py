@@ -3,7 +3,8 @@
     python -m fcam_jax.main --config=configs/cub.py:resnet50,cam --workdir=runs/cub \\
         --config.data.root=CUB --config.model.init=resnet50.pth
 
-The argument is `encoder` or `encoder,cam`; without it, ResNet50 and CAM. `CUB` holds the photographs under `images/`
+The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
+`encoder,cam`; without it, ResNet50, CAM and its plain training. `CUB` holds the photographs under `images/`
 and the metadata of Choe et al. (CUBV2 as validation split) under `metadata/{train,val,test}/`; `init` is torchvision's
 ImageNet file of the encoder.
 
@@ -16,7 +17,8 @@ To expect (F-CAM, WACV 2022, Table 1, MaxBoxAcc on test), CAM and LayerCAM, each
 | inceptionv3 | 58.8 | 82.0 | 66.5 | 85.3 |
 
 Settings: the released program's for ResNet50 with CAM seeds; n- from the upper range that Fig. 8 prefers on CUB. The
-classifier's rates of VGG16 and InceptionV3 are a third party's and unverified.
+classifier's rates of VGG16 and InceptionV3 are a third party's and unverified. All are tuned for CAM, not for the other
+methods, whose rates are not published: `configs/sweeps/search.py` looks for them.
 """
 
 from ml_collections import ConfigDict
@@ -27,10 +29,10 @@ CLASSIFIER_RATES = {"vgg16": 1.268269e-5, "inceptionv3": 2.24844746e-3}
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """The published settings; `args` is "encoder" or "encoder,cam"."""
+    """The published settings; `args` as for `common.choose`."""
     config = common.defaults()
     config.data.name = "CUB"
-    common.set_network(config, args)
+    common.choose(config, args)
     optimizer = config.classifier.optimizer
     optimizer.learning_rate = CLASSIFIER_RATES.get(config.model.encoder, optimizer.learning_rate)
     return config

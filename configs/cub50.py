@@ -3,7 +3,8 @@
     python -m fcam_jax.main --config=configs/cub50.py --workdir=runs/cub50 \\
         --config.data.root=DIR --config.model.init=mobilenet_v1_075_224_imagenet.safetensors
 
-The argument `gpu` (`configs/cub50.py:gpu`) takes 224 pixels instead of 128 and trains longer.
+The argument `gpu` (`configs/cub50.py:gpu`) takes 224 pixels instead of 128 and trains longer; `cam=layercam,method=has`
+choose CAM and training of stage 1 (docs/methods.md).
 `DIR` holds `images/` and `metadata/{train,val,test}/` in the format of Choe et al.; `init` is a Keras-named file.
 Half an hour on 2 CPU cores. To expect on the 1,389 test birds, MaxBoxAcc: CAM 59 to 60, F-CAM 80 to 81 (setting `cpu`,
 seed 0, two machines); a centred box of 0.6 of each side reaches 55.7. The setting `gpu` has not been run.
@@ -12,19 +13,22 @@ seed 0, two machines); a centred box of 0.6 of each side reaches 55.7. The setti
 from ml_collections import ConfigDict
 
 from configs import common
+from fcam_jax.errors import InputError
 
 
-def get_config(args: str = "cpu") -> ConfigDict:
-    """The setting for a CPU, or for a GPU when `args` is "gpu"."""
-    if args not in ("cpu", "gpu"):
-        raise ValueError(f"configs/cub50.py takes the argument cpu or gpu, not {args!r}")
+def get_config(args: str = "") -> ConfigDict:
+    """The setting for a CPU, or for a GPU; `args` chooses "device", "cam" and "method"."""
     config = common.defaults()
+    device = common.choose(config, args, ("device", "cam", "method")).get("device", "cpu")
+    if device not in ("cpu", "gpu"):
+        raise InputError(f"configs/cub50.py takes the device cpu or gpu, not {device!r}")
     config.data.num_classes = 50
     config.model.encoder = "mobilenet_v1_075"
     config.classifier.optimizer = common.sgd(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.loss.crf.weight = 6e-9
-    if args == "cpu":
+    if device == "cpu":
+        config.classifier.acol.width = 256
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8

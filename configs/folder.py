@@ -3,7 +3,8 @@
     python -m fcam_jax.main --config=configs/folder.py:resnet50,layercam --workdir=runs/mine \\
         --config.data.root=DIR --config.model.init=resnet50.pth
 
-The argument is `encoder` or `encoder,cam`; without it, ResNet50 and CAM. The number of classes is the data's. Without
+The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
+`encoder,cam`; without it, ResNet50, CAM and its plain training. The number of classes is the data's. Without
 boxes or masks nothing is known of places: the model is then chosen by its classes, and the last decoder is taken.
 
 Settings: those of CUB with a smaller n-, as suits objects of any size, and a shorter training. What matters most on new
@@ -16,10 +17,10 @@ from configs import common
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """Settings to start from; `args` is "encoder" or "encoder,cam"."""
+    """Settings to start from; `args` as for `common.choose`."""
     config = common.defaults()
     config.data.num_classes = 0
-    common.set_network(config, args)
+    common.choose(config, args)
     config.classifier.epochs = 20
     config.classifier.optimizer.decay_epochs = 8
     config.fcam.epochs = 10

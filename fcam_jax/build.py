@@ -24,6 +24,7 @@ from fcam_jax.build_model import (
     encoder,
     fcam,
     look_up,
+    method,
     pretrained_classifier,
     pretrained_decoder,
 )
@@ -36,7 +37,10 @@ from fcam_jax.experiment import Experiment, Stage
 from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.methods.few_shot import FewShotMethod
+from fcam_jax.methods.registry import FEW_SHOT
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream
@@ -71,12 +75,15 @@ def experiment(config: ConfigDict) -> Experiment:
     config = resolved(config)
     _check_ranges(config)
     augment = augmenter(_names(config.data.augment))
+    extras = _extras(config.evaluation.also)
+    if config.classifier.method == FEW_SHOT and "InsertionDeletion" in extras:
+        raise InputError("evaluation.also: InsertionDeletion watches a class score, and classifier.method=fsl has none")
     data = data_set(config)
     sizes = {split: len(records) for split, records in data.sources.items()}
     if config.data.batch_size > sizes.get("train", config.data.batch_size):
-        raise InputError(f"data.batch_size is {config.data.batch_size}; the train split has {sizes['train']} images")
+        raise InputError(f"data.batch_size is {config.data.batch_size}; there are {sizes['train']} images to train on")
     steps_per_epoch = math.ceil(sizes.get("train", 0) / config.data.batch_size)
-    stages = (classifier_stage(config, steps_per_epoch), fcam_stage(config, steps_per_epoch))
+    stages = _stages(config, steps_per_epoch)
 
     def training_stream(stage: int, cams: np.ndarray | None = None) -> DataStream:
         return data.stream(int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1), cams)
@@ -95,7 +102,7 @@ def experiment(config: ConfigDict) -> Experiment:
             of=_cam_facts(config) | {"images": data.sources["train"].fingerprint},
             folder=config.cam.cache_dir,
         )
-        if config.cam.cache and "train" in sizes
+        if config.cam.cache and "train" in sizes and len(stages) > 1
         else None,
         evaluation_batches=data.evaluated,
         left_out=data.left_out,
@@ -105,14 +112,19 @@ def experiment(config: ConfigDict) -> Experiment:
         validation=EvaluationSettings(config.validation.threshold_step),
         evaluation=EvaluationSettings(
             config.evaluation.threshold_step,
-            also=_extras(config.evaluation.also),
+            also=extras,
             bootstrap=config.evaluation.bootstrap,
             parts=True,
             insertion_deletion_steps=config.evaluation.insertion_deletion_steps,
         ),
         pictures=config.evaluation.pictures,
         examples=config.evaluation.examples,
-        record={"encoder": config.model.encoder, "cam": config.cam.name, "image_size": config.data.size},
+        record={
+            "encoder": config.model.encoder,
+            "method": config.classifier.method,
+            "cam": config.cam.name,
+            "image_size": config.data.size,
+        },
     )
 
 
@@ -134,7 +146,7 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
     """
     config = ConfigDict(dict(record))
     with _of_this_version():
-        return classifier_stage(config, 1), fcam_stage(config, 1)
+        return _stages(config, 1)
 
 
 @contextlib.contextmanager
@@ -167,37 +179,50 @@ def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
     return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
 
 
+def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
+    """The classifier and F-CAM on it; of the few-shot baseline its network alone, which has no CAM to learn from."""
+    first = classifier_stage(config, steps_per_epoch)
+    return (first,) if config.classifier.method == FEW_SHOT else (first, fcam_stage(config, steps_per_epoch))
+
+
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
-    """Stage 1: the classifier on its encoder's pretrained weights."""
+    """Stage 1: the classifier on its encoder's pretrained weights, or the few-shot baseline in its place."""
     look_up("cam.convention", config.cam.convention, CONVENTIONS)
     look_up("model.init_head", config.model.init_head, INIT_HEAD)
+    training, settings = method(config.classifier)
     # A mistake in the network's settings is told now, before the run's folder is taken.
-    network = nnx.eval_shape(lambda: classifier(config.model, config.data.num_classes, config.seed))
-    method = ClassifierMethod(
-        cam=cam(config.cam, network.encoder),
-        cam_convention=config.cam.convention,
-        new_layers=(("head",), *(("encoder", name) for name in network.encoder.new_layers)),
-        new_layers_factor=config.classifier.new_layers_factor,
-    )
+    network = nnx.eval_shape(lambda: classifier(config))
+    layers: dict[str, Any] = {
+        "new_layers": (("head",), *(("encoder", name) for name in network.encoder.new_layers)),
+        "new_layers_factor": config.classifier.new_layers_factor,
+    }
+    loop = _loop(config, "classifier", config.classifier.epochs, steps_per_epoch)
+    trained_by: Method
+    if training.objective is None:
+        trained_by = FewShotMethod(**layers)
+        loop = dataclasses.replace(loop, selection=LAST)  # it has seen what the others are validated on
+    else:
+        by_cam, objective = cam(config.cam, network.encoder), training.objective(settings)
+        trained_by = ClassifierMethod(by_cam, config.cam.convention, **layers, objective=objective)
     return Stage(
         name="classifier",
-        row="CAM",
-        baselines={"Center": Center()},
-        build_model=lambda _: classifier(config.model, config.data.num_classes, config.seed),
+        row=training.title,
+        baselines={"Center": Center(classes=training.objective is not None)},
+        build_model=lambda _: classifier(config),
         check_pretrained=lambda: None,  # the first stage loads them before anything else
         load_pretrained=lambda network: pretrained_classifier(config.model, network),
         whole_maps=None,
-        method=method,
+        method=trained_by,
         optimizer=OptimizerSettings(**config.classifier.optimizer),
-        loop=_loop(config, "classifier", config.classifier.epochs, steps_per_epoch),
+        loop=loop,
     )
 
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the frozen classifier."""
-    body = nnx.eval_shape(lambda: encoder(config.model, config.seed))
+    body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
-    untrained = nnx.eval_shape(lambda: decoder(config.model, body, config.seed))
+    untrained = nnx.eval_shape(lambda: decoder(config, body))
     method = FCAMMethod(
         cam=cam(config.cam, body),
         seeds=SeedSettings(**config.fcam.seeds),
@@ -208,7 +233,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         name="fcam",
         row="F-CAM",
         baselines={"F-CAM, no threshold": Decision(method)},
-        build_model=lambda trained: fcam(config.model, trained, config.seed),
+        build_model=lambda trained: fcam(config, trained),
         check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
         load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),
         whole_maps=method.whole_maps,
@@ -227,6 +252,7 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
         "settings": config.cam[name].to_dict(),
         "stages": list(config.cam.stages),
         "network": network,
+        "head": {"method": config.classifier.method, **config.classifier[config.classifier.method].to_dict()},
         "side": config.data.resize,
     }
 

@@ -14,9 +14,12 @@ from fcam_jax.data.layouts.registry import splits as splits_of_folder
 from fcam_jax.data.loaded import ON_ERROR, LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, train_batches, whole_batches
 from fcam_jax.data.source import Source
+from fcam_jax.data.subset import few, share
 from fcam_jax.data.synthetic import SyntheticSource
 from fcam_jax.data.tfds_source import TfdsSource, splits_of_prepared
 from fcam_jax.errors import InputError
+from fcam_jax.methods.few_shot import FewShot
+from fcam_jax.methods.registry import FEW_SHOT
 from fcam_jax.types import Annotation, Batch
 
 SPLITS = ("train", "val", "test")
@@ -27,7 +30,7 @@ class Data:
     """A data set.
 
     Attributes:
-      sources: records of the splits that there are.
+      sources: records of the splits that there are; in the place of "train" what is trained on, which may be less.
       stream: training batches from a seed on, with the CAMs of the images if given.
       sample: a training batch of so many images from a seed, with its ground truth.
       whole: batches of the training images at some positions.
@@ -94,6 +97,11 @@ def data_set(config: ConfigDict) -> Data:
     """
     data = config.data
     sources = {split: source(data, split) for split in SPLITS if split in splits(data)}
+    few_shot = config.classifier.method == FEW_SHOT
+    if few_shot:
+        sources["train"] = _few(config, sources.get("val"))
+    elif "train" in sources:
+        sources["train"] = share(sources["train"], data.fraction, seed=0)  # the same images in every run
     left_out = LeftOut() if data.on_error == "skip" else None
     memory = Memory(int(data.cache_gigabytes * 2**30))
 
@@ -109,7 +117,7 @@ def data_set(config: ConfigDict) -> Data:
             name=split,
         )
 
-    training = functools.cache(lambda: loaded("train", data.resize, annotated=False, kept=True))
+    training = functools.cache(lambda: loaded("train", data.resize, annotated=few_shot, kept=True))
     validation = functools.cache(lambda: loaded("val", data.size, annotated=True, kept=True))
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
@@ -128,13 +136,22 @@ def data_set(config: ConfigDict) -> Data:
     return Data(
         sources=sources,
         stream=lambda seed, cams: train_batches(
-            training(), batch_size=data.batch_size, crop=data.size, seed=seed, cams=cams, **here
+            training(), batch_size=data.batch_size, crop=data.size, seed=seed, cams=cams, objects=few_shot, **here
         ),
         sample=sample,
         whole=lambda positions: whole_batches(training(), positions, batch_size=config.evaluation.batch_size),
         evaluated=evaluated,
         left_out=lines,
     )
+
+
+def _few(config: ConfigDict, val: Source | None) -> Source:
+    """What the few-shot baseline is trained on: some validation images, with their ground truth."""
+    if val is None or not val.localized:
+        what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
+        raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
+    settings = FewShot(**config.classifier.fsl.to_dict())
+    return few(val, settings.images_per_class, config.seed)
 
 
 def _root(data: ConfigDict, what: str) -> str:

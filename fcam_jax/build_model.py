@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
-from fcam_jax.errors import unknown_name
-from fcam_jax.models import ENCODERS
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.methods.registry import METHODS, Training
+from fcam_jax.models import ENCODERS, TOPS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
@@ -23,27 +24,52 @@ from fcam_jax.models.import_weights import Imported, load_classifier, load_decod
 logger = logging.getLogger(__name__)
 
 INIT_HEAD = {"drop": False, "keep": True}
+HEAD_OF_METHODS = "wgap"  # what model.head.name is where the method of stage 1 has a head of its own
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
-def classifier(model: ConfigDict, num_classes: int, seed: int) -> Classifier:
-    """The classifier with random weights."""
-    body = encoder(model, seed)
-    build_head = look_up("model.head.name", model.head.name, HEADS)
-    settings = model.head[model.head.name].to_dict()
-    dtype = look_up("model.dtype", model.dtype, DTYPES)
-    return Classifier(body, build_head(body.channels[-1], num_classes, **settings, dtype=dtype, rngs=_rngs(seed, 1)))
+def classifier(config: ConfigDict) -> Classifier:
+    """The classifier with random weights, under the head of its method or, where that has none, the chosen one.
+
+    Raises:
+      InputError: a head is chosen, but the method has its own.
+    """
+    body = encoder(config)
+    name, rngs = config.model.head.name, _rngs(config.seed, 1)
+    dtype = look_up("model.dtype", config.model.dtype, DTYPES)
+    training, settings = method(config.classifier)
+    if training.head is not None:
+        if name != HEAD_OF_METHODS:
+            raise InputError(
+                f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "
+                f"leave model.head.name at {HEAD_OF_METHODS!r}"
+            )
+        return Classifier(body, training.head(body, config.data.num_classes, settings, dtype, rngs))
+    build_head = look_up("model.head.name", name, HEADS)
+    own = config.model.head[name].to_dict()
+    return Classifier(body, build_head(body.channels[-1], config.data.num_classes, **own, dtype=dtype, rngs=rngs))
 
 
-def encoder(model: ConfigDict, seed: int) -> Encoder:
-    """The encoder with random weights."""
+def method(settings: ConfigDict) -> tuple[Training, dict[str, Any]]:
+    """How stage 1 is trained, with the settings of that way."""
+    training = look_up("classifier.method", settings.method, METHODS)
+    # A recorded configuration has lists where the settings are tuples.
+    own = settings[settings.method].to_dict()
+    return training, {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
+
+
+def encoder(config: ConfigDict) -> Encoder:
+    """The encoder with random weights, with the layers that the method of stage 1 puts on top of it."""
+    model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
-    return build_encoder(final_stride=model.final_stride, dtype=dtype, rngs=_rngs(seed, 0))
+    top = TOPS.get(config.classifier.method, {}).get(model.encoder, {})
+    return build_encoder(final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, 0))
 
 
-def decoder(model: ConfigDict, body: Encoder, seed: int) -> Decoder:
+def decoder(config: ConfigDict, body: Encoder) -> Decoder:
     """The decoder with random weights for the stages of an encoder."""
+    model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     return Decoder(
         body.channels,
@@ -51,7 +77,7 @@ def decoder(model: ConfigDict, body: Encoder, seed: int) -> Decoder:
         tuple(model.decoder_widths),
         center=model.decoder_center,
         dtype=dtype,
-        rngs=_rngs(seed, 2),
+        rngs=_rngs(config.seed, 2),
     )
 
 
@@ -76,9 +102,9 @@ def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
     return load_decoder(network, init) if init else None
 
 
-def fcam(model: ConfigDict, trained: Classifier, seed: int) -> FCAM:
+def fcam(config: ConfigDict, trained: Classifier) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
-    return FCAM(trained, decoder(model, trained.encoder, seed))
+    return FCAM(trained, decoder(config, trained.encoder))
 
 
 def _rngs(seed: int, part: int) -> nnx.Rngs:

@@ -34,7 +34,8 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
     """
     model: Any = None
     files = []
-    for stage, part in zip(stages, ("classifier", "decoder"), strict=True):
+    for stage in stages:
+        part = "decoder" if stage.name == "fcam" else "classifier"
         if part == "decoder" and not has_begun(stage, folder):
             break
         model, _ = trained_model(stage, stage.build_model(model), folder)

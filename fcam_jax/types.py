@@ -13,6 +13,9 @@ from jaxtyping import Array, Float, Int, Num, UInt8
 # The mesh axis that images are spread over. BatchNorm and the losses take their means over it.
 DATA_AXIS = "data"
 
+# Values of `Batch.objects`; the others are 0.
+OBJECT, UNDECIDED = 1, 255
+
 Image = UInt8[np.ndarray, "h w 3"]
 
 
@@ -31,6 +34,8 @@ class Batch:
       crop: where each image lies in its whole image: top, left and side as shares of the whole one's side, and 1 where
         it is mirrored left to right; None without `cams`.
       raw: the images before augmentation, which the CRF sees; None where they are `images`.
+      objects: where the object is (`OBJECT`) and where that is not known (`UNDECIDED`), for training by ground truth of
+        places; None where there is none of that.
     """
 
     images: UInt8[Array | np.ndarray, "b h w 3"]
@@ -40,6 +45,7 @@ class Batch:
     cams: Float[Array | np.ndarray, "b _ _"] | None = None
     crop: Float[Array | np.ndarray, "b 4"] | None = None
     raw: UInt8[Array, "b h w 3"] | None = None
+    objects: UInt8[Array | np.ndarray, "b h w"] | None = None
 
 
 @jax.tree_util.register_dataclass
@@ -49,13 +55,13 @@ class Localization:
 
     Attributes:
       maps: score map of the given labels at the images' size, in [0, 1].
-      logits: class scores before softmax.
+      logits: class scores before softmax; None where there is no classifier.
       insertion_deletion: areas under the insertion and the deletion curve of each map, in [0, 1]; None where they are
         not asked for.
     """
 
     maps: Float[Array | np.ndarray, "b h w"]
-    logits: Num[Array | np.ndarray, "b k"]
+    logits: Num[Array | np.ndarray, "b k"] | None
     insertion_deletion: Float[Array | np.ndarray, "b 2"] | None = None
 
 

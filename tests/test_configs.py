@@ -5,24 +5,30 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
 from configs import common, cub, synthetic
+from configs.sweeps import search
 from fcam_jax import build
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.errors import InputError
+from fcam_jax.methods.registry import METHODS, default_settings
 from fcam_jax.models import ENCODERS
 
 NAMES = sorted(path.stem for path in pathlib.Path(common.__file__).parent.glob("[!_]*.py") if path.stem != "common")
 # The decoder's widths in cub.py are for five stages, "small" has four; resnet101 is resnet50 with more blocks.
 CUB_ENCODERS = sorted(ENCODERS.keys() - {"small", "resnet101"})
+PAPERS = ("vgg16", "inceptionv3", "resnet50")
 VARIANTS = [
     *((name, ()) for name in NAMES),
     ("cub50", ("gpu",)),
     ("cub", ("mobilenet_v1_025,layercam",)),
     *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
+    *(("synthetic", (f"method={method}",)) for method in METHODS if method != "fsl"),
+    *(("cub", (f"method={method},encoder={encoder}",)) for method in ("acol", "spg") for encoder in PAPERS),
 ]
 
 
@@ -79,6 +85,63 @@ def test_cub_takes_encoder_and_cam():
     config = cub.get_config("mobilenet_v1_075,layercam")
     assert (config.model.encoder, config.cam.name) == ("mobilenet_v1_075", "layercam")
     assert cub.get_config(",layercam").model.encoder == cub.get_config().model.encoder == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "chosen"),
+    [
+        ("cub", "method=has,encoder=vgg16,cam=layercam", ("vgg16", "layercam", "has")),
+        ("cub", "cam=layercam", ("resnet50", "layercam", "cam")),
+        ("openimages", "vgg16,method=spg", ("vgg16", "cam", "spg")),
+        ("ilsvrc", "resnet18,gradcam,adl", ("resnet18", "gradcam", "adl")),
+        ("cub50", "cpu,method=acol", ("mobilenet_v1_075", "cam", "acol")),
+        ("cub50", "method=cutmix,device=gpu", ("mobilenet_v1_075", "cam", "cutmix")),
+        ("synthetic", "method=fsl", ("small", "cam", "fsl")),
+    ],
+)
+def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
+    config = get_config(name, (args,))
+    assert (config.model.encoder, config.cam.name, config.classifier.method) == chosen
+    assert (config.model.decoder_widths == (256, 128, 64)) == (chosen[0] == "vgg16")
+    assert (config.data.size == 128) == (args == "cpu,method=acol")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("cub", "a,b,c,d", "the argument 'a,b,c,d' has more values than there are names: encoder, cam, method"),
+        ("cub", "methd=has", "unknown name in the argument 'methd=has': 'methd'; known: cam, encoder, method"),
+        ("synthetic", "encoder=vgg16", "unknown name in the argument 'encoder=vgg16': 'encoder'; known: cam, method"),
+        ("cub", "vgg16,encoder=resnet50", "the argument 'vgg16,encoder=resnet50' chooses encoder twice"),
+        ("cub50", "tpu", "configs/cub50.py takes the device cpu or gpu, not 'tpu'"),
+    ],
+)
+def test_a_mistake_in_the_argument_is_one_line(name, args, message):
+    with pytest.raises(InputError) as caught:
+        get_config(name, (args,))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("name", "images"), [("cub", 5), ("openimages", 5), ("ilsvrc", 10)])
+def test_the_few_shot_baseline_has_the_protocols_images(name, images):
+    assert get_config(name, ("method=fsl",)).classifier.fsl.images_per_class == images
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_trials_of_the_search_are_in_its_space_and_the_same_every_time(method):
+    trials = [search.trial_settings(method, 0, trial) for trial in range(200)]
+    assert trials == [search.trial_settings(method, 0, trial) for trial in range(200)]
+    assert trials[0] != search.trial_settings(method, 1, 0) and trials[0] != trials[1]
+    rates = np.log10([trial["classifier.optimizer.learning_rate"] for trial in trials])
+    assert rates.min() >= -5 and rates.max() <= 0 and abs(rates.mean() + 2.5) < 4 * 5 / (12 * 200) ** 0.5
+    assert {trial["model.final_stride"] for trial in trials} == {8, 16}
+    for trial in trials:  # every setting of the method but these, within the range that its method takes
+        settings = {key.removeprefix(f"classifier.{method}."): value for key, value in trial.items() if method in key}
+        assert settings.keys() == default_settings(method).keys() - {"grid", "width", "images_per_class"}
+        for value in settings.values():
+            assert not isinstance(value, tuple) or value[0] >= value[1]
+        if METHODS[method].objective is not None:
+            METHODS[method].objective(settings if method != "acol" else {})
 
 
 def test_splits_come_from_the_folder(bird_folder):

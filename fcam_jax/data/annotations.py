@@ -7,11 +7,11 @@ Protocol: Choe et al., CVPR 2020.
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 
 from fcam_jax.data.source import Record
 from fcam_jax.data.transforms import Crop, cut_out
-from fcam_jax.types import Annotation
+from fcam_jax.types import OBJECT, UNDECIDED, Annotation
 
 
 def annotate(record: Record, size: int) -> Annotation:
@@ -51,6 +51,26 @@ def crop_annotation(annotation: Annotation, side: int, crop: Crop) -> Annotation
         mask=None if mask is None else cut_out(mask, side, crop),
         ignore=None if ignore is None else cut_out(ignore, side, crop),
     )
+
+
+def object_map(annotation: Annotation, side: int) -> UInt8[np.ndarray, "{side} {side}"]:
+    """Where the object is, for a loss: `OBJECT` on it, `UNDECIDED` where its mask does not say, 0 elsewhere.
+
+    The object is the mask or, without one, all that lies in any of the boxes, both corners included.
+
+    Args:
+      annotation: in the frame of the map.
+      side: of the map in pixels.
+    """
+    found = np.zeros((side, side), np.uint8)
+    if annotation.mask is None:
+        for x0, y0, x1, y1 in annotation.boxes if annotation.boxes is not None else ():
+            found[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = OBJECT
+        return found
+    if annotation.ignore is not None:
+        found[annotation.ignore] = UNDECIDED
+    found[annotation.mask] = OBJECT
+    return found
 
 
 def rescale_boxes(

@@ -8,7 +8,7 @@ import os
 import pathlib
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 
 from fcam_jax.data.images import decode_image, read_image, read_mask
 from fcam_jax.data.layouts.metadata import BOX_RULE, Metadata, fitting
@@ -86,6 +86,10 @@ class FolderSource:
     def __len__(self) -> int:
         """The number of images."""
         return len(self._metadata.image_ids)
+
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record."""
+        return self._metadata.labels
 
     def __getitem__(self, index: int) -> Record:
         """The record at a position, in the order of the data set.

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from fcam_jax.data import transforms
-from fcam_jax.data.annotations import crop_annotation
+from fcam_jax.data.annotations import crop_annotation, object_map
 from fcam_jax.data.loaded import Loaded, LoadedImages
 from fcam_jax.errors import InputError
 from fcam_jax.types import Annotation, Batch
@@ -44,6 +44,7 @@ class TrainingStream:
         *,
         batch_size: int,
         cams: Float[np.ndarray, "n h w"] | None,
+        objects: bool,
         process_index: int,
         process_count: int,
     ):
@@ -53,13 +54,14 @@ class TrainingStream:
           examples: all that there will ever be, in their order.
           batch_size: images of a batch over all processes.
           cams: a CAM of every image, by position in the split.
+          objects: whether batches say where objects are.
           process_index: which process this is.
           process_count: number of processes.
 
         Raises:
           InputError: for a batch that the processes cannot share.
         """
-        self._examples, self._cams, self._batch_size = examples, cams, batch_size
+        self._examples, self._cams, self._batch_size, self._objects = examples, cams, batch_size, objects
         self._process_index, self._process_count = process_index, process_count
         self._per_process = _per_process(batch_size, process_count)
         self._go_to(0)
@@ -91,7 +93,11 @@ class TrainingStream:
         if self._cams is not None:
             crops = np.array([example.crop for example in examples], np.float32)
             batch = dataclasses.replace(batch, cams=self._cams[batch.index], crop=crops)
-        return batch, _annotations(examples)
+        annotations = _annotations(examples)
+        if self._objects:
+            maps = [object_map(annotation, _side(examples)) for annotation in annotations]
+            batch = dataclasses.replace(batch, objects=np.stack(maps))
+        return batch, annotations
 
     def get_state(self) -> dict[str, Any]:
         """The place in the stream, as JSON data: "images", which all processes together have taken."""
@@ -123,6 +129,7 @@ def train_batches(
     crop: int,
     seed: int,
     cams: Float[np.ndarray, "n h w"] | None = None,
+    objects: bool = False,
     process_index: int = 0,
     process_count: int = 1,
 ) -> TrainingStream:
@@ -138,6 +145,7 @@ def train_batches(
       crop: side of the images in the batch, in pixels.
       seed: of order, crops and flips; not negative.
       cams: a CAM of every image, by position, to travel with it; see `Batch.cams`.
+      objects: whether `Batch.objects` says where the objects are, of images that were loaded with their ground truth.
       process_index: which process this is.
       process_count: number of processes.
 
@@ -157,7 +165,12 @@ def train_batches(
         .random_map(functools.partial(_augment, crop))
     )
     return TrainingStream(
-        examples, batch_size=batch_size, cams=cams, process_index=process_index, process_count=process_count
+        examples,
+        batch_size=batch_size,
+        cams=cams,
+        objects=objects,
+        process_index=process_index,
+        process_count=process_count,
     )
 
 

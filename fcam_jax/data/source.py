@@ -60,6 +60,10 @@ class Source(Protocol):
         """The record at a position in [0, len)."""
         ...
 
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record, in their order; no image is decoded for it."""
+        ...
+
 
 def fingerprint(ids: Iterable[str], labels: Iterable[int]) -> str:
     """Checksum of image ids and labels in their order.

@@ -106,6 +106,10 @@ class SyntheticSource:
     def __len__(self) -> int:
         return self._count
 
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record."""
+        return np.arange(self._count) % self.num_classes
+
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < self._count:
             raise IndexError(f"synthetic data, split {self._split!r}: no image {index}, there are {self._count}")

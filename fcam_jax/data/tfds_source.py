@@ -12,6 +12,9 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.published import caltech_birds
 from fcam_jax.data.published.datasets import DATASETS, VERSION
@@ -88,6 +91,11 @@ class TfdsSource:
     def __len__(self) -> int:
         """The number of images."""
         return len(self._positions)
+
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record. All stored examples are read for it, but no image is decoded."""
+        examples = (self._shards[position] for position in self._positions)
+        return np.array([int(one["label"]) for one in counted(examples, "listing classes", len(self), "image")])
 
     def __getitem__(self, index: int) -> Record:
         """The record at a position, in the order in which the data were prepared.

@@ -61,7 +61,7 @@ class Example:
       annotation: ground truth.
       score_map: of the true class.
       rank: how many classes were predicted before the true one; None without predictions.
-      predicted: the class predicted first.
+      predicted: the class predicted first; None likewise.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -172,19 +172,24 @@ class _Image:
     """An image of a batch and what a method says of it."""
 
     example: Example
-    rank: int
+    rank: int | None
     insertion_deletion: Float[np.ndarray, "2"] | None
 
 
 def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]) -> Iterator[_Image]:
     count = len(annotations)
-    maps, logits = np.asarray(found.maps), np.asarray(found.logits)
-    ids = [annotation.image_id for annotation in annotations]
-    ranks = class_ranks(logits[:count], np.asarray(batch.labels[:count]), ids)
+    maps = np.asarray(found.maps)
+    ranks: list[int | None] = [None] * count
+    predicted = list(ranks)
+    if found.logits is not None:
+        logits = np.asarray(found.logits)[:count]
+        ids = [annotation.image_id for annotation in annotations]
+        ranks = class_ranks(logits, np.asarray(batch.labels[:count]), ids).tolist()
+        predicted = logits.argmax(axis=1).tolist()
     for i, annotation in enumerate(annotations):
         areas = None if found.insertion_deletion is None else np.asarray(found.insertion_deletion[i])
-        rank, predicted = int(ranks[i]), int(logits[i].argmax())
-        yield _Image(Example(np.asarray(batch.images[i]), annotation, maps[i], rank, predicted), rank, areas)
+        example = Example(np.asarray(batch.images[i]), annotation, maps[i], ranks[i], predicted[i])
+        yield _Image(example, ranks[i], areas)
 
 
 def _measure(method: str, position: int, image: _Image, settings: EvaluationSettings) -> tuple[str, int, Measured]:

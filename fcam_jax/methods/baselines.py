@@ -24,14 +24,19 @@ class Center:
 
     Only the order of the pixels counts, so the width of the Gaussian does not. Class scores are the classifier's.
 
+    Attributes:
+      classes: whether the model has class scores; without them there are none here.
+
     Reference: Choe et al., CVPR 2020, section 4.3.
     """
+
+    classes: bool = True
 
     def localize(self, model: Any, batch: Batch) -> Localization:
         """The Gaussian and the classifier's scores."""
         images = jnp.asarray(batch.images)
-        _, logits = model(images, train=False)
         b, h, w, _ = images.shape
+        logits = model(images, train=False)[1] if self.classes else None
         return Localization(jnp.broadcast_to(center_map(h, w), (b, h, w)), logits)
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key, Num
 
-from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.encoder import At, Encoder, unchanged
 from fcam_jax.models.heads import Head
 
 
@@ -21,7 +21,7 @@ class Classifier(nnx.Module):
         return (images.astype(jnp.float32) - mean) / std
 
     def __call__(
-        self, images: Num[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self, images: Num[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None, at: At = unchanged
     ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b k"]]:
         """Stages and class scores.
 
@@ -30,11 +30,12 @@ class Classifier(nnx.Module):
           train: BatchNorm takes the batch's statistics and updates the running ones; the call must then be mapped
             over the mesh axis.
           rng: a key for every image; needed to train an encoder with dropout (InceptionV3).
+          at: reads or changes the maps at the encoder's places.
 
         Returns:
           The encoder's stages from high to low resolution, and class scores before softmax.
         """
-        stages = self.encoder(self.normalize(images), train=train, rng=rng)
+        stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
         return stages, self.head(stages[-1])
 
     def stages(self, inputs: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:

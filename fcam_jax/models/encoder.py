@@ -3,7 +3,7 @@
 The last stage is what the classifier's head pools; the decoder takes all of them (F-CAM, Fig. 2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flax import nnx
 from jaxtyping import Array, Float, Key
@@ -14,9 +14,19 @@ from fcam_jax.errors import InputError
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+# Called with the name of a place within an encoder and the map there; the encoder goes on with what it returns.
+At = Callable[[str, Float[Array, "b _ _ _"]], Float[Array, "b _ _ _"]]
+
+
+def unchanged(place: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """The map as it is, wherever it is."""
+    return x
+
 
 class Encoder(nnx.Module):
     """A chain of stages, each computed from the one before it and the first from the image.
+
+    Every layer or block whose map others may read or change is a place with a name, such as ``"layer3.0"``.
 
     Attributes:
       mean: what is subtracted from RGB in [0, 255].
@@ -24,6 +34,9 @@ class Encoder(nnx.Module):
       new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
       channels: channels of every stage.
       strides: side of the image over the side of every stage, but for rounding.
+      attention_places: where ADL sits.
+      guide_places: the two places below the top stage that SPG reads, and the channels of the maps there.
+      guide_width: channels of the layers that SPG has for them.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -31,15 +44,24 @@ class Encoder(nnx.Module):
     new_layers: tuple[str, ...] = ()
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    attention_places: tuple[str, ...]
+    guide_places: tuple[tuple[str, int], tuple[str, int]]
+    guide_width: int
 
     def stage(
-        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self,
+        index: int,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rng: Key[Array, " b"] | None = None,
+        at: At = unchanged,
     ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         raise NotImplementedError
 
     def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self, images: Float[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None, at: At = unchanged
     ) -> tuple[Float[Array, "b _ _ _"], ...]:
         """The maps of all stages, from high to low resolution.
 
@@ -47,13 +69,14 @@ class Encoder(nnx.Module):
           images: normalised RGB, of any height and width.
           train: BatchNorm takes the batch's statistics and updates the running ones, dropout drops.
           rng: a key for every image; only networks with dropout use it, and only in training.
+          at: reads or changes the maps at the encoder's places.
 
         Raises:
           InputError: the images are so small that a stage would be empty.
         """
         stages: list[Array] = []
         for index in range(len(self.channels)):
-            stages.append(self.stage(index, stages[-1] if stages else images, train=train, rng=rng))
+            stages.append(self.stage(index, stages[-1] if stages else images, train=train, rng=rng, at=at))
         if 0 in stages[-1].shape:
             height, width = images.shape[1:3]
             raise InputError(f"images of {height}x{width} pixels are too small for {type(self).__name__}")

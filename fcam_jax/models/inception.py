@@ -1,4 +1,4 @@
-"""InceptionV3, with its last subsamplings removed and two 1024-channel convolutions on top, as localization uses it.
+"""InceptionV3, with its last subsamplings removed and new convolutions on top, as localization uses it.
 
 Blocks and layers carry torchvision's names, so that its weights fit without translation. Stages end after Conv2d_2b,
 Conv2d_3b, Mixed_5c, Mixed_6e and the last layer.
@@ -6,6 +6,7 @@ Conv2d_3b, Mixed_5c, Mixed_6e and the last layer.
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fcam_jax.models.encoder import Encoder, strides_up_to
+from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
 from fcam_jax.models.layers import ConvBNReLU, conv, dropout, max_pool
 
 _EPSILON = 1e-3  # of every BatchNorm
-_TOP = 1024  # channels of the two new layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,10 +179,16 @@ class InceptionV3(Encoder):
     """InceptionV3 without its pooling and classification layer.
 
     At a final stride of 8 or 16 this is the network of weakly supervised localization: cut after Mixed_6e, followed by
-    two blocks {dropout .5, 3x3 convolution to 1024 channels, ReLU} that are new; every 3x3 convolution and max-pool is
-    padded by 1, and the two max-pools of the stem count their last window (so 224 gives 112, 57, 29). Mixed_6a halves
-    the map at 16, not at 8. At 32 it is the classification network as published, with unpadded layers, Mixed_7a to 7c
-    and no new layer; its images are then scaled to [-1, 1], as its weights were trained.
+    new blocks {dropout .5, 3x3 convolution, ReLU}; every 3x3 convolution and max-pool is padded by 1, and the two
+    max-pools of the stem count their last window (so 224 gives 112, 57, 29). Mixed_6a halves the map at 16, not at 8.
+    At 32 it is the classification network as published, with unpadded layers, Mixed_7a to 7c and no new layer; its
+    images are then scaled to [-1, 1], as its weights were trained.
+
+    Args:
+      final_stride: side of the image over the side of the top map.
+      top: channels of the new blocks; there may be none, and at a final stride of 32 there never are.
+      dtype: compute dtype.
+      rngs: source of the initial weights.
 
     Raises:
       InputError: at a final stride of 32, images of a side below 75 pixels.
@@ -194,8 +200,18 @@ class InceptionV3(Encoder):
       al., Self-produced guidance (SPG), ECCV 2018, for the layers on top.
     """
 
-    def __init__(self, *, final_stride: int = 8, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        self.strides = strides_up_to(final_stride)
+    guide_places = (("Mixed_5d", 288), ("Mixed_6e", 768))
+    guide_width = 512
+
+    def __init__(
+        self,
+        *,
+        final_stride: int = 8,
+        top: Sequence[int] = (1024, 1024),
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        strides = strides_up_to(final_stride)
         self.plain = final_stride == 32
         if self.plain:
             self.mean = self.std = (127.5, 127.5, 127.5)
@@ -206,7 +222,7 @@ class InceptionV3(Encoder):
         self.Conv2d_2b_3x3 = build(32, Layer("", 64, 3))
         self.Conv2d_3b_1x1 = build(64, Layer("", 80))
         self.Conv2d_4a_3x3 = build(80, Layer("", 192, 3, padding=edge))
-        halving = self.strides[3] // self.strides[2]
+        halving = strides[3] // strides[2]
         blocks = {
             "Mixed_5b": _block_a(32),
             "Mixed_5c": _block_a(64),
@@ -224,15 +240,24 @@ class InceptionV3(Encoder):
             block = Mixed(channels, branches, dtype=dtype, rngs=rngs)
             setattr(self, name, block)
             channels = block.channels
-        if not self.plain:
-            self.SPG_A3_1b = conv(channels, _TOP, 3, bias=True, dtype=dtype, rngs=rngs)
-            self.SPG_A3_2b = conv(_TOP, _TOP, 3, bias=True, dtype=dtype, rngs=rngs)
-            channels = _TOP
-        self.new_layers = () if self.plain else ("SPG_A3_1b", "SPG_A3_2b")
-        self.channels = (64, 80, 288, 768, channels)
+        new = () if self.plain else tuple(top)
+        self.new_layers = tuple(f"SPG_A3_{number}b" for number in range(1, 1 + len(new)))
+        for name, width in zip(self.new_layers, new, strict=True):
+            setattr(self, name, conv(channels, width, 3, bias=True, dtype=dtype, rngs=rngs))
+            channels = width
+        self.attention_places = ("Mixed_5d", "Mixed_6e", (*blocks, *self.new_layers)[-1])
+        # Without anything on top, Mixed_6e ends the last stage.
+        self.channels = (64, 80, 288, 768, channels)[: None if self.plain or new else 4]
+        self.strides = strides[: len(self.channels)]
 
     def stage(
-        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self,
+        index: int,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rng: Key[Array, " b"] | None = None,
+        at: At = unchanged,
     ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         if index == 0:
@@ -246,19 +271,19 @@ class InceptionV3(Encoder):
         elif self.plain:
             names = ("Mixed_7a", "Mixed_7b", "Mixed_7c")
         else:
-            return self._top(x, train, rng)
+            return self._top(x, train, rng, at)
         for name in names:
-            x = getattr(self, name)(x, train=train)
+            x = at(name, getattr(self, name)(x, train=train))
         return x
 
     def _stem_pool(self, x: Array) -> Array:
         return max_pool(x, stride=2, padding=0) if self.plain else max_pool(x, stride=2, padding=1, ceil=True)
 
-    def _top(self, x: Array, train: bool, rng: Array | None) -> Array:
-        for number, layer in enumerate((self.SPG_A3_1b, self.SPG_A3_2b)):
+    def _top(self, x: Array, train: bool, rng: Array | None, at: At) -> Array:
+        for number, name in enumerate(self.new_layers):
             if train:
                 if rng is None:
                     raise ValueError("InceptionV3 has dropout: give a key for every image to train it")
                 x = dropout(x, 0.5, jax.vmap(jax.random.fold_in, (0, None))(rng, number))
-            x = nnx.relu(layer(x))
+            x = at(name, nnx.relu(getattr(self, name)(x)))
         return x

@@ -9,12 +9,13 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fcam_jax.models.encoder import Encoder, strides_up_to
+from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
 from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
 
 _EPSILON = 1e-3
 # Channels of the pointwise convolutions of every stage at width 1; the first block of a stage carries its stride.
 _STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
+_ENDS = ("blocks.4", "blocks.10", "blocks.12")  # of the last three stages
 
 
 class SeparableBlock(nnx.Module):
@@ -42,11 +43,14 @@ class MobileNetV1(Encoder):
 
     mean = (127.5, 127.5, 127.5)
     std = (127.5, 127.5, 127.5)
+    attention_places = _ENDS
 
     def __init__(self, width: float, *, final_stride: int = 8, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         stem = int(32 * width)
         self.channels = tuple(int(blocks[-1] * width) for blocks in _STAGES)
         self.strides = strides_up_to(final_stride)
+        self.guide_places = ((_ENDS[0], self.channels[2]), (_ENDS[1], self.channels[3]))
+        self.guide_width = self.channels[3]
         self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", dtype=dtype, rngs=rngs)
         self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
 
@@ -60,12 +64,18 @@ class MobileNetV1(Encoder):
         self.blocks = nnx.List(blocks)
 
     def stage(
-        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self,
+        index: int,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rng: Key[Array, " b"] | None = None,
+        at: At = unchanged,
     ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         if index == 0:
             x = nnx.relu6(self.conv1_bn(self.conv1(x), train=train))
-        first = sum(len(blocks) for blocks in _STAGES[:index])
-        for block in self.blocks[first : first + len(_STAGES[index])]:
-            x = block(x, train=train)
+        first = sum(map(len, _STAGES[:index]))
+        for position in range(first, first + len(_STAGES[index])):
+            x = at(f"blocks.{position}", self.blocks[position](x, train=train))
         return x

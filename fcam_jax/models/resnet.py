@@ -12,7 +12,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
-from fcam_jax.models.encoder import Encoder, strides_up_to
+from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
 from fcam_jax.models.layers import BatchNorm, conv, max_pool
 
 
@@ -108,6 +108,9 @@ class ResNet(Encoder):
         widths = (64, 128, 256, 512)
         self.channels = (64, *(width * block.expansion for width in widths))
         self.strides = strides_up_to(final_stride)
+        self.attention_places = ("layer3.0", "layer4.0", f"layer4.{depths[3] - 1}")
+        self.guide_places = (("layer3.0", self.channels[3]), (f"layer3.{depths[2] - 1}", self.channels[3]))
+        self.guide_width = self.channels[3]
         self.conv1 = conv(3, 64, 7, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(64, dtype=dtype, rngs=rngs)
 
@@ -121,13 +124,19 @@ class ResNet(Encoder):
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def stage(
-        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self,
+        index: int,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rng: Key[Array, " b"] | None = None,
+        at: At = unchanged,
     ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         if index == 0:
-            return nnx.relu(self.bn1(self.conv1(x), train=train))
+            return at("relu", nnx.relu(self.bn1(self.conv1(x), train=train)))
         if index == 1:
             x = max_pool(x, stride=2, padding=1)
-        for block in (self.layer1, self.layer2, self.layer3, self.layer4)[index - 1]:
-            x = block(x, train=train)
+        for position, block in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)[index - 1]):
+            x = at(f"layer{index}.{position}", block(x, train=train))
         return x

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.encoder import At, Encoder, unchanged
 from fcam_jax.models.layers import ConvBNReLU
 from fcam_jax.models.resnet import BasicBlock
 
@@ -21,6 +21,8 @@ class Small(Encoder):
 
     The receptive field is 39 pixels: with larger ones, a CAM of so small an image would be one blob of a third of it.
     """
+
+    attention_places = ("blocks.0", "blocks.1", "blocks.2")
 
     def __init__(
         self,
@@ -35,6 +37,8 @@ class Small(Encoder):
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)
+        self.guide_places = (("blocks.0", quarter), ("blocks.1", eighth))
+        self.guide_width = eighth
         self.stem = ConvBNReLU(3, stem, stride=2, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(
             [
@@ -45,7 +49,15 @@ class Small(Encoder):
         )
 
     def stage(
-        self, index: int, x: Float[Array, "b h w c"], *, train: bool, rng: Key[Array, " b"] | None = None
+        self,
+        index: int,
+        x: Float[Array, "b h w c"],
+        *,
+        train: bool,
+        rng: Key[Array, " b"] | None = None,
+        at: At = unchanged,
     ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
-        return self.stem(x, train=train) if index == 0 else self.blocks[index - 1](x, train=train)
+        if index == 0:
+            return at("stem", self.stem(x, train=train))
+        return at(f"blocks.{index - 1}", self.blocks[index - 1](x, train=train))

@@ -119,7 +119,7 @@ def _torch(family: str, name: Callable[[Path], str] = torch_name, *ignored: str,
 NAMES: dict[type[nnx.Module], tuple[Names, ...]] = {
     ResNet: (_torch("torchvision's ResNet"),),
     VGG16: (
-        _torch("torchvision's VGG16", _vgg_name(_VGG_TORCHVISION), "classifier.", added=("conv6.",)),
+        _torch("torchvision's VGG16", _vgg_name(_VGG_TORCHVISION), "classifier.", added=("conv6.", "conv7.")),
         # The authors' module holds its layers twice.
         _torch("the F-CAM program's VGG16", _vgg_name(_VGG_AUTHORS), "full_features."),
     ),

@@ -61,16 +61,14 @@ class Predictor:
         self._state = replicate(state, self._mesh)
 
         @jax.jit
-        def predict(state: Any, images: Array) -> tuple[Localization, Array]:
+        def predict(state: Any, images: Array) -> tuple[Array, Array, Array]:
             network = nnx.merge(structure, state)
-            labels = jnp.full(len(images), label or 0)
-            if label is None:
-                # The compiler sees that the localizer asks for the same pass, so there is one.
-                labels = network(images, train=False)[1].argmax(axis=-1)
+            # The compiler sees that the localizer asks for the same pass, so there is one.
+            logits = network(images, train=False)[1]
+            labels = logits.argmax(axis=-1) if label is None else jnp.full(len(images), label)
             # Index 0 for all: what a CAM draws at random depends on the image alone, not on its place.
-            return localizer.localize(
-                network, Batch(images, labels, jnp.zeros_like(labels), jnp.ones(len(images)))
-            ), labels
+            batch = Batch(images, labels, jnp.zeros_like(labels), jnp.ones(len(images)))
+            return jnp.asarray(localizer.localize(network, batch).maps), logits, labels
 
         self._predict = predict
 
@@ -79,9 +77,8 @@ class Predictor:
         count = len(images)
         padded = np.concatenate([images, np.zeros((self.batch_size - count, *images.shape[1:]), np.uint8)])
         spread = jax.device_put(padded, NamedSharding(self._mesh, SPREAD))
-        found, labels = self._predict(self._state, spread)
-        maps, logits = np.asarray(found.maps, np.float32), np.asarray(found.logits, np.float32)
-        return Predicted(maps[:count], logits[:count], np.asarray(labels)[:count])
+        maps, logits, labels = map(np.asarray, self._predict(self._state, spread))
+        return Predicted(maps[:count].astype(np.float32), logits[:count].astype(np.float32), labels[:count])
 
 
 @dataclasses.dataclass(frozen=True)

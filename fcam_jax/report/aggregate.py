@@ -9,12 +9,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.report.published import Method, method, published
+from fcam_jax.report.published import Method, method, published, stage1_title
 from fcam_jax.report.runs import Record, Run, flat_settings, setting
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"
 
-_SHOWN = {"seed", "data.name", "data.source", "model.encoder", "cam.name"}
+_SHOWN = {"seed", "data.name", "data.source", "model.encoder", "classifier.method", "cam.name"}
 _SETTINGS_SHOWN = 4
 
 
@@ -53,7 +53,7 @@ class Configuration:
     Attributes:
       number: from 1, in the order in which the runs were given.
       runs: at least one.
-      settings: where it differs from the others of its data set, encoder and CAM; by key.
+      settings: where it differs from the others of its data set, encoder, training of stage 1 and CAM; by key.
     """
 
     number: int
@@ -81,10 +81,19 @@ class Configuration:
         return str(setting(self.config, "cam.name"))
 
     @property
+    def classifier(self) -> str | None:
+        """How stage 1 is trained; None where the run is of a version that knew one way."""
+        name = setting(self.config, "classifier.method")
+        return None if name is None else str(name)
+
+    @property
     def title(self) -> str:
         """A line for people."""
         data = self.dataset or setting(self.config, "data.source")
+        trained = stage1_title(self.classifier)
         parts = [str(data), self.encoder, self.cam, settings_text(self.settings)]
+        if trained != stage1_title(None):
+            parts.insert(2, trained)
         return f"{self.number}: {', '.join(part for part in parts if part)}"
 
     def rows(self) -> list[str]:
@@ -171,7 +180,7 @@ def _row(configuration: Configuration, name: str, split: str) -> Row:
     records = [record for _, record in with_record]
     weights = setting(configuration.config, "fcam.loss") or {}
     terms = {term: setting(weights, f"{term}.weight") for term in weights}
-    of = method(name, configuration.cam, terms)
+    of = method(name, configuration.cam, terms, configuration.classifier)
     dataset = configuration.dataset if split == "test" else None
     metrics = dict.fromkeys(metric for record in records for metric in record.figures)
     figures = {

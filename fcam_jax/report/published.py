@@ -12,6 +12,8 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcam_jax.methods.registry import FEW_SHOT, METHODS, PLAIN
+
 # Ours by the paper's.
 METRICS = {
     "MaxBoxAcc": "MaxBoxAcc",
@@ -21,7 +23,9 @@ METRICS = {
     "MaxBoxAccV2": "MaxBoxAccV2",
     "Classification": "top1_cls",
 }
-CAM_ROW, FCAM_ROW, CENTER_ROW = "CAM", "F-CAM", "Center"
+FCAM_ROW, CENTER_ROW = "F-CAM", "Center"
+# What a run calls the maps of what stage 1 trained, by the way of its training.
+STAGE1_ROWS = tuple(training.title for training in METHODS.values())
 _TERMS = ("seeds", "crf", "size")
 # What the paper calls the losses of its ablation, by the terms that have a weight.
 _ABLATION = {("seeds",): "SR", ("seeds", "crf"): "SR+CRF", _TERMS: "F-CAM"}
@@ -29,14 +33,14 @@ _WHOLE_LOSS = "SR+CRF+ASC"
 
 
 def row_order(row: str) -> tuple[int, str]:
-    """Sorts rows: the centre baseline, the CAM, other methods, F-CAM, what is derived from it."""
-    places = {CENTER_ROW: 0, CAM_ROW: 1, FCAM_ROW: 3}
+    """Sorts rows: the centre baseline, what stage 1 trained, other methods, F-CAM, what is derived from it."""
+    places = {CENTER_ROW: 0, FCAM_ROW: 3} | dict.fromkeys(STAGE1_ROWS, 1)
     return places.get(row, 4 if row.startswith(FCAM_ROW) else 2), row
 
 
 def main_rows(rows: Sequence[str]) -> list[str]:
-    """The CAM and F-CAM on it, which the paper's figures compare; all rows where neither is there."""
-    return [row for row in rows if row in (CAM_ROW, FCAM_ROW)] or list(rows)
+    """What stage 1 trained and F-CAM on it, which the paper's figures compare; all rows where neither is there."""
+    return [row for row in rows if row in (*STAGE1_ROWS, FCAM_ROW)] or list(rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,21 +86,34 @@ def entries() -> tuple[Entry, ...]:
     return tuple(_entry(line) for line in csv.DictReader(text.splitlines()) if line["metric"] in METRICS)
 
 
-def method(row: str, cam: str, loss_weights: Mapping[str, Any]) -> Method:
+def stage1_title(classifier: str | None) -> str:
+    """What the tables call a way to train stage 1; None, in configurations of other versions, is the plain one."""
+    training = METHODS.get(classifier or PLAIN)
+    return str(classifier) if training is None else training.title
+
+
+def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> Method:
     """The paper's name of a run's row.
 
     Args:
-      row: "CAM" and "F-CAM" stand for the CAM by itself and with a decoder; other rows for themselves.
+      row: that of stage 1 and "F-CAM" stand for what was trained by itself and with a decoder; other rows for
+        themselves.
       cam: the CAM's name in the configuration.
       loss_weights: of F-CAM, by term; they tell the ablations of Table 3 from the whole.
+      classifier: the way stage 1 is trained, by its name in the configuration. The paper has these with CAM alone, and
+        none of them under F-CAM.
     """
     if row == CENTER_ROW:
         return Method("Center baseline")
-    if row not in (CAM_ROW, FCAM_ROW):
+    title = stage1_title(classifier)
+    if row not in (title, FCAM_ROW):
         return Method(row)
-    names = {_plain(entry.method.name): entry.method.name for entry in entries()}
-    name = names.get(_plain(cam), cam)
-    if row == CAM_ROW:
+    if classifier in (None, PLAIN):
+        names = {_plain(entry.method.name): entry.method.name for entry in entries()}
+        name = names.get(_plain(cam), cam)
+    else:
+        name = title if cam == "cam" or classifier == FEW_SHOT else f"{title}, {cam}"
+    if row == title:
         return Method(name)
     terms = tuple(term for term in _TERMS if loss_weights.get(term))
     return Method(name, _ABLATION.get(terms, "other losses"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from fcam_jax.report.aggregate import Figure, Row, settings_text
 from fcam_jax.report.names import printable
-from fcam_jax.report.published import entries
+from fcam_jax.report.published import entries, stage1_title
 from fcam_jax.report.results import COLUMNS
 from fcam_jax.report.runs import setting
 
@@ -84,20 +84,21 @@ def markdown(table: Table) -> str:
 
 
 def _names(rows: Sequence[Row]) -> dict[str, list[Cell]]:
-    """The columns that say what each row is; settings and split only where they say anything."""
+    """The columns that say what each row is; settings, split and stage 1 only where they say anything."""
     ones = [row.configuration for row in rows]
     columns = {
         "method": [Cell(row.name) for row in rows],
         "No.": [Cell(str(one.number), one.number) for one in ones],
         "data set": [Cell(one.dataset or str(setting(one.config, "data.source"))) for one in ones],
         "encoder": [Cell(one.encoder) for one in ones],
+        "stage 1": [Cell(stage1_title(one.classifier)) for one in ones],
         "CAM": [Cell(one.cam) for one in ones],
         "settings": [Cell(settings_text(one.settings) or _NOTHING) for one in ones],
         "split": [Cell(row.split) for row in rows],
         "images": [Cell(str(row.images), row.images) for row in rows],
         "seeds": [Cell(", ".join(map(str, row.seeds))) for row in rows],
     }
-    plain = {"settings": _NOTHING, "split": "test"}
+    plain = {"settings": _NOTHING, "split": "test", "stage 1": stage1_title(None)}
     return {
         name: cells
         for name, cells in columns.items()

@@ -32,6 +32,9 @@ class Numbered:
     def __len__(self) -> int:
         return self.length
 
+    def labels(self) -> np.ndarray:
+        return np.arange(self.length) % 3
+
     def __getitem__(self, index: int) -> Record:
         with self.lock:
             self.reads[index] += 1

@@ -159,6 +159,57 @@ def test_the_layers_that_learn_as_new_ones_exist(name):
     assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys()
 
 
+@pytest.mark.parametrize("final_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_the_places_that_methods_name_exist_in_order_and_recording_them_changes_nothing(name, final_stride):
+    if name == "small" and final_stride != 8:
+        pytest.skip("the small encoder has one stride")
+    graph, state = nnx.split(abstract(name, final_stride=final_stride))
+    shapes = {}
+
+    def record(place, x):
+        assert place not in shapes
+        shapes[place] = x.shape
+        return x
+
+    def program(**settings):
+        def forward(state, images):
+            return nnx.merge(graph, state)(images, train=False, **settings)
+
+        return str(jax.make_jaxpr(forward)(state, jax.ShapeDtypeStruct((2, 96, 96, 3), jnp.float32)))
+
+    assert program(at=record) == program()
+    encoder = nnx.merge(graph, state)
+    order = list(shapes)
+    for places in (encoder.attention_places, [place for place, _ in encoder.guide_places]):
+        assert [order.index(place) for place in places] == sorted({order.index(place) for place in places})
+    assert [shapes[place][-1] for place, _ in encoder.guide_places] == [
+        channels for _, channels in encoder.guide_places
+    ]
+
+
+def test_the_encoder_goes_on_with_what_a_place_returns():
+    encoder = Small((4, 8, 8, 16), rngs=nnx.Rngs(0))
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
+    before = encoder(images, train=False)
+    after = encoder(images, train=False, at=lambda place, x: 2 * x if place == "blocks.1" else x)
+    for index in (0, 1):
+        np.testing.assert_array_equal(after[index], before[index])
+    np.testing.assert_array_equal(after[2], 2 * before[2])
+    np.testing.assert_array_equal(after[3], encoder.stage(3, 2 * before[2], train=False))
+
+
+@pytest.mark.parametrize("name, top", [("vgg16", ()), ("vgg16", (512, 512)), ("inceptionv3", ())])
+@pytest.mark.parametrize("final_stride", [8, 16])
+def test_other_layers_on_top_end_the_last_stage(name, top, final_stride):
+    encoder = abstract(name, top=top, final_stride=final_stride)
+    expected = [(2, 96 // stride, 96 // stride) for stride in encoder.strides]
+    shapes = stage_shapes(encoder, 96, 96)
+    assert [shape[-1] for shape in shapes] == list(encoder.channels)
+    assert all(abs(shape[1] - want[1]) <= 1 for shape, want in zip(shapes, expected, strict=True))
+    assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys() and len(encoder.new_layers) == len(top)
+
+
 def top(rng, *, train):
     """InceptionV3's two layers on top, at identity weights of few channels, on features of ones."""
     encoder = nnx.eval_shape(lambda: ENCODERS["inceptionv3"](rngs=nnx.Rngs(0)))

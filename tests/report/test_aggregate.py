@@ -3,6 +3,7 @@
 import pytest
 from made_runs import make_run
 
+from fcam_jax.methods.registry import METHODS
 from fcam_jax.report.aggregate import configurations, settings_text, sweeps, table_rows
 from fcam_jax.report.published import Method, entries, method, published
 from fcam_jax.report.runs import read_run
@@ -99,6 +100,50 @@ def test_a_sweep_is_of_one_setting_alone_and_by_rising_value(read):
 )
 def test_rows_have_the_papers_names(row, cam, weights, expected):
     assert method(row, cam, weights) == expected
+
+
+@pytest.mark.parametrize(
+    ("row", "cam", "classifier", "expected"),
+    [
+        ("HaS", "cam", "has", Method("HaS")),
+        ("F-CAM", "cam", "has", Method("HaS", "F-CAM")),
+        ("HaS", "layercam", "has", Method("HaS, layercam")),
+        ("FSL baseline", "layercam", "fsl", Method("FSL baseline")),
+        ("Center", "cam", "acol", Method("Center baseline")),
+        ("CAM", "cam", "cam", Method("CAM*")),
+        ("CAM", "cam", "of another version", Method("CAM")),
+    ],
+)
+def test_what_another_training_yields_is_not_taken_for_the_cam(row, cam, classifier, expected):
+    assert method(row, cam, WEIGHTS, classifier) == expected
+
+
+@pytest.mark.parametrize(("name", "title"), [(name, training.title) for name, training in METHODS.items()])
+def test_every_training_of_stage_1_is_a_row_of_the_paper(name, title):
+    assert published("CUB", "resnet50", method(title, "cam", WEIGHTS, name), "MaxBoxAcc") is not None
+
+
+def test_a_run_of_another_training_stands_beside_the_papers_row_of_it(tmp_path):
+    runs = [
+        read_run(make_run(tmp_path / "cam")),
+        read_run(
+            make_run(
+                tmp_path / "has",
+                {"HaS": {"MaxBoxAcc": 80.0}, "F-CAM": {"MaxBoxAcc": 85.0}},
+                classifier={"method": "has", "has": {"grid": 4}},
+            )
+        ),
+    ]
+    rows = rows_of(runs)
+    (one,) = [table for table in paper_tables(rows) if table.caption.startswith("Table 1")]
+    texts = {cells[0].text: [cell.text for cell in cells[3:]] for cells in one.rows}
+    assert texts["HaS"] == ["2", "78.1", "80.0", "+1.9"] and texts["CAM* + F-CAM"][0] == "1"
+    shown = results(rows)
+    assert shown.columns[:6] == ("method", "No.", "data set", "encoder", "stage 1", "CAM")
+    lines = {tuple(cell.text for cell in cells[:5]): cells for cells in shown.rows}
+    fcam_on_has = lines["F-CAM", "2", "CUB", "resnet50", "HaS"]
+    assert [cell.text for cell in fcam_on_has][-3:] == ["85.0", "-", "-"]
+    assert rows[-1].configuration.title == "2: CUB, resnet50, HaS, cam" and not rows[-1].configuration.settings
 
 
 @pytest.mark.parametrize(

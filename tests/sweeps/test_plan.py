@@ -25,7 +25,11 @@ def complaint(*runs, options=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("sweep", ["six_cams.py", "six_cams.py:shared", "table1.py", "table1.py:shared"])
+SWEEPS = ["six_cams.py", "six_cams.py:shared", "table1.py", "table1.py:shared", "methods.py"]
+SWEEPS += [f"search.py:synthetic,{method}" for method in ("cam", "spg", "cutmix")]
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
 def test_the_sweeps_that_come_with_the_program_can_be_planned(sweep):
     runs = read_runs(f"configs/sweeps/{sweep}")
     assert [one.run for one in plan(runs, pathlib.Path("w"), {})] == list(runs)

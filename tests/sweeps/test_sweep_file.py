@@ -65,6 +65,7 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
         ("six_cams:shared", 18, 3),
         ("table1", 36, 36),
         ("table1:shared", 36, 6),
+        ("search:benchmark=cub,method=has", 30, 30),
     ],
 )
 def test_the_sweeps_that_come_with_the_program(sweep, count, trained):

@@ -1,0 +1,141 @@
+"""ACoL: two heads on one encoder; the second sees the features without what the first has found."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Key
+
+from fcam_jax.cams.score_maps import minmax
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.heads import GAP, Head
+from fcam_jax.models.layers import conv
+from fcam_jax.types import DATA_AXIS, Batch
+
+
+class Branch(Head):
+    """3x3 convolution, ReLU, 3x3 convolution, ReLU, and a map for each class whose mean is its score.
+
+    Args:
+      features: channels of the top stage.
+      num_classes: number of scores.
+      width: channels of both convolutions.
+      dtype: compute dtype; scores and maps are float32 always.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(self, features: int, num_classes: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        self.conv1 = conv(features, width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.conv2 = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.top = GAP(width, num_classes, background=False, dtype=dtype, rngs=rngs)
+
+    def hidden(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w _"]:
+        """What the maps of the classes are made of."""
+        return nnx.relu(self.conv2(nnx.relu(self.conv1(features))))
+
+    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        """Class scores before softmax, float32."""
+        return self.top(self.hidden(features))
+
+    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+        """The map of the given class of each image, signed, float32."""
+        return self.top.activation(self.hidden(features), labels)
+
+
+class ACoLHead(Head):
+    """Two branches, of which the second sees the features erased where the first's map of the label is high.
+
+    Class scores, and so every CAM by gradients or scores, are those of the first branch; the head's own map is fused
+    from both.
+
+    Args:
+      features: channels of the top stage.
+      num_classes: number of scores.
+      width: channels of the branches' convolutions.
+      threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
+      dtype: compute dtype; scores and maps are float32 always.
+      rngs: source of the initial weights.
+
+    Raises:
+      InputError: the threshold is outside of [0, 1].
+
+    Differs from: the released program, whose VGG16 has under ACoL overlapping 3x3 max-pools and a 3x3 mean before the
+    branches; here every encoder stays what it is.
+
+    Reference: Zhang et al., Adversarial complementary learning, CVPR 2018, section 3.2 and Fig. 3; Choe et al., CVPR
+      2020, released program.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        width: int = 1024,
+        threshold: float = 0.7,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        check_share("classifier.acol.threshold", threshold)
+        self.first = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
+        self.second = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
+        self.threshold = threshold
+
+    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+        """Class scores of the first branch before softmax, float32.
+
+        Args:
+          features: map of the top stage.
+        """
+        return self.first(features)
+
+    def both(
+        self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]
+    ) -> tuple[Float[Array, "b k"], Float[Array, "b k"]]:
+        """Class scores of both branches; the label says what is erased for the second.
+
+        Args:
+          features: map of the top stage.
+          labels: class y of each image.
+        """
+        erased = erase(features, self.first.activation(features, labels), self.threshold)
+        return self.first(features), self.second(erased)
+
+    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+        """The higher of the two branches' maps of the label, each scaled to [0, 1].
+
+        Args:
+          features: map of the top stage.
+          labels: class y of each image.
+        """
+        first = self.first.activation(features, labels)
+        second = self.second.activation(erase(features, first, self.threshold), labels)
+        return jnp.maximum(minmax(first), minmax(second))
+
+
+def erase(features: Float[Array, "b h w c"], maps: Float[Array, "b h w"], threshold: float) -> Float[Array, "b h w c"]:
+    """Features with zeros where a map, scaled to [0, 1], reaches the threshold; no gradient passes through the map.
+
+    $$ F'_p = F_p\\, [M_p < t], \\qquad M = \\mathrm{minmax}(C_y) $$
+    """
+    found = minmax(jax.lax.stop_gradient(maps)) >= threshold
+    return jnp.where(found[..., None], 0, features)
+
+
+def acol(
+    model: Classifier, batch: Batch, rng: Key[Array, ""]
+) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    """Sum of the mean cross-entropies of both branches over the global batch; an `Objective`.
+
+    Returns:
+      The loss, the first branch's scores, and both terms, "first" and "second".
+    """
+    assert isinstance(model.head, ACoLHead)
+    labels = jnp.asarray(batch.labels)
+    stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
+    first, second = model.head.both(stages[-1], labels)
+    means = cross_entropy(first, labels).mean(), cross_entropy(second, labels).mean()
+    terms = dict(zip(("first", "second"), jax.lax.pmean(means, DATA_AXIS), strict=True))
+    return terms["first"] + terms["second"], first, terms

@@ -1,0 +1,124 @@
+"""CutMix: a box of every training image is replaced by that of another one, and the labels are mixed as the areas are.
+
+A batch has one box and one permutation, which are drawn from the key of the step. They are those of the whole batch,
+over all devices: each gathers the images of all (uint8) and takes its partners, so the loss does not depend on how many
+devices share a batch.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Num
+
+from fcam_jax.errors import InputError
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import batch_key, check_share, image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.types import DATA_AXIS, Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class CutMix:
+    """Cross-entropy of mixed images, with both labels in the shares of their images: an `Objective`.
+
+    $$ L = \\lambda \\, \\mathrm{CE}(y) + (1 - \\lambda) \\, \\mathrm{CE}(y_{partner}) $$
+
+    Attributes:
+      beta: of the distribution of the share before the box is cut to the image, Beta(beta, beta).
+      probability: with which a batch is mixed at all.
+
+    Raises:
+      InputError: a setting is outside its range.
+    """
+
+    beta: float = 1.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.beta > 0:
+            raise InputError(f"classifier.cutmix.beta is {self.beta}; it must be above 0")
+        check_share("classifier.cutmix.probability", self.probability)
+
+    def __call__(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+        """Loss over the global batch, class scores of the mixed images, and the share of the images in them."""
+        labels = jnp.asarray(batch.labels)
+        mixed = mix(batch_key(rng), jnp.asarray(batch.images), labels, beta=self.beta, probability=self.probability)
+        _, logits = model(mixed.images, train=True, rng=image_keys(rng, batch))
+        own, partners = cross_entropy(logits, labels).mean(), cross_entropy(logits, mixed.partners).mean()
+        loss = jax.lax.pmean(mixed.share * own + (1 - mixed.share) * partners, DATA_AXIS)
+        return loss, logits, {"share": mixed.share}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    """A device's part of a mixed batch.
+
+    Attributes:
+      images: with the box of their partners.
+      partners: labels of the partners.
+      share: of each image in its own picture, in [0, 1]; the partner has the rest.
+    """
+
+    images: Num[Array, "b h w c"]
+    partners: Int[Array, " b"]
+    share: Float[Array, ""]
+
+
+def mix(
+    key: Key[Array, ""], images: Num[Array, "b h w c"], labels: Int[Array, " b"], *, beta: float, probability: float
+) -> Mixed:
+    """Mix a batch that is spread over the devices of the mesh axis; runs per device.
+
+    Args:
+      key: of the step, the same on every device.
+      images: of this device.
+      labels: of the same images.
+      beta: b, of the distribution of the share, Beta(b, b); above 0.
+      probability: with which the batch is mixed at all, in [0, 1].
+
+    Reference: Yun et al., CutMix, ICCV 2019, section 3.1 and Eq. 2; the box as in the program of Choe et al.,
+      CVPR 2020.
+    """
+    count, height, width, _ = images.shape
+    whether_key, share_key, place_key, partner_key = jax.random.split(key, 4)
+    share = jnp.where(
+        jax.random.bernoulli(whether_key, probability), jax.random.beta(share_key, beta, beta, dtype=jnp.float32), 1.0
+    )
+    center = jax.random.randint(place_key, (2,), 0, jnp.array([height, width]))
+    top, left, bottom, right = box(share, center, (height, width))
+    rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+
+    everyone = jax.lax.all_gather(images, DATA_AXIS, tiled=True)
+    order = jax.random.permutation(partner_key, len(everyone))
+    mine = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(DATA_AXIS) * count, count)
+    return Mixed(
+        images=jnp.where(inside[..., None], everyone[mine], images),
+        partners=jax.lax.all_gather(labels, DATA_AXIS, tiled=True)[mine],
+        share=1 - (bottom - top) * (right - left) / (height * width),
+    )
+
+
+def box(
+    share: Float[Array, ""], center: Int[Array, "2"], size: tuple[int, int]
+) -> tuple[Int[Array, ""], Int[Array, ""], Int[Array, ""], Int[Array, ""]]:
+    """The box that leaves an image about the given share of its area; what lies outside of the image is cut off.
+
+    $$ side = \\lfloor n \\sqrt{1 - \\lambda} \\rfloor, \\quad
+       from = \\max(c - \\lfloor side / 2 \\rfloor, 0), \\quad to = \\min(c + \\lfloor side / 2 \\rfloor, n) $$
+
+    Args:
+      share: lambda, in [0, 1].
+      center: c, row and column.
+      size: n, height and width of the image in pixels.
+
+    Returns:
+      Top, left, and one past the last row and column.
+    """
+    length = jnp.array(size)
+    half = (length * jnp.sqrt(1 - share)).astype(jnp.int32) // 2
+    (top, left), (bottom, right) = jnp.maximum(center - half, 0), jnp.minimum(center + half, length)
+    return top, left, bottom, right

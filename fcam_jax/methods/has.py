@@ -1,0 +1,85 @@
+"""Hide-and-seek: parts of the training images are hidden, so that a class must be told by the rest of its object."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key, Num
+
+from fcam_jax.errors import InputError
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.types import DATA_AXIS, Batch
+
+_HIDDEN = 2**32 - 3  # no image has this index, so what is hidden and what dropout drops are drawn apart
+
+
+@dataclasses.dataclass(frozen=True)
+class HaS:
+    """Mean cross-entropy of images with hidden cells: an `Objective`. What is evaluated is never hidden.
+
+    Attributes:
+      grid: side of a cell in pixels.
+      rate: probability that a cell is hidden.
+
+    Raises:
+      InputError: a setting is outside its range.
+    """
+
+    grid: int = 4
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.grid < 1:
+            raise InputError(f"classifier.has.grid is {self.grid}; it must be at least 1")
+        check_share("classifier.has.rate", self.rate)
+
+    def __call__(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+        """Loss over the global batch, and class scores of the images with their hidden cells."""
+        mean = jnp.asarray(model.encoder.mean, jnp.float32)
+        keys = image_keys(jax.random.fold_in(rng, _HIDDEN), batch)
+        images = hide(keys, jnp.asarray(batch.images), mean, grid=self.grid, rate=self.rate)
+        _, logits = model(images, train=True, rng=image_keys(rng, batch))
+        losses = cross_entropy(logits, jnp.asarray(batch.labels))
+        return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
+
+
+def hide(
+    keys: Key[Array, " b"], images: Num[Array, "b h w c"], color: Float[Array, " c"], *, grid: int, rate: float
+) -> Float[Array, "b h w c"]:
+    """Every cell of an image is hidden with the same probability, by a colour.
+
+    $$ x_p = \\mu \\text{ where } u_{cell(p)} < r, \\quad u \\sim U[0, 1) $$
+
+    Args:
+      keys: a key for every image.
+      images: in any range.
+      color: mu, in the range of the images; the mean that normalisation takes away, so that a hidden pixel is 0 after
+        it, as in the released program.
+      grid: side of a cell in pixels.
+      rate: r, the probability, in [0, 1].
+
+    Reference: Singh and Lee, Hide-and-Seek, ICCV 2017, section 3.1; cells and rate as in the program of Choe et al.,
+      CVPR 2020.
+    """
+    height, width = images.shape[1:3]
+    shape = -(-height // grid), -(-width // grid)
+    hidden = jax.vmap(lambda key: jax.random.bernoulli(key, rate, shape))(keys)
+    return jnp.where(pixels_of_cells(hidden, grid, height, width)[..., None], color, images.astype(jnp.float32))
+
+
+def pixels_of_cells(
+    cells: Bool[Array, "b _ _"], grid: int, height: int, width: int
+) -> Bool[Array, "b {height} {width}"]:
+    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image.
+
+    Args:
+      cells: a value for every cell, by row and column.
+      grid: side of a cell in pixels.
+      height: of the image in pixels.
+      width: likewise.
+    """
+    return jnp.repeat(jnp.repeat(cells, grid, axis=1), grid, axis=2)[:, :height, :width]

@@ -1,0 +1,182 @@
+"""SPG: the map of the label teaches side branches of the encoder, and these each other, where it is sure."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int, Key
+
+from fcam_jax.cams.score_maps import minmax, resize_bilinear
+from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.heads import GAP
+from fcam_jax.models.layers import conv
+from fcam_jax.types import DATA_AXIS, Batch
+
+_TOP_WIDTH = 512  # channels of the branch on the top stage, or the stage's own where they are fewer
+_FEWEST = 30  # pixels of a foreground that is taken as it is
+_FALLBACK = 0.7  # share of its maximum above which a map is foreground otherwise
+
+
+class SPGHead(GAP):
+    """A map for each class, pooled by its mean, and the three side branches, which only training computes.
+
+    B1 and B2 read the encoder's two `guide_places`: a 3x3 convolution each, then the same {3x3 convolution, ReLU, 1x1
+    convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to a map}.
+
+    Args:
+      features: channels of the top stage.
+      num_classes: number of scores.
+      guides: channels at the two guide places.
+      width: channels of the convolutions of B1 and B2.
+      dtype: compute dtype; scores and maps are float32 always.
+      rngs: source of the initial weights.
+
+    Differs from: the released program, whose VGG16 subsamples before B1 at 1/16 maps, where the guide place is just
+    before it here, and whose InceptionV3 drops half of the top stage once more before C and the class maps.
+
+    Reference: Zhang et al., Self-produced guidance, ECCV 2018, section 3 and Fig. 2; Choe et al., CVPR 2020, released
+      program.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        guides: Sequence[int],
+        width: int,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(features, num_classes, background=False, dtype=dtype, rngs=rngs)
+        lower, upper = guides
+        top_width = min(features, _TOP_WIDTH)
+        self.b1 = conv(lower, width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.b2 = conv(upper, width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.shared = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.shared_map = conv(width, 1, 1, bias=True, dtype=jnp.float32, rngs=rngs)
+        self.c = conv(features, top_width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.c_map = conv(top_width, 1, 1, bias=True, dtype=jnp.float32, rngs=rngs)
+
+    def guidance(
+        self, lower: Float[Array, "b h1 w1 c1"], upper: Float[Array, "b h2 w2 c2"], top: Float[Array, "b h w c"]
+    ) -> tuple[Float[Array, "b h1 w1"], Float[Array, "b h2 w2"], Float[Array, "b h w"]]:
+        """Maps of B1, B2 and C: scores of the foreground before the sigmoid, float32.
+
+        Args:
+          lower: map at the first guide place.
+          upper: map at the second.
+          top: map of the top stage.
+        """
+        b1, b2 = (
+            self.shared_map(nnx.relu(self.shared(nnx.relu(own(x)))))[..., 0]
+            for own, x in ((self.b1, lower), (self.b2, upper))
+        )
+        return b1, b2, self.c_map(nnx.relu(self.c(top)))[..., 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class SPG:
+    """Cross-entropy, and that of the side branches where their teacher is sure; an `Objective`.
+
+    $$ L = \\mathrm{CE} + \\mathrm{BCE}(B_2 \\,|\\, A_y) + \\mathrm{BCE}(B_1 \\,|\\, \\sigma(B_2))
+         + \\mathrm{BCE}(C \\,|\\, (\\sigma(B_1) + \\sigma(B_2)) / 2) $$
+
+    Each BCE is the mean over those pixels of the global batch that its teacher decides (`guidance_mask`).
+
+    Attributes:
+      attention: thresholds (high, low) of the label's map A, which teaches B2.
+      b2: of B2, which teaches B1.
+      fused: of the mean of B1 and B2, which teaches C.
+
+    Raises:
+      InputError: a threshold is outside of [0, 1].
+
+    Reference: Zhang et al., ECCV 2018, sections 3.2 and 3.3; Choe et al., CVPR 2020, released program.
+    """
+
+    attention: tuple[float, float] = (0.7, 0.01)
+    b2: tuple[float, float] = (0.5, 0.05)
+    fused: tuple[float, float] = (0.7, 0.1)
+
+    def __post_init__(self) -> None:
+        for name, thresholds in dataclasses.asdict(self).items():
+            for threshold in thresholds:
+                check_share(f"classifier.spg.{name}", threshold)
+
+    def __call__(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+        """The loss over the global batch; class scores; its terms "ce", "b2", "b1" and "c"."""
+        assert isinstance(model.head, SPGHead)
+        images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
+        seen: dict[str, Array] = {}
+
+        def at(place: str, x: Array) -> Array:
+            seen[place] = x
+            return x
+
+        stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
+        lower, upper = (seen[place] for place, _ in model.encoder.guide_places)
+        terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)} | self.guided(
+            model.head.activation(stages[-1], labels),
+            *model.head.guidance(lower, upper, stages[-1]),
+            size=(images.shape[1], images.shape[2]),
+        )
+        return sum(terms.values(), start=jnp.zeros(())), logits, terms
+
+    def guided(
+        self,
+        class_map: Float[Array, "b _ _"],
+        b1: Float[Array, "b _ _"],
+        b2: Float[Array, "b _ _"],
+        c: Float[Array, "b _ _"],
+        *,
+        size: tuple[int, int],
+    ) -> dict[str, Float[Array, ""]]:
+        """The three BCE terms over the global batch, by the branch that learns; teachers get no gradient.
+
+        Args:
+          class_map: the label's map.
+          b1: scores of the foreground by B1, before the sigmoid, as are the next two.
+          b2: by B2.
+          c: by C.
+          size: height and width to which all maps are brought: the images'.
+        """
+        b1, b2, c = (resize_bilinear(maps, size) for maps in (b1, b2, c))
+        teachers = (
+            minmax(resize_bilinear(class_map, size)),
+            jax.nn.sigmoid(b2),
+            (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2,
+        )
+        thresholds = (self.attention, self.b2, self.fused)
+        masks = (guidance_mask(jax.lax.stop_gradient(t), *hl) for t, hl in zip(teachers, thresholds, strict=True))
+        return {
+            name: _binary(scores, mask)
+            for (name, scores), mask in zip({"b2": b2, "b1": b1, "c": c}.items(), masks, strict=True)
+        }
+
+
+def guidance_mask(maps: Float[Array, "b h w"], high: float, low: float) -> Int[Array, "b h w"]:
+    """Where a map in [0, 1] is sure: 1 foreground, 0 background, -1 undecided.
+
+    Foreground is above `high`, but above .7 of the map's own maximum where that would be under 30 pixels; then
+    background is below `low`, even if it was foreground.
+
+    Reference: Zhang et al., ECCV 2018, Eq. 1; the fallback is the released program's.
+    """
+    sure = maps > high
+    few = sure.sum(axis=(1, 2), keepdims=True) < _FEWEST
+    foreground = jnp.where(few, maps > _FALLBACK * maps.max(axis=(1, 2), keepdims=True), sure)
+    return jnp.where(maps < low, 0, jnp.where(foreground, 1, -1))
+
+
+def _binary(scores: Float[Array, "b h w"], mask: Int[Array, "b h w"]) -> Float[Array, ""]:
+    """Binary cross-entropy of the decided pixels: that of two regions, of which the background has the score 0."""
+    return partial_cross_entropy(jnp.stack([jnp.zeros_like(scores), scores], axis=-1), mask, DATA_AXIS)

@@ -1,0 +1,80 @@
+"""ADL, ACoL and SPG in the train step: on one device and on four, and F-CAM on a classifier that they trained."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+from test_every_cam import every_cam
+from tiny_stages import CLASSES, STAGES, batch, optimizer
+
+from fcam_jax.methods.acol import ACoLHead, acol
+from fcam_jax.methods.adl import ADL
+from fcam_jax.methods.contract import Method
+from fcam_jax.methods.spg import SPG, SPGHead
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.small import Small
+from fcam_jax.train.step import initial_state, make_localize, make_train_step, spread
+from fcam_jax.types import DATA_AXIS
+
+OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG()}
+
+
+def classifier(name):
+    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
+    heads = {
+        "adl": lambda rngs: WGAP(10, CLASSES, rngs=rngs),
+        "acol": lambda rngs: ACoLHead(10, CLASSES, width=6, rngs=rngs),
+        "spg": lambda rngs: SPGHead(10, CLASSES, guides=(6, 8), width=6, rngs=rngs),
+    }
+    return Classifier(encoder, heads[name](nnx.Rngs(1)))
+
+
+def method_of(name):
+    return dataclasses.replace(STAGES["classifier"].method, objective=OBJECTIVES[name])
+
+
+def mesh_of(devices):
+    return jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+def step(model, method, devices):
+    mesh = mesh_of(devices)
+    state = initial_state(model, method, optimizer(method), mesh)
+    before = jax.device_get(state.params)
+    run = make_train_step(model, method, optimizer(method), mesh)
+    state, metrics = run(state, spread(batch(0), mesh), jax.random.key(7))
+    return before, jax.device_get(state), jax.device_get(metrics), mesh
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
+    model, method = classifier(name), method_of(name)
+    assert isinstance(method, Method)
+    before, one, metrics_one, _ = step(model, method, 1)
+    _, four, metrics_four, mesh = step(model, method, 4)
+    assert metrics_one.keys() == metrics_four.keys() >= {"loss", "accuracy"}
+    for key, value in metrics_one.items():
+        assert np.isfinite(value)
+        np.testing.assert_allclose(metrics_four[key], value, rtol=2e-4, atol=1e-5, err_msg=key)
+    for a, b, old in zip(*map(jax.tree.leaves, (one.params, four.params, before)), strict=True):
+        assert (a != old).any()
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    localize = make_localize(model, method, {"maps": method.localize}, mesh)
+    found = localize(four.params, four.rest, spread(batch(0), mesh))["maps"]
+    assert found.maps.shape == (8, 16, 16) and found.logits.shape == (8, CLASSES) and np.ptp(found.maps) > 0
+
+
+@pytest.mark.parametrize("name", ["acol", "spg"])
+def test_fcam_learns_from_every_cam_of_the_classifier(name):
+    trained = classifier(name)
+    decoder = Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
+    cams = every_cam if name == "acol" else STAGES["fcam"].method.cam
+    before, after, metrics, _ = step(FCAM(trained, decoder), dataclasses.replace(STAGES["fcam"].method, cam=cams), 4)
+    assert set(after.params) == {"decoder"} and all(np.isfinite(value) for value in metrics.values())
+    assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, before)), strict=True))
