@@ -120,8 +120,7 @@ def erase(features: Float[Array, "b h w c"], maps: Float[Array, "b h w"], thresh
 
     $$ F'_p = F_p\\, [M_p < t], \\qquad M = \\mathrm{minmax}(C_y) $$
     """
-    found = minmax(jax.lax.stop_gradient(maps)) >= threshold
-    return jnp.where(found[..., None], 0, features)
+    return jnp.where((minmax(maps) >= threshold)[..., None], 0, features)  # a comparison passes no gradient
 
 
 def acol(

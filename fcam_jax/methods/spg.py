@@ -23,18 +23,18 @@ _FEWEST = 30  # pixels of a foreground that is taken as it is
 _FALLBACK = 0.7  # share of its maximum above which a map is foreground otherwise
 
 
-class SPGHead(GAP):
-    """A map for each class, pooled by its mean, and the three side branches, which only training computes.
+class SideBranches(nnx.Module):
+    """Three branches to a map of the foreground each.
 
-    B1 and B2 read the encoder's two `guide_places`: a 3x3 convolution each, then the same {3x3 convolution, ReLU, 1x1
-    convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to a map}.
+    B1 and B2 read the encoder's two `guide_places`: a 3x3 convolution and ReLU each, then the same {3x3 convolution,
+    ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to a map}.
 
     Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
-      guides: channels at the two guide places.
+      lower: channels at the first guide place.
+      upper: channels at the second.
+      top: channels of the top stage.
       width: channels of the convolutions of B1 and B2.
-      dtype: compute dtype; scores and maps are float32 always.
+      dtype: compute dtype; the maps are float32 always.
       rngs: source of the initial weights.
 
     Differs from: the released program, whose VGG16 subsamples before B1 at 1/16 maps, where the guide place is just
@@ -44,27 +44,16 @@ class SPGHead(GAP):
       program.
     """
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        guides: Sequence[int],
-        width: int,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(features, num_classes, background=False, dtype=dtype, rngs=rngs)
-        lower, upper = guides
-        top_width = min(features, _TOP_WIDTH)
+    def __init__(self, lower: int, upper: int, top: int, *, width: int, dtype: DTypeLike, rngs: nnx.Rngs):
+        top_width = min(top, _TOP_WIDTH)
         self.b1 = conv(lower, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.b2 = conv(upper, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.shared = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.shared_map = conv(width, 1, 1, bias=True, dtype=jnp.float32, rngs=rngs)
-        self.c = conv(features, top_width, 3, bias=True, dtype=dtype, rngs=rngs)
+        self.c = conv(top, top_width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.c_map = conv(top_width, 1, 1, bias=True, dtype=jnp.float32, rngs=rngs)
 
-    def guidance(
+    def __call__(
         self, lower: Float[Array, "b h1 w1 c1"], upper: Float[Array, "b h2 w2 c2"], top: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h1 w1"], Float[Array, "b h2 w2"], Float[Array, "b h w"]]:
         """Maps of B1, B2 and C: scores of the foreground before the sigmoid, float32.
@@ -79,6 +68,33 @@ class SPGHead(GAP):
             for own, x in ((self.b1, lower), (self.b2, upper))
         )
         return b1, b2, self.c_map(nnx.relu(self.c(top)))[..., 0]
+
+
+class SPGHead(GAP):
+    """A map for each class, pooled by its mean, and beside it `sides`, which only training computes.
+
+    Args:
+      features: channels of the top stage.
+      num_classes: number of scores.
+      guides: channels at the encoder's two guide places.
+      width: channels of the convolutions of B1 and B2.
+      dtype: compute dtype; scores and maps are float32 always.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        guides: Sequence[int],
+        width: int,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(features, num_classes, background=False, dtype=dtype, rngs=rngs)
+        lower, upper = guides
+        self.sides = SideBranches(lower, upper, features, width=width, dtype=dtype, rngs=rngs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +142,7 @@ class SPG:
         lower, upper = (seen[place] for place, _ in model.encoder.guide_places)
         terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)} | self.guided(
             model.head.activation(stages[-1], labels),
-            *model.head.guidance(lower, upper, stages[-1]),
+            *model.head.sides(lower, upper, stages[-1]),
             size=(images.shape[1], images.shape[2]),
         )
         return sum(terms.values(), start=jnp.zeros(())), logits, terms
@@ -140,7 +156,7 @@ class SPG:
         *,
         size: tuple[int, int],
     ) -> dict[str, Float[Array, ""]]:
-        """The three BCE terms over the global batch, by the branch that learns; teachers get no gradient.
+        """The three BCE terms over the global batch, by the branch that learns; masks pass no gradient to the teachers.
 
         Args:
           class_map: the label's map.
@@ -156,7 +172,7 @@ class SPG:
             (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2,
         )
         thresholds = (self.attention, self.b2, self.fused)
-        masks = (guidance_mask(jax.lax.stop_gradient(t), *hl) for t, hl in zip(teachers, thresholds, strict=True))
+        masks = (guidance_mask(t, *hl) for t, hl in zip(teachers, thresholds, strict=True))
         return {
             name: _binary(scores, mask)
             for (name, scores), mask in zip({"b2": b2, "b1": b1, "c": c}.items(), masks, strict=True)

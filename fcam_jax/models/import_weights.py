@@ -23,7 +23,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.weight_files import Weights, read_weights
-from fcam_jax.models.weight_names import HEAD_PREFIXES, Names, head_names
+from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Names, head_names
 from fcam_jax.models.weight_plan import Plan, best_plan, closest_encoder, families, named_variables, plan
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".h5")
@@ -193,7 +193,7 @@ def _head_problems(found: Plan, weights: Weights) -> list[str]:
     if not weights:
         return [f"it has no classification layer ({DROP})"]
     for name, variable in found.variables.items():
-        if name.endswith("bias") and name in weights and weights[name].shape != variable.shape:
+        if name.endswith(CLASS_BIASES) and name in weights and weights[name].shape != variable.shape:
             there, here = len(weights[name]), variable.shape[0]
             return [f"its classification layer has {there} classes, this network's has {here} ({DROP})"]
     return [f"{problem} ({DROP})" for problem in found.problems]
@@ -243,7 +243,7 @@ def _classifier(source: pathlib.Path, weights: Weights, drop_head: bool) -> Weig
     if found.fit < _RESEMBLES:
         raise InputError(f"weights {source}: {_unsupported(name, found)}")
     _refuse(f"weights {source}: the closest supported network is {name}; it", found.problems)
-    classes = [array.size for key, array in last.items() if key.endswith("bias")]
+    classes = [array.size for key, array in last.items() if key.endswith(CLASS_BIASES)]
     print(f"  {found.names.family}: model.encoder={name}, {len(found.values)} of {len(found.variables)} tensors")
     print(f"  not in the file, so they would start anew: {', '.join(found.untouched) or 'none'}")
     print(f"  classification layer: {f'{classes[0]} classes' if classes else 'none'}{' (left out)' * drop_head}")

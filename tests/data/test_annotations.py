@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from fcam_jax.data.annotations import annotate, rescale_boxes, resize_mask
+from fcam_jax.data.annotations import annotate, object_map, rescale_boxes, resize_mask
 from fcam_jax.data.source import Record
+from fcam_jax.types import Annotation
 
 
 def test_boxes_equal_the_reference_program(shared):
@@ -60,6 +61,17 @@ def test_annotate_takes_the_frame_of_the_boxes_from_the_image():
     assert (annotation.image_id, annotation.label) == ("x/y.jpg", 3)
     np.testing.assert_array_equal(annotation.boxes, [[2, 4, 20, 20], [0, 0, 1, 2]])
     assert annotation.mask is None and annotation.ignore is None
+
+
+def test_a_map_for_training_shows_the_mask_or_else_all_boxes():
+    mask, ignore = np.zeros((2, 4, 4), bool)
+    mask[1, 1:3] = ignore[1:, 2] = True
+    boxes = np.array([[0, 0, 1, 0], [3, 2, 9, 9]])
+    by_mask = object_map(Annotation("a", 0, boxes, mask, ignore), 4)
+    np.testing.assert_array_equal(by_mask, [[0, 0, 0, 0], [0, 1, 1, 0], [0, 0, 255, 0], [0, 0, 255, 0]])
+    by_boxes = object_map(Annotation("a", 0, boxes), 4)
+    np.testing.assert_array_equal(by_boxes, [[1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 1]])
+    assert not object_map(Annotation("a", 0, np.zeros((0, 4), int)), 4).any()
 
 
 def test_an_undecided_pixel_of_the_object_is_object():

@@ -13,6 +13,7 @@ from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import evaluation_batches, train_batches, whole_batches
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
+from fcam_jax.types import OBJECT, UNDECIDED
 
 
 class Numbered:
@@ -214,11 +215,15 @@ def test_ground_truth_is_cut_out_and_mirrored_with_its_image():
             image = np.repeat(mask[..., None] * np.uint8(255), 3, axis=-1)
             return Record(image, 0, str(index), np.array([[x0, y0, x1, y1], [0, 0, 0, 0]]), mask, ignore)
 
-    batches = stream(Marked(20), batch_size=20, resize=16, crop=10, annotated=True, cams=np.zeros((20, 2, 2)))
+    batches = stream(
+        Marked(20), batch_size=20, resize=16, crop=10, annotated=True, objects=True, cams=np.zeros((20, 2, 2))
+    )
     corners = 0
     for batch, annotations in (batches.with_annotations() for _ in range(3)):
-        for image, annotation, crop in zip(batch.images, annotations, batch.crop, strict=True):
+        for image, annotation, crop, objects in zip(batch.images, annotations, batch.crop, batch.objects, strict=True):
             white = image[..., 0] > 0
+            np.testing.assert_array_equal(objects == OBJECT, white)
+            np.testing.assert_array_equal(objects == UNDECIDED, annotation.ignore)
             np.testing.assert_array_equal(annotation.mask, white)
             rows, columns = np.nonzero(white)
             expected = [columns.min(), rows.min(), columns.max(), rows.max()] if white.any() else []

@@ -157,7 +157,7 @@ def test_the_classifier_gets_a_key_for_every_image_whatever_its_batch(network):
             found = []
 
             class Recording(Classifier):
-                def __call__(self, images, *, train, rng=None):
+                def __call__(self, images, *, train, rng=None, at=None):
                     found.append(jax.random.key_data(rng))
                     return super().__call__(images, train=False)
 

@@ -1,4 +1,4 @@
-"""HaS and CutMix: what is hidden and mixed, against the released program's values and their definitions."""
+"""HaS and CutMix: what is hidden and mixed, against the released program's values and their definitions; the losses."""
 
 import functools
 import random
@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType, PartitionSpec
+from one_device import CLASSES, InInference, batch, classifier, cross_entropy, on_one_device
 
 from fcam_jax.methods import cutmix, has
+from fcam_jax.models.heads import WGAP
 from fcam_jax.types import DATA_AXIS
 
 
@@ -91,6 +93,51 @@ def test_a_box_of_the_partner_replaces_the_image_and_the_share_is_the_rest():
 def test_one_device_mixes_as_four_do():
     for one, four in zip(*(mixed(devices, 5, beta=1.0, probability=1.0) for devices in (1, 4)), strict=True):
         np.testing.assert_array_equal(one, four)
+
+
+def wgap(encoder, rngs):
+    return WGAP(encoder.channels[-1], CLASSES, rngs=rngs)
+
+
+def shown_to(objective):
+    """What a tiny classifier is shown by an objective, its scores, the loss and the figures."""
+    shown = []
+
+    class Watched(InInference):
+        def __call__(self, images, **options):
+            shown.append(images)
+            return super().__call__(images, **options)
+
+    tiny = classifier(wgap)
+    model = Watched(tiny.encoder, tiny.head)
+
+    def loss():
+        shown.clear()
+        return *objective(model, batch(), jax.random.key(2)), shown[0]
+
+    return *map(jax.device_get, on_one_device(loss)), model
+
+
+def test_what_has_hides_is_zero_after_normalisation_and_the_loss_is_that_of_the_rest():
+    loss, logits, _, shown, model = shown_to(has.HaS(grid=4, rate=0.5))
+    normalised, whole = (np.asarray(model.normalize(jnp.asarray(images))) for images in (shown, batch().images))
+    hidden = (normalised == 0).all(-1)
+    np.testing.assert_array_equal(normalised[~hidden], whole[~hidden])
+    assert 0.2 < hidden.mean() < 0.8 and any((one != hidden[0]).any() for one in hidden)
+    np.testing.assert_allclose(loss, cross_entropy(logits, batch().labels), rtol=1e-5)
+
+
+def test_the_loss_of_cutmix_is_that_of_both_labels_by_their_shares():
+    loss, logits, figures, shown, _ = shown_to(cutmix.CutMix())
+    images, labels = np.asarray(batch().images), np.asarray(batch().labels)
+    # Noise: the partner is the image that the changed pixels are of.
+    changed = (shown != images).any(-1).any(0)
+    partners = [int(np.argmax([(one[changed] == other[changed]).mean() for other in images])) for one in shown]
+    assert sorted(partners) == [0, 1, 2, 3] and 0 < changed.mean() < 1
+    share = 1 - changed.mean()
+    np.testing.assert_allclose(figures["share"], share, rtol=1e-6)
+    expected = share * cross_entropy(logits, labels) + (1 - share) * cross_entropy(logits, labels[partners])
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 def test_a_batch_that_is_not_to_be_mixed_stays_as_it_is():

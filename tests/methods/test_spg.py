@@ -91,21 +91,21 @@ def test_every_branch_learns_what_its_teacher_decides_and_no_teacher_learns(maps
 
 
 def test_the_side_branches_are_plain_convolutions_with_shared_layers():
-    head = SPGHead(7, CLASSES, guides=(4, 5), width=6, rngs=nnx.Rngs(0))
+    sides = SPGHead(7, CLASSES, guides=(4, 5), width=6, rngs=nnx.Rngs(0)).sides
     rng = np.random.default_rng(0)
     lower, upper, top = (
         rng.normal(size=(2, side, side + 1, c)).astype(np.float32) for side, c in ((8, 4), (6, 5), (6, 7))
     )
-    found = head.guidance(jnp.asarray(lower), jnp.asarray(upper), jnp.asarray(top))
+    found = sides(jnp.asarray(lower), jnp.asarray(upper), jnp.asarray(top))
 
     def twice(own, x):
-        hidden = np.maximum(conv3x3(head.shared, np.maximum(conv3x3(own, x), 0)), 0)
-        return conv1x1(head.shared_map, hidden)[..., 0]
+        hidden = np.maximum(conv3x3(sides.shared, np.maximum(conv3x3(own, x), 0)), 0)
+        return conv1x1(sides.shared_map, hidden)[..., 0]
 
     expected = (
-        twice(head.b1, lower),
-        twice(head.b2, upper),
-        conv1x1(head.c_map, np.maximum(conv3x3(head.c, top), 0))[..., 0],
+        twice(sides.b1, lower),
+        twice(sides.b2, upper),
+        conv1x1(sides.c_map, np.maximum(conv3x3(sides.c, top), 0))[..., 0],
     )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -116,7 +116,7 @@ def test_the_loss_reads_the_places_of_the_encoder_and_the_label_s_map():
     model, given = InInference(tiny.encoder, tiny.head), batch()
     loss, _, terms = on_one_device(SPG(), model, given, jax.random.key(0))
     stages = model.stages(model.normalize(given.images))
-    guidance = model.head.guidance(stages[1], stages[2], stages[3])
+    guidance = model.head.sides(stages[1], stages[2], stages[3])
     class_map = model.activation(stages[3], given.labels)
     expected = on_one_device(functools.partial(SPG().guided, size=(16, 16)), class_map, *guidance)
     for name in TERMS:

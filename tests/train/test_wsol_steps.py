@@ -1,34 +1,42 @@
-"""ADL, ACoL and SPG in the train step: on one device and on four, and F-CAM on a classifier that they trained."""
+"""The comparison methods in the train step: on one device and on four, and F-CAM on a classifier that they trained."""
 
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType
-from test_every_cam import every_cam
+from test_every_cam import ALL
 from tiny_stages import CLASSES, STAGES, batch, optimizer
 
+from fcam_jax.cams.contract import explain
 from fcam_jax.methods.acol import ACoLHead, acol
 from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.contract import Method
+from fcam_jax.methods.cutmix import CutMix
+from fcam_jax.methods.few_shot import FewShotMethod
+from fcam_jax.methods.has import HaS
 from fcam_jax.methods.spg import SPG, SPGHead
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
+from fcam_jax.models.saliency import Saliency
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import initial_state, make_localize, make_train_step, spread
-from fcam_jax.types import DATA_AXIS
+from fcam_jax.train.step import initial_state, make_train_step, spread
+from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
-OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG()}
+OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG(), "has": HaS(), "cutmix": CutMix()}
+ALL = (*OBJECTIVES, "fsl")
 
 
 def classifier(name):
     encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
     heads = {
-        "adl": lambda rngs: WGAP(10, CLASSES, rngs=rngs),
+        **dict.fromkeys(("adl", "has", "cutmix"), lambda rngs: WGAP(10, CLASSES, rngs=rngs)),
+        "fsl": lambda rngs: Saliency(10, rngs=rngs),
         "acol": lambda rngs: ACoLHead(10, CLASSES, width=6, rngs=rngs),
         "spg": lambda rngs: SPGHead(10, CLASSES, guides=(6, 8), width=6, rngs=rngs),
     }
@@ -36,7 +44,17 @@ def classifier(name):
 
 
 def method_of(name):
+    if name == "fsl":
+        return FewShotMethod((("head",),), 10.0)
     return dataclasses.replace(STAGES["classifier"].method, objective=OBJECTIVES[name])
+
+
+def annotated(seed):
+    """The batch with objects, of which some pixels are undecided and one device knows of most."""
+    rng = np.random.default_rng(seed)
+    objects = rng.choice(np.array([0, OBJECT, UNDECIDED], np.uint8), (8, 16, 16))
+    objects[:6][rng.random((6, 16, 16)) < 0.7] = UNDECIDED
+    return dataclasses.replace(batch(seed), objects=objects)
 
 
 def mesh_of(devices):
@@ -48,16 +66,16 @@ def step(model, method, devices):
     state = initial_state(model, method, optimizer(method), mesh)
     before = jax.device_get(state.params)
     run = make_train_step(model, method, optimizer(method), mesh)
-    state, metrics = run(state, spread(batch(0), mesh), jax.random.key(7))
-    return before, jax.device_get(state), jax.device_get(metrics), mesh
+    state, metrics = run(state, spread(annotated(0), mesh), jax.random.key(7))
+    return before, jax.device_get(state), jax.device_get(metrics)
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", ALL)
 def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     model, method = classifier(name), method_of(name)
     assert isinstance(method, Method)
-    before, one, metrics_one, _ = step(model, method, 1)
-    _, four, metrics_four, mesh = step(model, method, 4)
+    before, one, metrics_one = step(model, method, 1)
+    _, four, metrics_four = step(model, method, 4)
     assert metrics_one.keys() == metrics_four.keys() >= {"loss", "accuracy"}
     for key, value in metrics_one.items():
         assert np.isfinite(value)
@@ -65,16 +83,26 @@ def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     for a, b, old in zip(*map(jax.tree.leaves, (one.params, four.params, before)), strict=True):
         assert (a != old).any()
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    localize = make_localize(model, method, {"maps": method.localize}, mesh)
-    found = localize(four.params, four.rest, spread(batch(0), mesh))["maps"]
-    assert found.maps.shape == (8, 16, 16) and found.logits.shape == (8, CLASSES) and np.ptp(found.maps) > 0
 
 
 @pytest.mark.parametrize("name", ["acol", "spg"])
-def test_fcam_learns_from_every_cam_of_the_classifier(name):
+def test_fcam_learns_from_the_map_of_the_head(name):
     trained = classifier(name)
     decoder = Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
-    cams = every_cam if name == "acol" else STAGES["fcam"].method.cam
-    before, after, metrics, _ = step(FCAM(trained, decoder), dataclasses.replace(STAGES["fcam"].method, cam=cams), 4)
+    before, after, metrics = step(FCAM(trained, decoder), STAGES["fcam"].method, 4)
     assert set(after.params) == {"decoder"} and all(np.isfinite(value) for value in metrics.values())
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, before)), strict=True))
+
+
+def test_every_cam_explains_a_classifier_of_two_branches():
+    model, given = classifier("acol"), batch(0)
+    structure, state = nnx.split(model)
+
+    def maps(state, images):
+        network = nnx.merge(structure, state)
+        stages = network.stages(network.normalize(images))
+        keys = jax.random.split(jax.random.key(0), len(images))
+        return [cam(explain(network, images, stages, jnp.asarray(given.labels), keys)) for cam in ALL]
+
+    found = jax.eval_shape(maps, state, jnp.asarray(given.images))
+    assert {cam.shape for cam in found} == {(8, 2, 2)}
