@@ -89,8 +89,9 @@ def _commands(planned: Sequence[Planned], options: argparse.Namespace, overrides
         mark = ""
         if one.source is not None:
             own = (f"--sweep={options.sweep}", f"--workdir={options.workdir}", f"--only={one.name}")
+            # This program hands over the classifier before it calls the other.
             command = (sys.executable, "-m", "fcam_jax.sweep", *own, *(["--", *overrides] if overrides else []))
-            mark = f"  # needs {one.source.name}"
+            mark = "" if one.source.results() is not None else f"  # needs {one.source.name}"
         elif one.name in takers:
             mark = f"  # needed by {', '.join(takers[one.name])}"
         lines.append(shlex.join(command) + mark)
@@ -136,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1 if run(options, words[end + 1 :]) else 0)
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: cannot be read or written: {error}")
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; the same command goes on where this one stopped")
 

@@ -211,7 +211,7 @@ def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_f
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
     line = complaint("configs/synthetic.py", tmp_path / "run", **settings)
-    assert line.startswith(f"{victim}: cannot be decoded: image file is truncated")
+    assert line.startswith(f"{victim}: damaged: Premature end of JPEG file")
     victim.write_bytes(whole)
     done = finished("configs/synthetic.py", tmp_path / "run", **settings)
     assert "classifier: going on from step " in done.stderr

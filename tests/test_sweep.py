@@ -174,6 +174,9 @@ def test_printed_commands_are_those_of_what_is_not_done(swept, pretended, tmp_pa
         *("--only=layercam-s1", "--", root),
     ]
     assert called == []
+    swept("--only=cam-s1", args="shared", overrides=[root])
+    (line,) = swept("--print", "--only=*-s1", args="shared", overrides=[root])[1]
+    assert line == second  # it needs to wait no longer
 
 
 def test_classifiers_are_shared_where_the_sweep_says_so(swept, pretended, tmp_path):

@@ -50,6 +50,8 @@ def read_runs(sweep: str) -> tuple[Run, ...]:
         spec.loader.exec_module(module)
         get_runs = getattr(module, "get_runs", None)
         runs = None if get_runs is None else get_runs(args)
+    except InputError as error:
+        raise InputError(f"--sweep={sweep}: {error}") from error
     except Exception as error:  # a user's program may raise anything
         raise InputError(f"--sweep={sweep}: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if get_runs is None:

@@ -25,6 +25,7 @@ def written(tmp_path, text):
         ("x = 1", "the file defines no get_runs(args)"),
         ("x = ", "SyntaxError: invalid syntax"),
         ("def get_runs(args):\n    return [nothing]", "NameError: name 'nothing' is not defined"),
+        ("from fcam_jax.errors import InputError\ndef get_runs(args):\n    raise InputError('no')", "no"),
         ("def get_runs():\n    return []", "TypeError: get_runs() takes 0 positional arguments but 1 was given"),
         (HEAD + "[]", "get_runs must return one or more fcam_jax.sweeps.sweep_file.Run"),
         (HEAD + "['a']", "get_runs must return one or more"),
@@ -76,5 +77,5 @@ def test_the_sweeps_that_come_with_the_program(sweep, count, trained):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_sweep_answers_an_argument_that_it_does_not_know(name):
-    with pytest.raises(InputError, match=r"(Value|Input)Error: .*nonsense"):
+    with pytest.raises(InputError, match="'nonsense'"):
         read_runs(f"{FOLDER / name}.py:nonsense")

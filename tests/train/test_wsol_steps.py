@@ -29,7 +29,7 @@ from fcam_jax.train.step import initial_state, make_train_step, spread
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG(), "has": HaS(), "cutmix": CutMix()}
-NAMES = (*OBJECTIVES, "fsl")
+METHODS = (*OBJECTIVES, "fsl")
 
 
 def classifier(name):
@@ -70,7 +70,7 @@ def step(model, method, devices):
     return before, jax.device_get(state), jax.device_get(metrics)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     model, method = classifier(name), method_of(name)
     assert isinstance(method, Method)
