@@ -1,7 +1,7 @@
-"""The few-shot baseline: a few images with ground truth of places in the place of many with classes.
+"""The few-shot baseline: what a few images with ground truth of places teach, in the place of many with classes alone.
 
-What is trained on is what the other methods are validated on, so its size and its last layer are all that it has in
-advance of them.
+These images are some of those that choose the other methods' best model and settings. So none are left to choose its
+own: its last model counts.
 """
 
 import dataclasses
@@ -45,7 +45,8 @@ class FewShotMethod:
       new_layers: prefixes of the paths of variables that were not pretrained, which learn faster.
       new_layers_factor: how much faster.
 
-    Reference: Choe et al., CVPR 2020, section 5.2. No program of it is published.
+    Reference: Choe et al., CVPR 2020, the few-shot learning baseline. No program of it is published; that the map is
+      enlarged before the loss, and not normalised before it is evaluated, is a choice of this one.
     """
 
     new_layers: tuple[tuple[str, ...], ...]

@@ -1,4 +1,4 @@
-"""Classifiers with the heads of ACoL and SPG as weight files and back."""
+"""Networks with the heads of ACoL, SPG and the few-shot baseline as weight files and back."""
 
 import jax
 import numpy as np
@@ -10,12 +10,17 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods.acol import ACoLHead
 from fcam_jax.methods.spg import SPGHead
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.heads import GAP
 from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights
+from fcam_jax.models.saliency import Saliency
 from fcam_jax.models.small import Small
 
 HEADS = {
     "acol": lambda classes, rngs: ACoLHead(10, classes, width=6, rngs=rngs),
     "spg": lambda classes, rngs: SPGHead(10, classes, guides=(6, 8), width=6, rngs=rngs),
+    "fsl": lambda classes, rngs: (
+        Saliency(10, rngs=rngs) if classes == CLASSES else GAP(10, 2, background=False, rngs=rngs)
+    ),
 }
 
 
@@ -39,5 +44,6 @@ def test_weights_come_back_with_or_without_the_head(name, tmp_path):
         pairs = zip(*(jax.tree.leaves(nnx.state(getattr(m, part), nnx.Param)) for m in (found, trained)), strict=True)
         # Biases and scales start alike.
         assert all((np.array_equal(a, b) is same) for a, b in pairs if a.ndim == 4)
-    with pytest.raises(InputError, match=f"has {CLASSES} classes, this network's has {CLASSES + 1}"):
+    counts = (1, 2) if name == "fsl" else (CLASSES, CLASSES + 1)
+    with pytest.raises(InputError, match=f"has {counts[0]} classes, this network's has {counts[1]}"):
         load_classifier(wider, path, keep_head=True)
