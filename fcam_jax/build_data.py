@@ -96,7 +96,8 @@ def data_set(config: ConfigDict) -> Data:
       InputError: as `source`.
     """
     data = config.data
-    sources = {split: source(data, split) for split in SPLITS if split in splits(data)}
+    there = splits(data)
+    sources = {split: source(data, split) for split in SPLITS if split in there}
     few_shot = config.classifier.method == FEW_SHOT
     if few_shot:
         sources["train"] = _few(config, sources.get("val"))
