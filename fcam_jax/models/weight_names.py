@@ -144,7 +144,7 @@ _KERAS_HEAD = Names(
     lambda array: array.reshape(array.shape[-2:]) if array.ndim == 4 else array,
     lambda array: array.reshape(1, 1, *array.shape) if array.ndim == 2 else array,
 )
-HEAD_PREFIXES = ("fc.", "conv.", "to_modalities.", "conv_preds/", "first.", "second.", "sides.", "object.")
+HEAD_PREFIXES = ("fc.", "conv.", "to_modalities.", "conv_preds/", "first.", "second.", "sides.")
 CLASS_BIASES = ("fc.bias", "conv.bias", "to_modalities.bias", "conv_preds/bias")  # ends of names
 
 
