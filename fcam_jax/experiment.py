@@ -174,11 +174,18 @@ def _show_data(plan: Experiment, workdir: pathlib.Path) -> None:
         )
     picture = workdir / "pictures" / "training_batch.png"
     if not picture.exists():
+        _draw_sample(plan, picture)
+
+
+def _draw_sample(plan: Experiment, picture: pathlib.Path) -> None:
+    try:
         batch, annotations = plan.training_sample(min(SHOWN, plan.split_sizes["train"]))
-        images = jnp.asarray(batch.images)
-        if plan.augment is not None:
-            images = plan.augment(jax.random.split(jax.random.key(plan.seed), len(images)), images)
-        save_training_batch(picture, np.asarray(images), annotations, plan.class_names)
+    except InputError:
+        return  # training will tell, once it has saved where it stands
+    images = jnp.asarray(batch.images)
+    if plan.augment is not None:
+        images = plan.augment(jax.random.split(jax.random.key(plan.seed), len(images)), images)
+    save_training_batch(picture, np.asarray(images), annotations, plan.class_names)
 
 
 def record_left_out(plan: Experiment, folder: pathlib.Path) -> None:
