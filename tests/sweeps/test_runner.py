@@ -48,9 +48,13 @@ def interrupted(program, log):
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        execute([sys.executable, "-c", program], log)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            execute([sys.executable, "-c", program], log)
+    finally:
+        signal.signal(signal.SIGINT, before)
     seconds = time.monotonic() - begun[0]
     thread.join()
     return seconds
