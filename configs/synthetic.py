@@ -31,6 +31,8 @@ def get_config(args: str = "") -> ConfigDict:
     config.classifier.new_layers_factor = 1.0
     config.classifier.optimizer = common.sgd(learning_rate=0.05, decay_epochs=9)
     config.classifier.acol.width = 64
+    if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
+        config.classifier.optimizer.learning_rate = 0.02
     if config.classifier.method == "fsl":  # two steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 60, 45
     config.fcam.epochs = 6
