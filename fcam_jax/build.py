@@ -108,6 +108,7 @@ def experiment(config: ConfigDict) -> Experiment:
         left_out=data.left_out,
         class_names=next((records.class_names for records in data.sources.values()), None),
         split_sizes=sizes,
+        ruled_out={split: len(records.left_out) for split, records in data.sources.items()},
         evaluation_batch_size=config.evaluation.batch_size,
         validation=EvaluationSettings(config.validation.threshold_step),
         evaluation=EvaluationSettings(

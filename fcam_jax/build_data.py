@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from fcam_jax.build_model import look_up
 from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.layouts.problems import ON_ERROR
 from fcam_jax.data.layouts.registry import splits as splits_of_folder
-from fcam_jax.data.loaded import ON_ERROR, LeftOut, LoadedImages, Memory
+from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, train_batches, whole_batches
 from fcam_jax.data.source import Source
 from fcam_jax.data.subset import few, share

@@ -101,7 +101,8 @@ class Experiment:
       evaluation_batches: the batches of a split, each image once.
       left_out: what was wrong with each image that was left out so far, a line each.
       class_names: what the classes are called, in the order of the labels; None where the data set does not say.
-      split_sizes: images of each split that there is.
+      split_sizes: images of each split that there is, without those that its description rules out.
+      ruled_out: number of the latter.
       evaluation_batch_size: images of an evaluation batch.
       validation: what is measured while training.
       evaluation: what is measured for the results.
@@ -121,6 +122,7 @@ class Experiment:
     left_out: Callable[[], list[str]]
     class_names: tuple[str, ...] | None
     split_sizes: dict[str, int]
+    ruled_out: dict[str, int]
     evaluation_batch_size: int
     validation: EvaluationSettings
     evaluation: EvaluationSettings
@@ -143,6 +145,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
     if plan.whole_cams is not None:
         plan.whole_cams.check(workdir / CAMS)
     mesh = data_mesh(plan.batch_size)
+    record_left_out(plan, workdir)
     if jax.process_index() == 0:
         _show_data(plan, workdir)
     model: Any = None

@@ -126,7 +126,7 @@ def write_results(
     results = {
         "split": split,
         "images": images,
-        "left_out": plan.split_sizes[split] - images,
+        "left_out": plan.ruled_out[split] + plan.split_sizes[split] - images,
         "methods": metrics,
         "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
         "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},

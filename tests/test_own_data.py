@@ -75,6 +75,24 @@ def test_class_folders_with_damaged_images_are_trained_on_and_classified(classes
     assert all(0 <= figures["data_wait"] <= 100 for figures in logged(run / "fcam", "train").values())
 
 
+def test_images_that_a_description_rules_out_are_counted_with_those_that_cannot_be_decoded(classes, tmp_path):
+    rows = ["path,label,split,boxes"]
+    for split, number in (("train", 0), ("train", 1), ("test", 0)):
+        rows += [f"{split}/{name}/{number}.png,{name},{split},1 1 9 9" for name in ("crow", "tit", "wren")]
+    for bad in (6, 7):  # of training and of test
+        rows[bad] = rows[bad].replace("1 1 9 9", "9 9 1 1")
+    (classes / "manifest.csv").write_text("\n".join(rows))
+    (classes / "test" / "wren" / "0.png").write_text("no image")
+    run, plan = tmp_path / "run", build.experiment(config(classes, data__on_error="skip"))
+    run.mkdir()
+    assert (plan.split_sizes, plan.ruled_out) == ({"train": 5, "test": 2}, {"train": 1, "test": 1})
+    train_stages(plan, run)
+    evaluate_stages(plan, run, "hash")
+    results = json.loads((run / "results.json").read_text())
+    assert (results["images"], results["left_out"]) == (1, 2)
+    assert len((run / "left_out.txt").read_text().splitlines()) == 3
+
+
 def test_a_damaged_image_ends_the_run_unless_it_is_to_be_left_out(classes, tmp_path):
     (classes / "train" / "tit" / "1.png").write_bytes(b"")
     with pytest.raises(InputError, match=r"tit/1\.png: the image file is empty"):

@@ -52,7 +52,7 @@ class FolderSource:
           split: "train", "val" or "test".
           root: the data set's folder.
           num_classes: number of classes; 0 for as many as the data set has.
-          layout: see `layouts.locate`, as for `images` and `metadata`.
+          layout: see `layouts.registry.locate`, as for `images` and `metadata`.
           images: folder that the paths of images start from.
           metadata: folder that holds what describes the images.
           upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.

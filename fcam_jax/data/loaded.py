@@ -17,8 +17,6 @@ from fcam_jax.types import Annotation, Image
 
 logger = logging.getLogger(__name__)
 
-ON_ERROR = ("fail", "skip")
-
 _TOLD = 5  # images that are left out and named in the log; the others are only counted there
 
 
@@ -70,8 +68,8 @@ class LeftOut:
             count = len(self._reasons)
         if count <= _TOLD:
             logger.warning("left out: %s", reason)
-        if count == _TOLD:
-            logger.warning("more images that are left out are not named here")
+        elif count == _TOLD + 1:
+            logger.warning("more images are left out than are named here")
 
     def lines(self) -> list[str]:
         """What was wrong, a line for each image."""

@@ -75,7 +75,7 @@ def test_no_changed_byte_of_the_deflated_pixels_of_a_tiff_passes(photo):
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_changed_byte_never_gives_a_crash(photo, name):
     counts = count([encoded(photo, name)], flipped, 200, np.random.default_rng(0))
-    assert counts["crash"] == 0
+    assert counts["crash"] == counts["slow"] == 0
     assert counts["wrong"] <= counts["Pillow"]
 
 

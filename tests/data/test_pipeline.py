@@ -245,6 +245,15 @@ def test_an_image_that_cannot_be_used_is_left_out_of_training_and_noted_once():
     )
 
 
+@pytest.mark.parametrize(("count", "lines"), [(5, 5), (6, 6), (9, 6)])
+def test_the_log_names_a_few_of_the_images_that_are_left_out(caplog, count, lines):
+    left_out = LeftOut()
+    for number in [*range(count), 0, 1]:
+        left_out.add(f"{number}.jpg: not an image")
+    assert len(left_out.lines()) == count and len(caplog.records) == lines
+    assert ("more images" in caplog.text) == (count > 5)
+
+
 def test_training_on_nothing_usable_ends():
     with pytest.raises(InputError, match="none of the 1 training images can be used; the first: images/0"):
         next(stream(Numbered(1, broken=0), batch_size=1, left_out=LeftOut()))
