@@ -18,6 +18,7 @@ def defaults() -> ConfigDict:
     """All keys of a configuration; it is locked, so a benchmark cannot add a misspelt one."""
     config = ConfigDict()
     config.seed = 0  # initial weights, order and crops of images, seeds and landmarks
+    config.last_stage = "fcam"  # "classifier": without F-CAM on it
     config.log_steps = 10  # steps between two lines of the metric log
 
     config.data = ConfigDict()

@@ -49,6 +49,8 @@ from fcam_jax.train.optimizer import OptimizerSettings
 
 logger = logging.getLogger(__name__)
 
+LAST_STAGE = ("classifier", "fcam")
+
 # Least values of the settings that nothing else checks before it is too late for a clear message.
 LEAST = {
     "seed": 0,
@@ -181,9 +183,13 @@ def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
 
 
 def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
-    """The classifier and F-CAM on it; of the few-shot baseline its network alone, which has no CAM to learn from."""
+    """The classifier and, where it is wanted, F-CAM on it; never on the few-shot baseline, which has no CAM to learn
+    from.
+    """
+    look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGE))
     first = classifier_stage(config, steps_per_epoch)
-    return (first,) if config.classifier.method == FEW_SHOT else (first, fcam_stage(config, steps_per_epoch))
+    alone = config.last_stage == "classifier" or config.classifier.method == FEW_SHOT
+    return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))
 
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:

@@ -43,7 +43,7 @@ def get_runs(args: str) -> list[Run]:
     if not chosen.get("seed", "0").isdigit():
         raise InputError(f"seed is {chosen['seed']!r}; it must be a whole number")
     encoder = f",encoder={chosen['encoder']}" if "encoder" in chosen else ""
-    shared = {"data.fraction": BENCHMARKS[benchmark], "fcam.epochs": 0}
+    shared = {"data.fraction": BENCHMARKS[benchmark], "last_stage": "classifier"}
     runs = []
     for trial in range(TRIALS):
         drawn = trial_settings(method, int(chosen.get("seed", "0")), trial)
