@@ -67,7 +67,10 @@ def pretended(monkeypatch):
         higher = 10 if config["cam"]["name"] == "layercam" else 0
         results = {
             "config_hash": config_hash(config),
-            "checkpoints": {"CAM": {"stage": "classifier"}, "F-CAM": {"stage": "fcam"}},
+            "checkpoints": {
+                "CAM": {"stage": "classifier", "val": {"MaxBoxAcc": 40.0 + config["seed"]}},
+                "F-CAM": {"stage": "fcam", "val": {}},
+            },
             "methods": {
                 "Center": {"MaxBoxAcc": 1.0},
                 "CAM": {"MaxBoxAcc": 50.0 + higher, "PxAP": 30.0},
@@ -108,6 +111,9 @@ def test_a_sweep_runs_what_is_not_done_and_goes_on_after_a_failure(swept, preten
     assert ["cam-s2", "done", "50.0", "74.0", "30.0", "40.0"] in words(lines)
     # 80, 82, 84: mean 82, squared distances 4 + 0 + 4 = 8, over 2.
     (means,) = [line for line in lines if line.startswith("layercam-s0, layercam-s1, layercam-s2 ")]
+    # Not the highest on test, which is layercam-s2's F-CAM; the earlier of two equals.
+    (best,) = [line.split() for line in lines if line.startswith("highest on val")]
+    assert best[-2:] == ["42.0", "layercam-s2"]
     assert "60.0 ± 0.0 (3)" in means and "82.0 ± 2.0 (3)" in means
 
     called.clear()

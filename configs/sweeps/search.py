@@ -4,8 +4,8 @@
         -- --config.data.root=CUB --config.model.init=resnet50.pth
 
 The argument chooses by name: `benchmark` (cub, openimages, ilsvrc, synthetic; needed), `method`, `encoder` and `seed`
-(of the search: trial i of a seed is always the same). Only stage 1 is trained. The best trial is the one with the
-highest figure under "val" of its checkpoint in `results.json`, not the one that is best on test.
+(of the search: trial i of a seed is always the same). Only stage 1 is trained. The best trial is the one that the
+sweep names as the highest on val, not the one that is best on test.
 
 Space (Choe et al., CVPR 2020): rate LogUniform[1e-5, 1]; maps of 14 x 14 or 28 x 28 at 224 pixels; rates and
 thresholds of a method Uniform[0, 1], of SPG's pairs the higher one first; CutMix's beta 1 / Uniform(0, 2) - 1/2. On

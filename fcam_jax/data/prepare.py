@@ -176,6 +176,7 @@ def _facts(
             "identity": dataclasses.asdict(identity),
             "images": len(good),
             "classes": len(np.unique(labels)),
+            "labels": labels.tolist(),
             "regions_are": regions,
             "regions": count,
             "bytes": int(split.byte_counts[good].sum()),

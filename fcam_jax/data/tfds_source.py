@@ -73,6 +73,7 @@ class TfdsSource:
         self._shards = _Shards(info, stored[split])
         self._positions: Sequence[int]
         self._record: Callable[[Mapping[str, Any], str], Record]
+        self._labels: Sequence[int] | None = None
         if name == caltech_birds.NAME:
             examples = map(self._shards.__getitem__, range(len(self._shards)))
             listing = counted(examples, f"listing {name}", len(self._shards), "image")
@@ -82,6 +83,7 @@ class TfdsSource:
             facts = info.metadata["splits"][split]
             self._positions, identity = range(len(self._shards)), Identity.from_json(facts["identity"])
             self._record = functools.partial(_record, boxed=facts["regions_are"] == "boxes")
+            self._labels = facts.get("labels")  # what was prepared by early versions lacks them
         self.num_classes = num_classes
         self.class_names = identity.class_names
         self.localized = identity.localized
@@ -93,7 +95,9 @@ class TfdsSource:
         return len(self._positions)
 
     def labels(self) -> Int[np.ndarray, " n"]:
-        """The class of every record. All stored examples are read for it, but no image is decoded."""
+        """The class of every record. Examples are read for it where it does not lie beside them; no image is decoded."""
+        if self._labels is not None:
+            return np.array(self._labels)
         examples = (self._shards[position] for position in self._positions)
         return np.array([int(one["label"]) for one in counted(examples, "listing classes", len(self), "image")])
 

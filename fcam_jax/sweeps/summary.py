@@ -26,8 +26,25 @@ def figures_text(results: Mapping[str, Any]) -> str:
     return f": {', '.join(texts)}" if texts else ""
 
 
+def best_validated(planned: Sequence[Planned]) -> dict[str, tuple[str, float]]:
+    """The run that validation likes best, and its figure, for every stage and its selection metric ("fcam MaxBoxAcc").
+
+    A search chooses by these, not by figures on test. Stages that validation did not choose a model of take no part.
+    """
+    best: dict[str, tuple[str, float]] = {}
+    for one in planned:
+        results, selection = one.results(), one.config["validation"]["selection"]
+        for facts in results["checkpoints"].values() if results is not None else ():
+            if selection in facts["val"]:
+                key, value = f"{facts['stage']} {selection}", facts["val"][selection]
+                if key not in best or value > best[key][1]:
+                    best[key] = (one.name, value)
+    return best
+
+
 def summary(planned: Sequence[Planned], failed: Mapping[str, str]) -> str:
-    """Tables for people: all runs, and means with sample deviations of those that differ in their seed alone.
+    """Tables for people: all runs; means with sample deviations of those that differ in their seed alone; which runs are
+    best on validation.
 
     Args:
       planned: the runs.
@@ -55,6 +72,11 @@ def summary(planned: Sequence[Planned], failed: Mapping[str, str]) -> str:
     text = aligned(lines)
     if means:
         text += "\n\n" + aligned([["mean ± sample standard deviation (seeds)", *columns], *means])
+    if len(found) > 1:
+        best = [
+            [f"highest on val, {key}", f"{value:.1f}", name] for key, (name, value) in best_validated(planned).items()
+        ]
+        text += "\n\n" + aligned(best) if best else ""
     return text
 
 

@@ -19,7 +19,7 @@ from fcam_jax.data.prepare import LEFT_OUT, PROBLEMS, SAMPLES
 from fcam_jax.data.published import builder as wsol_builder
 from fcam_jax.data.published import check as wsol_check
 from fcam_jax.data.published import files as wsol_files
-from fcam_jax.data.tfds_source import TfdsSource
+from fcam_jax.data.tfds_source import TfdsSource, _Shards
 
 DATASETS = ("cub", "openimages", "ilsvrc")
 
@@ -116,6 +116,20 @@ def test_classes_are_called_as_their_folders(make, monkeypatch):
     replica.prepare()
     for split in ("train", "val", "test"):
         assert opened(replica, split).class_names == ("n01440000", "n01440001")
+
+
+def test_classes_are_known_without_reading_examples(make, monkeypatch):
+    replica = make("cub")
+    replica.extract()
+    replica.prepare()
+    source = opened(replica, "train")
+    labels = [record.label for record in source]
+
+    def never(self, position):
+        raise AssertionError("read")
+
+    monkeypatch.setattr(_Shards, "__getitem__", never)
+    assert source.labels().tolist() == labels
 
 
 def test_the_summary_counts(make, capsys):
