@@ -43,8 +43,8 @@ def best_validated(planned: Sequence[Planned]) -> dict[str, tuple[str, float]]:
 
 
 def summary(planned: Sequence[Planned], failed: Mapping[str, str]) -> str:
-    """Tables for people: all runs; means with sample deviations of those that differ in their seed alone; which runs are
-    best on validation.
+    """Tables for people: all runs, means with sample deviations of those that differ in their seed alone, and what
+    validation likes best.
 
     Args:
       planned: the runs.
