@@ -95,7 +95,7 @@ class TfdsSource:
         return len(self._positions)
 
     def labels(self) -> Int[np.ndarray, " n"]:
-        """The class of every record. Where it does not lie beside the examples these are read, but no image is decoded."""
+        """The class of every record. Where it does not lie beside the examples they are read, with no image decoded."""
         if self._labels is not None:
             return np.array(self._labels)
         examples = (self._shards[position] for position in self._positions)
