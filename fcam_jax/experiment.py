@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fcam_jax import hosts
 from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
@@ -146,7 +147,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
         plan.whole_cams.check(workdir / CAMS)
     mesh = data_mesh(plan.batch_size)
     record_left_out(plan, workdir)
-    if jax.process_index() == 0:
+    if hosts.is_first():
         _show_data(plan, workdir)
     model: Any = None
     for number, stage in enumerate(plan.stages):
@@ -195,7 +196,7 @@ def record_left_out(plan: Experiment, folder: pathlib.Path) -> None:
     """Write what was wrong with each image that was left out so far, if any was, and tell how many there are."""
     lines = plan.left_out()
     if lines:
-        path = folder / (LEFT_OUT if jax.process_index() == 0 else f"{jax.process_index()}_{LEFT_OUT}")
+        path = folder / (LEFT_OUT if hosts.is_first() else f"{jax.process_index()}_{LEFT_OUT}")
         path.write_text("".join(f"{line}\n" for line in lines))
         logger.warning("%d image(s) are left out: %s", len(lines), path)
 
@@ -263,7 +264,7 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
 
 def _record_pretrained(imported: Imported | None, directory: pathlib.Path) -> None:
     """Keep what a stage started from beside its checkpoints."""
-    if imported is not None:
+    if imported is not None and hosts.is_first():
         directory.mkdir(parents=True, exist_ok=True)
         (directory / PRETRAINED).write_text(json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
 

@@ -9,10 +9,10 @@ import pathlib
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
+from fcam_jax import hosts
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import Evaluation, evaluate
 from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
@@ -119,9 +119,15 @@ def write_results(
     """
     stages = [stage.row for stage in plan.stages if stage.row in evaluations]
     metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
-    table = results_table(metrics, stages[0], stages[-1], split)
-    if jax.process_index() > 0:
-        return table
+    hosts.of_first(lambda: _write(plan, out, evaluations, facts, split))
+    return results_table(metrics, stages[0], stages[-1], split)
+
+
+def _write(
+    plan: Experiment, out: pathlib.Path, evaluations: dict[str, Evaluation], facts: dict[str, Any], split: str
+) -> None:
+    stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
     images = next(iter(evaluations.values())).images
     results = {
         "split": split,
@@ -148,7 +154,6 @@ def write_results(
             split,
             out / "results.json",
         )
-    return table
 
 
 def _pretrained(plan: Experiment, workdir: pathlib.Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from fcam_jax import hosts
 from fcam_jax.errors import InputError
 from fcam_jax.report.runs import flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
@@ -26,7 +27,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
     """Write the configuration to `config.json`, or check that it agrees with the one that is there.
 
     A folder without a checkpoint holds nothing to contradict: its record is replaced, so that a call that failed for a
-    mistake can be repeated without it.
+    mistake can be repeated without it. Of several processes the first does so, and all have what it finds.
 
     Args:
       workdir: folder of the run; made where it does not exist.
@@ -39,6 +40,11 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
       InputError: when the folder holds a run of another configuration; the message says what differs. When it cannot
         be written to.
     """
+    hosts.of_first(lambda: _claim(workdir, config))
+    return config_hash(config)
+
+
+def _claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     path = workdir / "config.json"
     text = _text(config)
     try:
@@ -48,7 +54,6 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
         path.write_text(text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
-    return config_hash(config)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -132,6 +132,8 @@ class _Loop:
                 try:
                     batch, data = self.feed.take(busy_with, last=step == self.settings.steps)
                 except InputError:
+                    if jax.process_count() > 1:
+                        raise  # to save takes all hosts, and the others have their batch
                     self.checkpoints.save(state, dataclasses.replace(progress, step=step - 1, data=data))
                     raise
                 state, metrics = self.train_step(state, batch, self.rng)

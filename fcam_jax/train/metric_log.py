@@ -6,14 +6,20 @@ from collections.abc import Mapping
 
 import tensorboardX
 
+from fcam_jax import hosts
+
 
 class MetricLog:
     """Figures by step, in `metrics.jsonl` and as TensorBoard events beside it.
 
-    A resumed run drops what was logged after the step it resumes from, so that every step appears once.
+    A resumed run drops what was logged after the step it resumes from, so that every step appears once. Of several
+    processes, whose figures are the same, the first writes them.
     """
 
     def __init__(self, directory: pathlib.Path, resumed_step: int):
+        self._writes = hosts.is_first()
+        if not self._writes:
+            return
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / "metrics.jsonl"
         self._drop_after(resumed_step)
@@ -21,6 +27,8 @@ class MetricLog:
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Log figures of a step; `kind` is the group they belong to, such as "train" or "val"."""
+        if not self._writes:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
         for name, value in values.items():
@@ -28,7 +36,8 @@ class MetricLog:
 
     def close(self) -> None:
         """Flush the events to disk."""
-        self._events.close()
+        if self._writes:
+            self._events.close()
 
     def _drop_after(self, step: int) -> None:
         if not self._path.exists():
