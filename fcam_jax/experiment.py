@@ -216,7 +216,8 @@ def _is_finished(stage: Stage, workdir: pathlib.Path) -> bool:
 def has_begun(stage: Stage, workdir: pathlib.Path) -> bool:
     """Whether a stage's training has at least begun: its folder holds a checkpoint."""
     folder = _checkpoints(stage, workdir)
-    return folder.is_dir() and saved_progress(folder) is not None
+    # One asks for all: to open a folder takes all hosts, and one that is ahead may have just made it.
+    return hosts.of_first(folder.is_dir) and saved_progress(folder) is not None
 
 
 def trained_model(
