@@ -19,8 +19,8 @@ from jax._src import cloud_tpu_init, distributed  # the store of the processes h
 from fcam_jax.errors import InputError
 
 # Seconds: a process waits so long for the others at the start; asks so often whether one has ended; waits so long, when
-# one has, until all know of it.
-FIND, ASK, TELL = 300, 1.0, 10
+# one has, until all know of it; and is taken for dead by JAX, which then aborts the others, when so long silent.
+FIND, ASK, TELL, SILENT = 300, 1.0, 10, 30
 
 _FOR_EVER = 10**9  # milliseconds; what is waited for comes, or the run ends
 _ENDED = "fcam/ended"
@@ -31,8 +31,8 @@ _results = iter(range(sys.maxsize))
 def start(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
     """Join the other processes of the run, before any device is used.
 
-    Without arguments, a cluster is looked for: several tasks of a Slurm step or of Open MPI, or a TPU slice. Where there
-    is none, the process is alone, and nothing happens.
+    Without arguments, a cluster is looked for: several tasks of a Slurm step or of Open MPI, or a TPU slice. Where
+    there is none, the process is alone, and nothing happens.
 
     Args:
       coordinator: HOST:PORT, at which the first process listens and all others can reach it.
@@ -52,10 +52,16 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         raise InputError(f"--coordinator, --processes and --process belong together; --{missing[0]} is missing")
     else:
         options = _explicit(**given)
+    too_late = threading.Timer(FIND, _not_found)
+    too_late.daemon = True
+    too_late.start()
     try:
-        jax.distributed.initialize(**options, initialization_timeout=FIND)
+        # At the end of its time JAX aborts the process with a dump of its stack; so it is given more than it will need.
+        jax.distributed.initialize(**options, initialization_timeout=2 * FIND, heartbeat_timeout_seconds=SILENT)
     except Exception as error:  # a dozen of types, after what went wrong on the way
         raise InputError(f"the processes of the run do not find each other: {_first_line(error)}") from error
+    finally:
+        too_late.cancel()
     if _are_several():
         threading.Thread(target=_watch, name="watch of the other hosts", daemon=True).start()
 
@@ -146,6 +152,17 @@ def _cluster(environment: Mapping[str, str]) -> dict[str, Any] | None:
         in_kubernetes = {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"} & environment.keys()
         return {"cluster_detection_method": "gketpu" if in_kubernetes else "gcetpu"}
     return None
+
+
+def _not_found() -> NoReturn:
+    state = distributed.global_state
+    print(
+        f"error: process {state.process_id}: the processes of the run have not found each other within {FIND} s; is "
+        f"process 0 at {state.coordinator_address}, and are the others started?",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
 
 
 def _watch() -> None:
