@@ -85,7 +85,7 @@ def _carry_out() -> str:
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     if _MODE.value == "train":
-        experiment.train_stages(plan, folder)
+        experiment.train_stages(plan, folder, workdir.training_hash(config.to_dict()))
         if _SPLIT.value not in plan.split_sizes:
             return f"trained; the data has no {_SPLIT.value} split to evaluate. Maps of your images: fcam_jax.predict"
     return stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value)

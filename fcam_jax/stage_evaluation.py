@@ -21,6 +21,7 @@ from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.record import save_record
 from fcam_jax.report.results import results_table
+from fcam_jax.train import watchdog
 from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
 
 logger = logging.getLogger(__name__)
@@ -95,7 +96,10 @@ def evaluate_model(
     tau = record["val"].get("MaxBoxAcc_threshold")
     return evaluate(
         lambda batch: localize(params, rest, spread(batch, mesh)),
-        counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
+        watchdog.each(
+            counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
+            "evaluation batch",
+        ),
         plan.evaluation,
         keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
         val_thresholds={} if tau is None else {stage.row: tau},

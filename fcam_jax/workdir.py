@@ -20,6 +20,8 @@ FREE_KEYS = (
     "data.on_error",
     "cam.cache_dir",
     "log_steps",
+    "train.checkpoint_steps",
+    "train.watchdog_seconds",
 )
 
 
@@ -59,6 +61,12 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
 def config_hash(config: Mapping[str, Any]) -> str:
     """The hash of a resolved configuration, 12 hexadecimal digits, by which its results name it."""
     return hashlib.sha256(_text(config).encode()).hexdigest()[:12]
+
+
+def training_hash(config: Mapping[str, Any]) -> str:
+    """The hash of the settings that must not change between calls on one folder, by which checkpoints name them."""
+    settings = {key: value for key, value in flat_settings(config) if not key.startswith(FREE_KEYS)}
+    return config_hash(settings)
 
 
 def recorded(workdir: pathlib.Path) -> dict[str, Any]:
