@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 import jax
 from jax._src import cloud_tpu_init, distributed  # the store of the processes has no public name
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError
 
 # Seconds: a process waits so long for the others at the start; asks so often whether one has ended; waits so long, when
 # one has, until all know of it; and is taken for dead by JAX, which then aborts the others, when so long silent.
 FIND, ASK, TELL, SILENT = 300, 1.0, 10, 30
+# Where one has been asked to stop, all have agreed to, and each has that long to write the last things on its own.
+STOP = 60
 
 _FOR_EVER = 10**9  # milliseconds; what is waited for comes, or the run ends
 _ENDED = "fcam/ended"
@@ -171,6 +173,8 @@ def _watch() -> None:
         time.sleep(ASK)
         found = _announced()
         if found is not None:
+            if found["status"] == REQUEUE:
+                time.sleep(STOP)
             _end(found["status"], found["line"], None)
 
 
@@ -200,12 +204,12 @@ def _end(status: int, line: str, own: str | None) -> NoReturn:
     follows = told["host"] != host
     if own is not None and not (follows and own.startswith("Traceback")):
         print(own, file=sys.stderr)
-    elif follows:
+    elif follows and told["status"] != REQUEUE:
         print(f"host {told['host']} has failed, so host {host} ends: {told['line']}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(Exception):
-        store.wait_at_barrier("fcam/end", TELL * 1000)
+        store.wait_at_barrier("fcam/end", (STOP if told["status"] == REQUEUE else TELL) * 1000)
         if is_first():
             time.sleep(ASK)  # it keeps the store, by which the others see that all are here
     # Not by sys.exit: other threads and the exit handlers of JAX wait for the other processes.
