@@ -50,8 +50,8 @@ quoted() {
 
 args=''
 for argument in "$@"; do
-    # Kubernetes puts variables in the place of $(NAME).
-    args+=$(quoted "${argument//'$('/'$$('}"),
+    # Kubernetes puts variables in the place of $(NAME), and $ in that of $$.
+    args+=$(quoted "${argument//\$/\$\$}"),
 done
 resource=nvidia.com/gpu selector='{}'
 if [[ -n $tpu ]]; then
