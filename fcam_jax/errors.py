@@ -24,7 +24,7 @@ def unknown_name(kind: str, name: str, known: object) -> InputError:
 
 
 class Preempted(SystemExit):
-    """The run was asked to stop by SIGTERM or SIGUSR1; it ends with status `REQUEUE`, and goes on when it is repeated."""
+    """The run was asked to stop by SIGTERM or SIGUSR1: it ends with status `REQUEUE`, and a repeated call goes on."""
 
     def __init__(self) -> None:
         super().__init__(REQUEUE)

@@ -9,6 +9,7 @@ python -m fcam_jax.main ... --coordinator=HOST:PORT --processes=N --process=I
 """
 
 import contextlib
+import errno
 import logging
 import pathlib
 import sys
@@ -19,7 +20,8 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from fcam_jax import command_line
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError, Preempted
+from fcam_jax.train import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam."
@@ -45,6 +47,10 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: the number of processes.")
 _PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which process this is, from 0.")
+
+_AGAIN = "the same command goes on from the last checkpoint"
+# What the user is to mend without looking at a traceback.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def main(argv: list[str]) -> None:
@@ -83,16 +89,19 @@ def _carry_out() -> str:
         raise InputError("--workdir: a run has one folder; several are for --mode=report")
     config: ConfigDict = build.resolved(_CONFIG.value)
     plan = build.experiment(config)
-    config_hash = workdir.claim(folder, config.to_dict())
-    if _MODE.value == "train":
-        experiment.train_stages(plan, folder, workdir.training_hash(config.to_dict()))
-        if _SPLIT.value not in plan.split_sizes:
-            return f"trained; the data has no {_SPLIT.value} split to evaluate. Maps of your images: fcam_jax.predict"
-    return stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value)
+    with workdir.occupied(folder):
+        config_hash = workdir.claim(folder, config.to_dict())
+        if _MODE.value == "train":
+            experiment.train_stages(plan, folder, workdir.training_hash(config.to_dict()))
+            if _SPLIT.value not in plan.split_sizes:
+                split = _SPLIT.value
+                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam_jax.predict"
+        return stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value)
 
 
 def run() -> None:
     """Entry point: what the user can mend is said in one line, without a traceback."""
+    preemption.listen()
     _show_messages()
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file that it writes
     with _said_in_one_line():
@@ -106,8 +115,17 @@ def _said_in_one_line() -> Iterator[None]:
         yield
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        sys.exit(
+            f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; once that is mended, {_AGAIN}"
+        )
+    except Preempted:
+        print(f"asked to stop; {_AGAIN}", file=sys.stderr)
+        sys.exit(REQUEUE)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(f"interrupted; {_AGAIN}")
 
 
 def _show_messages() -> None:
@@ -116,6 +134,8 @@ def _show_messages() -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.StreamHandler())
     logger.propagate = False
+    # Orbax tells of an error in its threads with a traceback; it is raised, too, and then told in one line.
+    absl_logging.get_absl_logger().addFilter(lambda record: record.exc_info is None)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,13 +1,15 @@
 """The record of a run in its folder: the resolved configuration, which a later call must not contradict."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fcam_jax import hosts
 from fcam_jax.errors import InputError
+from fcam_jax.lock import held
 from fcam_jax.report.runs import flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
 from fcam_jax.train.manifest import replace_file
@@ -24,6 +26,30 @@ FREE_KEYS = (
     "train.checkpoint_steps",
     "train.watchdog_seconds",
 )
+
+
+@contextlib.contextmanager
+def occupied(workdir: pathlib.Path) -> Iterator[None]:
+    """Keep other calls out of a run's folder, which is made where it does not exist.
+
+    Raises:
+      InputError: another call is at work there, or the folder cannot be written to.
+    """
+    complaint = (
+        f"--workdir={workdir} is in use by another call; wait for its end, or use another --workdir "
+        "(--mode=eval --checkpoint=PATH looks at a run that is going on)"
+    )
+
+    def enter() -> None:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(workdir / "lock", complaint))
+        except OSError as error:
+            raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
+
+    with contextlib.ExitStack() as stack:
+        hosts.of_first(enter)
+        yield
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:

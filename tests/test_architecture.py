@@ -12,7 +12,7 @@ LONGEST_FILE = 350
 ORDER = (
     {"fcam_jax", "types", "errors", "compiled"},
     {"hosts"},
-    {"progress"},
+    {"progress", "lock"},
     {"data", "models"},
     {"cams"},
     {"seeds"},

@@ -115,7 +115,7 @@ class CheckpointFolder:
         return bool(problems) and all(problems)
 
     def tidy(self) -> None:
-        """Move what is damaged aside (`<step>.damaged`), and remove what a crash has left unfinished. First host only."""
+        """Move what is damaged aside (`<step>.damaged`), remove what a crash has left unfinished. First host only."""
         for unfinished in self.path.glob(f"*{_UNFINISHED}*"):
             shutil.rmtree(unfinished)
         for step in self._steps():

@@ -46,7 +46,7 @@ class NotFiniteError(Exception):
 
 
 class Interval:
-    """Figures and images of the steps since the last line of the log. They stay on the devices until they are asked for.
+    """Figures and images of the steps since the last line of the log; they stay on the devices until asked for.
 
     Attributes:
       step: the last of these steps.
@@ -72,7 +72,7 @@ class Interval:
     def check(self, state: TrainState) -> list[dict[str, float]]:
         """The figures of each step, once they and the state after the last are known to be finite.
 
-        It waits for the devices. A loss is that of the parameters before its step, so it says nothing of those after it.
+        It waits for the devices. A loss is that of the parameters before its step and says nothing of those after it.
 
         Raises:
           NotFiniteError: a loss or the state is not.
@@ -120,7 +120,9 @@ class Warnings:
     def look_at(self, step: int, values: Mapping[str, float]) -> None:
         """Warn of a line of the metric log."""
         if values["loss_spikes"]:
-            text = f"{values['loss_spikes']:.0f} step(s) up to step {step} with a loss above {SPIKE:.0f} times its median"
+            text = (
+                f"{values['loss_spikes']:.0f} step(s) up to step {step} with a loss above {SPIKE:.0f} times its median"
+            )
             self._once("spikes", text)
         if values.get("dead_seeds", 0.0) > DEAD:
             text = f"{values['dead_seeds']:.0f} % of the images have no seeds of one kind, up to step {step}"
@@ -165,8 +167,8 @@ def record_failure(
         (folder / "failure.json").write_text(json.dumps(facts, indent=2) + "\n")
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
-        f"{error}, on the images {shown}; lower the learning rate (in a new --workdir). {folder} has the figures of the "
-        f"step, the names of the images, and the sound state of step {kept}, from which the same steps lead there again"
+        f"{error}, on the images {shown}; lower the learning rate (in a new --workdir). {folder} has the step's figures, "
+        f"the images' names, and the sound state of step {kept}, from which the same steps lead there again"
     )
 
 

@@ -111,7 +111,9 @@ def train(
         progress = progress or Progress(0, stream.get_state(), config)
         log = MetricLog(directory, progress.step if progress.validated is not None else -1, progress.validated)
         try:
-            loop = _Loop(train_step, Feed(stream, mesh), validate, rng, settings, checkpoints, log, directory, image_name)
+            loop = _Loop(
+                train_step, Feed(stream, mesh), validate, rng, settings, checkpoints, log, directory, image_name
+            )
             with watchdog.watching(settings.name, settings.watchdog_seconds):
                 loop.run(state, progress)
         finally:
@@ -239,8 +241,13 @@ class _Loop:
         progress = dataclasses.replace(progress, validated=progress.step)
         if progress.best_value is None or values[selection] > progress.best_value:
             self.checkpoints.save_best(state, values)
-            best = {"best_step": progress.step, "best_value": values[selection], "best_metrics": values}
-            progress = dataclasses.replace(progress, instead_of=None, **best)
+            progress = dataclasses.replace(
+                progress,
+                best_step=progress.step,
+                best_value=values[selection],
+                best_metrics=values,
+                instead_of=None,
+            )
         self._tell(progress, values[selection])
         return progress
 

@@ -2,9 +2,9 @@
 
     manifest.json   {"facts": {...}, "files": {"state/manifest.ocdbt": [bytes, SHA-256], ...}, "sha256": of these two}
 
-Orbax reads flipped bytes without complaint, so a checkpoint counts only where all of this agrees. It takes one pass over
-the files, at the speed of SHA-256: 500 to 2000 MB/s on a core, thus under a second for a ResNet50 with its momentum (190
-MB). That is why every checkpoint is verified whenever it is opened, and by its contents.
+Orbax reads flipped bytes without complaint, so a checkpoint counts only where all of this agrees. That takes one pass
+over the files, at the speed of SHA-256 (545 MB/s measured on one core of a server): 0.4 s for a ResNet50 with its
+momentum. So every checkpoint is verified by its contents whenever it is opened.
 """
 
 import hashlib
