@@ -1,9 +1,8 @@
-"""Two processes of the program against one: the same run, also after a crash; and one that fails ends both."""
+"""Two processes of the program against one: the same run, also after an interruption; and one that fails ends both."""
 
 import json
 import os
 import pathlib
-import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import PIL.Image
 import pytest
 
 from fcam_jax import hosts
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = {
@@ -26,7 +25,7 @@ SMALL = {
     "data.synthetic.test": 10,
     "model.decoder_widths": (8, 8, 4, 4),
     "classifier.epochs": 1,
-    "fcam.epochs": 1,
+    "fcam.epochs": 2,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 3,
     "evaluation.threshold_step": 0.01,
@@ -79,15 +78,15 @@ def alone(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
-    """The folder of a run of two processes that a crash of both has interrupted, and what the second call has said."""
+    """The folder of a run of two processes of which one was asked to stop, and what the second call has said."""
     folder = tmp_path_factory.mktemp("together")
     started = start(folder, 2)
     saved = folder / "fcam" / "checkpoints" / "latest"
     while all(process.poll() is None for process in started) and not (saved / "0").is_dir():
         time.sleep(0.02)
-    for process in started:
-        process.kill()
-    assert [status for status, *_ in ends(started)] == [-signal.SIGKILL] * 2
+    started[1].terminate()
+    said = ends(started)
+    assert [status for status, *_ in said] == [REQUEUE] * 2, said
     assert not (folder / "results.json").exists()
     return folder, ends(start(folder, 2))
 
@@ -98,7 +97,7 @@ def logged(folder, stage):
     return [{key: value for key, value in line.items() if "wait" not in key and "second" not in key} for line in lines]
 
 
-@pytest.mark.parametrize(("stage", "lines"), [("classifier", 3 + 2), ("fcam", 3 + 2)])
+@pytest.mark.parametrize(("stage", "lines"), [("classifier", 3 + 2), ("fcam", 6 + 3)])
 def test_two_processes_train_as_one_does(alone, together, stage, lines):
     folder, said = together
     assert [status for status, *_ in said] == [0, 0], said
