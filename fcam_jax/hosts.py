@@ -20,7 +20,7 @@ from fcam_jax.errors import REQUEUE, InputError
 
 # Seconds: a process waits so long for the others at the start; asks so often whether one has ended; waits so long, when
 # one has, until all know of it; and is taken for dead by JAX, which then aborts the others, when so long silent.
-FIND, ASK, TELL, SILENT = 300, 1.0, 10, 30
+FIND, ASK, TELL, SILENT = 600, 1.0, 10, 30
 # Where one has been asked to stop, all have agreed to, and each has that long to write the last things on its own.
 STOP = 60
 
@@ -119,7 +119,7 @@ def ending_together() -> Iterator[None]:
         if isinstance(error, SystemExit):
             line = code if isinstance(code, str) else f"ended with status {code}"
             _end(code if isinstance(code, int) else 1, line, code if isinstance(code, str) else None)
-        _end(1, _first_line(error), "".join(traceback.format_exception(error)).rstrip())
+        _end(1, f"{type(error).__name__}: {_first_line(error)}", "".join(traceback.format_exception(error)).rstrip())
 
 
 def _are_several() -> bool:
