@@ -68,18 +68,14 @@ def ends(started):
     return [(process.returncode, *texts) for process, texts in zip(started, mute, strict=True)]
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("alone")
+def run_alone(folder):
+    """Run one process to its end."""
     ((status, _, err),) = ends(start(folder, 1))
     assert status == 0, err
-    return folder
 
 
-@pytest.fixture(scope="module")
-def together(tmp_path_factory):
-    """The folder of a run of two processes of which one was asked to stop, and what the second call has said."""
-    folder = tmp_path_factory.mktemp("together")
+def run_together(folder):
+    """Run two processes of which one is asked to stop, and the same two again; returns what these say."""
     started = start(folder, 2)
     saved = folder / "fcam" / "checkpoints" / "latest"
     while all(process.poll() is None for process in started) and not (saved / "0").is_dir():
@@ -88,7 +84,7 @@ def together(tmp_path_factory):
     said = ends(started)
     assert [status for status, *_ in said] == [REQUEUE] * 2, said
     assert not (folder / "results.json").exists()
-    return folder, ends(start(folder, 2))
+    return ends(start(folder, 2))
 
 
 def logged(folder, stage):
@@ -97,26 +93,30 @@ def logged(folder, stage):
     return [{key: value for key, value in line.items() if "wait" not in key and "second" not in key} for line in lines]
 
 
-@pytest.mark.parametrize(("stage", "lines"), [("classifier", 3 + 2), ("fcam", 6 + 3)])
-def test_two_processes_train_as_one_does(alone, together, stage, lines):
-    folder, said = together
-    assert [status for status, *_ in said] == [0, 0], said
-    expected, found = logged(alone, stage), logged(folder, stage)
-    assert len(expected) == len(found) == lines
+def check_same_figures(expected, found):
+    """Compare the figures of two logs but for rounding."""
     for one, other in zip(expected, found, strict=True):
         assert one.keys() == other.keys()
         for key, value in one.items():
             assert other[key] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-5)), key
 
 
-def test_two_processes_have_the_results_of_one_and_the_first_says_them(alone, together):
-    folder, ((_, out, _), (_, silent, quiet)) = together
-    expected, found = (json.loads((one / "results.json").read_text()) for one in (alone, folder))
+# One test, so that of several workers one alone runs the program.
+def test_two_processes_are_the_run_of_one_and_the_first_speaks(tmp_path):
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    run_alone(alone)
+    (status, out, _), (other_status, silent, quiet) = run_together(together)
+    assert (status, other_status) == (0, 0)
+    assert out.startswith("test, percent") and silent == quiet == ""
+    for stage, lines in (("classifier", 3 + 2), ("fcam", 6 + 3)):
+        expected = logged(alone, stage)
+        assert len(expected) == lines
+        check_same_figures(expected, logged(together, stage))
+    expected, found = (json.loads((folder / "results.json").read_text()) for folder in (alone, together))
     assert found["images"] == expected["images"] == 10
     for row, figures in expected["methods"].items():
         assert found["methods"][row] == pytest.approx(figures, abs=0.5), row
-    assert out.startswith("test, percent") and silent == quiet == ""
-    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
+    assert {path.name for path in together.iterdir()} == {path.name for path in alone.iterdir()}
 
 
 def test_a_bad_image_on_one_host_ends_both_with_its_line(tmp_path):
