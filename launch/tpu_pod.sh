@@ -73,6 +73,10 @@ prepare() {
         mount="sudo chown \$(id -u) /mnt/fcam && gcsfuse --implicit-dirs $(printf %q "$bucket") /mnt/fcam"
     fi
     everywhere "set -e; sudo mkdir -p /mnt/fcam; mountpoint -q /mnt/fcam || { $mount; }
+        # Images of Ubuntu 22.04 have Python 3.10.
+        python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' || {
+            python=\$(apt-cache --names-only search '^python3[.]1[1-9]-venv\$' | sort | sed -n '1s/-venv.*//p')
+            sudo apt-get install -y -qq \"\$python-venv\" >/dev/null; export PYTHON=\$python; }
         mkdir -p fcam; tar -xzf fcam.tar.gz -C fcam; cd fcam; export JAX_EXTRA=tpu; source launch/environment.sh; set_up"
 }
 
