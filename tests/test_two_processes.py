@@ -63,9 +63,7 @@ def start(folder, processes, **values):
 def ends(started):
     """Status, output and errors of each process."""
     said = [process.communicate(timeout=300) for process in started]
-    # XLA's Gloo tells of its connections.
-    mute = [["".join(line for line in text.splitlines(True) if "Gloo" not in line) for text in texts] for texts in said]
-    return [(process.returncode, *texts) for process, texts in zip(started, mute, strict=True)]
+    return [(process.returncode, *texts) for process, texts in zip(started, said, strict=True)]
 
 
 def run_alone(folder):
@@ -107,7 +105,8 @@ def test_two_processes_are_the_run_of_one_and_the_first_speaks(tmp_path):
     run_alone(alone)
     (status, out, _), (other_status, silent, quiet) = run_together(together)
     assert (status, other_status) == (0, 0)
-    assert out.startswith("test, percent") and silent == quiet == ""
+    # XLA's Gloo tells of its connections on the standard output, too.
+    assert "test, percent" in out and "percent" not in silent and quiet == ""
     for stage, lines in (("classifier", 3 + 2), ("fcam", 6 + 3)):
         expected = logged(alone, stage)
         assert len(expected) == lines
