@@ -99,6 +99,10 @@ def defaults() -> ConfigDict:
     config.fcam.loss.size.barrier_rate = 1.01
     config.fcam.loss.size.barrier_limit = 10.0
 
+    config.train = ConfigDict()
+    config.train.checkpoint_steps = 1000  # steps between two checkpoints within an epoch; 0: at the ends of epochs only
+    config.train.watchdog_seconds = 300.0  # a standstill of so long is told, with what is waited for; 0: never
+
     config.validation = ConfigDict()
     config.validation.selection = "MaxBoxAcc"  # the metric that chooses the checkpoint
     config.validation.threshold_step = 0.004

@@ -60,6 +60,8 @@ LEAST = {
     "data.num_classes": 1,
     "classifier.epochs": 0,
     "fcam.epochs": 0,
+    "train.checkpoint_steps": 0,
+    "train.watchdog_seconds": 0,
     "evaluation.batch_size": 1,
     "evaluation.pictures": 0,
     "evaluation.examples": 0,
@@ -107,6 +109,7 @@ def experiment(config: ConfigDict) -> Experiment:
         if config.cam.cache and "train" in sizes and len(stages) > 1
         else None,
         evaluation_batches=data.evaluated,
+        training_image=lambda position: data.sources["train"][position].image_id,
         left_out=data.left_out,
         class_names=next((records.class_names for records in data.sources.values()), None),
         split_sizes=sizes,
@@ -286,6 +289,8 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
         steps_per_epoch=steps_per_epoch,
         log_steps=config.log_steps,
         selection=config.validation.selection,
+        checkpoint_steps=config.train.checkpoint_steps,
+        watchdog_seconds=config.train.watchdog_seconds,
     )
 
 

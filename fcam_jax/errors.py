@@ -1,4 +1,7 @@
-"""The one exception a user is meant to read: what was given cannot be used, and how to mend it."""
+"""What ends a run before its end: something that a user is to mend, or a request to stop."""
+
+# Exit status of a run that was asked to stop and goes on when it is started again (EX_TEMPFAIL of sysexits.h).
+REQUEUE = 75
 
 
 class InputError(ValueError):
@@ -18,3 +21,10 @@ def unknown_name(kind: str, name: str, known: object) -> InputError:
       known: an iterable of the names that exist.
     """
     return InputError(f"unknown {kind} {name!r}; known: {', '.join(sorted(map(str, known)))}")  # type: ignore[call-overload]
+
+
+class Preempted(SystemExit):
+    """The run was asked to stop by SIGTERM or SIGUSR1: it ends with status `REQUEUE`, and a repeated call goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(REQUEUE)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fcam_jax import hosts
 from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
@@ -27,10 +28,12 @@ from fcam_jax.prediction.class_names import CLASS_NAMES
 from fcam_jax.progress import counted
 from fcam_jax.report.names import printable
 from fcam_jax.report.training_batch import save_training_batch
+from fcam_jax.train import preemption, watchdog
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.feed import DataStream
-from fcam_jax.train.loop import LoopSettings, Validate, train
+from fcam_jax.train.loop import LoopSettings, Validate, is_finished, train
+from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
     TrainState,
@@ -99,6 +102,7 @@ class Experiment:
       augment: changes the images that the network is trained on; None where it sees them as they are.
       whole_cams: of the seeds, where they are computed once for each training image; None where they are not.
       evaluation_batches: the batches of a split, each image once.
+      training_image: what an image is called, by its position in the training split.
       left_out: what was wrong with each image that was left out so far, a line each.
       class_names: what the classes are called, in the order of the labels; None where the data set does not say.
       split_sizes: images of each split that there is, without those that its description rules out.
@@ -119,6 +123,7 @@ class Experiment:
     augment: Augment | None
     whole_cams: WholeCams | None
     evaluation_batches: Callable[[str], EvaluationBatches]
+    training_image: Callable[[int], str]
     left_out: Callable[[], list[str]]
     class_names: tuple[str, ...] | None
     split_sizes: dict[str, int]
@@ -131,11 +136,17 @@ class Experiment:
     record: dict[str, Any]
 
 
-def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
+def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "") -> None:
     """Train every stage that is not finished yet.
 
+    Args:
+      plan: the experiment.
+      workdir: the run's folder.
+      training_hash: names the settings that the training depends on in its checkpoints.
+
     Raises:
-      InputError: for bad data or a checkpoint that cannot be used.
+      InputError: for bad data, a checkpoint that cannot be used, or a loss that is not finite.
+      Preempted: it was asked to stop.
     """
     if "train" not in plan.split_sizes:
         raise InputError(f"the data has no split 'train'; there: {', '.join(plan.split_sizes)}")
@@ -146,10 +157,11 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
         plan.whole_cams.check(workdir / CAMS)
     mesh = data_mesh(plan.batch_size)
     record_left_out(plan, workdir)
-    if jax.process_index() == 0:
+    if hosts.is_first():
         _show_data(plan, workdir)
     model: Any = None
     for number, stage in enumerate(plan.stages):
+        preemption.stop_if_requested()
         model = stage.build_model(model)
         if not has_begun(stage, workdir):
             _record_pretrained(stage.load_pretrained(model), workdir / stage.name)
@@ -164,6 +176,8 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
             jax.random.fold_in(jax.random.key(plan.seed), number),
             workdir / stage.name,
             stage.loop,
+            training_hash,
+            plan.training_image,
         )
         model, _ = trained_model(stage, model, workdir)
         record_left_out(plan, workdir)
@@ -195,7 +209,7 @@ def record_left_out(plan: Experiment, folder: pathlib.Path) -> None:
     """Write what was wrong with each image that was left out so far, if any was, and tell how many there are."""
     lines = plan.left_out()
     if lines:
-        path = folder / (LEFT_OUT if jax.process_index() == 0 else f"{jax.process_index()}_{LEFT_OUT}")
+        path = folder / (LEFT_OUT if hosts.is_first() else f"{jax.process_index()}_{LEFT_OUT}")
         path.write_text("".join(f"{line}\n" for line in lines))
         logger.warning("%d image(s) are left out: %s", len(lines), path)
 
@@ -209,13 +223,14 @@ def _whole_cams(plan: Experiment, stage: Stage, model: Any, workdir: pathlib.Pat
 
 def _is_finished(stage: Stage, workdir: pathlib.Path) -> bool:
     progress = saved_progress(_checkpoints(stage, workdir)) if has_begun(stage, workdir) else None
-    return progress is not None and progress.step >= stage.loop.steps
+    return progress is not None and is_finished(progress, stage.loop)
 
 
 def has_begun(stage: Stage, workdir: pathlib.Path) -> bool:
     """Whether a stage's training has at least begun: its folder holds a checkpoint."""
     folder = _checkpoints(stage, workdir)
-    return folder.is_dir() and saved_progress(folder) is not None
+    # One asks for all: to open a folder takes all hosts, and one that is ahead may have just made it.
+    return hosts.of_first(folder.is_dir) and saved_progress(folder) is not None
 
 
 def trained_model(
@@ -255,7 +270,9 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
     def validate(state: TrainState) -> dict[str, float]:
         batches = counted(plan.evaluation_batches("val"), f"{stage.name} val", batch_count(plan, "val"), "batch")
         return evaluate(
-            lambda batch: localize(state.params, state.rest, spread(batch, mesh)), batches, plan.validation
+            lambda batch: localize(state.params, state.rest, spread(batch, mesh)),
+            watchdog.each(batches, "validation batch"),
+            plan.validation,
         )[stage.row].metrics
 
     return validate
@@ -263,9 +280,9 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
 
 def _record_pretrained(imported: Imported | None, directory: pathlib.Path) -> None:
     """Keep what a stage started from beside its checkpoints."""
-    if imported is not None:
+    if imported is not None and hosts.is_first():
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / PRETRAINED).write_text(json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
+        replace_file(directory / PRETRAINED, json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
 
 
 def _checkpoints(stage: Stage, workdir: pathlib.Path) -> pathlib.Path:

@@ -3,18 +3,25 @@
 python -m fcam_jax.main --config=configs/NAME.py[:args] --workdir=DIR [--mode=train|eval] [--config.key=value ...]
 python -m fcam_jax.main --mode=eval --checkpoint=PATH [--split=val] [--config=... --workdir=DIR]
 python -m fcam_jax.main --mode=report --workdir=DIR [--workdir=DIR ...] [--out=DIR]
+
+Several processes are one run under Slurm, Open MPI and on TPU slices, or where each is told of the others:
+python -m fcam_jax.main ... --coordinator=HOST:PORT --processes=N --process=I
 """
 
+import contextlib
+import errno
 import logging
 import pathlib
 import sys
+from collections.abc import Iterator
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from fcam_jax import command_line
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError, Preempted
+from fcam_jax.train import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam."
@@ -33,14 +40,38 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_enum("split", "test", ["train", "val", "test"], "The images to evaluate.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the report; by default `report` in the first workdir.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of process 0, for several processes that are not tasks of Slurm, Open MPI or a TPU slice.",
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: the number of processes.")
+_PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which process this is, from 0.")
+
+_AGAIN = "the same command goes on from the last checkpoint"
+# What the user is to mend without looking at a traceback.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def main(argv: list[str]) -> None:
-    """Build the experiment and run it."""
+    """Join the other processes, if there are any, and do what the flags say."""
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; options start with --")
     # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
-    from fcam_jax import build, experiment, stage_evaluation, trained, workdir
+    from fcam_jax import hosts
+
+    hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    if not hosts.is_first():
+        logging.getLogger("fcam_jax").setLevel(logging.ERROR)
+    with hosts.ending_together(), _said_in_one_line():
+        said = _carry_out()
+        if hosts.is_first():
+            print(said)
+
+
+def _carry_out() -> str:
+    """Build the experiment and run it; returns what is to be printed."""
+    from fcam_jax import build, experiment, hosts, stage_evaluation, trained, workdir
     from fcam_jax.report.report import write_report
 
     folders = [pathlib.Path(name) for name in _WORKDIR.value or ()]
@@ -49,35 +80,52 @@ def main(argv: list[str]) -> None:
             raise InputError("--checkpoint is for --mode=eval, with at most one --workdir, which is written to")
         out = folders[0] if folders else None
         settings = _CONFIG.value and _CONFIG.value.to_dict()
-        print(trained.evaluate_checkpoint(pathlib.Path(_CHECKPOINT.value), settings, out, _SPLIT.value))
-        return
+        return trained.evaluate_checkpoint(pathlib.Path(_CHECKPOINT.value), settings, out, _SPLIT.value)
     folder, *others = folders
     if _MODE.value == "report":
-        print(write_report([folder, *others], pathlib.Path(_OUT.value or folder / "report")))
-        return
+        out = pathlib.Path(_OUT.value or folder / "report")
+        return str(hosts.of_first(lambda: write_report([folder, *others], out)))
     if others:
         raise InputError("--workdir: a run has one folder; several are for --mode=report")
     config: ConfigDict = build.resolved(_CONFIG.value)
     plan = build.experiment(config)
-    config_hash = workdir.claim(folder, config.to_dict())
-    if _MODE.value == "train":
-        experiment.train_stages(plan, folder)
-        if _SPLIT.value not in plan.split_sizes:
-            print(f"trained; the data has no {_SPLIT.value} split to evaluate. Maps of your images: fcam_jax.predict")
-            return
-    print(stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value))
+    with workdir.occupied(folder):
+        config_hash = workdir.claim(folder, config.to_dict())
+        if _MODE.value == "train":
+            experiment.train_stages(plan, folder, workdir.training_hash(config.to_dict()))
+            if _SPLIT.value not in plan.split_sizes:
+                split = _SPLIT.value
+                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam_jax.predict"
+        return stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value)
 
 
 def run() -> None:
     """Entry point: what the user can mend is said in one line, without a traceback."""
+    preemption.listen()
     _show_messages()
     absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file that it writes
-    try:
+    with _said_in_one_line():
         app.run(main, flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def _said_in_one_line() -> Iterator[None]:
+    """What the user can mend, or has done, ends the program with a line and without a traceback."""
+    try:
+        yield
     except InputError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        sys.exit(
+            f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; once that is mended, {_AGAIN}"
+        )
+    except Preempted:
+        print(f"asked to stop; {_AGAIN}", file=sys.stderr)
+        sys.exit(REQUEUE)
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from the last checkpoint")
+        sys.exit(f"interrupted; {_AGAIN}")
 
 
 def _show_messages() -> None:
@@ -86,6 +134,8 @@ def _show_messages() -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.StreamHandler())
     logger.propagate = False
+    # Orbax tells of an error in its threads with a traceback; it is raised, too, and then told in one line.
+    absl_logging.get_absl_logger().addFilter(lambda record: record.exc_info is None)
 
 
 def _parse(argv: list[str]) -> list[str]:

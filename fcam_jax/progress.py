@@ -6,12 +6,15 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from fcam_jax import hosts
+
 Item = TypeVar("Item")
 
 
 def progress_bar(title: str, total: int, unit: str, done: int = 0) -> tqdm:
-    """A bar on standard error; it stays silent where that is not a terminal."""
-    return tqdm(total=total, initial=done, desc=title, unit=unit, leave=False, disable=not sys.stderr.isatty())
+    """A bar on standard error; it stays silent where that is not a terminal. One host draws it for all."""
+    shown = sys.stderr.isatty() and hosts.is_first()
+    return tqdm(total=total, initial=done, desc=title, unit=unit, leave=False, disable=not shown)
 
 
 def counted(items: Iterator[Item], title: str, total: int, unit: str) -> Iterator[Item]:

@@ -9,10 +9,10 @@ import pathlib
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 
+from fcam_jax import hosts
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import Evaluation, evaluate
 from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
@@ -21,6 +21,8 @@ from fcam_jax.progress import counted
 from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.record import save_record
 from fcam_jax.report.results import results_table
+from fcam_jax.train import watchdog
+from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
 
 logger = logging.getLogger(__name__)
@@ -95,7 +97,10 @@ def evaluate_model(
     tau = record["val"].get("MaxBoxAcc_threshold")
     return evaluate(
         lambda batch: localize(params, rest, spread(batch, mesh)),
-        counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
+        watchdog.each(
+            counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
+            "evaluation batch",
+        ),
         plan.evaluation,
         keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
         val_thresholds={} if tau is None else {stage.row: tau},
@@ -119,9 +124,15 @@ def write_results(
     """
     stages = [stage.row for stage in plan.stages if stage.row in evaluations]
     metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
-    table = results_table(metrics, stages[0], stages[-1], split)
-    if jax.process_index() > 0:
-        return table
+    hosts.of_first(lambda: _write(plan, out, evaluations, facts, split))
+    return results_table(metrics, stages[0], stages[-1], split)
+
+
+def _write(
+    plan: Experiment, out: pathlib.Path, evaluations: dict[str, Evaluation], facts: dict[str, Any], split: str
+) -> None:
+    stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
     images = next(iter(evaluations.values())).images
     results = {
         "split": split,
@@ -139,7 +150,7 @@ def write_results(
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
         save_record(out, row, evaluation, images=images, split=split)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    replace_file(out / "results.json", json.dumps(results, indent=2) + "\n")
     record_left_out(plan, out)
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
     if "MaxBoxAcc" in metrics[stages[-1]]:
@@ -148,7 +159,6 @@ def write_results(
             split,
             out / "results.json",
         )
-    return table
 
 
 def _pretrained(plan: Experiment, workdir: pathlib.Path) -> dict[str, Any]:

@@ -13,8 +13,9 @@ import shlex
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from types import FrameType
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.report.report import write_report
 from fcam_jax.sweeps.plan import Planned, matching, plan
 from fcam_jax.sweeps.runner import carry_out
@@ -125,20 +126,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _preempted(number: int, frame: FrameType | None) -> None:
+    raise Preempted
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not done of a sweep, one run after the other, and report on all of it."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     end = words.index("--") if "--" in words else len(words)
     options = _parser().parse_args(words[:end])
-    for number in (signal.SIGTERM, signal.SIGHUP):  # the run that is going on is to be stopped before this process
+    # The run that is going on is to be stopped before this process.
+    for number, handler in {
+        signal.SIGTERM: _preempted,
+        signal.SIGUSR1: _preempted,
+        signal.SIGHUP: signal.default_int_handler,
+    }.items():
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, handler)
     try:
         sys.exit(1 if run(options, words[end + 1 :]) else 0)
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
         sys.exit(f"error: cannot be read or written: {error}")
+    except Preempted:
+        print("\nasked to stop; the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(REQUEUE)
     except KeyboardInterrupt:
         sys.exit("\ninterrupted; the same command goes on where this one stopped")
 

@@ -1,14 +1,18 @@
 """The record of a run in its folder: the resolved configuration, which a later call must not contradict."""
 
+import contextlib
 import hashlib
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fcam_jax import hosts
 from fcam_jax.errors import InputError
+from fcam_jax.lock import held
 from fcam_jax.report.runs import flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
+from fcam_jax.train.manifest import replace_file
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (
@@ -19,14 +23,40 @@ FREE_KEYS = (
     "data.on_error",
     "cam.cache_dir",
     "log_steps",
+    "train.checkpoint_steps",
+    "train.watchdog_seconds",
 )
+
+
+@contextlib.contextmanager
+def occupied(workdir: pathlib.Path) -> Iterator[None]:
+    """Keep other calls out of a run's folder, which is made where it does not exist.
+
+    Raises:
+      InputError: another call is at work there, or the folder cannot be written to.
+    """
+    complaint = (
+        f"--workdir={workdir} is in use by another call; wait for its end, or use another --workdir "
+        "(--mode=eval --checkpoint=PATH looks at a run that is going on)"
+    )
+
+    def enter() -> None:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(held(workdir / "lock", complaint))
+        except OSError as error:
+            raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
+
+    with contextlib.ExitStack() as stack:
+        hosts.of_first(enter)
+        yield
 
 
 def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
     """Write the configuration to `config.json`, or check that it agrees with the one that is there.
 
     A folder without a checkpoint holds nothing to contradict: its record is replaced, so that a call that failed for a
-    mistake can be repeated without it.
+    mistake can be repeated without it. Of several processes the first does so, and all have what it finds.
 
     Args:
       workdir: folder of the run; made where it does not exist.
@@ -39,21 +69,31 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
       InputError: when the folder holds a run of another configuration; the message says what differs. When it cannot
         be written to.
     """
+    hosts.of_first(lambda: _claim(workdir, config))
+    return config_hash(config)
+
+
+def _claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     path = workdir / "config.json"
     text = _text(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and any(workdir.glob(f"*/{CHECKPOINTS}/*/*")):
             _check(workdir, _read(path), json.loads(text))
-        path.write_text(text + "\n")
+        replace_file(path, text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
-    return config_hash(config)
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
     """The hash of a resolved configuration, 12 hexadecimal digits, by which its results name it."""
     return hashlib.sha256(_text(config).encode()).hexdigest()[:12]
+
+
+def training_hash(config: Mapping[str, Any]) -> str:
+    """The hash of the settings that must not change between calls on one folder, by which checkpoints name them."""
+    settings = {key: value for key, value in flat_settings(config) if not key.startswith(FREE_KEYS)}
+    return config_hash(settings)
 
 
 def recorded(workdir: pathlib.Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import os
 import pathlib
 import shutil
@@ -29,6 +28,7 @@ from fcam_jax.data.published.files import SourceFolder, names_of, nothing_found
 from fcam_jax.data.published.identity import Identity
 from fcam_jax.data.source import fingerprint
 from fcam_jax.errors import InputError
+from fcam_jax.lock import held
 
 _NAMED = 5  # images that cannot be used and are named in a message
 PROBLEMS, LEFT_OUT, SAMPLES = "problems.txt", "left_out.txt", "samples.html"
@@ -78,17 +78,14 @@ def _write(dataset: WsolDataset, options: argparse.Namespace, work: pathlib.Path
 @contextlib.contextmanager
 def _work_folder(data_dir: pathlib.Path, dataset: WsolDataset) -> Iterator[pathlib.Path]:
     """The folder of what is half done; no other call may use it at the same time."""
-    work = data_dir / f"{dataset.name}.work"
+    work, stack = data_dir / f"{dataset.name}.work", contextlib.ExitStack()
     try:
         work.mkdir(parents=True, exist_ok=True)
-        lock = (work / "lock").open("w")
+        complaint = f"--data_dir={data_dir}: {dataset.name} is being prepared by another call"
+        stack.enter_context(held(work / "lock", complaint))
     except OSError as error:
         raise InputError(f"--data_dir={data_dir} cannot be written ({error.strerror})") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"--data_dir={data_dir}: {dataset.name} is being prepared by another call") from None
+    with stack:
         for stale in (data_dir / dataset.name).glob(f"incomplete.*_{VERSION}"):
             shutil.rmtree(stale)  # what TFDS leaves behind when it is killed
         yield work

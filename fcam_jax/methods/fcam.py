@@ -14,7 +14,7 @@ from fcam_jax.cams.score_maps import minmax, score_map
 from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.seeds.sampling import SeedSettings, draw_seeds
+from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
@@ -40,7 +40,7 @@ class FCAMMethod:
     def loss(
         self, model: FCAM, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Pixel alignment loss of the global batch (F-CAM, Eq. 3) and its terms."""
+        """Pixel alignment loss of the global batch (F-CAM, Eq. 3), its terms, and `dead_seeds`."""
         images = jnp.asarray(batch.images)
         stages, _, map_logits = model(images, train=True)
         keys = image_keys(rng, batch)
@@ -50,7 +50,8 @@ class FCAMMethod:
         seeds = draw_seeds(seed_keys, self.seed_source(model, stages, batch, cam_keys), self.seeds)
         epoch = step // self.steps_per_epoch
         colours = images if batch.raw is None else batch.raw
-        return pixel_alignment(map_logits, seeds, colours, crf_keys, epoch, self.alignment, DATA_AXIS)
+        loss, figures = pixel_alignment(map_logits, seeds, colours, crf_keys, epoch, self.alignment, DATA_AXIS)
+        return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
 
     def seed_source(
         self, model: FCAM, stages: tuple[Float[Array, "b _ _ _"], ...], batch: Batch, keys: Key[Array, " b"]

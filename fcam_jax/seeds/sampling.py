@@ -71,6 +71,19 @@ def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: Se
     return jnp.where(drawn_fg == drawn_bg, UNKNOWN, jnp.where(drawn_fg, FOREGROUND, BACKGROUND))
 
 
+def dead_seeds(seeds: Int[Array, "b h w"], settings: SeedSettings) -> Float[Array, ""]:
+    """The share of images, in percent, without any seed of a kind that is drawn: the loss learns little from them.
+
+    Args:
+      seeds: what `draw_seeds` has drawn.
+      settings: of the draw.
+    """
+    kinds = ((FOREGROUND, settings.foreground_count), (BACKGROUND, settings.background_count))
+    drawn = [kind for kind, count in kinds if count]
+    alive = jnp.stack([(seeds == kind).any((1, 2)) for kind in drawn] or [jnp.ones(len(seeds), bool)])
+    return 100 * jnp.mean(~alive.all(axis=0), dtype=jnp.float32)
+
+
 def sampling_regions(
     cams: Float[Array, "b h w"], settings: SeedSettings
 ) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w"]]:

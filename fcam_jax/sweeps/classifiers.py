@@ -6,7 +6,6 @@ the threshold that its validation chose is that CAM's; a run with another CAM is
 """
 
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from fcam_jax.errors import InputError
 from fcam_jax.experiment import PRETRAINED, TAKEN_FROM
 from fcam_jax.train.checkpoint import CHECKPOINTS
+from fcam_jax.train.checkpoint_folder import link_or_copy
 from fcam_jax.workdir import FREE_KEYS, differences
 
 STAGE = "classifier"
@@ -72,16 +72,9 @@ def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) 
         return
     part = folder / f"{STAGE}.part"  # a copy that was interrupted is never taken for a classifier
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source / STAGE / CHECKPOINTS, part / CHECKPOINTS, copy_function=_link)
+    shutil.copytree(source / STAGE / CHECKPOINTS, part / CHECKPOINTS, copy_function=link_or_copy)
     if (source / STAGE / PRETRAINED).is_file():
         shutil.copy2(source / STAGE / PRETRAINED, part / PRETRAINED)
     facts: dict[str, Any] = {"taken_from": source.name} | ({} if same_cam else {"val": {}})
     (part / TAKEN_FROM).write_text(json.dumps(facts) + "\n")
     part.rename(stage)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

@@ -6,7 +6,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.sweeps.classifiers import check_origin, take_classifier
 from fcam_jax.sweeps.plan import Planned
 from fcam_jax.sweeps.summary import figures_text
@@ -25,6 +25,7 @@ def carry_out(one: Planned) -> str:
 
     Raises:
       InputError: it cannot begin or has failed; the message is its last line.
+      Preempted: it was asked to stop.
     """
     check_origin(one.folder, one.run.classifier_of)
     if one.source is not None:
@@ -35,6 +36,8 @@ def carry_out(one: Planned) -> str:
     started = time.monotonic()
     log = one.folder / LOG
     status = execute(one.command, log)
+    if status == REQUEUE:
+        raise Preempted
     results = one.results()
     if status != 0 or results is None:
         raise InputError(f"{_last_line(log).removeprefix('error: ')} ({log})")
@@ -55,18 +58,18 @@ def execute(command: Sequence[str], log: pathlib.Path) -> int:
         )
         try:
             return child.wait()
-        except KeyboardInterrupt:
-            _stop(child)
+        except (KeyboardInterrupt, Preempted) as request:
+            _stop(child, isinstance(request, Preempted))
             raise
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def _stop(child: subprocess.Popen[bytes], preempted: bool) -> None:
     # A shell's background jobs ignore the keyboard's signal, and so do their children.
     deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    child.send_signal(signal.SIGTERM if deaf else signal.SIGINT)
+    child.send_signal(signal.SIGTERM if preempted or deaf else signal.SIGINT)
     try:
         child.wait(GRACE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+    except (subprocess.TimeoutExpired, KeyboardInterrupt, Preempted):
         child.kill()
         child.wait()
 

@@ -1,20 +1,26 @@
-"""Checkpoints of a stage, by Orbax: `latest` to go on from, `best` to evaluate and to build the next stage on.
+"""Checkpoints of a stage: `latest` to go on from, `best` to evaluate and to build the next stage on.
 
-Resume policy, in this order: a stage whose latest checkpoint is at its last step is finished; otherwise training goes
-on from the latest checkpoint, with the data stream where it stood; without one it starts from the initial model.
-The best model is on disk before the checkpoint that names it.
+Resume policy, in this order: a stage whose latest sound checkpoint is at its last step, and validated, is finished;
+otherwise training goes on from it, with the data stream where it stood; without any checkpoint it starts from the
+initial model. Where there are checkpoints and none is sound, that is an error.
+
+Where the best model is damaged, the same model out of the latest checkpoint of the same step takes its place; else the
+best one before it, which is told and recorded ("instead_of"). So all who ask for the best model get the same one.
 """
 
+import contextlib
 import dataclasses
+import logging
 import pathlib
-from collections.abc import Callable
+import shutil
 from typing import Any
 
-import jax
-import orbax.checkpoint as ocp
-
+from fcam_jax import hosts
 from fcam_jax.errors import InputError
+from fcam_jax.train.checkpoint_folder import CheckpointFolder, link_or_copy
 from fcam_jax.train.step import TrainState
+
+logger = logging.getLogger(__name__)
 
 # Folder of the checkpoints within that of their stage, and the two kinds in it.
 CHECKPOINTS = "checkpoints"
@@ -23,74 +29,132 @@ BEST, LATEST = "best", "latest"
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """What a checkpoint says of its run besides the state.
+    """What a checkpoint says of its run besides the state. Randomness is not part of it: it follows from seed and step.
 
     Attributes:
       step: steps done.
+      data: state of the data stream after the last batch that was used.
+      config: hash of the settings that the training depends on.
+      validated: the last step that was validated; None before the first validation.
       best_step: step of the best model so far, or None before the first validation.
       best_value: its value of the selection metric.
-      data: state of the data stream after the last batch that was used.
+      best_metrics: all its validation figures.
+      instead_of: step of the best model that was lost, where that of `best_step` takes its place.
+      unlogged: figures of the steps since the last line of the metric log.
     """
 
     step: int
-    best_step: int | None
-    best_value: float | None
     data: Any
+    config: str = ""
+    validated: int | None = None
+    best_step: int | None = None
+    best_value: float | None = None
+    best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    instead_of: int | None = None
+    unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
 
 
 class Checkpoints:
-    """The checkpoints under a stage's folder. Saving is asynchronous; `close` waits for the last one."""
+    """The checkpoints under a stage's folder. Saving is asynchronous; `close` waits for the last one.
 
-    def __init__(self, directory: pathlib.Path):
-        # Two of each are kept: the one before the newest still serves when a crash interrupts its successor.
-        options = ocp.CheckpointManagerOptions(max_to_keep=2)
+    Of several processes all call every method, in the same order.
+    """
+
+    def __init__(self, directory: pathlib.Path, training: bool = False):
+        """Open the folder.
+
+        Args:
+          directory: that of the stage's checkpoints.
+          training: whether this is the run that writes here, which first moves aside what is damaged, unless nothing
+            is left then; others only read, and leave everything as it is.
+
+        Raises:
+          InputError: the folder cannot be written.
+        """
         self._directory = directory.absolute()
-        arrays, facts = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
-        self._latest = ocp.CheckpointManager(
-            self._directory / LATEST, options=options, item_handlers={"state": arrays(), "progress": facts()}
-        )
-        self._best = ocp.CheckpointManager(
-            self._directory / BEST, options=options, item_handlers={"model": arrays(), "record": facts()}
-        )
+        self._latest = CheckpointFolder(self._directory / LATEST, "state", training)
+        self._best = CheckpointFolder(self._directory / BEST, "model", training)
+        if training:
+            hosts.of_first(self._tidy)
 
     def progress(self) -> Progress | None:
-        """Progress of the latest checkpoint, or None where there is no checkpoint."""
-        step = self._latest.latest_step()
-        if step is None:
-            return None
-        return Progress(**self._restore(self._latest, step, progress=ocp.args.JsonRestore())["progress"])
+        """Progress of the newest sound checkpoint to go on from, or None where there is no checkpoint.
+
+        Raises:
+          InputError: there are checkpoints, but none of them is sound.
+        """
+        step = self._latest.newest()
+        if step is not None:
+            return self._progress_of(step)
+        if self._latest.steps():
+            raise InputError(
+                f"none of the checkpoints in {self._latest.path} is sound; "
+                f"delete {self._directory} to train this stage again"
+            )
+        return None
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Save the state to go on from. A best model that is still being written is waited for."""
-        self._best.wait_until_finished()
-        if progress.step in self._latest.all_steps():
-            return
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_as_dict(state)), progress=ocp.args.JsonSave(dataclasses.asdict(progress))
-        )
-        self._latest.save(progress.step, args=args, force=True)
+        """Save the state to go on from; nothing is done where the step was saved before.
+
+        Raises:
+          InputError: this one, or the one before it, cannot be written.
+        """
+        self._best.wait()  # the best model is on disk before the checkpoint that names it
+        self._latest.save(progress.step, _as_dict(state), dataclasses.asdict(progress))
+
+    def amend(self, progress: Progress) -> None:
+        """Replace what the checkpoint of this step says of the run.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        self._best.wait()
+        self._latest.amend(progress.step, dataclasses.asdict(progress))
 
     def restore(self, like: TrainState) -> TrainState:
-        """The state of the latest checkpoint, placed on devices as `like` is.
+        """The state of the newest sound checkpoint, placed on devices as `like` is.
 
         Raises:
           InputError: when it cannot be read or belongs to another model.
         """
-        step = self._latest.latest_step()
+        step = self._latest.newest()
         assert step is not None, "ask `progress` first"
-        target = ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, _as_dict(like)))
-        return TrainState(**self._restore(self._latest, step, state=target)["state"])
+        return TrainState(**self._latest.restore(step, _as_dict(like)))
 
     def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
-        """Save the model that is best so far, with its validation metrics."""
+        """Save the model that is best so far, with its validation metrics.
+
+        Raises:
+          InputError: this one, or the one before it, cannot be written.
+        """
         step = int(state.step)
-        if step in self._best.all_steps():
-            return
-        args = ocp.args.Composite(
-            model=ocp.args.StandardSave({"params": state.params, "rest": state.rest}),
-            record=ocp.args.JsonSave({"step": step, "val": metrics}),
+        self._best.save(step, {"params": state.params, "rest": state.rest}, {"step": step, "val": metrics})
+
+    def mend_best(self, progress: Progress, state: TrainState, selection: str) -> Progress:
+        """What to go on with where the best model is damaged; the same progress where it is not.
+
+        Args:
+          progress: of the newest sound checkpoint.
+          state: gives the shapes of a model.
+          selection: the metric that best models are chosen by.
+
+        Raises:
+          InputError: no best model is left.
+        """
+        if progress.best_step is None or self._best.is_sound(progress.best_step):
+            return progress
+        params, rest, record = self.restore_model(state.params, state.rest)
+        if record["step"] == progress.best_step:
+            facts = {"step": progress.best_step, "val": progress.best_metrics}
+            self._best.save(progress.best_step, {"params": params, "rest": rest}, facts)
+            return progress
+        return dataclasses.replace(
+            progress,
+            best_step=record["step"],
+            best_value=record["val"][selection],
+            best_metrics=record["val"],
+            instead_of=record["instead_of"],
         )
-        self._best.save(step, args=args, force=True)
 
     def restore_model(
         self, params: dict[Any, Any], rest: dict[Any, Any], kind: str = BEST, step: int | None = None
@@ -101,94 +165,108 @@ class Checkpoints:
           params: trainable variables of a model of the same structure, for shapes and placement.
           rest: its other variables.
           kind: "best" or "latest", which has no validation figures in its record.
-          step: that of the checkpoint; by default the best one, or the newest.
+          step: that of the checkpoint; by default the best one, or the newest sound one.
 
         Raises:
-          InputError: when there is none, it cannot be read, or it belongs to another model.
+          InputError: when there is none, it cannot be read, it is damaged and was asked for by its step, or it belongs
+            to another model.
         """
-        like = jax.tree.map(ocp.utils.to_shape_dtype_struct, {"params": params, "rest": rest})
-        step = self._step(kind, step)
-        if kind == BEST:
-            items = self._restore(self._best, step, model=ocp.args.StandardRestore(like), record=ocp.args.JsonRestore())
-            return items["model"]["params"], items["model"]["rest"], items["record"]
-        model = self._read(self._latest, step, {"state": like}, lambda: _model_of_state(self._latest, step, like))
-        return model["params"], model["rest"], {"step": step, "val": {}}
+        folder, record = self._chosen(kind) if step is None else self._asked(kind, step)
+        like = {"params": params, "rest": rest}
+        restore = folder.restore if folder is self._best else folder.restore_part
+        model = restore(record["step"], like)
+        return model["params"], model["rest"], record
 
-    def close(self) -> None:
-        """Wait for what is being written."""
-        self._best.close()
-        self._latest.close()
+    def keep(self, out: pathlib.Path) -> int | None:
+        """Put the newest sound checkpoint to go on from into another folder, too; returns its step.
 
-    def _step(self, kind: str, step: int | None) -> int:
-        """The step of the checkpoint that is meant."""
-        manager = self._best if kind == BEST else self._latest
-        kept = manager.all_steps()
-        if step is None:
-            progress = self.progress()
-            step = None if progress is None else progress.best_step if kind == BEST else progress.step
-            if step is None:
-                raise InputError(f"no checkpoint in {self._directory}; train first (--mode=train)")
-        elif step not in kept:
-            there = ", ".join(map(str, kept)) or "none"
-            raise InputError(f"no checkpoint of step {step} in {manager.directory}; there: {there}")
+        Files are hard links where the file system has them.
+        """
+        self._latest.wait()
+        step = self._latest.newest()
+        if step is not None and hosts.is_first():
+            source = self._latest.path / str(step)
+            shutil.copytree(source, out / str(step), copy_function=link_or_copy, dirs_exist_ok=True)
         return step
 
-    def _restore(self, manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
-        trees = {name: item.item for name, item in items.items() if isinstance(item, ocp.args.StandardRestore)}
-        return self._read(manager, step, trees, lambda: manager.restore(step, args=ocp.args.Composite(**items)))
+    def wait(self) -> None:
+        """Wait for what is being written.
 
-    def _read(self, manager: ocp.CheckpointManager, step: int, trees: dict[str, Any], read: Callable[[], Any]) -> Any:
-        """What `read` reads of a checkpoint, whose items must hold the variables of `trees`."""
-        path = manager.directory / str(step)
+        Raises:
+          InputError: it cannot be written.
+        """
+        self._best.wait()
+        self._latest.wait()
+
+    def close(self) -> None:
+        """Wait for what is being written, and let go.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._latest.close)
+            stack.callback(self._best.close)
+
+    def _tidy(self) -> None:
+        if not self._latest.has_only_damage():
+            self._latest.tidy()
+            self._best.tidy()
+
+    def _progress_of(self, step: int) -> Progress:
         try:
-            stored = manager.item_metadata(step)
-            for name, tree in trees.items():
-                _check_same_model(path, stored[name], tree)
-            return read()
-        except InputError:
-            raise
-        except Exception as error:  # Orbax has no common base: damage raises half a dozen types.
-            first_line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            # The best checkpoint is named by the latest one, so there it is the stage that has to start again.
-            cure = (
-                f"delete {path} to go on from the checkpoint before it"
-                if manager is self._latest
-                else f"delete {self._directory} to train this stage again"
+            return Progress(**self._latest.facts(step))
+        except TypeError as error:
+            raise InputError(
+                f"the checkpoint {self._latest.path / str(step)} is of another version of this program; "
+                "use a new workdir"
+            ) from error
+
+    def _asked(self, kind: str, step: int) -> tuple[CheckpointFolder, dict[str, Any]]:
+        """The checkpoint of a kind and step, and its record."""
+        folder = self._best if kind == BEST else self._latest
+        steps = folder.steps()
+        if step not in steps:
+            there = ", ".join(map(str, reversed(steps))) or "none"
+            raise InputError(f"no checkpoint of step {step} in {folder.path}; there: {there}")
+        if not folder.is_sound(step):
+            raise InputError(
+                f"the checkpoint {folder.path / str(step)} is damaged; "
+                f"give {folder.path} instead, for the newest one that is sound"
             )
-            raise InputError(f"checkpoint {path} is damaged ({first_line}); {cure}") from error
+        return folder, folder.facts(step) if kind == BEST else {"step": step, "val": {}}
 
-
-def _model_of_state(manager: ocp.CheckpointManager, step: int, like: dict[str, Any]) -> Any:
-    """Parameters and other variables out of a checkpoint to go on from; the optimiser's are not read."""
-    args = ocp.args.PyTreeRestore(
-        item=like, restore_args=ocp.checkpoint_utils.construct_restore_args(like), partial_restore=True
-    )
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        return checkpointer.restore(manager.directory / str(step) / "state", args=args)
-
-
-def _check_same_model(path: Any, stored: Any, wanted: Any) -> None:
-    """Compare shapes before anything is read, so that the message can name what differs."""
-    there, here = (_shapes({part: tree[part] for part in ("params", "rest")}) for tree in (stored, wanted))
-    different = [
-        f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
-        for name in sorted(there.keys() | here.keys())
-        if there.get(name) != here.get(name)
-    ]
-    if different:
-        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
-        raise InputError(f"checkpoint {path} belongs to another model ({'; '.join(different[:3])}{more})")
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    return {
-        "/".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in keys): tuple(leaf.shape)
-        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
+    def _chosen(self, kind: str) -> tuple[CheckpointFolder, dict[str, Any]]:
+        """The checkpoint that the best, or the latest, model is read from, and its record."""
+        progress = self.progress()
+        wanted = None if progress is None else progress.best_step if kind == BEST else progress.step
+        if progress is None or wanted is None:
+            raise InputError(f"no checkpoint in {self._directory}; train first (--mode=train)")
+        if kind == LATEST:
+            return self._latest, {"step": wanted, "val": {}}
+        lost = {} if progress.instead_of is None else {"instead_of": progress.instead_of}
+        kept = self._best.steps()
+        if wanted in kept and self._best.is_sound(wanted):
+            return self._best, self._best.facts(wanted) | lost
+        if wanted in self._latest.steps() and self._latest.is_sound(wanted):
+            return self._latest, {"step": wanted, "val": progress.best_metrics} | lost
+        older = self._best.newest(below=wanted)
+        if older is None:
+            raise InputError(
+                f"the best model in {self._directory}, of step {wanted}, is damaged or missing, and so is the one "
+                f"before it; delete {self._directory} to train this stage again"
+            )
+        logger.warning(
+            "%s: the best model, of step %d, is lost; the best one before it, of step %d, takes its place",
+            self._directory,
+            wanted,
+            older,
+        )
+        return self._best, {"instead_of": wanted} | self._best.facts(older) | lost
 
 
 def saved_progress(directory: pathlib.Path) -> Progress | None:
-    """Progress of the latest checkpoint in a folder, or None where there is none."""
+    """Progress of the newest sound checkpoint in a folder, or None where there is none."""
     checkpoints = Checkpoints(directory)
     try:
         return checkpoints.progress()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import pathlib
 import time
 from collections.abc import Callable
@@ -13,15 +12,20 @@ from jaxtyping import Array, Key
 
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.progress import progress_bar
+from fcam_jax.train import preemption, watchdog
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
 from fcam_jax.train.feed import DataStream, Feed
-from fcam_jax.train.metric_log import MetricLog
+from fcam_jax.train.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
+from fcam_jax.train.metric_log import MetricLog, logged
 from fcam_jax.train.step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
 
 # The selection by which a later model is always better, for data without ground truth to validate on.
 LAST = "last"
+
+# Folder of what is kept of a failure, in that of the stage.
+FAILED = "failed"
 
 Validate = Callable[[TrainState], dict[str, float]]
 
@@ -36,6 +40,8 @@ class LoopSettings:
       steps_per_epoch: steps from one validation to the next.
       log_steps: steps between two lines of the log; figures stay on the device in between.
       selection: validation metric by which the best model is chosen, its first maximum wins; or "last", the newest.
+      checkpoint_steps: steps between two checkpoints within an epoch; 0 for none but those of the epochs' ends.
+      watchdog_seconds: seconds after which a standstill is told; 0 for never.
     """
 
     name: str
@@ -43,11 +49,17 @@ class LoopSettings:
     steps_per_epoch: int
     log_steps: int
     selection: str
+    checkpoint_steps: int = 0
+    watchdog_seconds: float = 0.0
 
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
         return self.epochs * self.steps_per_epoch
+
+    def needs_validation(self, progress: Progress) -> bool:
+        """Whether the state at the end of an epoch, or the initial one, is still to be validated."""
+        return progress.step % self.steps_per_epoch == 0 and progress.validated != progress.step
 
 
 def train(
@@ -59,11 +71,14 @@ def train(
     rng: Key[Array, ""],
     directory: pathlib.Path,
     settings: LoopSettings,
+    config: str = "",
+    image_name: Callable[[int], str] = str,
 ) -> None:
     """Train a stage to its end, or go on with it; nothing is done where it is finished.
 
-    The model is validated before the first step and after every epoch, and then saved. When the data fails, the state
-    before the failing batch is saved too, so nothing is lost.
+    The state is saved after every epoch, while it is validated, and within epochs after `checkpoint_steps`; and before
+    the loop stops for a request (`train/preemption.py`) or for data that fails. A state that is not finite is never
+    saved. The initial model is validated before the first step.
 
     Args:
       state: initial state.
@@ -74,102 +89,169 @@ def train(
       rng: base of the steps' random keys.
       directory: the stage's folder; it gets `checkpoints/` and the metric log.
       settings: length and intervals.
+      config: hash of the settings that the training depends on; checkpoints of another are refused.
+      image_name: what an image is called, by its position in the training split.
 
     Raises:
-      InputError: for a checkpoint that cannot be used, bad data, or a loss that is not finite.
+      InputError: for a checkpoint that cannot be used or written, bad data, or a loss that is not finite.
+      Preempted: it was asked to stop.
     """
-    checkpoints = Checkpoints(directory / CHECKPOINTS)
+    checkpoints = Checkpoints(directory / CHECKPOINTS, training=True)
     try:
         progress = checkpoints.progress()
         if progress is not None:
-            if progress.step >= settings.steps:
+            _check_config(progress, config, directory)
+            if is_finished(progress, settings):
                 logger.info("%s: finished before, best at step %s", settings.name, progress.best_step)
                 return
             state = checkpoints.restore(state)
+            progress = checkpoints.mend_best(progress, state, settings.selection)
             stream.set_state(progress.data)
             logger.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
-        log = MetricLog(directory, resumed_step=progress.step if progress else -1)
+        progress = progress or Progress(0, stream.get_state(), config)
+        log = MetricLog(directory, progress.step if progress.validated is not None else -1, progress.validated)
         try:
-            _Loop(train_step, stream, Feed(stream, mesh), validate, rng, settings, checkpoints, log).run(
-                state, progress
+            loop = _Loop(
+                train_step, Feed(stream, mesh), validate, rng, settings, checkpoints, log, directory, image_name
             )
+            with watchdog.watching(settings.name, settings.watchdog_seconds):
+                loop.run(state, progress)
         finally:
             log.close()
     finally:
         checkpoints.close()
 
 
+def is_finished(progress: Progress, settings: LoopSettings) -> bool:
+    """Whether nothing of a stage is left to be done."""
+    return progress.step >= settings.steps and not settings.needs_validation(progress)
+
+
+def _check_config(progress: Progress, config: str, directory: pathlib.Path) -> None:
+    if progress.config != config:
+        raise InputError(
+            f"{directory / CHECKPOINTS} holds the checkpoints of a run of another configuration "
+            f"({progress.config or 'unknown'} there, {config or 'unknown'} now); use another --workdir"
+        )
+
+
 @dataclasses.dataclass
 class _Loop:
     train_step: TrainStep
-    stream: DataStream
     feed: Feed
     validate: Validate
     rng: Key[Array, ""]
     settings: LoopSettings
     checkpoints: Checkpoints
     log: MetricLog
+    directory: pathlib.Path
+    image_name: Callable[[int], str]
     data_wait: float = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
-    def run(self, state: TrainState, progress: Progress | None) -> None:
-        if progress is None:
-            progress = self._validate_and_save(state, Progress(0, None, None, self.stream.get_state()))
-        for _ in range(progress.step // self.settings.steps_per_epoch, self.settings.epochs):
-            state, progress = self._epoch(state, progress)
-            progress = self._validate_and_save(state, progress)
+    def run(self, state: TrainState, progress: Progress) -> None:
+        self.spikes = Spikes(values["loss"] for values in logged(self.directory, "train").values())
+        if progress.validated is None:  # before it is saved: a setting that validation refuses leaves no checkpoint
+            progress = self._validated(state, progress)
+            self.checkpoints.save(state, progress)
+        elif self.settings.needs_validation(progress):
+            progress = self._validated(state, progress)
+            self.checkpoints.amend(progress)
+        while progress.step < self.settings.steps:
+            with preemption.deferred():
+                state, progress = self._epoch(state, progress)
+                self.checkpoints.save(state, progress)  # on its way to the disk while it is validated
+            progress = self._validated(state, progress)
+            watchdog.at("the checkpoint of the epoch")
+            self.checkpoints.amend(progress)
 
     def _epoch(self, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
-        per_epoch = self.settings.steps_per_epoch
+        """The steps up to the end of the epoch; the state that is returned is finite."""
+        settings, per_epoch = self.settings, self.settings.steps_per_epoch
         epoch = progress.step // per_epoch
         end = (epoch + 1) * per_epoch
-        unlogged: list[dict[str, jax.Array]] = []
+        title = f"{settings.name} epoch {epoch + 1}/{settings.epochs}"
+        interval, warnings = Interval(progress.unlogged, progress.step), Warnings(title)
         began_at, waited_before = seen_at, waited = time.monotonic(), self.feed.waited
         busy_with = None
-        data = progress.data
-        title = f"{self.settings.name} epoch {epoch + 1}/{self.settings.epochs}"
         with progress_bar(title, per_epoch, "step", done=progress.step % per_epoch) as bar:
             for step in range(progress.step + 1, end + 1):
+                if preemption.requested():
+                    self._save_and_stop(state, progress, interval)
+                watchdog.at(f"data: the batch of step {step}")
                 try:
-                    batch, data = self.feed.take(busy_with, last=step == self.settings.steps)
+                    batch, data = self.feed.take(busy_with, last=step == settings.steps)
                 except InputError:
-                    self.checkpoints.save(state, dataclasses.replace(progress, step=step - 1, data=data))
+                    if jax.process_count() == 1:  # to save takes all hosts, and the others have their batch
+                        self._save(state, progress, interval)
                     raise
+                watchdog.at(f"the device: step {step}")
                 state, metrics = self.train_step(state, batch, self.rng)
                 busy_with = metrics["loss"]
-                unlogged.append(metrics)
+                interval.add(metrics, batch)
+                progress = dataclasses.replace(progress, step=step, data=data)
                 bar.update()
-                if step % self.settings.log_steps == 0 or step == end:
-                    values = self._log(step, unlogged, seen_at, self.feed.waited - waited)
+                if step % settings.log_steps == 0 or step == end:
+                    values = self._log(state, interval, seen_at, self.feed.waited - waited)
+                    warnings.look_at(step, values)
                     bar.set_postfix(loss=f"{values['loss']:.4f}", data_wait=f"{values['data_wait']:.0f} %")
-                    unlogged, seen_at, waited = [], time.monotonic(), self.feed.waited
+                    interval, seen_at, waited = Interval([], step), time.monotonic(), self.feed.waited
+                if settings.checkpoint_steps and step % settings.checkpoint_steps == 0 and step < end:
+                    self._save(state, progress, interval)
         self.data_wait = 100 * (self.feed.waited - waited_before) / (time.monotonic() - began_at)
-        return state, dataclasses.replace(progress, step=end, data=data)
+        return state, dataclasses.replace(progress, unlogged=[])
 
-    def _log(self, step: int, metrics: list[dict[str, jax.Array]], since: float, waited: float) -> dict[str, float]:
-        rows = jax.device_get(metrics)  # waits for the steps, so the clock is read after it
+    def _check(self, state: TrainState, interval: Interval) -> list[dict[str, float]]:
+        """The figures of an interval, once they and the state are known to be finite."""
+        try:
+            return interval.check(state)
+        except NotFiniteError as error:
+            line = record_failure(self.directory / FAILED, error, state, self.checkpoints, self.image_name)
+            raise InputError(f"{self.settings.name}: {line}") from error
+
+    def _save(self, state: TrainState, progress: Progress, interval: Interval) -> None:
+        watchdog.at(f"the checkpoint of step {progress.step}")
+        rows = self._check(state, interval)
+        self.checkpoints.save(state, dataclasses.replace(progress, unlogged=rows))
+
+    def _save_and_stop(self, state: TrainState, progress: Progress, interval: Interval) -> None:
+        self._save(state, progress, interval)
+        self.checkpoints.wait()
+        logger.info("%s: asked to stop, saved at step %d of %d", self.settings.name, progress.step, self.settings.steps)
+        preemption.stop()
+
+    def _log(self, state: TrainState, interval: Interval, since: float, waited: float) -> dict[str, float]:
+        rows = self._check(state, interval)  # waits for the steps, so the clock is read after it
         seconds = time.monotonic() - since
-        values = {name: float(sum(row[name] for row in rows) / len(rows)) for name in rows[0]}
-        if not math.isfinite(values["loss"]):
-            raise InputError(
-                f"{self.settings.name}: the loss is not finite within steps {step - len(rows) + 1} to {step}; lower "
-                "the learning rate (the last checkpoint is sound, and training goes on from it)"
-            )
+        values = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        values["loss_spikes"] = float(self.spikes.count([row["loss"] for row in rows]))
         values |= {"steps_per_second": len(rows) / seconds, "data_wait": 100 * waited / seconds}
-        self.log.write(step, "train", values)
+        self.log.write(interval.step, "train", values)
         return values
 
-    def _validate_and_save(self, state: TrainState, progress: Progress) -> Progress:
+    def _validated(self, state: TrainState, progress: Progress) -> Progress:
+        """The progress after a validation; a model that is the best is being saved then."""
+        watchdog.at("validation")
         values = self.validate(state)
         self.log.write(progress.step, "val", values)
-        if self.settings.selection == LAST:
+        selection = self.settings.selection
+        if selection == LAST:
             values = values | {LAST: float(progress.step)}
-        if self.settings.selection not in values:
-            raise unknown_name("config.validation.selection", self.settings.selection, [*values, LAST])
-        value = values[self.settings.selection]
-        if progress.best_value is None or value > progress.best_value:
+        if selection not in values:
+            raise unknown_name("config.validation.selection", selection, [*values, LAST])
+        progress = dataclasses.replace(progress, validated=progress.step)
+        if progress.best_value is None or values[selection] > progress.best_value:
             self.checkpoints.save_best(state, values)
-            progress = dataclasses.replace(progress, best_step=progress.step, best_value=value)
-        self.checkpoints.save(state, progress)
+            progress = dataclasses.replace(
+                progress,
+                best_step=progress.step,
+                best_value=values[selection],
+                best_metrics=values,
+                instead_of=None,
+            )
+        self._tell(progress, values[selection])
+        return progress
+
+    def _tell(self, progress: Progress, value: float) -> None:
         settings = self.settings
         chosen = f"val {settings.selection} {value:.2f} (best {progress.best_value:.2f})"
         logger.info(
@@ -180,4 +262,3 @@ class _Loop:
             "the last model counts" if settings.selection == LAST else chosen,
             self.data_wait,
         )
-        return progress

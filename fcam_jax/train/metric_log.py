@@ -1,55 +1,102 @@
 """Where figures of a run go: one JSON object a line, and TensorBoard events."""
 
+import contextlib
 import json
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
+
+from fcam_jax import hosts
+from fcam_jax.errors import InputError
+from fcam_jax.train.manifest import replace_file
 
 
 class MetricLog:
     """Figures by step, in `metrics.jsonl` and as TensorBoard events beside it.
 
-    A resumed run drops what was logged after the step it resumes from, so that every step appears once.
+    A resumed run drops what was logged after the step it resumes from, so that every step appears once. Of several
+    processes, whose figures are the same, the first writes them.
     """
 
-    def __init__(self, directory: pathlib.Path, resumed_step: int):
-        directory.mkdir(parents=True, exist_ok=True)
-        self._path = directory / "metrics.jsonl"
-        self._drop_after(resumed_step)
-        self._events = tensorboardX.SummaryWriter(str(directory), purge_step=resumed_step + 1)
+    def __init__(self, directory: pathlib.Path, resumed_step: int, validated: int | None):
+        """Open the log.
+
+        Args:
+          directory: of both files; made where it does not exist.
+          resumed_step: the last step whose figures stay; -1 to keep none.
+          validated: the last step whose validation stays.
+
+        Raises:
+          InputError: from here and all methods, where it cannot be written.
+        """
+        self._writes = hosts.is_first()
+        if not self._writes:
+            return
+        self._directory, self._path = directory, directory / "metrics.jsonl"
+        with self._told():
+            directory.mkdir(parents=True, exist_ok=True)
+            self._drop_after(resumed_step, -1 if validated is None else validated)
+            # In this thread: that of tensorboardX's own writer dies where the disk is full, and the run would hang.
+            self._events = EventsWriter(str(directory / "events"), f".{resumed_step}")
+            start = Event(step=resumed_step + 1, session_log=SessionLog(status=SessionLog.START))  # purges later steps
+            self._add(start)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Log figures of a step; `kind` is the group they belong to, such as "train" or "val"."""
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(f"{kind}/{name}", value, step)
+        if not self._writes:
+            return
+        with self._told():
+            with self._path.open("a") as file:
+                file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+            for name, value in values.items():
+                self._add(Event(step=step, summary=scalar(f"{kind}/{name}", value)))
+            self._events.flush()
 
     def close(self) -> None:
         """Flush the events to disk."""
-        self._events.close()
+        if self._writes:
+            with self._told():
+                self._events.close()
 
-    def _drop_after(self, step: int) -> None:
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._events.write_event(event)
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"the metric log in {self._directory} cannot be written ({error.strerror}); once that is mended, the "
+                "same command goes on from the newest checkpoint"
+            ) from error
+
+    def _drop_after(self, step: int, validated: int) -> None:
         if not self._path.exists():
             return
-        kept = [line for line in self._path.read_text().splitlines() if _step_of(line) <= step]
-        self._path.write_text("".join(f"{line}\n" for line in kept))
+        kept = [line for line in self._path.read_text().splitlines() if _is_kept(line, step, validated)]
+        replace_file(self._path, "".join(f"{line}\n" for line in kept))
 
 
-def _step_of(line: str) -> float:
-    """Step of a logged line; a line that a crash cut short counts as later than any step."""
+def _is_kept(line: str, step: int, validated: int) -> bool:
+    """Whether a logged line is of the steps that are kept; one that a crash cut short is not."""
     try:
-        return float(json.loads(line)["step"])
-    except ValueError:
-        return float("inf")
+        entry = json.loads(line)
+        return bool(entry["step"] <= (validated if entry["kind"] == "val" else step))
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def logged(directory: pathlib.Path, kind: str) -> dict[int, dict[str, float]]:
     """The figures of a kind in a folder's log, by step; none where there is no log."""
     path = directory / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.is_file() else []
-    entries = [json.loads(line) for line in lines if _step_of(line) < float("inf")]
+    entries = [json.loads(line) for line in lines if _is_kept(line, 2**63, 2**63)]
     return {
         entry["step"]: {name: value for name, value in entry.items() if name not in ("step", "kind")}
         for entry in entries

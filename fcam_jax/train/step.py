@@ -69,8 +69,11 @@ def spread(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Put all of a tree's arrays on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, REPLICATED))
+    """Put all of a tree's arrays on every device. Of several hosts, each has them all, and serves its own devices."""
+    sharding = NamedSharding(mesh, REPLICATED)
+    if jax.process_count() == 1:
+        return jax.device_put(tree, sharding)
+    return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, lambda _: array), tree)
 
 
 def split_model(model: nnx.Module, method: Method) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:

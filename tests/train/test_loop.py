@@ -182,13 +182,13 @@ def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
 def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
     from fcam_jax.train.metric_log import MetricLog
 
-    first = MetricLog(tmp_path, resumed_step=-1)
+    first = MetricLog(tmp_path, -1, None)
     for step in (1, 2, 3):
         first.write(step, "train", {"loss": float(step)})
     first.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "ki')
-    second = MetricLog(tmp_path, resumed_step=2)
+    second = MetricLog(tmp_path, 2, 2)
     second.write(3, "train", {"loss": 30.0})
     second.close()
     assert [(row["step"], row["loss"]) for row in log(tmp_path, "train")] == [(1, 1.0), (2, 2.0), (3, 30.0)]

@@ -1,0 +1,236 @@
+"""The checkpoints of one kind in their folder, by Orbax, each with a manifest (`train/manifest.py`).
+
+A checkpoint is written beside the training (asynchronously) under a temporary name, and gets its own, the number of its
+step, when all of it is there. It is verified before it is used. A damaged one is named and left out.
+"""
+
+import contextlib
+import functools
+import itertools
+import logging
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from fcam_jax import hosts
+from fcam_jax.errors import InputError
+from fcam_jax.train import manifest
+
+logger = logging.getLogger(__name__)
+
+_UNFINISHED = ".orbax-checkpoint-tmp"
+
+
+class CheckpointFolder:
+    """The checkpoints of one kind; two are kept, so that the one before the newest still serves when that is damaged.
+
+    Of several processes all call every method, in the same order; the first verifies, writes manifests and moves.
+    """
+
+    def __init__(self, path: pathlib.Path, item: str, writable: bool):
+        """Nothing is read or written yet.
+
+        Args:
+          path: the folder, absolute.
+          item: what the trees in it are called.
+          writable: whether the run that writes here is this one.
+        """
+        self.path, self._item, self._writable = path, item, writable
+        self._being_saved: tuple[int, dict[str, Any]] = 0, {}
+        self._verdicts: dict[int, str] = {}
+
+    def steps(self) -> list[int]:
+        """The steps of all checkpoints, sound or not, the newest first."""
+        found: list[int] = hosts.of_first(self._steps)
+        return found
+
+    def newest(self, below: float = float("inf")) -> int | None:
+        """The step of the newest sound checkpoint, of those below a step; what is wrong with others is told."""
+        found: int | None = hosts.of_first(
+            lambda: next((step for step in self._steps() if step < below and not self._problem(step)), None)
+        )
+        return found
+
+    def is_sound(self, step: int) -> bool:
+        """Whether there is a sound checkpoint of a step; what is wrong with it is told."""
+        return not hosts.of_first(lambda: self._problem(step))
+
+    def facts(self, step: int) -> dict[str, Any]:
+        """What is known of a sound checkpoint."""
+        try:
+            return manifest.facts_of(self.path / str(step))
+        except manifest.DamagedError as error:  # damaged or replaced while it was being read
+            raise InputError(f"the checkpoint {self.path / str(step)} is damaged: {error}") from error
+
+    def save(self, step: int, tree: dict[str, Any], facts: dict[str, Any]) -> None:
+        """Begin to save a checkpoint; nothing is done where there is one of this step.
+
+        Raises:
+          InputError: this one, or the one before it, cannot be written.
+        """
+        self.wait()
+        with self._told("written"):
+            if step not in self._manager.all_steps():
+                self._being_saved = step, facts
+                self._verdicts.pop(step, None)
+                args = ocp.args.Composite(**{self._item: ocp.args.StandardSave(tree)})
+                self._manager.save(step, args=args, force=True)
+
+    def amend(self, step: int, facts: dict[str, Any]) -> None:
+        """Replace what is known of a checkpoint, once it is written."""
+        self.wait()
+        with self._told("written"):
+            hosts.of_first(lambda: manifest.amend(self.path / str(step), facts))
+
+    def restore(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """The tree of a checkpoint, placed on devices as `like` is.
+
+        Raises:
+          InputError: it cannot be read, or holds another model's "params" and "rest".
+        """
+        args = ocp.args.Composite(**{self._item: ocp.args.StandardRestore(_abstract(like))})
+        return self._read(step, like, lambda: self._manager.restore(step, args=args)[self._item])
+
+    def restore_part(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
+        """The same where the tree has more branches than `like`, which are not read."""
+        abstract = _abstract(like)
+        args = ocp.args.PyTreeRestore(
+            item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+        )
+
+        def read() -> Any:
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                return checkpointer.restore(self.path / str(step) / self._item, args=args)
+
+        return self._read(step, like, read)
+
+    def has_only_damage(self) -> bool:
+        """Whether there are checkpoints here and none is sound. First host only."""
+        problems = [self._problem(step) for step in self._steps()]
+        return bool(problems) and all(problems)
+
+    def tidy(self) -> None:
+        """Move what is damaged aside (`<step>.damaged`), remove what a crash has left unfinished. First host only."""
+        for unfinished in self.path.glob(f"*{_UNFINISHED}*"):
+            shutil.rmtree(unfinished)
+        for step in self._steps():
+            if self._problem(step):
+                aside = (self.path / f"{step}.damaged{number or ''}" for number in itertools.count())
+                (self.path / str(step)).rename(next(path for path in aside if not path.exists()))
+
+    def wait(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        with self._told("written"):
+            if "_manager" in vars(self):
+                self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait for what is being written, and let go.
+
+        Raises:
+          InputError: it cannot be written.
+        """
+        with self._told("written"):
+            if "_manager" in vars(self):
+                self._manager.close()
+
+    @functools.cached_property
+    def _manager(self) -> ocp.CheckpointManager:
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2,
+            create=self._writable,
+            async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
+        )
+        handlers = {self._item: ocp.StandardCheckpointHandler()}
+        return ocp.CheckpointManager(self.path, options=options, item_handlers=handlers)
+
+    def _seal(self) -> None:
+        """Write the manifest; Orbax calls it in its thread when all files are there, before they get their name."""
+        step, facts = self._being_saved
+        manifest.write(next(self.path.glob(f"{step}{_UNFINISHED}*"), self.path / str(step)), facts)
+
+    @contextlib.contextmanager
+    def _told(self, done: str) -> Iterator[None]:
+        """What goes wrong with the files in one line."""
+        try:
+            yield
+        except Exception as error:  # Orbax has no common base
+            raise InputError(
+                f"checkpoints in {self.path} cannot be {done} ({_first_line(error)}); "
+                "once that is mended, the same command goes on from the newest one"
+            ) from error
+
+    def _steps(self) -> list[int]:
+        found = (path.name for path in self.path.glob("*") if path.is_dir())
+        return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+
+    def _problem(self, step: int) -> str:
+        """What is wrong with a checkpoint, found out and told once; empty where it is sound."""
+        if step not in self._verdicts:
+            folder = self.path / str(step)
+            try:
+                if not folder.is_dir():
+                    raise manifest.DamagedError("it is not there")
+                manifest.verify(folder)
+                self._verdicts[step] = ""
+            except manifest.DamagedError as error:
+                logger.warning("the checkpoint %s is left out: %s", folder, error)
+                self._verdicts[step] = str(error)
+        return self._verdicts[step]
+
+    def _read(self, step: int, like: dict[str, Any], read: Callable[[], Any]) -> Any:
+        path = self.path / str(step)
+        try:
+            _check_same_model(path, self._manager.item_metadata(step)[self._item], like)
+            return read()
+        except InputError:
+            raise
+        except Exception as error:  # Orbax has no common base
+            raise InputError(f"the checkpoint {path} cannot be read ({_first_line(error)})") from error
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Give a file another name, or copy it where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _abstract(tree: Any) -> Any:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _check_same_model(path: pathlib.Path, stored: Any, wanted: Any) -> None:
+    """Compare shapes before anything is read, so that the message can name what differs."""
+    there, here = (_shapes({part: tree[part] for part in ("params", "rest")}) for tree in (stored, wanted))
+    different = [
+        f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if different:
+        more = f" and {len(different) - 3} more" if len(different) > 3 else ""
+        raise InputError(f"checkpoint {path} belongs to another model ({'; '.join(different[:3])}{more})")
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    return {
+        "/".join(str(getattr(entry, "key", getattr(entry, "idx", entry))) for entry in keys): tuple(leaf.shape)
+        for keys, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

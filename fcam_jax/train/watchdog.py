@@ -1,0 +1,71 @@
+"""What a run waits for: told by a thread where nothing has moved for a while."""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from fcam_jax.train.preemption import stop_if_requested
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class _Place:
+    """Where the main thread is, and since when."""
+
+    what: str = "the start"
+    since: float = 0.0
+
+
+_place = _Place()
+
+
+def at(what: str) -> None:
+    """Tell what the run waits for from now on."""
+    _place.what, _place.since = what, time.monotonic()
+
+
+def each(items: Iterable[Item], what: str) -> Iterator[Item]:
+    """The same items, each told as a place, such as "validation batch 3"; between them a request to stop is heeded."""
+    at(f"{what} 1")
+    for number, item in enumerate(items, 1):
+        stop_if_requested()
+        yield item
+        at(f"{what} {number + 1}")
+
+
+@contextlib.contextmanager
+def watching(name: str, seconds: float) -> Iterator[None]:
+    """Log a line where nothing has moved for so long, and again after twice, four times, ... as long.
+
+    Args:
+      name: whose waiting it is, for people.
+      seconds: before the first line; 0 watches nothing.
+    """
+    if not seconds:
+        yield
+        return
+    at("the start")
+    done = threading.Event()
+    thread = threading.Thread(target=_watch, args=(name, seconds, done), name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _watch(name: str, seconds: float, done: threading.Event) -> None:
+    told_since, pause = _place.since, seconds
+    while not done.wait(seconds / 10):
+        what, since = _place.what, _place.since
+        if since != told_since:
+            told_since, pause = since, seconds
+        if time.monotonic() - since >= pause:
+            logger.warning("%s: nothing has moved for %.0f s; it waits for %s", name, time.monotonic() - since, what)
+            pause *= 2
