@@ -49,7 +49,7 @@ class CheckpointFolder:
         found: list[int] = hosts.of_first(self._steps)
         return found
 
-    def newest(self, below: float = float("inf")) -> int | None:
+    def newest(self, below: float | int = float("inf")) -> int | None:
         """The step of the newest sound checkpoint, of those below a step; what is wrong with others is told."""
         found: int | None = hosts.of_first(
             lambda: next((step for step in self._steps() if step < below and not self._problem(step)), None)
