@@ -35,13 +35,15 @@ def spoilt(stage, at, loss):
     return spoil
 
 
-@pytest.mark.parametrize("loss", [True, False], ids=["loss", "state"])
-@pytest.mark.parametrize(("at", "found"), [(4, 4), (5, 6), (8, 8)])
-def test_what_is_not_finite_stops_the_run_and_is_never_saved(fcam_stage, tmp_path, at, found, loss):
-    found = at if loss else found  # the figures of every step are there, the state only where it is looked at
-    words = f"fcam: the {'loss' if loss else 'state'} is not finite at step {found}, on the images "
+# A state is looked at where it is logged or saved; the loss of the step after it tells, too.
+@pytest.mark.parametrize(
+    ("at", "loss", "what", "found"),
+    [(4, True, "loss", 4), (5, True, "loss", 5), (4, False, "state", 4), (5, False, "loss", 6), (8, False, "state", 8)],
+)
+def test_what_is_not_finite_stops_the_run_and_is_never_saved(fcam_stage, tmp_path, at, loss, what, found):
+    words = f"fcam: the {what} is not finite at step {found}, on the images "
     with pytest.raises(InputError, match=words) as told:
-        run(fcam_stage, tmp_path, epochs=2, step=spoilt(fcam_stage, at, loss), **LENGTHS)
+        run(fcam_stage, tmp_path, epochs=1, step=spoilt(fcam_stage, at, loss), **LENGTHS)
     assert "\n" not in str(told.value)
     state, progress = final_state(fcam_stage, tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -52,12 +54,6 @@ def test_what_is_not_finite_stops_the_run_and_is_never_saved(fcam_stage, tmp_pat
     assert bool(failure["not_finite"]) != loss
     kept = tmp_path / "failed" / str(progress.step) / "manifest.json"
     assert kept.samefile(tmp_path / "checkpoints" / "latest" / str(progress.step) / "manifest.json")
-    run(fcam_stage, tmp_path, epochs=2, **LENGTHS)
-    run(fcam_stage, tmp_path / "whole", epochs=2, **LENGTHS)
-    for x, y in zip(
-        *(jax.tree.leaves(final_state(fcam_stage, at)[0]) for at in (tmp_path, tmp_path / "whole")), strict=True
-    ):
-        np.testing.assert_array_equal(x, y)
 
 
 def test_spikes_are_steps_above_ten_times_the_median_of_what_was_logged():
@@ -66,7 +62,7 @@ def test_spikes_are_steps_above_ten_times_the_median_of_what_was_logged():
     assert spikes.count([19.0, 20.0, 20.5, 300.0]) == 2
     assert Spikes([-1.0] * 50).count([100.0]) == 0  # of a loss below zero there is no multiple
     long = Spikes([1.0] * 100)
-    assert [long.count([15.0]) for _ in range(60)] == [1] * 51 + [0] * 9  # the median is that of the last 100
+    assert [long.count([15.0]) for _ in range(60)] == [1] * 50 + [0] * 10  # the median is that of the last 100
 
 
 def test_oddities_are_told_once_an_epoch(caplog):

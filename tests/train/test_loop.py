@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import signal
 import time
@@ -6,12 +7,15 @@ import time
 import jax
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny_stages import Stream
 
 from fcam_jax.errors import InputError, Preempted
 from fcam_jax.train import preemption
 from fcam_jax.train.checkpoint import Checkpoints
 from fcam_jax.train.loop import LoopSettings, train
+from fcam_jax.train.metric_log import MetricLog
 from fcam_jax.train.step import data_mesh, initial_state, make_train_step, split_model
 
 
@@ -116,8 +120,8 @@ def test_a_request_to_stop_saves_the_step_and_the_log_goes_on_as_if_nothing_was(
     lengths = {"steps_per_epoch": 7, "log_steps": 3, "checkpoint_steps": 4}
     run(fcam_stage, tmp_path / "whole", epochs=2, **lengths)
     kind = KeyboardInterrupt if number == signal.SIGINT else Preempted
-    # Batches are taken one ahead: that of step 6 while step 5 is about to be done.
-    for at, saved in ((6, 5), (7, 7)) if number == signal.SIGTERM else ((6, 5),):
+    # Batches are taken one ahead: that of step 6 before step 5 is done. Step 7 is the last of its epoch.
+    for at, saved in ((6, 5), (8, 7)) if number == signal.SIGTERM else ((6, 5),):
         listening()
         with pytest.raises(kind) as caught:
             run(fcam_stage, tmp_path / "parts", epochs=2, stream=Stopping(at, number), **lengths)
@@ -240,8 +244,6 @@ def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
 
 
 def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
-    from fcam_jax.train.metric_log import MetricLog
-
     first = MetricLog(tmp_path, -1, None)
     for step in (1, 2, 3):
         first.write(step, "train", {"loss": float(step)})
@@ -252,3 +254,34 @@ def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
     second.write(3, "train", {"loss": 30.0})
     second.close()
     assert [(row["step"], row["loss"]) for row in log(tmp_path, "train")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line(fcam_stage, tmp_path, monkeypatch):
+    def full(self, event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run(fcam_stage, tmp_path / "whole", epochs=2)
+    run(fcam_stage, tmp_path / "parts", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(EventsWriter, "write_event", full)
+        with pytest.raises(
+            InputError, match=r"^the metric log in \S*parts cannot be written \(No space left on device\)"
+        ):
+            run(fcam_stage, tmp_path / "parts", epochs=2)
+    run(fcam_stage, tmp_path / "parts", epochs=2)
+    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "parts")[0])
+
+
+def test_events_are_tensorboards(tmp_path):
+    log = MetricLog(tmp_path, -1, None)
+    log.write(5, "val", {"PxAP": 12.5})
+    log.close()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    data, events = path.read_bytes(), []
+    while data:  # length, its checksum, an event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        events.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    assert [(event.step, event.session_log.status) for event in events[1:]] == [(0, SessionLog.START), (5, 0)]
+    (value,) = events[2].summary.value
+    assert (value.tag, value.simple_value) == ("val/PxAP", 12.5)
