@@ -33,6 +33,7 @@ from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.feed import DataStream
 from fcam_jax.train.loop import LoopSettings, Validate, is_finished, train
+from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
     TrainState,
@@ -228,7 +229,8 @@ def _is_finished(stage: Stage, workdir: pathlib.Path) -> bool:
 def has_begun(stage: Stage, workdir: pathlib.Path) -> bool:
     """Whether a stage's training has at least begun: its folder holds a checkpoint."""
     folder = _checkpoints(stage, workdir)
-    return folder.is_dir() and saved_progress(folder) is not None
+    # One asks for all: to open a folder takes all hosts, and one that is ahead may have just made it.
+    return hosts.of_first(folder.is_dir) and saved_progress(folder) is not None
 
 
 def trained_model(
@@ -280,7 +282,7 @@ def _record_pretrained(imported: Imported | None, directory: pathlib.Path) -> No
     """Keep what a stage started from beside its checkpoints."""
     if imported is not None and hosts.is_first():
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / PRETRAINED).write_text(json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
+        replace_file(directory / PRETRAINED, json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
 
 
 def _checkpoints(stage: Stage, workdir: pathlib.Path) -> pathlib.Path:

@@ -16,11 +16,13 @@ from typing import Any, NoReturn
 import jax
 from jax._src import cloud_tpu_init, distributed  # the store of the processes has no public name
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError
 
 # Seconds: a process waits so long for the others at the start; asks so often whether one has ended; waits so long, when
-# one has, until all know of it.
-FIND, ASK, TELL = 300, 1.0, 10
+# one has, until all know of it; and is taken for dead by JAX, which then aborts the others, when so long silent.
+FIND, ASK, TELL, SILENT = 600, 1.0, 10, 30
+# Where one has been asked to stop, all have agreed to, and each has that long to write the last things on its own.
+STOP = 60
 
 _FOR_EVER = 10**9  # milliseconds; what is waited for comes, or the run ends
 _ENDED = "fcam/ended"
@@ -31,8 +33,8 @@ _results = iter(range(sys.maxsize))
 def start(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> None:
     """Join the other processes of the run, before any device is used.
 
-    Without arguments, a cluster is looked for: several tasks of a Slurm step or of Open MPI, or a TPU slice. Where there
-    is none, the process is alone, and nothing happens.
+    Without arguments, a cluster is looked for: several tasks of a Slurm step or of Open MPI, or a TPU slice. Where
+    there is none, the process is alone, and nothing happens.
 
     Args:
       coordinator: HOST:PORT, at which the first process listens and all others can reach it.
@@ -52,10 +54,16 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         raise InputError(f"--coordinator, --processes and --process belong together; --{missing[0]} is missing")
     else:
         options = _explicit(**given)
+    too_late = threading.Timer(FIND, _not_found)
+    too_late.daemon = True
+    too_late.start()
     try:
-        jax.distributed.initialize(**options, initialization_timeout=FIND)
+        # At the end of its time JAX aborts the process with a dump of its stack; so it is given more than it will need.
+        jax.distributed.initialize(**options, initialization_timeout=2 * FIND, heartbeat_timeout_seconds=SILENT)
     except Exception as error:  # a dozen of types, after what went wrong on the way
         raise InputError(f"the processes of the run do not find each other: {_first_line(error)}") from error
+    finally:
+        too_late.cancel()
     if _are_several():
         threading.Thread(target=_watch, name="watch of the other hosts", daemon=True).start()
 
@@ -111,7 +119,7 @@ def ending_together() -> Iterator[None]:
         if isinstance(error, SystemExit):
             line = code if isinstance(code, str) else f"ended with status {code}"
             _end(code if isinstance(code, int) else 1, line, code if isinstance(code, str) else None)
-        _end(1, _first_line(error), "".join(traceback.format_exception(error)).rstrip())
+        _end(1, f"{type(error).__name__}: {_first_line(error)}", "".join(traceback.format_exception(error)).rstrip())
 
 
 def _are_several() -> bool:
@@ -148,12 +156,25 @@ def _cluster(environment: Mapping[str, str]) -> dict[str, Any] | None:
     return None
 
 
+def _not_found() -> NoReturn:
+    state = distributed.global_state
+    print(
+        f"error: process {state.process_id}: the processes of the run have not found each other within {FIND} s; is "
+        f"process 0 at {state.coordinator_address}, and are the others started?",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(1)
+
+
 def _watch() -> None:
     """Wait until a process says that it has ended, and end this one."""
     while True:
         time.sleep(ASK)
         found = _announced()
         if found is not None:
+            if found["status"] == REQUEUE:
+                time.sleep(STOP)
             _end(found["status"], found["line"], None)
 
 
@@ -183,12 +204,12 @@ def _end(status: int, line: str, own: str | None) -> NoReturn:
     follows = told["host"] != host
     if own is not None and not (follows and own.startswith("Traceback")):
         print(own, file=sys.stderr)
-    elif follows:
+    elif follows and told["status"] != REQUEUE:
         print(f"host {told['host']} has failed, so host {host} ends: {told['line']}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(Exception):
-        store.wait_at_barrier("fcam/end", TELL * 1000)
+        store.wait_at_barrier("fcam/end", (STOP if told["status"] == REQUEUE else TELL) * 1000)
         if is_first():
             time.sleep(ASK)  # it keeps the store, by which the others see that all are here
     # Not by sys.exit: other threads and the exit handlers of JAX wait for the other processes.

@@ -22,6 +22,7 @@ from fcam_jax.report.examples import save_pictures
 from fcam_jax.report.record import save_record
 from fcam_jax.report.results import results_table
 from fcam_jax.train import watchdog
+from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def _write(
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
         save_record(out, row, evaluation, images=images, split=split)
-    (out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    replace_file(out / "results.json", json.dumps(results, indent=2) + "\n")
     record_left_out(plan, out)
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
     if "MaxBoxAcc" in metrics[stages[-1]]:

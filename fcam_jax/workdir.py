@@ -12,6 +12,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.lock import held
 from fcam_jax.report.runs import flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
+from fcam_jax.train.manifest import replace_file
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (
@@ -79,7 +80,7 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and any(workdir.glob(f"*/{CHECKPOINTS}/*/*")):
             _check(workdir, _read(path), json.loads(text))
-        path.write_text(text + "\n")
+        replace_file(path, text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
 
