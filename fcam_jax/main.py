@@ -14,6 +14,7 @@ import logging
 import pathlib
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -136,6 +137,13 @@ def _show_messages() -> None:
     logger.propagate = False
     # Orbax tells of an error in its threads with a traceback; it is raised, too, and then told in one line.
     absl_logging.get_absl_logger().addFilter(lambda record: record.exc_info is None)
+    sys.unraisablehook = _tell_unraisable
+
+
+def _tell_unraisable(unraisable: Any) -> None:
+    """Python's own telling, but not of the writes that come to their end after one of them has failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _parse(argv: list[str]) -> list[str]:

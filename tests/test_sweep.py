@@ -4,12 +4,13 @@ import json
 import os
 import pathlib
 import shlex
+import signal
 
 import pytest
 from test_main import ROOT, SMALL, only_line, program
 
 from fcam_jax import command_line, sweep
-from fcam_jax.errors import InputError
+from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.experiment import TAKEN_FROM
 from fcam_jax.sweeps import runner
 from fcam_jax.workdir import config_hash
@@ -136,6 +137,25 @@ def test_an_interrupted_sweep_goes_on(swept, pretended, monkeypatch):
     monkeypatch.setattr(runner, "execute", execute)
     assert swept()[0] == 0
     assert called == NAMES
+
+
+def test_a_run_that_was_asked_to_stop_ends_the_sweep_with_its_status(swept, pretended, monkeypatch, tmp_path, capsys):
+    called, *_ = pretended
+    monkeypatch.setattr(runner, "execute", lambda command, log: called.append(command) or REQUEUE)
+    with pytest.raises(Preempted):
+        swept()
+    assert len(called) == 1
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
+    try:
+        with pytest.raises(SystemExit) as ended:
+            sweep.main([f"--sweep={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'w'}"])
+        with pytest.raises(Preempted):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended.value.code == 75
+    assert capsys.readouterr().err == "\nasked to stop; the same command goes on where this one stopped\n"
 
 
 def test_some_runs_of_a_sweep_write_no_report(swept, pretended):

@@ -1,11 +1,14 @@
 """The record of a run: what may change between two calls on one folder and what may not."""
 
 import copy
+import errno
+import fcntl
 import json
 import os
 
 import pytest
 
+from fcam_jax import workdir
 from fcam_jax.errors import InputError
 from fcam_jax.workdir import claim
 
@@ -120,3 +123,30 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
     tmp_path.chmod(0o500)
     assert "cannot be used: Permission denied" in complaint(tmp_path)
+
+
+def test_a_folder_is_for_one_call_at_a_time(tmp_path):
+    with workdir.occupied(tmp_path / "run"):
+        words = rf"run is in use by another call; .* \(process {os.getpid()} on \S+\)$"
+        with pytest.raises(InputError, match=words), workdir.occupied(tmp_path / "run"):
+            pass
+        with workdir.occupied(tmp_path / "other"):
+            pass
+    with workdir.occupied(tmp_path / "run"):
+        pass
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
+    def flock(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with workdir.occupied(tmp_path):
+        assert "this file system has no locks (No locks available): start one run at a time" in caplog.text
+
+
+def test_the_hash_of_a_training_is_of_what_it_depends_on():
+    config = {"seed": 0, "train": {"checkpoint_steps": 1000}, "evaluation": {"also": ""}}
+    free = {"seed": 0, "train": {"checkpoint_steps": 5}, "evaluation": {"also": "PointingGame"}}
+    assert workdir.training_hash(config) == workdir.training_hash(free)
+    assert workdir.training_hash(config) != workdir.training_hash(config | {"seed": 1})

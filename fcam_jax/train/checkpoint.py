@@ -245,8 +245,7 @@ class Checkpoints:
         if kind == LATEST:
             return self._latest, {"step": wanted, "val": {}}
         lost = {} if progress.instead_of is None else {"instead_of": progress.instead_of}
-        kept = self._best.steps()
-        if wanted in kept and self._best.is_sound(wanted):
+        if wanted in self._best.steps() and self._best.is_sound(wanted):
             return self._best, self._best.facts(wanted) | lost
         if wanted in self._latest.steps() and self._latest.is_sound(wanted):
             return self._latest, {"step": wanted, "val": progress.best_metrics} | lost

@@ -5,6 +5,7 @@ step, when all of it is there. It is verified before it is used. A damaged one i
 """
 
 import contextlib
+import errno
 import functools
 import itertools
 import logging
@@ -24,6 +25,7 @@ from fcam_jax.train import manifest
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class CheckpointFolder:
@@ -49,7 +51,7 @@ class CheckpointFolder:
         found: list[int] = hosts.of_first(self._steps)
         return found
 
-    def newest(self, below: float = float("inf")) -> int | None:
+    def newest(self, below: float | int = float("inf")) -> int | None:
         """The step of the newest sound checkpoint, of those below a step; what is wrong with others is told."""
         found: int | None = hosts.of_first(
             lambda: next((step for step in self._steps() if step < below and not self._problem(step)), None)
@@ -233,4 +235,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    for reason in map(os.strerror, _OF_THE_DISK):  # deep in what TensorStore says
+        if reason in str(error):
+            return reason
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -167,8 +167,8 @@ def record_failure(
         (folder / "failure.json").write_text(json.dumps(facts, indent=2) + "\n")
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
-        f"{error}, on the images {shown}; lower the learning rate (in a new --workdir). {folder} has the step's figures, "
-        f"the images' names, and the sound state of step {kept}, from which the same steps lead there again"
+        f"{error}, on the images {shown}; lower the learning rate (in a new --workdir). {folder} has the step's "
+        f"figures, the images' names, and the sound state of step {kept}, from which the same steps lead there again"
     )
 
 

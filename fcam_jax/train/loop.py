@@ -89,7 +89,7 @@ def train(
       rng: base of the steps' random keys.
       directory: the stage's folder; it gets `checkpoints/` and the metric log.
       settings: length and intervals.
-      config: hash of the settings that the training depends on; checkpoints of another are refused.
+      config: hash of the settings that the training depends on; it does not go on from checkpoints of another.
       image_name: what an image is called, by its position in the training split.
 
     Raises:
@@ -100,10 +100,10 @@ def train(
     try:
         progress = checkpoints.progress()
         if progress is not None:
-            _check_config(progress, config, directory)
             if is_finished(progress, settings):
                 logger.info("%s: finished before, best at step %s", settings.name, progress.best_step)
                 return
+            _check_config(progress, config, directory)
             state = checkpoints.restore(state)
             progress = checkpoints.mend_best(progress, state, settings.selection)
             stream.set_state(progress.data)

@@ -8,7 +8,15 @@ import skimage.filters
 import skimage.morphology
 
 from fcam_jax.errors import InputError
-from fcam_jax.seeds.sampling import BACKGROUND, FOREGROUND, UNKNOWN, SeedSettings, draw_seeds, sampling_regions
+from fcam_jax.seeds.sampling import (
+    BACKGROUND,
+    FOREGROUND,
+    UNKNOWN,
+    SeedSettings,
+    dead_seeds,
+    draw_seeds,
+    sampling_regions,
+)
 
 ONE = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=3, dilation=1)
 
@@ -122,3 +130,15 @@ def test_an_images_draw_does_not_depend_on_its_batch():
 def test_settings_outside_their_range_are_named(name, value):
     with pytest.raises(InputError, match=name):
         dataclasses.replace(ONE, **{name: value})
+
+
+def test_an_image_is_dead_where_it_lacks_a_kind_of_seeds_that_is_drawn():
+    seeds = np.full((4, 3, 3), UNKNOWN, np.int32)
+    seeds[0, 0, 0] = seeds[1, 0, 0] = FOREGROUND
+    seeds[0, 1, 1] = seeds[2, 1, 1] = BACKGROUND
+    for settings, share in (
+        (ONE, 75.0),
+        (dataclasses.replace(ONE, background_count=0), 50.0),
+        (dataclasses.replace(ONE, foreground_count=0, background_count=0), 0.0),
+    ):
+        assert float(dead_seeds(jnp.asarray(seeds), settings)) == share

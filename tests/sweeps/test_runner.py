@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from fcam_jax.errors import Preempted
 from fcam_jax.sweeps import runner
 from fcam_jax.sweeps.runner import execute
 
@@ -68,3 +69,27 @@ def test_an_interrupted_run_stops_by_itself(tmp_path):
 def test_a_run_that_does_not_stop_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "GRACE", 0.1)
     assert interrupted(STUBBORN, tmp_path / "log.txt") < 20
+
+
+def test_a_run_of_a_sweep_that_is_asked_to_stop_is_asked_to_stop(tmp_path):
+    def ask(number, frame):
+        raise Preempted
+
+    program = OBEDIENT.replace("import time", "import signal, time; signal.signal(15, signal.default_int_handler)")
+    log = tmp_path / "log.txt"
+    before = signal.signal(signal.SIGUSR1, ask)
+
+    def request():
+        while not (log.is_file() and "ready" in log.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=request)
+    try:
+        thread.start()
+        with pytest.raises(Preempted):
+            execute([sys.executable, "-c", program], log)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    thread.join()
+    assert log.read_text().split() == ["ready", "stopped", "cleanly"]

@@ -1,9 +1,10 @@
-"""Runs that are killed (SIGKILL) at random moments and started again end like one that is not, to the last bit.
+"""Runs that are ended at random moments and started again end like one that is not, to the last bit.
 
     python -m tests.train.kill --kills=30
 
 compares parameters, optimiser, place in the data, figures of the results and the metric log (without times) of each
-such run with those of an uninterrupted one, and says how often a kill has left an unfinished checkpoint behind.
+such run with those of an uninterrupted one, and says how often an unfinished checkpoint was left behind. Every third
+time the run is asked to stop (SIGTERM) instead of being killed (SIGKILL).
 """
 
 import argparse
@@ -11,6 +12,7 @@ import json
 import os
 import pathlib
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,8 @@ import time
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+
+from fcam_jax.errors import REQUEUE
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 SETTINGS = {
@@ -38,7 +42,7 @@ SETTINGS = {
     "evaluation.pictures": 1,
     "evaluation.examples": 1,
 }
-# Seconds after the first sign of life within which most kills come; others come at any moment from the start on.
+# Seconds after the first sign of life within which most signals come; others come at any moment from the start on.
 SOON, ANY = 1.0, 10.0
 TIMES = ("steps_per_second", "data_wait")
 
@@ -73,8 +77,8 @@ def trace(folder):
     ]
 
 
-def kill_once(folder, epochs, chance):
-    """Start a run and kill it at a random moment; whether it was still at work then."""
+def end_once(folder, epochs, chance, number):
+    """Start a run and end it by a signal at a random moment; its exit status."""
     process, before = start(folder, epochs), trace(folder)
     if chance.random() < 0.8:
         while process.poll() is None and trace(folder) == before:
@@ -82,10 +86,12 @@ def kill_once(folder, epochs, chance):
         time.sleep(chance.uniform(0, SOON))
     else:
         time.sleep(chance.uniform(0, ANY))
-    process.kill()
-    _, errors = process.communicate()
-    assert "left out" not in errors and "error:" not in errors, errors
-    return process.returncode != 0
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=600)
+    assert not any(bad in errors for bad in ("left out", "error:", "Traceback")), errors
+    # It may have been done; or asked to stop before Python had begun.
+    assert process.returncode in (0, -number, REQUEUE), (process.returncode, errors)
+    return process.returncode
 
 
 def arrays(folder):
@@ -109,7 +115,7 @@ def checkpoints(folder):
 
 
 def record(folder):
-    """Everything that must not depend on kills, by name."""
+    """Everything that must not depend on how often a run was ended, by name."""
     found = checkpoints(folder)
     for stage in ("classifier", "fcam"):
         rows = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
@@ -119,14 +125,17 @@ def record(folder):
 
 
 def compare(work, kills, epochs, seed):
-    """Kill runs so often; returns lines on what differs from the uninterrupted run, and what was counted."""
-    chance, counts = random.Random(seed), {"kills": 0, "runs": 0, "unfinished": 0}
+    """End runs so often; returns lines on what differs from the uninterrupted run, and what was counted."""
+    chance, counts = random.Random(seed), {"kills": 0, "stops": 0, "runs": 0, "unfinished": 0}
     finish(start(work / "whole", epochs))
     whole, different = record(work / "whole"), []
-    while counts["kills"] < kills:
-        folder = work / f"killed{counts['runs']}"
-        while counts["kills"] < kills and kill_once(folder, epochs, chance):
-            counts["kills"] += 1
+    while counts["kills"] + counts["stops"] < kills:
+        folder = work / f"ended{counts['runs']}"
+        while (done := counts["kills"] + counts["stops"]) < kills:
+            status = end_once(folder, epochs, chance, signal.SIGTERM if done % 3 == 2 else signal.SIGKILL)
+            if status == 0:
+                break
+            counts["kills" if status == -signal.SIGKILL else "stops"] += 1
             counts["unfinished"] += bool(list(folder.glob("*/checkpoints/*/*.orbax-checkpoint-tmp*")))
         finish(start(folder, epochs))
         counts["runs"] += 1

@@ -1,24 +1,31 @@
+import dataclasses
+import errno
 import json
-import shutil
+import signal
 import time
 
 import jax
 import numpy as np
 import pytest
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny_stages import Stream
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import InputError, Preempted
+from fcam_jax.train import preemption
 from fcam_jax.train.checkpoint import Checkpoints
 from fcam_jax.train.loop import LoopSettings, train
+from fcam_jax.train.metric_log import MetricLog
 from fcam_jax.train.step import data_mesh, initial_state, make_train_step, split_model
 
 
-def run(stage, directory, epochs, stream=None, validate=None, selection="value"):
+def run(stage, directory, epochs, stream=None, validate=None, selection="value", step=None, **settings):
     mesh = data_mesh(8)
-    settings = LoopSettings(stage.name, epochs, steps_per_epoch=2, log_steps=1, selection=selection)
+    lengths = {"steps_per_epoch": 2, "log_steps": 1} | settings
+    settings = LoopSettings(stage.name, epochs, selection=selection, **lengths)
     train(
         initial_state(stage.model, stage.method, stage.optimizer, mesh),
-        make_train_step(stage.model, stage.method, stage.optimizer, mesh),
+        step or compiled_step(stage),
         stream or Stream(),
         validate or (lambda state: {"value": float(state.step)}),
         mesh,
@@ -26,6 +33,16 @@ def run(stage, directory, epochs, stream=None, validate=None, selection="value")
         directory,
         settings,
     )
+
+
+STEPS = {}
+
+
+def compiled_step(stage):
+    """The train step of a stage, compiled once for all tests."""
+    if stage.name not in STEPS:
+        STEPS[stage.name] = make_train_step(stage.model, stage.method, stage.optimizer, data_mesh(8))
+    return STEPS[stage.name]
 
 
 def final_state(stage, directory):
@@ -63,14 +80,94 @@ def test_four_steps_equal_two_and_a_restore_and_two(stage, tmp_path):
     (whole, progress), (parts, resumed) = final_state(stage, tmp_path / "whole"), final_state(stage, tmp_path / "parts")
     assert_same(whole, parts)
     assert progress == resumed and progress.step == 4 and progress.data == {"position": 4}
-    without_time = [
-        [
-            {k: v for k, v in row.items() if k not in ("steps_per_second", "data_wait")}
-            for row in log(tmp_path / run, "train")
-        ]
-        for run in ("whole", "parts")
-    ]
-    assert without_time[0] == without_time[1] and len(without_time[0]) == 4
+    logs = [without_time(log(tmp_path / run, "train")) for run in ("whole", "parts")]
+    assert logs[0] == logs[1] and len(logs[0]) == 4
+
+
+class Stopping(Stream):
+    """Asks to stop while it gives the batch of some step."""
+
+    def __init__(self, at, number=signal.SIGTERM):
+        super().__init__()
+        self.at, self.number = at, number
+
+    def __next__(self):
+        if self.position == self.at - 1:
+            signal.raise_signal(self.number)
+        return super().__next__()
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    """Signals are taken as the program takes them; afterwards as before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
+    preemption.listen()
+
+    def again():
+        monkeypatch.setattr(preemption, "_request", preemption._Request())
+
+    again()
+    yield again
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_request_to_stop_saves_the_step_and_the_log_goes_on_as_if_nothing_was(
+    fcam_stage, tmp_path, listening, number
+):
+    lengths = {"steps_per_epoch": 7, "log_steps": 3, "checkpoint_steps": 4}
+    run(fcam_stage, tmp_path / "whole", epochs=2, **lengths)
+    kind = KeyboardInterrupt if number == signal.SIGINT else Preempted
+    # Batches are taken one ahead: that of step 6 before step 5 is done. Step 7 is the last of its epoch.
+    for at, saved in ((6, 5), (8, 7)) if number == signal.SIGTERM else ((6, 5),):
+        listening()
+        with pytest.raises(kind) as caught:
+            run(fcam_stage, tmp_path / "parts", epochs=2, stream=Stopping(at, number), **lengths)
+        assert final_state(fcam_stage, tmp_path / "parts")[1].step == saved
+        assert number == signal.SIGINT or caught.value.code == 75
+    listening()
+    run(fcam_stage, tmp_path / "parts", epochs=2, **lengths)
+    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "parts")[0])
+    assert final_state(fcam_stage, tmp_path / "whole")[1] == final_state(fcam_stage, tmp_path / "parts")[1]
+    for kind in ("train", "val"):
+        whole, parts = (without_time(log(tmp_path / run, kind)) for run in ("whole", "parts"))
+        assert whole == parts and len(whole) == {"train": 6, "val": 3}[kind]
+
+
+def test_a_run_that_ends_while_it_validates_keeps_its_epoch(fcam_stage, tmp_path, listening):
+    run(fcam_stage, tmp_path / "whole", epochs=2)
+
+    def validate(state):
+        if int(state.step) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return {"value": float(state.step)}
+
+    with pytest.raises(Preempted):
+        run(fcam_stage, tmp_path / "parts", epochs=2, validate=validate)
+    progress = final_state(fcam_stage, tmp_path / "parts")[1]
+    assert (progress.step, progress.validated, progress.best_step) == (4, 2, 2)
+    listening()
+    run(fcam_stage, tmp_path / "parts", epochs=2)
+    whole, parts = (final_state(fcam_stage, tmp_path / run)[1] for run in ("whole", "parts"))
+    assert whole == parts and parts.best_step == 4
+    assert without_time(log(tmp_path / "whole", "val")) == without_time(log(tmp_path / "parts", "val"))
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k not in ("steps_per_second", "data_wait")} for row in rows]
+
+
+def test_checkpoints_of_another_configuration_are_refused(fcam_stage, tmp_path):
+    run(fcam_stage, tmp_path, epochs=1)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", training=True)
+    checkpoints.amend(dataclasses.replace(checkpoints.progress(), config="0123"))
+    checkpoints.close()
+    with pytest.raises(
+        InputError, match=r"of another configuration \(0123 there, unknown now\); use another --workdir"
+    ):
+        run(fcam_stage, tmp_path, epochs=2)
 
 
 def test_bad_data_stops_the_run_and_loses_nothing(fcam_stage, tmp_path):
@@ -127,18 +224,6 @@ def test_the_log_tells_how_long_the_device_waited_for_data(fcam_stage, tmp_path)
     assert all(0 <= share <= 100 for share in waited["slow"])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(fcam_stage, tmp_path):
-    mesh = data_mesh(8)
-    state = initial_state(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, mesh)
-    settings = LoopSettings("fcam", 1, 2, 1, "value")
-
-    def step(state, batch, rng):
-        return state, {"loss": jax.numpy.array(np.nan)}
-
-    with pytest.raises(InputError, match="not finite within steps 1 to 1"):
-        train(state, step, Stream(), lambda s: {"value": 0.0}, mesh, jax.random.key(0), tmp_path, settings)
-
-
 def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
     run(stage, tmp_path, epochs=1)
     _, params, rest = split_model(stage.model, stage.method)
@@ -150,27 +235,6 @@ def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
     checkpoints.close()
 
 
-@pytest.mark.parametrize(("kind", "item"), [("latest", "state"), ("best", "model")])
-def test_a_damaged_checkpoint_is_named_with_its_cure(fcam_stage, tmp_path, kind, item):
-    run(fcam_stage, tmp_path, epochs=1)
-    shutil.rmtree(tmp_path / "checkpoints" / kind / "2" / item)
-    cure = {"latest": r"delete \S*latest/2 to go on", "best": r"delete \S*checkpoints to train this stage again"}[kind]
-    with pytest.raises(InputError, match=rf"checkpoints/{kind}/2 is damaged .*{cure}"):
-        if kind == "latest":
-            run(fcam_stage, tmp_path, epochs=2)
-        else:
-            best_parameters(fcam_stage, tmp_path)
-
-
-def best_parameters(stage, directory):
-    _, params, rest = split_model(stage.model, stage.method)
-    checkpoints = Checkpoints(directory / "checkpoints")
-    try:
-        return checkpoints.restore_model(params, rest)[0]
-    finally:
-        checkpoints.close()
-
-
 def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
     _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
@@ -180,8 +244,6 @@ def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
 
 
 def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
-    from fcam_jax.train.metric_log import MetricLog
-
     first = MetricLog(tmp_path, -1, None)
     for step in (1, 2, 3):
         first.write(step, "train", {"loss": float(step)})
@@ -192,3 +254,34 @@ def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
     second.write(3, "train", {"loss": 30.0})
     second.close()
     assert [(row["step"], row["loss"]) for row in log(tmp_path, "train")] == [(1, 1.0), (2, 2.0), (3, 30.0)]
+
+
+def test_a_log_that_cannot_be_written_is_told_in_one_line(fcam_stage, tmp_path, monkeypatch):
+    def full(self, event):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run(fcam_stage, tmp_path / "whole", epochs=2)
+    run(fcam_stage, tmp_path / "parts", epochs=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(EventsWriter, "write_event", full)
+        with pytest.raises(
+            InputError, match=r"^the metric log in \S*parts cannot be written \(No space left on device\)"
+        ):
+            run(fcam_stage, tmp_path / "parts", epochs=2)
+    run(fcam_stage, tmp_path / "parts", epochs=2)
+    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "parts")[0])
+
+
+def test_events_are_tensorboards(tmp_path):
+    log = MetricLog(tmp_path, -1, None)
+    log.write(5, "val", {"PxAP": 12.5})
+    log.close()
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    data, events = path.read_bytes(), []
+    while data:  # length, its checksum, an event, its checksum
+        length = int.from_bytes(data[:8], "little")
+        events.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    assert [(event.step, event.session_log.status) for event in events[1:]] == [(0, SessionLog.START), (5, 0)]
+    (value,) = events[2].summary.value
+    assert (value.tag, value.simple_value) == ("val/PxAP", 12.5)
