@@ -16,7 +16,7 @@ from fcam_jax.progress import progress_bar
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
 from fcam_jax.train.feed import DataStream, Feed
 from fcam_jax.train.metric_log import MetricLog
-from fcam_jax.train.step import TrainState, TrainStep
+from fcam_jax.train.step import TrainState, TrainStep, replicate
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,8 @@ def train(
             logger.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
         log = MetricLog(directory, resumed_step=progress.step if progress else -1)
         try:
-            _Loop(train_step, stream, Feed(stream, mesh), validate, rng, settings, checkpoints, log).run(
+            key = replicate(rng, mesh)
+            _Loop(train_step, stream, Feed(stream, mesh), validate, key, settings, checkpoints, log).run(
                 state, progress
             )
         finally:
