@@ -244,9 +244,9 @@ def measure(make: Callable[[], Workload], batch: int, rate: float, options: argp
     }
 
 
-def row(line: dict[str, Any]) -> str:
+def row(line: dict[str, Any], titles: str = TITLES) -> str:
     """A line of the table; figures have four digits, and what it does not hold is blank."""
-    columns = [(line.get(title.strip()) or "", len(title)) for title in TITLES.split("|")]
+    columns = [(line.get(title.strip()) or "", len(title)) for title in titles.split("|")]
     cells = (f"{float(f'{v:.4g}') if isinstance(v, float) else v!s:>{width}}" for v, width in columns)
     return f"| {' | '.join(cells)} |"
 

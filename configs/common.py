@@ -98,6 +98,10 @@ def defaults() -> ConfigDict:
     config.fcam.loss.size.barrier_rate = 1.01
     config.fcam.loss.size.barrier_limit = 10.0
 
+    config.train = ConfigDict()  # docs/scaling.md
+    config.train.accumulate = 1  # parts of a batch that a device takes one after the other, for one update
+    config.train.remat = False  # less memory for more time: maps are computed again for the gradients
+
     config.validation = ConfigDict()
     config.validation.selection = "MaxBoxAcc"  # the metric that chooses the checkpoint
     config.validation.threshold_step = 0.004

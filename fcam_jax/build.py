@@ -58,6 +58,7 @@ LEAST = {
     "data.num_classes": 1,
     "classifier.epochs": 0,
     "fcam.epochs": 0,
+    "train.accumulate": 1,
     "evaluation.batch_size": 1,
     "evaluation.pictures": 0,
     "evaluation.examples": 0,
@@ -95,6 +96,8 @@ def experiment(config: ConfigDict) -> Experiment:
         training_stream=training_stream,
         training_sample=lambda count: data.sample(count, config.seed),
         augment=augment,
+        accumulate=config.train.accumulate,
+        remat=config.train.remat,
         whole_cams=WholeCams(
             batches=data.whole,
             count=sizes["train"],

@@ -97,6 +97,8 @@ class Experiment:
       training_stream: a fresh stream of training batches, for the number of a stage, with CAMs of the images if given.
       training_sample: a training batch of so many images with its ground truth, to be looked at.
       augment: changes the images that the network is trained on; None where it sees them as they are.
+      accumulate: parts that a device takes its share of a batch in.
+      remat: whether most maps are computed again for the gradients.
       whole_cams: of the seeds, where they are computed once for each training image; None where they are not.
       evaluation_batches: the batches of a split, each image once.
       left_out: what was wrong with each image that was left out so far, a line each.
@@ -117,6 +119,8 @@ class Experiment:
     training_stream: Callable[[int, np.ndarray | None], DataStream]
     training_sample: Callable[[int], tuple[Batch, list[Annotation]]]
     augment: Augment | None
+    accumulate: int
+    remat: bool
     whole_cams: WholeCams | None
     evaluation_batches: Callable[[str], EvaluationBatches]
     left_out: Callable[[], list[str]]
@@ -144,7 +148,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
             stage.check_pretrained()  # now, not after the hours that an earlier stage takes
     if plan.whole_cams is not None:
         plan.whole_cams.check(workdir / CAMS)
-    mesh = data_mesh(plan.batch_size)
+    mesh = data_mesh(plan.batch_size, plan.accumulate)
     record_left_out(plan, workdir)
     if jax.process_index() == 0:
         _show_data(plan, workdir)
@@ -157,7 +161,9 @@ def train_stages(plan: Experiment, workdir: pathlib.Path) -> None:
         optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
         train(
             initial_state(model, stage.method, optimizer, mesh),
-            make_train_step(model, stage.method, optimizer, mesh, plan.augment),
+            make_train_step(
+                model, stage.method, optimizer, mesh, plan.augment, accumulate=plan.accumulate, remat=plan.remat
+            ),
             plan.training_stream(number, _whole_cams(plan, stage, model, workdir)),
             _validation(plan, stage, model),
             mesh,

@@ -47,7 +47,7 @@ class Batch:
     crop: Float[Array | np.ndarray, "b 4"] | None = None
     raw: UInt8[Array, "b h w 3"] | None = None
     objects: UInt8[Array | np.ndarray, "b h w"] | None = None
-    part: Int[Array, "..."] | None = None
+    part: Int[Array, ""] | None = None
 
 
 @jax.tree_util.register_dataclass

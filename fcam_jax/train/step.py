@@ -165,12 +165,14 @@ def jitted_step(
         step_key = jax.random.fold_in(rng, step)
         if augment is not None:
             batch = _augmented(batch, augment, step_key)
+        take = functools.partial(gradients, key=step_key, step=step)
+        # Each device has the gradients of its own images, which are summed up over the axis once and all together.
+        params = jax.lax.pcast(state.params, DATA_AXIS, to="varying")
         if accumulate == 1:
-            # The loss is already the mean over the axis; the gradients of replicated parameters come out summed.
-            total, (metrics, rest) = gradients(state.params, state.rest, batch, step_key, step)
+            own, (metrics, rest) = take(params, state.rest, batch)
         else:
-            take = functools.partial(gradients, key=step_key, step=step)
-            total, (metrics, rest) = _accumulated(take, state.params, state.rest, _parts(batch, accumulate))
+            own, (metrics, rest) = _accumulated(take, params, state.rest, batch, accumulate)
+        total = jax.lax.psum(own, DATA_AXIS)
         updates, optimizer_state = optimizer.update(total, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, rest, optimizer_state), metrics
@@ -184,34 +186,29 @@ def jitted_step(
     return jax.jit(mapped, donate_argnums=0)
 
 
-def _parts(batch: Batch, count: int) -> Batch:
-    """The parts of a device's batch, along a new first axis, with their numbers.
+def _part(batch: Batch, number: Int[Array, ""], count: int) -> Batch:
+    """A part of a device's batch: every image whose place is `number` modulo `count`.
 
-    Part j has every image whose place in the device's batch is j modulo `count`: as `count` divides that batch, these are
-    the images whose place in the global batch is, however many devices there are.
+    As `count` divides the device's batch, these are the images whose place in the global batch is, however many devices
+    there are.
     """
-    parts = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1), batch)
-    return dataclasses.replace(parts, part=jnp.arange(count, dtype=jnp.int32))
+    part = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:])[:, number], batch)
+    return dataclasses.replace(part, part=number)
 
 
 def _accumulated(
-    gradients: Callable[..., Any], params: dict[Any, Any], rest: dict[Any, Any], parts: Batch
+    gradients: Callable[..., Any], params: dict[Any, Any], rest: dict[Any, Any], batch: Batch, count: int
 ) -> tuple[dict[Any, Any], tuple[dict[str, Array], dict[Any, Any]]]:
-    """Mean gradients and metrics of the parts, and the other variables after the last one.
+    """Mean gradients and metrics of the parts of a device's batch, and the other variables after the last one."""
 
-    Each device sums up its own share of the gradients, so that they are reduced over the axis once.
-    """
-    count = len(parts.part)
-    own = jax.lax.pcast(params, DATA_AXIS, to="varying")
-
-    def one(carry: tuple[Any, Any], part: Batch) -> tuple[tuple[Any, Any], dict[str, Array]]:
+    def one(carry: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
         total, rest = carry
-        found, (metrics, rest) = gradients(own, rest, part)
+        found, (metrics, rest) = gradients(params, rest, _part(batch, number, count))
         return (jax.tree.map(jnp.add, total, found), rest), metrics
 
-    (total, rest), metrics = jax.lax.scan(one, (jax.tree.map(jnp.zeros_like, own), rest), parts)
-    mean = jax.tree.map(lambda x: x / count, jax.lax.psum(total, DATA_AXIS))
-    return mean, (jax.tree.map(lambda x: x.mean(axis=0), metrics), rest)
+    start = jax.tree.map(jnp.zeros_like, params), rest
+    (total, rest), metrics = jax.lax.scan(one, start, jnp.arange(count, dtype=jnp.int32))
+    return jax.tree.map(lambda x: x / count, total), (jax.tree.map(lambda x: x.mean(axis=0), metrics), rest)
 
 
 def _augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:
