@@ -92,8 +92,9 @@ class Machine:
         return math.sqrt(devices) if self.torus else math.log2(devices)
 
 
-# v5e: https://cloud.google.com/tpu/docs/v5e (197 TFLOP/s, 1,600 Gbit/s of links, a 2D torus of up to 16 x 16).
-# H100 SXM: https://www.nvidia.com/en-us/data-center/h100 (989 TFLOP/s dense, NVLink 900 GB/s, both directions together).
+# v5e: https://cloud.google.com/tpu/docs/v5e: 197 TFLOP/s, 1,600 Gbit/s of links, half of which a
+# ring that does not close has; a 2D torus of up to 16 x 16.
+# H100 SXM: https://www.nvidia.com/en-us/data-center/h100: 989 TFLOP/s dense, NVLink 900 GB/s, both directions together.
 MACHINES = (
     Machine("TPU v5e", 197e12, 0.4, 200e9 / 2, 1e-6, torus=True, most=256),
     Machine("H100", 989e12, 0.3, 900e9 / 2, 4e-6, torus=False, most=8),

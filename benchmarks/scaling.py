@@ -1,12 +1,12 @@
 """Compile the train steps for many devices without having any, and say what they send and what that may cost.
 
-Run from the repository's root: ``python -m benchmarks.scaling --encoders=resnet50``. With ``--tpu`` the programs are those
-of a TPU v5e, by the compiler in `libtpu` (``pip install 'jax[tpu]'``; no TPU is needed); else of fake CPU devices.
+Run from the repository's root: ``python -m benchmarks.scaling --encoders=resnet50``. With ``--tpu`` the programs are
+those of a TPU v5e, by the compiler in `libtpu` (``pip install 'jax[tpu]'``; no TPU needed); else of fake CPU devices.
 
-A line is a stage with an encoder on so many devices, each with the same number of images. ``all-reduces``: of gradients, of
-BatchNorm's statistics and of losses, as compiled, and the bytes of their results. The two efficiencies are those of
-`benchmarks.hlo_collectives.efficiency`: no communication is hidden behind computation, so they are a lower bound of what
-the stated bandwidths, latencies and rates give. Nothing here is measured but the time to compile.
+A line is a stage with an encoder on so many devices, each with the same number of images. ``all-reduces``: of
+gradients, of BatchNorm's statistics and of losses, as compiled, and the bytes of their results. The two efficiencies
+are those of `benchmarks.hlo_collectives.efficiency`: no communication is hidden behind computation, so they are a lower
+bound of what the stated bandwidths, latencies and rates give. Nothing here is measured but the time to compile.
 """
 
 import argparse

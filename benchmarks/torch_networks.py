@@ -70,7 +70,12 @@ def mobilenet(width: float) -> tuple[list[nn.Module], int]:
     for filters in (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024):
         out = int(filters * width)
         stride = strides.pop(filters, 1)
-        layers += [*conv_bn(channels, channels, 3, stride, channels), nn.ReLU6(), *conv_bn(channels, out, 1), nn.ReLU6()]
+        layers += [
+            *conv_bn(channels, channels, 3, stride, channels),
+            nn.ReLU6(),
+            *conv_bn(channels, out, 1),
+            nn.ReLU6(),
+        ]
         channels = out
     return layers, channels
 

@@ -1,15 +1,16 @@
 """Time whole training steps of both stages, say what they are made of, and hold them against an eager PyTorch loop.
 
 Run from the repository's root: ``python -m benchmarks.train --encoders=resnet50 --dtypes=bfloat16 --batches=32,128``.
-With ``--torch`` (which needs PyTorch) also the same classifier in torch.nn, trained eagerly: runs of the two alternate, so
-that other work on the machine slows both.
+With ``--torch`` (which needs PyTorch) also the same classifier in torch.nn, trained eagerly: runs of the two alternate,
+so that other work on the machine slows both. Where there is other work, hold them on one core (``taskset``): PyTorch's
+threads wait for each other.
 
 A line is a stage with an encoder, a compute dtype and a batch on one device. ``step`` is the package's own, on a batch
 that lies on the device; images/s are of it alone. ``data`` is what the next batch of the embedded data set costs where
-nothing hides it: the pipeline's wait, and the copy; in a run it comes while the device computes. ``log`` is a line of the
-metric log, which is written every `log_steps` steps; ``save`` a checkpoint, written and waited for; a run waits for
-neither. ``compile`` includes tracing; ``cached`` is the same again out of the persistent cache. FLOP and the machine's rate
-are those of `benchmarks.encoders`. ``CRF %`` and ``seeds %``: how much shorter F-CAM's step is without them.
+nothing hides it: the pipeline's wait, and the copy; in a run it comes while the device computes. ``log`` is a line of
+the metric log, which is written every `log_steps` steps; ``save`` a checkpoint, written and waited for, while a run
+goes on. ``compile`` includes tracing; ``cached`` is the same again out of the persistent cache. FLOP and the machine's
+rate are those of `benchmarks.encoders`. ``CRF %`` and ``seeds %``: how much shorter F-CAM's step is without them.
 """
 
 import argparse
@@ -144,7 +145,7 @@ def seconds_of(run: Callable[..., object], *arguments: Any) -> float:
 
 
 def data_seconds(batch: int, size: int, repeats: int) -> float:
-    """Seconds from asking for a batch of the embedded data set until it is on the device, when its images are loaded."""
+    """Seconds from asking for a batch of the embedded data set, whose images are loaded, until it is on the device."""
     config = common.defaults()
     config.data.source, config.data.batch_size = "synthetic", batch
     config.data.resize, config.data.size = round(size * 256 / 224), size
@@ -256,8 +257,13 @@ def main() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         rates = {dtype: matmul_rate(dtype, "default", options.repeats) for dtype in options.dtypes}
         products = {name: round(rate / 1e12, 4) for name, rate in rates.items()}
-        machine = {"jax": jax.__version__, "device": jax.devices()[0].device_kind, "cores": os.cpu_count()}
-        print(*(f"{name} {value}" for name, value in machine.items()), f"matrix products, TFLOP/s: {products}", sep=", ")
+        machine = {
+            "jax": jax.__version__,
+            "device": jax.devices()[0].device_kind,
+            "cores": len(os.sched_getaffinity(0)),
+        }
+        facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+        print(f"{facts}, matrix products, TFLOP/s: {products}")
         titles = TITLES.split("|")
         print(f"| {' | '.join(titles)} |\n|{'|'.join('-' * (len(title) + 1) + ':' for title in titles)}|", flush=True)
         lines = []

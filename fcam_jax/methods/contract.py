@@ -41,7 +41,7 @@ def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
 
 
 def batch_key(rng: Key[Array, ""], batch: Batch) -> Key[Array, ""]:
-    """A key for what is drawn once for the whole batch, or part of it, from the key of the step; alike on all devices."""
+    """A key for what is drawn once for a batch, or a part of it, from the key of the step: the same on every device."""
     key = jax.random.fold_in(rng, _BATCH)
     return key if batch.part is None else jax.random.fold_in(key, batch.part)
 
