@@ -4,7 +4,7 @@ Kept are the maps between the parts of the networks, and what is dear to compute
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -12,7 +12,8 @@ from jaxtyping import Array, Num
 
 _KEPT = "kept"
 
-Function = TypeVar("Function", bound=Callable[..., object])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def kept(x: Num[Array, "*n"]) -> Num[Array, "*n"]:
@@ -20,6 +21,6 @@ def kept(x: Num[Array, "*n"]) -> Num[Array, "*n"]:
     return checkpoint_name(x, _KEPT)
 
 
-def only_kept(function: Function) -> Function:
+def only_kept(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """The function, of which the backward pass has nothing but its arguments and what is `kept`."""
     return jax.checkpoint(function, policy=jax.checkpoint_policies.save_only_these_names(_KEPT))
