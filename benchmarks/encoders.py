@@ -38,7 +38,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
-from fcam_jax.train.step import REPLICATED, SPREAD, initial_state, make_train_step, replicate, split_model, spread
+from fcam_jax.train.step import REPLICATED, SPREAD, initial_state, jitted_step, replicate, split_model, spread
 from fcam_jax.types import DATA_AXIS, Batch
 
 CLASSES = 200
@@ -157,7 +157,7 @@ def training(model: Classifier, batch: Batch) -> Workload:
     mesh = one_device()
     optimizer = sgd(SETTINGS, learning_rate_schedule(SETTINGS, 1), METHOD.learning_rate_factor)
     arguments = (initial_state(model, METHOD, optimizer, mesh), batch, replicate(jax.random.key(0), mesh))
-    return Workload(make_train_step(model, METHOD, optimizer, mesh), arguments, carried=True)
+    return Workload(jitted_step(model, METHOD, optimizer, mesh), arguments, carried=True)
 
 
 def part(model: Classifier, index: int, x: jax.ShapeDtypeStruct) -> Workload:
@@ -244,9 +244,9 @@ def measure(make: Callable[[], Workload], batch: int, rate: float, options: argp
     }
 
 
-def row(line: dict[str, Any]) -> str:
+def row(line: dict[str, Any], titles: str = TITLES) -> str:
     """A line of the table; figures have four digits, and what it does not hold is blank."""
-    columns = [(line.get(title.strip()) or "", len(title)) for title in TITLES.split("|")]
+    columns = [(line.get(title.strip()) or "", len(title)) for title in titles.split("|")]
     cells = (f"{float(f'{v:.4g}') if isinstance(v, float) else v!s:>{width}}" for v, width in columns)
     return f"| {' | '.join(cells)} |"
 

@@ -99,7 +99,9 @@ def defaults() -> ConfigDict:
     config.fcam.loss.size.barrier_rate = 1.01
     config.fcam.loss.size.barrier_limit = 10.0
 
-    config.train = ConfigDict()
+    config.train = ConfigDict()  # docs/scaling.md
+    config.train.accumulate = 1  # parts of a batch that a device takes one after the other, for one update
+    config.train.remat = False  # less memory for more time: maps are computed again for the gradients
     config.train.checkpoint_steps = 1000  # steps between two checkpoints within an epoch; 0: at the ends of epochs only
     config.train.watchdog_seconds = 300.0  # a standstill of so long is told, with what is waited for; 0: never
 

@@ -60,6 +60,7 @@ LEAST = {
     "data.num_classes": 1,
     "classifier.epochs": 0,
     "fcam.epochs": 0,
+    "train.accumulate": 1,
     "train.checkpoint_steps": 0,
     "train.watchdog_seconds": 0,
     "evaluation.batch_size": 1,
@@ -99,6 +100,8 @@ def experiment(config: ConfigDict) -> Experiment:
         training_stream=training_stream,
         training_sample=lambda count: data.sample(count, config.seed),
         augment=augment,
+        accumulate=config.train.accumulate,
+        remat=config.train.remat,
         whole_cams=WholeCams(
             batches=data.whole,
             count=sizes["train"],

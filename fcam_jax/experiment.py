@@ -100,6 +100,8 @@ class Experiment:
       training_stream: a fresh stream of training batches, for the number of a stage, with CAMs of the images if given.
       training_sample: a training batch of so many images with its ground truth, to be looked at.
       augment: changes the images that the network is trained on; None where it sees them as they are.
+      accumulate: parts that a device takes its share of a batch in.
+      remat: whether most maps are computed again for the gradients.
       whole_cams: of the seeds, where they are computed once for each training image; None where they are not.
       evaluation_batches: the batches of a split, each image once.
       training_image: what an image is called, by its position in the training split.
@@ -121,6 +123,8 @@ class Experiment:
     training_stream: Callable[[int, np.ndarray | None], DataStream]
     training_sample: Callable[[int], tuple[Batch, list[Annotation]]]
     augment: Augment | None
+    accumulate: int
+    remat: bool
     whole_cams: WholeCams | None
     evaluation_batches: Callable[[str], EvaluationBatches]
     training_image: Callable[[int], str]
@@ -155,7 +159,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
             stage.check_pretrained()  # now, not after the hours that an earlier stage takes
     if plan.whole_cams is not None:
         plan.whole_cams.check(workdir / CAMS)
-    mesh = data_mesh(plan.batch_size)
+    mesh = data_mesh(plan.batch_size, plan.accumulate)
     record_left_out(plan, workdir)
     if hosts.is_first():
         _show_data(plan, workdir)
@@ -169,7 +173,9 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
         optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
         train(
             initial_state(model, stage.method, optimizer, mesh),
-            make_train_step(model, stage.method, optimizer, mesh, plan.augment),
+            make_train_step(
+                model, stage.method, optimizer, mesh, plan.augment, accumulate=plan.accumulate, remat=plan.remat
+            ),
             plan.training_stream(number, _whole_cams(plan, stage, model, workdir)),
             _validation(plan, stage, model),
             mesh,

@@ -36,6 +36,7 @@ class Batch:
       raw: the images before augmentation, which the CRF sees; None where they are `images`.
       objects: where the object is (`OBJECT`) and where that is not known (`UNDECIDED`), for training by ground truth of
         places; None where there is none of that.
+      part: the number of this part of a batch that a step takes in parts; None for a whole batch.
     """
 
     images: UInt8[Array | np.ndarray, "b h w 3"]
@@ -46,6 +47,7 @@ class Batch:
     crop: Float[Array | np.ndarray, "b 4"] | None = None
     raw: UInt8[Array, "b h w 3"] | None = None
     objects: UInt8[Array | np.ndarray, "b h w"] | None = None
+    part: Int[Array, ""] | None = None
 
 
 @jax.tree_util.register_dataclass

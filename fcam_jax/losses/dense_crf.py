@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from fcam_jax.remat import kept
+
 # Bound on the pair matrix that is alive at a time, in entries over the whole batch.
 PAIRS_AT_A_TIME = 2**24
 
@@ -88,7 +90,7 @@ def _energy(
 
 
 def _energy_forward(probs, features, where, weights):
-    filtered = filter_map(probs, features, where, weights)
+    filtered = kept(filter_map(probs, features, where, weights))
     return -(probs * filtered).sum(axis=(1, 2, 3)), filtered
 
 

@@ -47,7 +47,7 @@ class ADL:
         def at(place: str, x: Array) -> Array:
             if place not in places:
                 return x
-            key = jax.random.fold_in(batch_key(rng), places.index(place))
+            key = jax.random.fold_in(batch_key(rng, batch), places.index(place))
             return attention_dropout(x, jax.random.bernoulli(key, self.rate), self.threshold)
 
         return plain(model, batch, rng, at=at)

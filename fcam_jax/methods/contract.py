@@ -40,9 +40,10 @@ def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
     return jax.vmap(lambda index: jax.random.fold_in(rng, index))(batch.index)
 
 
-def batch_key(rng: Key[Array, ""]) -> Key[Array, ""]:
-    """A key for what is drawn once for the whole batch, from the key of the step: the same on every device."""
-    return jax.random.fold_in(rng, _BATCH)
+def batch_key(rng: Key[Array, ""], batch: Batch) -> Key[Array, ""]:
+    """A key for what is drawn once for a batch, or a part of it, from the key of the step: the same on every device."""
+    key = jax.random.fold_in(rng, _BATCH)
+    return key if batch.part is None else jax.random.fold_in(key, batch.part)
 
 
 def rate_of_layers(path: tuple[Any, ...], new_layers: tuple[tuple[str, ...], ...], factor: float) -> float:

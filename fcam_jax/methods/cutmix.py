@@ -45,7 +45,9 @@ class CutMix:
     ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
         """Loss over the global batch, class scores of the mixed images, and the share of the images in them."""
         labels = jnp.asarray(batch.labels)
-        mixed = mix(batch_key(rng), jnp.asarray(batch.images), labels, beta=self.beta, probability=self.probability)
+        mixed = mix(
+            batch_key(rng, batch), jnp.asarray(batch.images), labels, beta=self.beta, probability=self.probability
+        )
         _, logits = model(mixed.images, train=True, rng=image_keys(rng, batch))
         own, partners = cross_entropy(logits, labels).mean(), cross_entropy(logits, mixed.partners).mean()
         loss = jax.lax.pmean(mixed.share * own + (1 - mixed.share) * partners, DATA_AXIS)

@@ -14,6 +14,7 @@ from fcam_jax.cams.score_maps import minmax, score_map
 from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
@@ -47,7 +48,7 @@ class FCAMMethod:
         seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         # Folding in 0 or 1 would give the two keys above once more.
         cam_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
-        seeds = draw_seeds(seed_keys, self.seed_source(model, stages, batch, cam_keys), self.seeds)
+        seeds = kept(draw_seeds(seed_keys, self.seed_source(model, stages, batch, cam_keys), self.seeds))
         epoch = step // self.steps_per_epoch
         colours = images if batch.raw is None else batch.raw
         loss, figures = pixel_alignment(map_logits, seeds, colours, crf_keys, epoch, self.alignment, DATA_AXIS)

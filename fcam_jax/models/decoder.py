@@ -19,6 +19,7 @@ from fcam_jax.models.layers import (
     upsample_nearest,
     upsample_nearest_to,
 )
+from fcam_jax.remat import kept
 
 REGIONS = 2  # background, foreground
 
@@ -117,6 +118,6 @@ class Decoder(nnx.Module):
         for layer in self.center:
             x = layer(x, train=train)
         for block, skip in zip(self.blocks, [*(stages[index] for index in self.skips), None], strict=True):
-            x = block(x, skip, train=train)
+            x = kept(block(x, skip, train=train))
         logits = self.head(x)
         return logits if logits.shape[1:3] == size else resize_align_corners(logits, size)

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
+from fcam_jax.remat import kept
 
 # Mean and deviation of ImageNet's RGB in [0, 255], as PyTorch's pretrained networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -76,7 +77,7 @@ class Encoder(nnx.Module):
         """
         stages: list[Array] = []
         for index in range(len(self.channels)):
-            stages.append(self.stage(index, stages[-1] if stages else images, train=train, rng=rng, at=at))
+            stages.append(kept(self.stage(index, stages[-1] if stages else images, train=train, rng=rng, at=at)))
         if 0 in stages[-1].shape:
             height, width = images.shape[1:3]
             raise InputError(f"images of {height}x{width} pixels are too small for {type(self).__name__}")

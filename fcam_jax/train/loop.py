@@ -17,7 +17,7 @@ from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
 from fcam_jax.train.feed import DataStream, Feed
 from fcam_jax.train.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
 from fcam_jax.train.metric_log import MetricLog, logged
-from fcam_jax.train.step import TrainState, TrainStep
+from fcam_jax.train.step import TrainState, TrainStep, replicate
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,15 @@ def train(
         log = MetricLog(directory, progress.step if progress.validated is not None else -1, progress.validated)
         try:
             loop = _Loop(
-                train_step, Feed(stream, mesh), validate, rng, settings, checkpoints, log, directory, image_name
+                train_step,
+                Feed(stream, mesh),
+                validate,
+                replicate(rng, mesh),
+                settings,
+                checkpoints,
+                log,
+                directory,
+                image_name,
             )
             with watchdog.watching(settings.name, settings.watchdog_seconds):
                 loop.run(state, progress)

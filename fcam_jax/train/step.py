@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key
 from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method, image_keys
+from fcam_jax.remat import only_kept
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)
@@ -47,8 +48,12 @@ class TrainState:
     optimizer: Any
 
 
-def data_mesh(batch_size: int) -> Mesh:
+def data_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
     """All devices on one axis.
+
+    Args:
+      batch_size: images of a batch, over all devices.
+      accumulate: parts that each device takes its share of the batch in.
 
     Raises:
       InputError: when the batch cannot be spread evenly.
@@ -58,6 +63,11 @@ def data_mesh(batch_size: int) -> Mesh:
         raise InputError(
             f"a batch of {batch_size} images cannot be spread evenly: data.batch_size and evaluation.batch_size must "
             f"each be a multiple of the {count} devices"
+        )
+    if batch_size // count % accumulate:
+        raise InputError(
+            f"train.accumulate is {accumulate}; it must divide the {batch_size // count} images that each of the "
+            f"{count} devices has of a batch (data.batch_size={batch_size})"
         )
     return jax.make_mesh((count,), (DATA_AXIS,), axis_types=(AxisType.Auto,))
 
@@ -99,8 +109,35 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     augment: Augment | None = None,
+    *,
+    accumulate: int = 1,
+    remat: bool = False,
 ) -> TrainStep:
-    """Compile `(state, batch, rng) -> (state, metrics)`.
+    """The step `(state, batch, rng) -> (state, metrics)`, which takes nothing that is not on the devices already.
+
+    Whatever would be copied from the host or between devices at every step raises: state and rng are to be replicated
+    once, and a batch put there by `spread`. Arguments are those of `jitted_step`.
+    """
+    step = jitted_step(model, method, optimizer, mesh, augment, accumulate=accumulate, remat=remat)
+
+    def guarded(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
+        with jax.transfer_guard("disallow"):
+            return step(state, batch, rng)
+
+    return guarded
+
+
+def jitted_step(
+    model: nnx.Module,
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    augment: Augment | None = None,
+    *,
+    accumulate: int = 1,
+    remat: bool = False,
+) -> Any:
+    """The step as `jax.jit` gives it, which can be lowered and compiled ahead of time.
 
     The random key of a step is `fold_in(rng, state.step)`, so a resumed run repeats the uninterrupted one. The state
     that is passed in is donated. Metrics are the method's and "loss", already means over the global batch.
@@ -111,23 +148,35 @@ def make_train_step(
       optimizer: the update.
       mesh: the devices.
       augment: changes the images that the method sees.
+      accumulate: parts of the batch that are taken one after the other, for one update by their mean gradient.
+      remat: whether the backward pass computes again, from what is `kept`, what the forward pass had.
     """
     structure, _, _ = split_model(model, method)
+
+    def gradients(
+        params: dict[Any, Any], rest: dict[Any, Any], batch: Batch, key: Key[Array, ""], step: Array
+    ) -> tuple[dict[Any, Any], tuple[dict[str, Array], dict[Any, Any]]]:
+        def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
+            local = nnx.merge(structure, params, rest, copy=True)
+            loss, metrics = method.loss(local, batch, key, step)
+            return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
+
+        return jax.grad(only_kept(loss_of) if remat else loss_of, has_aux=True)(params)
 
     def per_device(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
         step = jnp.asarray(state.step)
         step_key = jax.random.fold_in(rng, step)
         if augment is not None:
             batch = _augmented(batch, augment, step_key)
-
-        def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
-            local = nnx.merge(structure, params, state.rest, copy=True)
-            loss, metrics = method.loss(local, batch, step_key, step)
-            return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
-
-        # The loss is already the mean over the axis; the gradients of replicated parameters come out summed over it.
-        gradients, (metrics, rest) = jax.grad(loss_of, has_aux=True)(state.params)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+        take = functools.partial(gradients, key=step_key, step=step)
+        # Each device has the gradients of its own images, which are summed up over the axis once and all together.
+        params = jax.lax.pcast(state.params, DATA_AXIS, to="varying")
+        if accumulate == 1:
+            own, (metrics, rest) = take(params, state.rest, batch)
+        else:
+            own, (metrics, rest) = _accumulated(take, params, state.rest, batch, accumulate)
+        total = jax.lax.psum(own, DATA_AXIS)
+        updates, optimizer_state = optimizer.update(total, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, rest, optimizer_state), metrics
 
@@ -138,6 +187,31 @@ def make_train_step(
         out_specs=(REPLICATED, REPLICATED),
     )
     return jax.jit(mapped, donate_argnums=0)
+
+
+def _part(batch: Batch, number: Int[Array, ""], count: int) -> Batch:
+    """A part of a device's batch: every image whose place is `number` modulo `count`.
+
+    As `count` divides the device's batch, these are the images whose place in the global batch is, however many devices
+    there are.
+    """
+    part = jax.tree.map(lambda x: x.reshape(-1, count, *x.shape[1:])[:, number], batch)
+    return dataclasses.replace(part, part=number)
+
+
+def _accumulated(
+    gradients: Callable[..., Any], params: dict[Any, Any], rest: dict[Any, Any], batch: Batch, count: int
+) -> tuple[dict[Any, Any], tuple[dict[str, Array], dict[Any, Any]]]:
+    """Mean gradients and metrics of the parts of a device's batch, and the other variables after the last one."""
+
+    def one(carry: tuple[Any, Any], number: Array) -> tuple[tuple[Any, Any], dict[str, Array]]:
+        total, rest = carry
+        found, (metrics, rest) = gradients(params, rest, _part(batch, number, count))
+        return (jax.tree.map(jnp.add, total, found), rest), metrics
+
+    start = jax.tree.map(jnp.zeros_like, params), rest
+    (total, rest), metrics = jax.lax.scan(one, start, jnp.arange(count, dtype=jnp.int32))
+    return jax.tree.map(lambda x: x / count, total), (jax.tree.map(lambda x: x.mean(axis=0), metrics), rest)
 
 
 def _augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:

@@ -32,7 +32,7 @@ def step(devices):
     state = initial_state(model, method, optimizer(method), mesh)
     before = jax.device_get(state.params)
     run = make_train_step(model, method, optimizer(method), mesh)
-    state, metrics = run(state, spread(batch(0), mesh), jax.random.key(7))
+    state, metrics = run(state, spread(batch(0), mesh), replicate(jax.random.key(7), mesh))
     return before, jax.device_get(state.params), jax.device_get(metrics)
 
 

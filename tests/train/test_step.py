@@ -9,7 +9,7 @@ from tiny_stages import batch
 
 from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
-from fcam_jax.train.step import data_mesh, initial_state, make_localize, make_train_step, spread
+from fcam_jax.train.step import data_mesh, initial_state, jitted_step, make_localize, make_train_step, replicate, spread
 from fcam_jax.types import DATA_AXIS
 
 
@@ -19,7 +19,7 @@ def run(stage, devices, steps):
     step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
     logged = []
     for number in range(steps):
-        state, metrics = step(state, spread(batch(number), mesh), jax.random.key(7))
+        state, metrics = step(state, spread(batch(number), mesh), replicate(jax.random.key(7), mesh))
         logged.append(jax.device_get(metrics))
     return jax.device_get(state), logged
 
@@ -41,7 +41,7 @@ def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
     step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
     losses = []
     for _ in range(12):
-        state, metrics = step(state, spread(batch(0), mesh), jax.random.key(0))
+        state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
         losses.append(float(metrics["loss"]))
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(jax.device_get(state.params)), strict=True):
@@ -64,7 +64,7 @@ def test_the_state_that_goes_into_a_step_is_donated_but_the_model_is_not(stage):
     mesh = data_mesh(8)
     state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
     step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
-    step(state, spread(batch(0), mesh), jax.random.key(0))
+    step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     initial_state(stage.model, stage.method, stage.optimizer, mesh)
 
@@ -72,9 +72,9 @@ def test_the_state_that_goes_into_a_step_is_donated_but_the_model_is_not(stage):
 def test_steps_do_not_recompile(stage):
     mesh = data_mesh(8)
     state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    step = jitted_step(stage.model, stage.method, stage.optimizer, mesh)
     for number in range(3):
-        state, _ = step(state, spread(batch(number), mesh), jax.random.key(0))
+        state, _ = step(state, spread(batch(number), mesh), replicate(jax.random.key(0), mesh))
     assert step._cache_size() == 1
 
 
@@ -114,7 +114,7 @@ def test_augmentation_changes_what_the_method_sees_alike_on_any_number_of_device
         step = make_train_step(fcam_stage.model, method, fcam_stage.optimizer, mesh, augmenter(["jitter", "blur"]))
         figures = []
         for _ in range(2):
-            state, metrics = step(state, spread(batch(0), mesh), jax.random.key(0))
+            state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
             figures.append(jax.device_get(metrics))
         logged[devices] = figures
     assert all(figures["change"] > 5 for figures in logged[1])

@@ -25,7 +25,7 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.saliency import Saliency
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import initial_state, make_train_step, spread
+from fcam_jax.train.step import initial_state, make_train_step, replicate, spread
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG(), "has": HaS(), "cutmix": CutMix()}
@@ -66,7 +66,7 @@ def step(model, method, devices):
     state = initial_state(model, method, optimizer(method), mesh)
     before = jax.device_get(state.params)
     run = make_train_step(model, method, optimizer(method), mesh)
-    state, metrics = run(state, spread(annotated(0), mesh), jax.random.key(7))
+    state, metrics = run(state, spread(annotated(0), mesh), replicate(jax.random.key(7), mesh))
     return before, jax.device_get(state), jax.device_get(metrics)
 
 

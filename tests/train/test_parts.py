@@ -1,0 +1,196 @@
+"""A step on any number of devices, in parts, with less memory: the same update as the plain one."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.sharding import AxisType
+from tiny_stages import BATCH, batch
+
+from fcam_jax.errors import InputError
+from fcam_jax.methods.contract import batch_key
+from fcam_jax.models.layers import BatchNorm
+from fcam_jax.train.step import data_mesh, initial_state, jitted_step, make_train_step, replicate, spread
+from fcam_jax.types import DATA_AXIS
+
+STEPS = 3
+
+
+def mesh_of(devices):
+    return jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+
+def run(stage, devices, steps=STEPS, **how):
+    mesh = mesh_of(devices)
+    state, key = initial_state(stage.model, stage.method, stage.optimizer, mesh), replicate(jax.random.key(7), mesh)
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh, **how)
+    logged = []
+    for number in range(steps):
+        state, metrics = step(state, spread(batch(number), mesh), key)
+        logged.append(jax.device_get(metrics))
+    return jax.device_get(state), logged
+
+
+_RUNS: dict = {}
+
+
+def recorded(stage, devices, **how):
+    """A run, which is not repeated for other tests."""
+    key = (stage.name, devices, *how.items())
+    if key not in _RUNS:
+        _RUNS[key] = run(stage, devices, **how)
+    return _RUNS[key]
+
+
+def assert_same(one, other):
+    for a, b in zip(one[1], other[1], strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=1e-5, err_msg=name)
+    for a, b in zip(jax.tree.leaves(one[0]), jax.tree.leaves(other[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def still_stage(stage, monkeypatch):
+    """A stage whose BatchNorm takes its running statistics in training, too."""
+    normalise = BatchNorm.__call__
+    monkeypatch.setattr(BatchNorm, "__call__", lambda self, x, *, train: normalise(self, x, train=False))
+    return stage
+
+
+# With one seed of each kind in every image, its mean over parts is that over the batch but for pixels that both reach.
+def without_ratios(stage):
+    if stage.name == "fcam":
+        alignment = dataclasses.replace(
+            stage.method.alignment, seeds=dataclasses.replace(stage.method.alignment.seeds, weight=0.0)
+        )
+        stage.method = dataclasses.replace(stage.method, alignment=alignment)
+    return stage
+
+
+def test_without_statistics_and_ratios_of_the_batch_parts_make_the_same_update(still_stage):
+    stage = without_ratios(still_stage)
+    assert_same(run(stage, 1), run(stage, 1, accumulate=4))
+
+
+def test_the_parts_do_not_depend_on_the_number_of_devices(stage):
+    parts, whole = recorded(stage, 1, accumulate=2), recorded(stage, 1)
+    assert_same(parts, recorded(stage, 4, accumulate=2))
+    assert any(
+        abs(a["loss"] - b["loss"]) > 1e-3 for a, b in zip(parts[1], whole[1], strict=True)
+    )  # BatchNorm sees fewer
+
+
+def test_what_is_drawn_once_for_a_batch_differs_between_parts():
+    key = jax.random.key(0)
+    drawn = [batch_key(key, dataclasses.replace(batch(0), part=part)) for part in (None, jnp.int32(0), jnp.int32(1))]
+    assert len({tuple(jax.random.key_data(one).tolist()) for one in drawn}) == 3
+
+
+def test_rematerialisation_changes_nothing_but_the_memory(stage):
+    assert_same(recorded(stage, 1), recorded(stage, 4, remat=True))
+
+
+def planned(stage, **how):
+    """Bytes of temporaries, of a batch whose maps outweigh what does not depend on them."""
+    mesh = mesh_of(1)
+    large = dataclasses.replace(batch(0), images=np.tile(batch(0).images, (1, 4, 4, 1)))
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    step = jitted_step(stage.model, stage.method, stage.optimizer, mesh, **how)
+    leaves, tree = jax.tree.flatten((state, spread(large, mesh), replicate(jax.random.key(7), mesh)))
+    # By leaves: JAX describes arguments by trees of the same classes, whose types are checked here.
+    compiled = jax.jit(lambda leaves: step(*jax.tree.unflatten(tree, leaves))).lower(leaves).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("stage", ["classifier"], indirect=True)
+def test_parts_and_rematerialisation_take_less_memory(stage):
+    plain, parts, remat = planned(stage), planned(stage, accumulate=2), planned(stage, remat=True)
+    assert parts < 0.8 * plain
+    assert remat < 0.95 * plain
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_state_is_donated_for_use(stage, accumulate):
+    mesh = mesh_of(4)
+    state, key = initial_state(stage.model, stage.method, stage.optimizer, mesh), replicate(jax.random.key(0), mesh)
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh, accumulate=accumulate)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a donated buffer that no result can use is warned of
+        step(state, spread(batch(0), mesh), key)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+def test_what_is_not_on_the_devices_is_refused(fcam_stage):
+    mesh = mesh_of(4)
+    state, key = initial_state(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, mesh), jax.random.key(0)
+    step = make_train_step(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, mesh)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
+        step(state, batch(0), replicate(key, mesh))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed device-to-device transfer"):
+        step(state, spread(batch(0), mesh), key)
+
+
+def test_what_parts_cannot_be_made_of_is_named():
+    assert data_mesh(16, 2).size == 4
+    with pytest.raises(InputError, match=r"^train.accumulate is 3; it must divide the 4 images .*data.batch_size=16"):
+        data_mesh(16, 3)
+
+
+PROGRAM = """
+import json, types
+import jax
+import test_parts
+from tiny_stages import STAGES, optimizer
+found = {}
+for name, stage in STAGES.items():
+    rule = optimizer(stage.method)
+    stage = types.SimpleNamespace(name=name, model=stage.model(), method=stage.method, optimizer=rule)
+    found[name] = [float(row["loss"]) for row in test_parts.run(stage, 8)[1]]
+print(json.dumps(found))
+"""
+
+
+def test_two_and_eight_devices_equal_one(stage):
+    assert BATCH == 8
+    one = recorded(stage, 1)
+    assert_same(one, recorded(stage, 2))
+    eight = _losses_on_eight()[stage.name]
+    np.testing.assert_allclose(eight, [row["loss"] for row in one[1]], rtol=2e-4)
+
+
+def _losses_on_eight(found={}):  # noqa: B006
+    if not found:
+        here = Path(__file__).resolve().parent
+        environment = os.environ | {
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent.parent))),
+        }
+        program = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+        )
+        found |= json.loads(program.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("stage", ["classifier"], indirect=True)
+def test_losses_and_statistics_are_float32_whatever_is_computed_in(stage):
+    model = stage.model
+    for _, module in nnx.iter_graph(model):
+        if isinstance(module, nnx.Conv):
+            module.dtype = jnp.bfloat16
+        if isinstance(module, BatchNorm):
+            module.output_dtype = jnp.bfloat16
+    state, logged = run(stage, 4)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves((state.params, state.rest)))
+    assert all(value.dtype == np.float32 for value in logged[0].values())
