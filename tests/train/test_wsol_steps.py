@@ -61,11 +61,11 @@ def mesh_of(devices):
     return jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
 
-def step(model, method, devices):
+def step(model, method, devices, **how):
     mesh = mesh_of(devices)
     state = initial_state(model, method, optimizer(method), mesh)
     before = jax.device_get(state.params)
-    run = make_train_step(model, method, optimizer(method), mesh)
+    run = make_train_step(model, method, optimizer(method), mesh, **how)
     state, metrics = run(state, spread(annotated(0), mesh), replicate(jax.random.key(7), mesh))
     return before, jax.device_get(state), jax.device_get(metrics)
 
@@ -83,6 +83,13 @@ def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     for a, b, old in zip(*map(jax.tree.leaves, (one.params, four.params, before)), strict=True):
         assert (a != old).any()
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_cutmix_mixes_the_same_parts_on_any_number_of_devices():
+    model, method = classifier("cutmix"), method_of("cutmix")
+    (_, _, one), (_, _, four) = (step(model, method, devices, accumulate=2) for devices in (1, 4))
+    for key, value in one.items():
+        np.testing.assert_allclose(four[key], value, rtol=2e-4, atol=1e-5, err_msg=key)
 
 
 @pytest.mark.parametrize("name", ["acol", "spg"])
