@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.sharding import AxisType, PartitionSpec
 from scipy import ndimage
 
 from fcam_jax.models.layers import (
     BatchNorm,
     DepthwiseConv,
     conv,
+    depthwise,
     dropout,
     max_pool,
     resize_align_corners,
@@ -170,6 +172,58 @@ def test_batch_norm_takes_the_statistics_of_the_whole_batch_over_the_mesh_axis()
     np.testing.assert_allclose(y.reshape(x.shape), (x - mean) / np.sqrt(var + 1e-5), atol=1e-4)
     np.testing.assert_allclose(stats["mean"][...], np.tile(0.1 * mean, (4, 1)), atol=1e-5)
     np.testing.assert_allclose(stats["var"][...], np.tile(0.9 + 0.1 * var, (4, 1)), rtol=1e-5)
+
+
+def test_gradients_of_batch_norm_are_those_of_its_equation_over_the_mesh_axis():
+    norm = BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)
+    norm.scale[...], norm.bias[...] = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, 0.0, -1.0])
+    graph, params, stats = nnx.split(norm, nnx.Param, ...)
+    params = nnx.to_pure_dict(params)
+    x, weights = jnp.asarray(maps(8, 4, 5, 3) * 3 + 1), jnp.asarray(maps(8, 4, 5, 3))
+
+    def of_devices(params, shard, weights):
+        y = nnx.merge(graph, params, stats, copy=True)(shard, train=True)
+        return jax.lax.psum((weights * jnp.tanh(y)).sum(), DATA_AXIS)
+
+    def of_equation(params, x, weights):
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        y = (x - mean) / jnp.sqrt(var + 1e-5) * params["scale"] + params["bias"]
+        return (weights * jnp.tanh(y)).sum()
+
+    mesh = jax.make_mesh((4,), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+    spread = PartitionSpec(DATA_AXIS)
+    found = jax.jit(
+        jax.shard_map(
+            jax.grad(of_devices, (0, 1)),
+            mesh=mesh,
+            in_specs=(PartitionSpec(), spread, spread),
+            out_specs=(PartitionSpec(), spread),
+        )
+    )(params, x, weights)
+    expected = jax.grad(of_equation, (0, 1))(params, x, weights)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [(6, 7), (9, 8)])
+def test_gradients_of_a_depthwise_convolution_are_those_of_xlas(stride, size):
+    x, kernel = jnp.asarray(maps(2, *size, 4)), jnp.asarray(maps(3, 3, 4))
+
+    def of_xla(x, kernel, stride):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel[:, :, None],
+            (stride, stride),
+            "SAME",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=4,
+        )
+
+    def gradients(conv):
+        return jax.grad(lambda x, kernel: jnp.tanh(conv(x, kernel, stride)).sum(), (0, 1))(x, kernel)
+
+    for found, expected in zip(gradients(depthwise), gradients(of_xla), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_batch_norm_at_bfloat16_keeps_the_bits_of_its_running_statistics():
