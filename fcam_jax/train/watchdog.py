@@ -61,11 +61,32 @@ def watching(name: str, seconds: float) -> Iterator[None]:
 
 
 def _watch(name: str, seconds: float, done: threading.Event) -> None:
-    told_since, pause = _place.since, seconds
+    standstill = Standstill(seconds)
     while not done.wait(seconds / 10):
         what, since = _place.what, _place.since
-        if since != told_since:
-            told_since, pause = since, seconds
-        if time.monotonic() - since >= pause:
-            logger.warning("%s: nothing has moved for %.0f s; it waits for %s", name, time.monotonic() - since, what)
-            pause *= 2
+        waited = standstill.worth_telling(since, time.monotonic())
+        if waited is not None:
+            logger.warning("%s: nothing has moved for %.0f s; it waits for %s", name, waited, what)
+
+
+class Standstill:
+    """When a standstill is worth a line: after some time, and again after twice, four times, ... as long."""
+
+    def __init__(self, seconds: float):
+        """`seconds`: before the first line."""
+        self._seconds = self._pause = seconds
+        self._since: float | None = None
+
+    def worth_telling(self, since: float, now: float) -> float | None:
+        """How long nothing has moved, where that is to be told now; else None.
+
+        Args:
+          since: when something has moved at last, in seconds on the clock of `now`.
+          now: the time.
+        """
+        if since != self._since:
+            self._since, self._pause = since, self._seconds
+        if now - since < self._pause:
+            return None
+        self._pause *= 2
+        return now - since

@@ -71,14 +71,14 @@ def drawn(network, positions, seed=3):
         found.update(seeds=seeds, keys=jax.random.key_data(keys))
         return jnp.zeros(()), {}
 
-    @jax.jit
-    def draw(batch, rng):
-        FCAM_METHOD.loss(network, batch, rng, jnp.asarray(0))
+    def draw(device):
+        FCAM_METHOD.loss(network, images(positions), jax.random.key(seed), jnp.asarray(0))
         return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fcam_module, "pixel_alignment", pixel_alignment)
-        return jax.device_get(draw(images(positions), jax.random.key(seed)))
+        drawn = jax.jit(jax.vmap(draw, axis_name=DATA_AXIS))(jnp.zeros(1))
+    return {name: np.asarray(values[0]) for name, values in drawn.items()}
 
 
 def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch(network):
