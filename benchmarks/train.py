@@ -163,7 +163,7 @@ def data_seconds(batch: int, size: int, repeats: int) -> float:
 def log_and_save_seconds(state: TrainState, metrics: dict[str, jax.Array], repeats: int) -> tuple[float, float]:
     """Seconds of a line of the metric log, and of a checkpoint until it is on the disk."""
     with tempfile.TemporaryDirectory() as folder:
-        log = MetricLog(pathlib.Path(folder), resumed_step=-1)
+        log = MetricLog(pathlib.Path(folder), resumed_step=-1, validated=None)
         logging = statistics.median(
             seconds_of(lambda: log.write(0, "train", {name: float(v) for name, v in jax.device_get(metrics).items()}))
             for _ in range(repeats)
@@ -171,8 +171,8 @@ def log_and_save_seconds(state: TrainState, metrics: dict[str, jax.Array], repea
         log.close()
 
         def save(number: int) -> None:
-            checkpoints = Checkpoints(pathlib.Path(folder) / str(number))
-            checkpoints.save(state, Progress(number, None, None, {}))
+            checkpoints = Checkpoints(pathlib.Path(folder) / str(number), training=True)
+            checkpoints.save(state, Progress(number, data={}))
             checkpoints.close()
 
         return logging, statistics.median(seconds_of(save, number) for number in range(repeats))
