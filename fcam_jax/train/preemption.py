@@ -1,8 +1,9 @@
 """Requests to stop: SIGTERM and SIGUSR1, by which batch systems announce the end of a job, and Ctrl-C.
 
 A request raises at once, as Ctrl-C does, but within training steps it waits: the loop finishes the step that it is at,
-saves and stops (`requested`). Of several processes all must stop at the same place. There JAX catches SIGTERM and has
-them agree on it, so requests are only found where all processes ask for them.
+saves and stops (`requested`). Where it comes within a finaliser, which cannot raise, it is found at the next batch. Of
+several processes all must stop at the same place. There JAX catches SIGTERM and has them agree on it, so requests are
+only found where all processes ask for them.
 """
 
 import contextlib
