@@ -20,7 +20,7 @@ import orbax.checkpoint as ocp
 
 from fcam_jax import hosts
 from fcam_jax.errors import InputError
-from fcam_jax.train import manifest
+from fcam_jax.train import manifest, preemption
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ class CheckpointFolder:
     def _told(self, done: str) -> Iterator[None]:
         """What goes wrong with the files in one line."""
         try:
-            yield
+            with preemption.deferred():
+                yield
         except Exception as error:  # Orbax has no common base
             raise InputError(
                 f"checkpoints in {self.path} cannot be {done} ({_first_line(error)}); "
@@ -192,8 +193,9 @@ class CheckpointFolder:
     def _read(self, step: int, like: dict[str, Any], read: Callable[[], Any]) -> Any:
         path = self.path / str(step)
         try:
-            _check_same_model(path, self._manager.item_metadata(step)[self._item], like)
-            return read()
+            with preemption.deferred():
+                _check_same_model(path, self._manager.item_metadata(step)[self._item], like)
+                return read()
         except InputError:
             raise
         except Exception as error:  # Orbax has no common base

@@ -28,7 +28,7 @@ class _Request:
 
     kind: type[KeyboardInterrupt] | type[Preempted] | None = None
     at: float = 0.0
-    deferred: bool = False
+    deferred: int = 0  # within so many of these
 
 
 _request = _Request()
@@ -71,13 +71,17 @@ def stop() -> NoReturn:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Within this a request waits; it is raised at the end, unless what is within has stopped on its own."""
-    _request.deferred = True
+    """Within this a request waits; it is raised at the end of the outermost, unless what is within stops on its own.
+
+    For training steps, and for what an exception from nowhere would leave half done or be taken for another by, such as
+    Orbax's reading and writing.
+    """
+    _request.deferred += 1
     try:
         yield
     finally:
-        _request.deferred = False
-    if not _are_several() and _request.kind is not None:
+        _request.deferred -= 1
+    if not _request.deferred and not _are_several() and _request.kind is not None:
         raise _request.kind()
 
 

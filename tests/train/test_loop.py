@@ -6,6 +6,7 @@ import time
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -122,12 +123,11 @@ def test_a_request_to_stop_saves_the_step_and_the_log_goes_on_as_if_nothing_was(
     kind = KeyboardInterrupt if number == signal.SIGINT else Preempted
     # Batches are taken one ahead: that of step 6 before step 5 is done. Step 7 is the last of its epoch.
     for at, saved in ((6, 5), (8, 7)) if number == signal.SIGTERM else ((6, 5),):
-        listening()
         with pytest.raises(kind) as caught:
             run(fcam_stage, tmp_path / "parts", epochs=2, stream=Stopping(at, number), **lengths)
+        listening()
         assert final_state(fcam_stage, tmp_path / "parts")[1].step == saved
         assert number == signal.SIGINT or caught.value.code == 75
-    listening()
     run(fcam_stage, tmp_path / "parts", epochs=2, **lengths)
     assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "parts")[0])
     assert final_state(fcam_stage, tmp_path / "whole")[1] == final_state(fcam_stage, tmp_path / "parts")[1]
@@ -146,13 +146,32 @@ def test_a_run_that_ends_while_it_validates_keeps_its_epoch(fcam_stage, tmp_path
 
     with pytest.raises(Preempted):
         run(fcam_stage, tmp_path / "parts", epochs=2, validate=validate)
+    listening()
     progress = final_state(fcam_stage, tmp_path / "parts")[1]
     assert (progress.step, progress.validated, progress.best_step) == (4, 2, 2)
-    listening()
     run(fcam_stage, tmp_path / "parts", epochs=2)
     whole, parts = (final_state(fcam_stage, tmp_path / run)[1] for run in ("whole", "parts"))
     assert whole == parts and parts.best_step == 4
     assert without_time(log(tmp_path / "whole", "val")) == without_time(log(tmp_path / "parts", "val"))
+
+
+def test_a_request_while_a_checkpoint_is_read_is_no_damage(fcam_stage, tmp_path, listening, monkeypatch):
+    run(fcam_stage, tmp_path, epochs=1)
+    read = ocp.CheckpointManager.restore
+
+    def interrupted(*args, **kwargs):
+        signal.raise_signal(signal.SIGTERM)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "restore", interrupted)
+    with pytest.raises(Preempted):
+        run(fcam_stage, tmp_path, epochs=2)
+    listening()
+    with pytest.raises(Preempted), preemption.deferred():
+        with preemption.deferred():
+            signal.raise_signal(signal.SIGTERM)
+        waited = True
+    assert waited
 
 
 def without_time(rows):
