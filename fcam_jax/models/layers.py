@@ -96,6 +96,7 @@ class BatchNorm(nnx.BatchNorm):
         """Normalise by the batch and update the running statistics, or (`train=False`) by the running statistics."""
         if not train:
             return super().__call__(x, use_running_average=True).astype(self.output_dtype)
+        assert self.scale is not None and self.bias is not None
         # As varied over the devices as the maps, so that each device has its own share of their gradients.
         zero = jnp.zeros_like(x[0, 0, 0], jnp.float32)
         scale, bias = self.scale[...] + zero, self.bias[...] + zero
