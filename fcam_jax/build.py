@@ -49,7 +49,7 @@ from fcam_jax.train.optimizer import OptimizerSettings
 
 logger = logging.getLogger(__name__)
 
-LAST_STAGE = ("classifier", "fcam")
+LAST_STAGES = ("classifier", "fcam")
 
 # Least values of the settings that nothing else checks before it is too late for a clear message.
 LEAST = {
@@ -192,7 +192,7 @@ def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
     """The classifier and, where it is wanted, F-CAM on it; never on the few-shot baseline, which has no CAM to learn
     from.
     """
-    look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGE))
+    look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGES))
     first = classifier_stage(config, steps_per_epoch)
     alone = config.last_stage == "classifier" or config.classifier.method == FEW_SHOT
     return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))

@@ -1,5 +1,10 @@
 """What ends a run before its end: something that a user is to mend, or a request to stop."""
 
+import errno
+
+# What a disk may refuse a write with, so that it is the user who has to mend it.
+OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
+
 # Exit status of a run that was asked to stop and goes on when it is started again (EX_TEMPFAIL of sysexits.h).
 REQUEUE = 75
 

@@ -9,7 +9,6 @@ python -m fcam_jax.main ... --coordinator=HOST:PORT --processes=N --process=I
 """
 
 import contextlib
-import errno
 import logging
 import pathlib
 import sys
@@ -21,7 +20,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from fcam_jax import command_line
-from fcam_jax.errors import REQUEUE, InputError, Preempted
+from fcam_jax.errors import OF_THE_DISK, REQUEUE, InputError, Preempted
 from fcam_jax.train import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -50,8 +49,6 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "With --coordinator: the nu
 _PROCESS = flags.DEFINE_integer("process", None, "With --coordinator: which process this is, from 0.")
 
 _AGAIN = "the same command goes on from the last checkpoint"
-# What the user is to mend without looking at a traceback.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def main(argv: list[str]) -> None:
@@ -104,7 +101,7 @@ def run() -> None:
     """Entry point: what the user can mend is said in one line, without a traceback."""
     preemption.listen()
     _show_messages()
-    absl_logging.set_verbosity(absl_logging.WARNING)  # Orbax tells of every file that it writes
+    absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax tells of every file that it writes, and every wait
     with _said_in_one_line():
         app.run(main, flags_parser=_parse)
 
@@ -117,7 +114,7 @@ def _said_in_one_line() -> Iterator[None]:
     except InputError as error:
         sys.exit(f"error: {error}")
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in OF_THE_DISK:
             raise
         sys.exit(
             f"error: {error.filename or 'a file'} cannot be written: {error.strerror}; once that is mended, {_AGAIN}"

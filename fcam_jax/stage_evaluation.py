@@ -123,22 +123,25 @@ def write_results(
       The table of results, for people.
     """
     stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    hosts.of_first(lambda: _write(plan, out, evaluations, stages, facts, split))
     metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
-    hosts.of_first(lambda: _write(plan, out, evaluations, facts, split))
     return results_table(metrics, stages[0], stages[-1], split)
 
 
 def _write(
-    plan: Experiment, out: pathlib.Path, evaluations: dict[str, Evaluation], facts: dict[str, Any], split: str
+    plan: Experiment,
+    out: pathlib.Path,
+    evaluations: dict[str, Evaluation],
+    stages: list[str],
+    facts: dict[str, Any],
+    split: str,
 ) -> None:
-    stages = [stage.row for stage in plan.stages if stage.row in evaluations]
-    metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
     images = next(iter(evaluations.values())).images
     results = {
         "split": split,
         "images": images,
         "left_out": plan.ruled_out[split] + plan.split_sizes[split] - images,
-        "methods": metrics,
+        "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
         "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
         "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
         "by_class": {row: evaluation.by_class for row, evaluation in evaluations.items()},
@@ -153,7 +156,7 @@ def _write(
     replace_file(out / "results.json", json.dumps(results, indent=2) + "\n")
     record_left_out(plan, out)
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
-    if "MaxBoxAcc" in metrics[stages[-1]]:
+    if "MaxBoxAcc" in evaluations[stages[-1]].metrics:
         logger.info(
             "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
             split,

@@ -18,7 +18,7 @@ from fcam_jax.report.names import file_name
 from fcam_jax.report.runs import read_run
 from fcam_jax.stage_evaluation import evaluate_stages
 from fcam_jax.trained import evaluate_checkpoint, load_trained
-from fcam_jax.workdir import claim
+from fcam_jax.workdir import claim, training_hash
 
 SMALL = {
     "data.size": 32,
@@ -307,3 +307,14 @@ def test_an_unknown_selection_metric_is_told_before_the_first_step(tmp_path):
     with pytest.raises(InputError, match=r"unknown config\.validation\.selection 'accuracy'; known: .*MaxBoxAcc"):
         train_stages(plan(validation__selection="accuracy"), tmp_path)
     assert not list(tmp_path.rglob("checkpoints/*/*"))
+
+
+def test_a_run_that_ended_with_the_classifier_goes_on_to_fcam(tmp_path):
+    for last_stage, rows in (("classifier", {"CAM"}), ("fcam", {"CAM", "F-CAM"})):
+        settings = config(last_stage=last_stage).to_dict()
+        claim(tmp_path, settings)
+        train_stages(plan(last_stage=last_stage), tmp_path, training_hash(settings))
+        evaluate_stages(plan(last_stage=last_stage), tmp_path, "hash")
+        assert json.loads((tmp_path / "results.json").read_text())["checkpoints"].keys() == rows
+    (trained,) = (tmp_path / "classifier" / "checkpoints" / "best").glob("3")
+    assert trained.is_dir()

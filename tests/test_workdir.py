@@ -15,6 +15,7 @@ from fcam_jax.workdir import claim
 CONFIG = {
     "seed": 0,
     "log_steps": 10,
+    "last_stage": "classifier",
     "data": {"root": "/a", "size": 64, "cache_gigabytes": 2.0},
     "model": {"init": "w.safetensors", "decoder_widths": (64, 32)},
     "fcam": {"loss": {"crf": {"weight": 1.2e-9, "end_epoch": None}}},
@@ -95,6 +96,7 @@ def test_all_differences_are_named(tmp_path):
         ("data.root", "/b"),
         ("data.cache_gigabytes", 0.0),
         ("log_steps", 1),
+        ("last_stage", "fcam"),
         ("evaluation.batch_size", 8),
     ],
 )

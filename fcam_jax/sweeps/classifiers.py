@@ -20,7 +20,7 @@ from fcam_jax.workdir import FREE_KEYS, differences
 STAGE = "classifier"
 
 # What may differ between a run that trains a classifier and one that takes it: the training depends on none of it.
-LATER_KEYS = ("cam.", "fcam.", "model.decoder_", "last_stage", *FREE_KEYS)
+LATER_KEYS = ("cam.", "fcam.", "model.decoder_", *FREE_KEYS)
 
 
 def check_same_training(name: str, config: Mapping[str, Any], source_name: str, source: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ step, when all of it is there. It is verified before it is used. A damaged one i
 """
 
 import contextlib
-import errno
 import functools
 import itertools
 import logging
@@ -19,13 +18,12 @@ import jax
 import orbax.checkpoint as ocp
 
 from fcam_jax import hosts
-from fcam_jax.errors import InputError
+from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.train import manifest, preemption
 
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class CheckpointFolder:
@@ -237,7 +235,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    for reason in map(os.strerror, _OF_THE_DISK):  # deep in what TensorStore says
+    for reason in map(os.strerror, OF_THE_DISK):  # deep in what TensorStore says
         if reason in str(error):
             return reason
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
