@@ -31,9 +31,9 @@ from flax import nnx
 from benchmarks import encoders
 from benchmarks.encoders import CLASSES, METHOD, SETTINGS, allocator_peak, count_flops, matmul_rate, one_device
 from configs import common
+from fcam_jax import build
 from fcam_jax.build_data import data_set
 from fcam_jax.cams.registry import CAMS
-from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
@@ -77,18 +77,11 @@ def method_of(stage: str, *, seeds: bool = True, crf: bool = True) -> Method:
     if stage == "classifier":
         return METHOD
     loss = common.defaults().fcam.loss
-    alignment = PixelAlignment(
-        seeds=Term(loss.seeds.weight if seeds else 0.0),
-        crf=Term(loss.crf.weight if crf else 0.0),
-        size=Term(loss.size.weight),
-        sigma_xy=loss.crf.sigma_xy,
-        sigma_rgb=loss.crf.sigma_rgb,
-        crf_stride=loss.crf.stride,
-        barrier_start=loss.size.barrier_start,
-        barrier_rate=loss.size.barrier_rate,
-        barrier_limit=loss.size.barrier_limit,
+    loss.seeds.weight *= seeds
+    loss.crf.weight *= crf
+    return FCAMMethod(
+        CAMS["cam"], SeedSettings(**common.defaults().fcam.seeds), build.alignment(loss), steps_per_epoch=100
     )
-    return FCAMMethod(CAMS["cam"], SeedSettings(**common.defaults().fcam.seeds), alignment, steps_per_epoch=100)
 
 
 class Step:

@@ -93,7 +93,10 @@ def defaults() -> ConfigDict:
     config.fcam.loss.crf = term(weight=1.2e-9)  # lambda at 224 x 224; the released 2e-9 on a filter of 0.6 amplitude
     config.fcam.loss.crf.sigma_xy = 100.0  # pixels at 224 x 224
     config.fcam.loss.crf.sigma_rgb = 15.0  # levels of 255
-    config.fcam.loss.crf.stride = 4  # side in pixels of the cells that one landmark stands for; 1 is exact
+    config.fcam.loss.crf.form = "landmarks"  # or "exact", the sum over all pairs of pixels: docs/dense_crf.md
+    config.fcam.loss.crf.stride = 4  # a landmark stands for stride x stride pixels
+    config.fcam.loss.crf.scale = 1.0  # share of the sides of map and image at which it is computed
+    config.fcam.loss.crf.amplitude = "exact"  # "released": 0.6 of it, for which the published weight 2e-9 was tuned
     config.fcam.loss.size = term(weight=0.1)
     config.fcam.loss.size.barrier_start = 1.0  # t
     config.fcam.loss.size.barrier_rate = 1.01

@@ -34,7 +34,7 @@ from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
 from fcam_jax.experiment import Experiment, Stage
-from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
+from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
@@ -274,11 +274,8 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
     """Settings of the pixel alignment loss."""
     return PixelAlignment(
         seeds=_term(loss.seeds),
-        crf=_term(loss.crf),
+        crf=CrfTerm(**loss.crf),
         size=_term(loss.size),
-        sigma_xy=loss.crf.sigma_xy,
-        sigma_rgb=loss.crf.sigma_rgb,
-        crf_stride=loss.crf.stride,
         barrier_start=loss.size.barrier_start,
         barrier_rate=loss.size.barrier_rate,
         barrier_limit=loss.size.barrier_limit,

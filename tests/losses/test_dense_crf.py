@@ -62,12 +62,32 @@ def test_golden_birds(shared, number):
     np.testing.assert_allclose(-gradient[0] / 2, golden[f"KS{number}"], rtol=1e-4, atol=1e-2)
 
 
-def test_landmarks_are_one_pixel_of_every_cell_with_the_cells_size():
-    where, weights = landmarks(jax.random.split(jax.random.key(0), 5), (10, 7), 4)
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (10, 7), (33, 20)])
+def test_landmarks_are_one_pixel_of_every_run_of_similar_brightness(height, width):
+    images = jnp.asarray(example(5, height, width)[1])
+    where, weights = map(np.asarray, landmarks(jax.random.split(jax.random.key(0), 5), images, 2))
+    assert weights.sum() == height * width and where.shape == (5, len(weights))
+    for image, chosen in zip(np.asarray(images).sum(-1), where, strict=True):
+        begin = 0
+        for top in range(0, height, 8):
+            for left in range(0, width, 8):
+                square = np.sort(image[top : top + 8, left : left + 8], axis=None)
+                for first in range(0, square.size, 4):
+                    row, column = divmod(chosen[begin], width)
+                    assert top <= row < top + 8 and left <= column < left + 8
+                    assert square[first] <= image[row, column] <= square[first : first + 4][-1]
+                    assert weights[begin] == len(square[first : first + 4])
+                    begin += 1
+        assert begin == len(weights)
+    assert len(np.unique(where, axis=0)) > 1
+
+
+def test_with_blocks_of_one_stratum_landmarks_are_one_pixel_of_every_cell():
+    images = jnp.asarray(example(5, 10, 7)[1])
+    where, weights = landmarks(jax.random.split(jax.random.key(0), 5), images, 4, 1)
     assert where.shape == (5, 6) and int(weights.sum()) == 70
     cells = (np.asarray(where) // 7 // 4) * 2 + (np.asarray(where) % 7) // 4
     np.testing.assert_array_equal(cells, np.tile(np.arange(6), (5, 1)))
-    assert len(np.unique(np.asarray(where), axis=0)) > 1
 
 
 def test_landmarks_estimate_the_filtered_map_without_bias():
@@ -93,13 +113,6 @@ def test_an_images_energy_does_not_depend_on_its_batch():
         return np.asarray(dense_crf(*chosen, sigma_xy=100.0, sigma_rgb=15.0, stride=4))
 
     np.testing.assert_allclose(run(np.array([2, 0])), run(np.arange(4))[[2, 0]], rtol=1e-6)
-
-
-def test_tiles_do_not_change_the_sum(monkeypatch):
-    probs, images = example(2, 11, 13)
-    whole = np.asarray(energy(probs, images, 1))
-    monkeypatch.setattr("fcam_jax.losses.dense_crf.PAIRS_AT_A_TIME", 2000)
-    np.testing.assert_allclose(energy(probs, images, 1), whole, rtol=1e-5)
 
 
 def test_the_image_is_a_constant():
