@@ -7,8 +7,8 @@
 The argument chooses by name: `benchmark` (a file of configs/; synthetic), `seeds` (how many; 3), `part` ("terms" or
 "background"; both); any other name is passed on to the benchmark's file, such as `cam` or `encoder`.
 
-All runs of a seed share a classifier; its CAM is the row that the terms are added to. `sr` has seeds alone, `sr-crf` the
-dense CRF, too, `sr-crf-asc` all of the loss, with the benchmark's n-; `n-0.1` to `n-0.7` are that with another n-.
+All runs of a seed share a classifier; its CAM is the row that the terms are added to. `sr` has seeds alone, `sr-crf`
+the dense CRF, too, `sr-crf-asc` all of the loss, with the benchmark's n-; `n-0.1` to `n-0.7` are that with another n-.
 """
 
 import importlib
@@ -26,7 +26,7 @@ BACKGROUND_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
 def get_runs(args: str) -> list[Run]:
-    """Runs with and without the terms, and with other n-, for every seed; `args` as "name=value" with commas between."""
+    """Runs with and without the terms, and with other n-, for every seed; `args` as "name=value", commas between."""
     own, passed_on = _divided(args)
     benchmark, part = own.get("benchmark", "synthetic"), own.get("part", "")
     if benchmark not in BENCHMARKS:

@@ -73,9 +73,9 @@ def landmarks(
     """One random pixel of every stratum, and the number of pixels that it stands for.
 
     The image is cut into squares of block * stride pixels a side; the pixels of a square, sorted by brightness, are cut
-    into runs of stride^2, the strata. The sum of w f over the landmarks is an unbiased estimate of the sum of f over all
-    pixels, the better the less f varies within strata: the kernel varies slowly in space (sigma_xy is 100 pixels) and
-    fast in colour.
+    into runs of stride^2, the strata. The sum of w f over the landmarks is an unbiased estimate of the sum of f over
+    all pixels, the better the less f varies within strata: the kernel varies slowly in space (sigma_xy is 100 pixels)
+    and fast in colour.
 
     Args:
       keys: one random key an image.
