@@ -60,7 +60,7 @@ def dense_crf(
     if form not in FORMS:
         raise unknown_name("form of the dense CRF:", form, FORMS)
     images = jax.lax.stop_gradient(images.astype(jnp.float32))
-    features = _features(images, sigma_xy, sigma_rgb)
+    features = pixel_features(images, sigma_xy, sigma_rgb)
     where = weights = None
     if form == "landmarks":
         where, weights = landmarks(keys, images, stride)
@@ -110,7 +110,7 @@ def _squares(maps, side: int, beyond):
     return padded.swapaxes(2, 3).reshape(count, down * across, side * side)
 
 
-def _features(images: Float[Array, "b h w 3"], sigma_xy: float, sigma_rgb: float) -> Float[Array, "b n 5"]:
+def pixel_features(images: Float[Array, "b h w 3"], sigma_xy: float, sigma_rgb: float) -> Float[Array, "b n 5"]:
     """Position and colour of every pixel in units of the kernel's widths, centred: small values keep precision."""
     count, height, width, _ = images.shape
     rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")

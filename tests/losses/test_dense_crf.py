@@ -24,31 +24,70 @@ def example(count, height, width, regions=2, seed=0):
     return np.asarray(jax.nn.softmax(scores)), images
 
 
-def energy(probs, images, stride, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
+def energy(probs, images, form, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
+    """Of all pairs ("exact"), or by landmarks of a stride."""
+    how = {"form": form} if form == "exact" else {"stride": form}
     keys = jax.random.split(jax.random.key(seed), len(images))
-    return dense_crf(
-        jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, stride=stride
-    )
+    return dense_crf(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, **how)
 
 
-@pytest.mark.parametrize(("height", "width", "regions"), [(12, 12, 2), (9, 14, 3)])
-def test_stride_one_is_the_sum_over_all_pairs(height, width, regions):
+@pytest.mark.parametrize("form", ["exact", 1])
+@pytest.mark.parametrize(("height", "width", "regions"), [(12, 12, 2), (9, 14, 3), (5, 7, 1)])
+def test_all_pairs_are_summed_up(form, height, width, regions):
     probs, images = example(3, height, width, regions)
-    values = np.asarray(energy(probs, images, 1, sigma_xy=5.0))
-    gradient = np.asarray(jax.grad(lambda p: energy(p, images, 1, sigma_xy=5.0).sum())(jnp.asarray(probs)))
+    values = np.asarray(energy(probs, images, form, sigma_xy=5.0))
+    gradient = np.asarray(jax.grad(lambda p: energy(p, images, form, sigma_xy=5.0).sum())(jnp.asarray(probs)))
     for i in range(3):
         value, slope = plain_energy(probs[i], images[i], 5.0, 15.0)
         np.testing.assert_allclose(values[i], value, rtol=1e-5)
         np.testing.assert_allclose(gradient[i], slope, rtol=1e-4, atol=1e-4)
 
 
+def test_gradient_is_that_of_the_plain_formula_by_autodiff():
+    probs, images = example(1, 8, 10)
+    places = jnp.stack(jnp.meshgrid(jnp.arange(8.0), jnp.arange(10.0), indexing="ij"), -1).reshape(-1, 2)
+    colours = jnp.asarray(images).reshape(-1, 3)
+
+    def plain(probs):
+        def squares(x):
+            return jnp.square(x[:, None] - x[None]).sum(-1)
+
+        kernel = jnp.exp(-squares(places) / (2 * 100.0**2) - squares(colours) / (2 * 15.0**2))
+        flat = probs.reshape(-1, 2)
+        return -jnp.einsum("ik,ij,jk->", flat, kernel, flat)
+
+    expected = jax.grad(plain)(jnp.asarray(probs))
+    found = jax.grad(lambda p: energy(p, images, "exact").sum())(jnp.asarray(probs))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_gradient_is_the_finite_difference_of_the_value():
+    # By landmarks it is so in the mean over draws only: see the test of their bias.
     probs, images = example(1, 8, 8)
     direction = np.random.default_rng(1).normal(size=probs.shape).astype(np.float32)
-    gradient = np.asarray(jax.grad(lambda p: energy(p, images, 1).sum())(jnp.asarray(probs)))
+    gradient = np.asarray(jax.grad(lambda p: energy(p, images, "exact").sum())(jnp.asarray(probs)))
     step = 1e-2  # the value is quadratic in S, so a central difference is exact but for rounding
-    above, below = energy(probs + step * direction, images, 1)[0], energy(probs - step * direction, images, 1)[0]
+    above, below = (energy(probs + sign * step * direction, images, "exact")[0] for sign in (1, -1))
     np.testing.assert_allclose((above - below) / (2 * step), (gradient * direction).sum(), rtol=2e-3)
+
+
+def test_the_pairs_are_symmetric():
+    # d^2 R / dS_i dS_j = -2 K_ij: the change of the gradient along u, projected on v, is that along v projected on u.
+    probs, images = example(1, 9, 11)
+    u, v = np.random.default_rng(2).normal(size=(2, *probs.shape)).astype(np.float32)
+    slope = jax.grad(lambda p: energy(p, images, "exact").sum())
+    np.testing.assert_allclose((slope(jnp.asarray(u)) * v).sum(), (slope(jnp.asarray(v)) * u).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["exact", 2])
+def test_bfloat16_maps_have_the_energy_of_the_same_values_in_float32(form):
+    probs, images = example(2, 16, 16)
+    short = jnp.asarray(probs, jnp.bfloat16)
+    value, gradient = jax.value_and_grad(lambda p: energy(p, images, form).sum())(short)
+    expected, slope = jax.value_and_grad(lambda p: energy(p, images, form).sum())(short.astype(jnp.float32))
+    assert value.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_allclose(gradient.astype(jnp.float32), slope, rtol=2**-8)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -57,7 +96,7 @@ def test_golden_birds(shared, number):
     foreground = golden[f"fg{number}"]
     probs = np.stack([1 - foreground, foreground], -1)[None].astype(np.float32)
     images = golden[f"image{number}"][None].astype(np.float32)
-    value, gradient = jax.value_and_grad(lambda p: energy(p, images, 1).sum())(jnp.asarray(probs))
+    value, gradient = jax.value_and_grad(lambda p: energy(p, images, "exact").sum())(jnp.asarray(probs))
     np.testing.assert_allclose(value, golden[f"loss{number}"], rtol=1e-5)
     np.testing.assert_allclose(-gradient[0] / 2, golden[f"KS{number}"], rtol=1e-4, atol=1e-2)
 
