@@ -60,6 +60,9 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
 @pytest.mark.parametrize(
     ("sweep", "count", "trained"),
     [
+        ("ablation", 27, 3),
+        ("ablation:cub50,part=terms", 9, 3),
+        ("ablation:part=background,seeds=1", 7, 1),
         ("methods", 21, 21),
         ("six_cams", 18, 18),
         ("six_cams:shared", 18, 3),
@@ -73,6 +76,21 @@ def test_the_sweeps_that_come_with_the_program(sweep, count, trained):
     assert name in FILES
     runs = read_runs(f"{FOLDER / name}.py{colon}{args}")
     assert (len(runs), sum(run.classifier_of is None for run in runs)) == (count, trained)
+
+
+def test_the_ablation_takes_terms_away_and_passes_other_names_to_the_benchmark():
+    runs = {run.name: run for run in read_runs(f"{FOLDER}/ablation.py:cub,seeds=1,encoder=vgg16,cam=layercam")}
+    assert {run.config for run in runs.values()} == {"configs/cub.py:encoder=vgg16,cam=layercam"}
+    weights = {name: {key for key in run.overrides if key.endswith("weight")} for name, run in runs.items()}
+    assert weights["sr-crf-asc-s0"] == set() and weights["sr-crf-s0"] == {"fcam.loss.size.weight"}
+    assert weights["sr-s0"] == {"fcam.loss.crf.weight", "fcam.loss.size.weight"}
+    assert "n-0.7-s0" not in runs and runs["n-0.2-s0"].overrides["fcam.seeds.background_fraction"] == 0.2
+
+
+@pytest.mark.parametrize("args", ["part=half", "seeds=none", "cub51", "seeds=1,seeds=2"])
+def test_the_ablation_names_what_it_does_not_know(args):
+    with pytest.raises(InputError, match=args.rpartition("=")[2]):
+        read_runs(f"{FOLDER}/ablation.py:{args}")
 
 
 @pytest.mark.parametrize("name", FILES)
