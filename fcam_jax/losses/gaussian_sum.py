@@ -1,7 +1,7 @@
 """Sums over Gaussians, exact: the inner loop of the dense CRF. The matrix of pairs is never in memory.
 
-Distances are sums of squared differences. The cheaper dot product, |p|^2 + |c|^2 - 2 p.c, cancels: at features of 17, as
-of colours by a width of 15, its relative error is 1e-4; that of differences is 1e-6.
+Distances are sums of squared differences. By the dot product, |p|^2 + |c|^2 - 2 p.c, they would cancel: at features of
+17, as of colours by a width of 15, the sums' relative error is then 1e-4 instead of 1e-6.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def gaussian_sum(
       centres: c, float32, likewise.
       values: v, float32, of any sign; the columns are independent.
       form: a name of `FORMS`. "auto": "pallas" on a TPU, "xla" elsewhere, by the platform that the program is compiled
-        for. "xla" is for any machine. "pallas" is one kernel on a GPU or a TPU; on a CPU it is interpreted, for tests.
+        for. "xla" is for any machine. "pallas" is a kernel of ours on a GPU or a TPU, and "xla" on a CPU.
 
     Returns:
       The sums, float32.
@@ -82,12 +82,12 @@ def _in_steps(x: Array) -> Array:
 def by_pallas(
     points: Float[Array, "b n d"], centres: Float[Array, "b m d"], values: Float[Array, "b m k"]
 ) -> Float[Array, "b n k"]:
-    """The sum by the kernel of the platform that the program is compiled for."""
+    """The sum by the kernel of the platform that the program is compiled for; a CPU has none."""
     return jax.lax.platform_dependent(
         points,
         centres,
         values,
-        cpu=gaussian_sum_pallas.interpreted,
+        cpu=by_xla,
         tpu=gaussian_sum_pallas.on_tpu,
         default=gaussian_sum_pallas.on_gpu,
     )
@@ -98,8 +98,8 @@ def by_platform(
 ) -> Float[Array, "b n k"]:
     """The sum in the form that suits the platform that the program is compiled for.
 
-    A GPU has no kernel of its own here: JAX has announced the end of Pallas' Triton backend (0.11), and XLA's kernel
-    differs from it only by the sums' way to memory and back at every step.
+    That is not our kernel on a GPU: JAX has announced (0.11) that Pallas' Triton backend goes, and XLA's program is one
+    kernel a step, too, which differs by its loop over the steps.
     """
     return jax.lax.platform_dependent(points, centres, values, tpu=gaussian_sum_pallas.on_tpu, default=by_xla)
 

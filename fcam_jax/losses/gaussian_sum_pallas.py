@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.experimental.pallas import triton as pltriton
 from jaxtyping import Array, Float
 
 # Points that lie in a row: the lanes of a TPU's vectors; a GPU's program has a thread for each.
@@ -42,9 +41,6 @@ class Plan:
     compiler_params: Any
 
 
-# Four points a thread, so that the seven loads of a centre cost little; few enough registers for many programs at a time.
-GPU = Plan(4, None, (None, None), pltriton.CompilerParams(num_warps=4, num_stages=1))
-
 # Four vectors of 8 x 128 for each feature and each sum: less than half of the 64 registers. A block of 512 centres with
 # seven numbers each is 14 kB of scalar memory.
 TPU = Plan(
@@ -69,8 +65,9 @@ def gaussian_sum(
       points: p, float32.
       centres: c, float32.
       values: v, float32.
-      plan: `GPU` or `TPU`.
-      interpret: run the kernel's operations one by one, on any machine; for tests.
+      plan: `TPU` or `gpu_plan()`.
+      interpret: run the kernel's operations one by one, on any machine; for tests. Under `jax.shard_map` that needs
+        `check_vma=False`, the kernel itself does not.
     """
     (count, number, features), regions = points.shape, values.shape[-1]
     tile = plan.rows * LANES
@@ -102,9 +99,26 @@ def gaussian_sum(
     return sums.reshape(count, regions, -1)[:, :, :number].swapaxes(1, 2)
 
 
-on_gpu = functools.partial(gaussian_sum, plan=GPU)
 on_tpu = functools.partial(gaussian_sum, plan=TPU)
-interpreted = functools.partial(gaussian_sum, plan=TPU, interpret=True)
+
+
+def on_gpu(
+    points: Float[Array, "b n d"], centres: Float[Array, "b m d"], values: Float[Array, "b m k"]
+) -> Float[Array, "b n k"]:
+    """The sum by the kernel for GPUs."""
+    return gaussian_sum(points, centres, values, plan=gpu_plan())
+
+
+def gpu_plan() -> Plan:
+    """How the kernel lies on a GPU.
+
+    Four points a thread: the loads of a centre cost little beside its pairs, and the registers suffice for many
+    programs at a time.
+    """
+    # Only here: JAX has announced (0.11) that this backend goes, and then nobody else shall notice.
+    from jax.experimental.pallas import triton
+
+    return Plan(4, None, (None, None), triton.CompilerParams(num_warps=4, num_stages=1))
 
 
 def _kernel(place: Any, terms: Any, total: Any, *, block: int, features: int, regions: int) -> None:

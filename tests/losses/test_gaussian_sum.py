@@ -1,4 +1,6 @@
+import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,7 @@ SPREAD = PartitionSpec("data")
 # The kernels' operations are interpreted here, in both layouts.
 FORMS = {
     "xla": functools.partial(gaussian_sum, form="xla"),
-    "gpu": functools.partial(gaussian_sum_pallas.gaussian_sum, plan=gaussian_sum_pallas.GPU, interpret=True),
+    "gpu": functools.partial(gaussian_sum_pallas.gaussian_sum, plan=gaussian_sum_pallas.gpu_plan(), interpret=True),
     "tpu": functools.partial(gaussian_sum_pallas.gaussian_sum, plan=gaussian_sum_pallas.TPU, interpret=True),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
@@ -45,7 +47,7 @@ def close(got, points, centres, values):
 @every_form
 @pytest.mark.parametrize(
     ("count", "number", "centres", "columns", "features"),
-    [(1, 49, 49, 2, 5), (3, 100, 37, 1, 5), (2, 30, 201, 3, 5), (1, 600, 530, 2, 2), (2, 1, 1, 5, 1)],
+    [(1, 1200, 530, 2, 5), (3, 100, 37, 1, 5), (2, 30, 201, 3, 2)],
 )
 def test_is_the_sum_over_all_pairs(form, count, number, centres, columns, features):
     given = example(count, number, centres, columns, features)
@@ -54,10 +56,11 @@ def test_is_the_sum_over_all_pairs(form, count, number, centres, columns, featur
     close(got, *given)
 
 
-@every_form
-def test_more_points_and_centres_than_a_program_takes(form):
-    given = example(1, 4200, 600, 2)
-    close(jax.jit(FORMS[form])(*given), *given)
+@pytest.mark.parametrize("plan", [gaussian_sum_pallas.gpu_plan(), gaussian_sum_pallas.TPU])
+def test_more_points_and_centres_than_a_program_takes(plan):
+    small = dataclasses.replace(plan, rows=1, centres=plan.centres and 8)
+    given = example(2, 300, 30, 1)
+    close(jax.jit(functools.partial(gaussian_sum_pallas.gaussian_sum, plan=small, interpret=True))(*given), *given)
 
 
 @every_form
@@ -81,9 +84,8 @@ def test_far_centres_add_nothing(form):
 @every_form
 def test_works_on_each_devices_share(form):
     given = example(4, 60, 40, 2)
-    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    spread = jax.jit(jax.shard_map(FORMS[form], mesh=mesh, in_specs=(SPREAD,) * 3, out_specs=SPREAD))
-    close(spread(*given), *given)
+    # Pallas' interpreter cannot be checked; the kernels are checked below.
+    close(spread(FORMS[form], check_vma=form == "xla")(*given), *given)
 
 
 @pytest.mark.parametrize("form", ["auto", "xla"])
@@ -96,40 +98,39 @@ def test_memory_is_that_of_points_and_centres(form):
 
 
 @pytest.mark.parametrize("form", ["auto", "pallas"])
-@pytest.mark.parametrize("columns", [1, 2, 3])
-def test_a_kernel_is_made_for_tpus_without_one(form, columns):
-    text = lowered("tpu", form, columns)
-    assert "tpu_custom_call" in text
+def test_a_kernel_is_made_for_tpus_without_one(form):
+    assert "tpu_custom_call" in lowered("tpu", form, 2)
+    assert "tpu_custom_call" in lowered("tpu", form, 3)
 
 
-@pytest.mark.parametrize("columns", [1, 2, 3])
 @pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated:DeprecationWarning")
-def test_a_kernel_is_made_for_gpus_without_one(columns):
+def test_a_kernel_is_made_for_gpus_without_one():
     try:
-        text = lowered("cuda", "pallas", columns)
+        texts = [lowered("cuda", "pallas", columns) for columns in (2, 3)]
     except RuntimeError as error:
         if "No supported GPU devices found" not in str(error):
             raise
-        pytest.skip("this JAX makes a kernel only for a GPU that it knows")
-    assert "__gpu$xla.gpu.triton" in text
+        pytest.skip("this JAX makes such a kernel only where it finds a GPU")
+    assert all("__gpu$xla.gpu.triton" in text for text in texts)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "cuda"])
-def test_other_platforms_have_no_kernel_of_their_own(platform):
-    assert "custom_call" not in lowered(platform, "auto", 2)
+@pytest.mark.parametrize(("platform", "form"), [("cpu", "auto"), ("cuda", "auto"), ("cpu", "pallas")])
+def test_elsewhere_there_is_no_kernel_of_our_own(platform, form):
+    assert not re.search("tpu_custom_call|triton", lowered(platform, form, 2))
 
 
 def lowered(platform, form, columns):
-    given = example(2, 700, 90, columns)
-    traced = jax.jit(functools.partial(gaussian_sum, form=form)).trace(*given)
+    """The program of a training step's devices, for another platform."""
+    traced = spread(functools.partial(gaussian_sum, form=form)).trace(*example(4, 700, 90, columns))
     return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_the_kernels_form_is_interpreted_on_a_cpu():
-    given = example(1, 20, 30, 2)
-    close(jax.jit(functools.partial(gaussian_sum, form="pallas"))(*given), *given)
+def spread(function, **options):
+    """The function of each device's share of the images."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=(SPREAD,) * 3, out_specs=SPREAD, **options))
 
 
 def test_unknown_forms_are_refused_with_the_known_ones():
     with pytest.raises(InputError, match="unknown form of the Gaussian sum 'lattice'; known: auto, pallas, xla"):
-        gaussian_sum(*example(1, 4, 4, 2), form="lattice")
+        jax.eval_shape(functools.partial(gaussian_sum, form="lattice"), *example(1, 4, 4, 2))
