@@ -47,7 +47,7 @@ def close(got, points, centres, values):
 @every_form
 @pytest.mark.parametrize(
     ("count", "number", "centres", "columns", "features"),
-    [(1, 1200, 530, 2, 5), (3, 100, 37, 1, 5), (2, 30, 201, 3, 2)],
+    [(1, 1200, 530, 2, 5), (3, 100, 37, 3, 2)],
 )
 def test_is_the_sum_over_all_pairs(form, count, number, centres, columns, features):
     given = example(count, number, centres, columns, features)
@@ -74,16 +74,15 @@ def test_large_features_keep_their_differences(form):
 
 @every_form
 def test_far_centres_add_nothing(form):
-    points, centres, values = example(1, 40, 40, 2)
-    got = np.asarray(jax.jit(FORMS[form])(points, centres + np.float32(1e4), values))
-    np.testing.assert_array_equal(got, 0.0)
-    got = np.asarray(jax.jit(FORMS[form])(points, centres + np.float32(1e25), values))
-    np.testing.assert_array_equal(got, 0.0)
+    points, centres, values = example(1, 40, 40, 2, features=1)
+    function = jax.jit(FORMS[form])
+    for distance in (1e4, 1e25):  # the square of the last is not a float32
+        np.testing.assert_array_equal(function(points, centres + np.float32(distance), values), 0.0)
 
 
 @every_form
 def test_works_on_each_devices_share(form):
-    given = example(4, 60, 40, 2)
+    given = example(4, 60, 40, 1, features=2)
     # Pallas' interpreter cannot be checked; the kernels are checked below.
     close(spread(FORMS[form], check_vma=form == "xla")(*given), *given)
 
