@@ -97,6 +97,7 @@ def defaults() -> ConfigDict:
     config.fcam.loss.crf.stride = 4  # a landmark stands for stride x stride pixels
     config.fcam.loss.crf.scale = 1.0  # share of the sides of map and image at which it is computed
     config.fcam.loss.crf.amplitude = "exact"  # "released": 0.6 of it, for which the published weight 2e-9 was tuned
+    config.fcam.loss.crf.kernel = "auto"  # how its sums are computed: "xla", "pallas", or as suits the device
     config.fcam.loss.size = term(weight=0.1)
     config.fcam.loss.size.barrier_start = 1.0  # t
     config.fcam.loss.size.barrier_rate = 1.01

@@ -5,6 +5,8 @@ into strata of near neighbours of similar brightness, and one random pixel stand
 estimate of the filtered map K S, fresh at each step; docs/dense_crf.md has its error.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,6 +32,7 @@ def dense_crf(
     sigma_rgb: float,
     form: str = "landmarks",
     stride: int = 4,
+    kernel: str = "auto",
 ) -> Float[Array, " b"]:
     """Dense CRF energy of every image.
 
@@ -46,12 +49,13 @@ def dense_crf(
       sigma_rgb: width of the kernel in colour levels.
       form: "landmarks", or "exact" for all pairs. Memory is proportional to the number of pixels either way.
       stride: a landmark stands for stride x stride pixels; with 1, landmarks are all pixels.
+      kernel: by which the sum is computed, a name of `gaussian_sum.FORMS`.
 
     Returns:
       R, a sum over pairs of pixels: between -(h w)^2 and 0.
 
     Raises:
-      InputError: there is no such form.
+      InputError: there is no such form or kernel.
 
     Reference: F-CAM (WACV 2022), Eq. 3, R; Tang et al., On regularized losses for weakly-supervised CNN segmentation.
     Differs from: the released program filters with a permutohedral lattice, whose K S is 0.57 to 0.66 times the sum
@@ -64,7 +68,7 @@ def dense_crf(
     where = weights = None
     if form == "landmarks":
         where, weights = landmarks(keys, images, stride)
-    return _energy(probs.astype(jnp.float32), features, where, weights)
+    return _energy(kernel, probs.astype(jnp.float32), features, where, weights)
 
 
 def landmarks(
@@ -119,22 +123,24 @@ def pixel_features(images: Float[Array, "b h w 3"], sigma_xy: float, sigma_rgb: 
     return features - features.mean(axis=1, keepdims=True)
 
 
-@jax.custom_vjp
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _energy(
+    kernel: str,
     probs: Float[Array, "b h w k"],
     features: Float[Array, "b n 5"],
     where: Int[Array, "b m"] | None,
     weights: Float[Array, " m"] | None,
 ) -> Float[Array, " b"]:
-    return _energy_forward(probs, features, where, weights)[0]
+    return _energy_forward(kernel, probs, features, where, weights)[0]
 
 
-def _energy_forward(probs, features, where, weights):
-    filtered = kept(filter_map(probs, features, where, weights))
+def _energy_forward(kernel, probs, features, where, weights):
+    filtered = kept(filter_map(probs, features, where, weights, kernel))
     return -(probs * filtered).sum(axis=(1, 2, 3)), filtered
 
 
-def _energy_backward(filtered, cotangent):
+def _energy_backward(kernel, filtered, cotangent):
+    del kernel
     return -2.0 * filtered * cotangent[:, None, None, None], None, None, None
 
 
@@ -146,11 +152,12 @@ def filter_map(
     features: Float[Array, "b n 5"],
     where: Int[Array, "b m"] | None = None,
     weights: Float[Array, " m"] | None = None,
+    kernel: str = "auto",
 ) -> Float[Array, "b h w k"]:
     """K S by landmarks, (K S)_i ~ sum_j w_j K_ij S_j over the landmarks j, or exact where there are none."""
     flat = probs.reshape(probs.shape[0], -1, probs.shape[-1])
     if where is None or weights is None:
-        return gaussian_sum(features, features, flat).reshape(probs.shape)
+        return gaussian_sum(features, features, flat, form=kernel).reshape(probs.shape)
     centres = jnp.take_along_axis(features, where[..., None], axis=1)
     values = jnp.take_along_axis(flat, where[..., None], axis=1) * weights[:, None]
-    return gaussian_sum(features, centres, values).reshape(probs.shape)
+    return gaussian_sum(features, centres, values, form=kernel).reshape(probs.shape)

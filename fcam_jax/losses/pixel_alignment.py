@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.losses.dense_crf import FORMS, dense_crf
+from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
 from fcam_jax.losses.log_barrier import barrier_sharpness, size_barrier
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 
@@ -51,6 +52,7 @@ class CrfTerm(Term):
       stride: a landmark stands for stride x stride pixels.
       scale: the CRF is computed on maps and images of this share of their sides, in (0, 1].
       amplitude: "exact", or "released" for that of the released program's filter.
+      kernel: "auto", "xla" or "pallas" (`losses/gaussian_sum.py`).
 
     Raises:
       InputError: for a setting that does not exist or is outside its range.
@@ -62,9 +64,10 @@ class CrfTerm(Term):
     stride: int = 4
     scale: float = 1.0
     amplitude: str = "exact"
+    kernel: str = "auto"
 
     def __post_init__(self):
-        for name, known in (("form", FORMS), ("amplitude", AMPLITUDES)):
+        for name, known in (("form", FORMS), ("amplitude", AMPLITUDES), ("kernel", KERNELS)):
             if getattr(self, name) not in known:
                 raise unknown_name(f"config.fcam.loss.crf.{name}", getattr(self, name), known)
         if self.stride < 1:
@@ -158,6 +161,7 @@ def _crf(
         sigma_rgb=crf.sigma_rgb,
         form=crf.form,
         stride=crf.stride,
+        kernel=crf.kernel,
     )
     return AMPLITUDES[crf.amplitude] * energy / side**4
 

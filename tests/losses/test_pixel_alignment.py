@@ -93,7 +93,15 @@ def test_at_half_the_scale_the_term_is_that_of_the_shrunk_map_and_image():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("stride", 0), ("scale", 0.0), ("scale", 1.5), ("form", "lattice"), ("amplitude", "paper"), ("sigma_rgb", 0.0)],
+    [
+        ("stride", 0),
+        ("scale", 0.0),
+        ("scale", 1.5),
+        ("form", "lattice"),
+        ("amplitude", "paper"),
+        ("sigma_rgb", 0.0),
+        ("kernel", "cuda"),
+    ],
 )
 def test_a_setting_of_the_crf_outside_its_range_is_named(name, value):
     with pytest.raises(InputError, match=rf"fcam\.loss\.crf\.{name}"):
