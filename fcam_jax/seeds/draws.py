@@ -50,7 +50,7 @@ def draw_in_blocks(
         inside = weight.at[places].get(mode="fill", fill_value=0.0)
         scores = jnp.log(inside) + jax.random.gumbel(key_pixels, places.shape)
         best, where = jax.lax.top_k(scores, min(count, places.shape[1]))
-        order = jax.lax.top_k(jax.random.uniform(key_blocks, (len(places),)), len(places))[1]
+        order = jax.random.permutation(key_blocks, len(places))
         # Rounds follow each other, with the blocks in their order within each.
         there = jnp.isfinite(best)[order].T
         pixels = jnp.take_along_axis(jnp.asarray(places), where, axis=1)[order].T
