@@ -10,6 +10,8 @@ from ml_collections import ConfigDict, config_dict
 
 from fcam_jax.cams.registry import CAMS, default_settings
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.losses.constraints import CONSTRAINTS
+from fcam_jax.losses.constraints import default_settings as settings_of_constraint
 from fcam_jax.methods.registry import METHODS
 from fcam_jax.methods.registry import default_settings as settings_of_method
 
@@ -88,6 +90,10 @@ def defaults() -> ConfigDict:
     config.fcam.seeds.background_count = 1
     config.fcam.seeds.erosion = 11  # odd side in pixels
     config.fcam.seeds.dilation = 3  # odd side in pixels
+    config.fcam.seeds.threshold = "otsu"  # what the foreground lies above: "otsu", "li" or "fixed"; docs/seeds.md
+    config.fcam.seeds.fixed_threshold = 0.5  # of "fixed": share of the CAM's range
+    config.fcam.seeds.draw = "uniform"  # over a region's pixels, or over its "blocks"
+    config.fcam.seeds.block_size = 32  # of "blocks": side in pixels
     config.fcam.loss = ConfigDict()
     config.fcam.loss.seeds = term(weight=1.0)  # alpha
     config.fcam.loss.crf = term(weight=1.2e-9)  # lambda at 224 x 224; the released 2e-9 on a filter of 0.6 amplitude
@@ -102,6 +108,9 @@ def defaults() -> ConfigDict:
     config.fcam.loss.size.barrier_start = 1.0  # t
     config.fcam.loss.size.barrier_rate = 1.01
     config.fcam.loss.size.barrier_limit = 10.0
+    for name in CONSTRAINTS:  # further constraints, with the size's t: docs/constraints.md
+        config.fcam.loss[name] = term(weight=0.0)
+        config.fcam.loss[name].update(settings_of_constraint(name))
 
     config.train = ConfigDict()  # docs/scaling.md
     config.train.accumulate = 1  # parts of a batch that a device takes one after the other, for one update

@@ -34,6 +34,7 @@ from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
 from fcam_jax.experiment import Experiment, Stage
+from fcam_jax.losses.constraints import CONSTRAINTS, Constraint, default_settings
 from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
@@ -279,6 +280,7 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
         barrier_start=loss.size.barrier_start,
         barrier_rate=loss.size.barrier_rate,
         barrier_limit=loss.size.barrier_limit,
+        constraints=tuple((name, _term(loss[name]), _constraint(name, loss[name])) for name in CONSTRAINTS),
     )
 
 
@@ -296,6 +298,10 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
 
 def _term(term: ConfigDict) -> Term:
     return Term(weight=term.weight, start_epoch=term.start_epoch, end_epoch=term.end_epoch)
+
+
+def _constraint(name: str, settings: ConfigDict) -> Constraint:
+    return CONSTRAINTS[name](**{key: settings[key] for key in default_settings(name)})
 
 
 def _extras(names: str) -> tuple[str, ...]:

@@ -159,6 +159,8 @@ def test_splits_come_from_the_folder(bird_folder):
         ("model.dtype", ["bfloat16", "float32"]),
         ("cam.name", CAMS),
         ("cam.convention", CONVENTIONS),
+        ("fcam.seeds.threshold", ["fixed", "li", "otsu"]),
+        ("fcam.seeds.draw", ["blocks", "uniform"]),
     ],
 )
 def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
@@ -184,6 +186,8 @@ def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
         ("fcam.seeds.erosion", 2),
         ("fcam.seeds.background_fraction", 1.5),
         ("fcam.loss.crf.stride", 0),
+        ("fcam.loss.bounds.lower", -0.5),
+        ("fcam.loss.bounds.upper", 1.5),
         ("data.synthetic.val", 0),
     ],
 )

@@ -1,4 +1,4 @@
-"""Inequality constraints by the extended log-barrier, and the size constraint of F-CAM written with it."""
+"""The extended log-barrier, a penalty of inequality constraints, and its schedule."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
@@ -22,34 +22,11 @@ def log_barrier(values: Float[Array, "*n"], t: Scalar) -> Float[Array, "*n"]:
     """
     values = values.astype(jnp.float32)
     joint = -1.0 / jnp.square(t)
-    inside = -jnp.log(-jnp.minimum(values, joint)) / t
+    feasible = values <= joint
+    # Not by jnp.minimum, which halves the slope at the joint itself.
+    inside = -jnp.log(-jnp.where(feasible, values, joint)) / t
     outside = t * values - jnp.log(1.0 / jnp.square(t)) / t + 1.0 / t
-    return jnp.where(values <= joint, inside, outside)
-
-
-def region_sizes(probs: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
-    """Soft area of every region in pixels, between 0 and h*w.
-
-    $$ a_{bk} = \\sum_p S_{bpk} $$
-
-    Reference: F-CAM (WACV 2022), Eq. 3, constraint.
-    """
-    return probs.astype(jnp.float32).sum(axis=(1, 2))
-
-
-def size_barrier(probs: Float[Array, "b h w k"], t: Scalar) -> Float[Array, " b"]:
-    """Barrier of the absolute size constraint "every region has size >= 0", mean over the regions of each image.
-
-    Inside the barrier its gradient, -1/(t a), pushes every region to grow, the smaller the stronger; that is what
-    expands the foreground beyond its seeds.
-
-    Args:
-      probs: softmax maps in [0, 1].
-      t: sharpness of the barrier.
-
-    Reference: F-CAM (WACV 2022), Eq. 3, constraint; Belharbi et al., Deep interpretable classification (ASC).
-    """
-    return log_barrier(-region_sizes(probs), t).mean(axis=-1)
+    return jnp.where(feasible, inside, outside)
 
 
 def barrier_sharpness(epoch: Scalar, start: float, rate: float, limit: float) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-"""The pixel alignment loss: weighted sum of seeds, CRF and size terms, each within its own range of epochs."""
+"""The pixel alignment loss: weighted sum of seeds, CRF and constraints, each within its own range of epochs."""
 
 import dataclasses
 import math
@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.losses.constraints import Constraint, barrier, nonnegative_sizes
 from fcam_jax.losses.dense_crf import FORMS, dense_crf
 from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
-from fcam_jax.losses.log_barrier import barrier_sharpness, size_barrier
+from fcam_jax.losses.log_barrier import barrier_sharpness
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 
 # The published weights and widths belong to images of this side.
@@ -90,6 +91,7 @@ class PixelAlignment:
       barrier_start: sharpness t of the barrier in the first epoch.
       barrier_rate: factor on t after every epoch.
       barrier_limit: largest t.
+      constraints: further terms with their names, log-barriers as that of the sizes and with the same t.
     """
 
     seeds: Term
@@ -98,6 +100,7 @@ class PixelAlignment:
     barrier_start: float
     barrier_rate: float
     barrier_limit: float
+    constraints: tuple[tuple[str, Term, Constraint], ...] = ()
 
 
 def pixel_alignment(
@@ -126,7 +129,8 @@ def pixel_alignment(
       axis_name: mesh axis over which the batch is spread.
 
     Returns:
-      The loss, and the terms "seeds", "crf" and "size" that take part, each a mean over the whole batch.
+      The loss, and the terms that take part by name, "seeds", "crf", "size" and the constraints' own, each a mean over
+      the whole batch.
 
     Reference: F-CAM (WACV 2022), Eq. 3.
     """
@@ -136,9 +140,10 @@ def pixel_alignment(
         terms["seeds"] = settings.seeds, partial_cross_entropy(logits, seeds, axis_name)
     if settings.crf.weight:
         terms["crf"] = settings.crf, _mean(_crf(probs, images, keys, settings.crf), axis_name)
-    if settings.size.weight:
-        t = barrier_sharpness(epoch, settings.barrier_start, settings.barrier_rate, settings.barrier_limit)
-        terms["size"] = settings.size, _mean(size_barrier(probs, t), axis_name)
+    t = barrier_sharpness(epoch, settings.barrier_start, settings.barrier_rate, settings.barrier_limit)
+    for name, term, constraint in (("size", settings.size, nonnegative_sizes), *settings.constraints):
+        if term.weight:
+            terms[name] = term, _mean(barrier(constraint(probs), t), axis_name)
     loss = sum((term.at(epoch) * value for term, value in terms.values()), jnp.zeros(()))
     return loss, {name: value for name, (_, value) in terms.items()}
 

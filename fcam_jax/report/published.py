@@ -26,9 +26,12 @@ METRICS = {
 FCAM_ROW, CENTER_ROW = "F-CAM", "Center"
 # What a run calls the maps of what stage 1 trained, by the way of its training.
 STAGE1_ROWS = tuple(training.title for training in METHODS.values())
-_TERMS = ("seeds", "crf", "size")
 # What the paper calls the losses of its ablation, by the terms that have a weight.
-_ABLATION = {("seeds",): "SR", ("seeds", "crf"): "SR+CRF", _TERMS: "F-CAM"}
+_ABLATION = {
+    frozenset({"seeds"}): "SR",
+    frozenset({"seeds", "crf"}): "SR+CRF",
+    frozenset({"seeds", "crf", "size"}): "F-CAM",
+}
 _WHOLE_LOSS = "SR+CRF+ASC"
 
 
@@ -115,7 +118,7 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
         name = title if cam == "cam" or classifier == FEW_SHOT else f"{title}, {cam}"
     if row == title:
         return Method(name)
-    terms = tuple(term for term in _TERMS if loss_weights.get(term))
+    terms = frozenset(term for term, weight in loss_weights.items() if weight)
     return Method(name, _ABLATION.get(terms, "other losses"))
 
 

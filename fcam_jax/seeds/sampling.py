@@ -5,12 +5,16 @@ Everything is batched and stays on the device.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fcam_jax.errors import InputError
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.seeds.draws import draw_in_blocks, draw_uniform
+from fcam_jax.seeds.fixed import fixed_threshold
+from fcam_jax.seeds.li import li_threshold
 from fcam_jax.seeds.morphology import dilate, erode
 from fcam_jax.seeds.otsu import histogram, otsu_threshold
 
@@ -27,9 +31,13 @@ class SeedSettings:
       background_count: background pixels drawn from each image.
       erosion: odd side in pixels of the square that erodes the foreground region; 1 leaves it as it is.
       dilation: odd side in pixels of the square that each drawn pixel grows to.
+      threshold: what parts the foreground region from the rest, one of `THRESHOLDS`.
+      fixed_threshold: for "fixed", the share of the map's range that the foreground lies above, in (0, 1).
+      draw: how pixels of a region are drawn, one of `DRAWS`.
+      block_size: for "blocks", side of a block in pixels.
 
     Raises:
-      InputError: for a setting outside its range.
+      InputError: for a setting outside its range, or a name that is not known.
     """
 
     background_fraction: float
@@ -37,18 +45,44 @@ class SeedSettings:
     background_count: int
     erosion: int
     dilation: int
+    threshold: str = "otsu"
+    fixed_threshold: float = 0.5
+    draw: str = "uniform"
+    block_size: int = 32
 
     def __post_init__(self):
+        if self.threshold not in THRESHOLDS:
+            raise unknown_name("config.fcam.seeds.threshold", self.threshold, THRESHOLDS)
+        if self.draw not in DRAWS:
+            raise unknown_name("config.fcam.seeds.draw", self.draw, DRAWS)
         if not 0 < self.background_fraction <= 1:
-            raise InputError(f"seeds.background_fraction is {self.background_fraction}; it must lie in (0, 1]")
+            raise InputError(f"fcam.seeds.background_fraction is {self.background_fraction}; it must lie in (0, 1]")
+        if not 0 < self.fixed_threshold < 1:
+            raise InputError(f"fcam.seeds.fixed_threshold is {self.fixed_threshold}; it must lie in (0, 1)")
+        if self.block_size < 1:
+            raise InputError(f"fcam.seeds.block_size is {self.block_size}; it must be at least 1 pixel")
         for name in ("erosion", "dilation"):
             if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
                 raise InputError(
-                    f"seeds.{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none"
+                    f"fcam.seeds.{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none"
                 )
         for name in ("foreground_count", "background_count"):
             if getattr(self, name) < 0:
-                raise InputError(f"seeds.{name} is {getattr(self, name)}; it cannot be negative")
+                raise InputError(f"fcam.seeds.{name} is {getattr(self, name)}; it cannot be negative")
+
+
+# Thresholds of histograms by name: foreground is what lies above. A new one is one function and one line.
+THRESHOLDS: dict[str, Callable[[Int[Array, "b 256"], SeedSettings], Int[Array, " b"]]] = {
+    "otsu": lambda counts, settings: otsu_threshold(counts),
+    "li": lambda counts, settings: li_threshold(counts),
+    "fixed": lambda counts, settings: fixed_threshold(counts, settings.fixed_threshold),
+}
+
+# Draws by name, from keys, weights and count; likewise.
+DRAWS: dict[str, Callable[[Key[Array, " b"], Float[Array, "b h w"], int, SeedSettings], Bool[Array, "b h w"]]] = {
+    "uniform": lambda keys, weights, count, settings: draw_uniform(keys, weights, count),
+    "blocks": lambda keys, weights, count, settings: draw_in_blocks(keys, weights, count, settings.block_size),
+}
 
 
 def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: SeedSettings) -> Int[Array, "b h w"]:
@@ -66,8 +100,10 @@ def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: Se
     """
     foreground, background = sampling_regions(cams, settings)
     keys_fg, keys_bg = jax.vmap(jax.random.split, out_axes=1)(keys)
-    drawn_fg = dilate(_draw(keys_fg, foreground.astype(cams.dtype), settings.foreground_count), settings.dilation)
-    drawn_bg = dilate(_draw(keys_bg, background, settings.background_count), settings.dilation)
+    draw = DRAWS[settings.draw]
+    pixels_fg = draw(keys_fg, foreground.astype(background.dtype), settings.foreground_count, settings)
+    pixels_bg = draw(keys_bg, background, settings.background_count, settings)
+    drawn_fg, drawn_bg = dilate(pixels_fg, settings.dilation), dilate(pixels_bg, settings.dilation)
     return jnp.where(drawn_fg == drawn_bg, UNKNOWN, jnp.where(drawn_fg, FOREGROUND, BACKGROUND))
 
 
@@ -89,23 +125,24 @@ def sampling_regions(
 ) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w"]]:
     """The regions that seeds are drawn from: C+ as a mask, C- as the probability weight of each pixel.
 
-    On the CAM quantised to 8 bits, C+ holds the pixels above Otsu's threshold, eroded (un-eroded where nothing would
-    be left); C- the `background_fraction` of pixels with the lowest activation. Pixels that tie at the last level of
+    On the CAM quantised to 8 bits, C+ holds the pixels above a threshold, eroded (un-eroded where nothing would be
+    left); C- the `background_fraction` of pixels with the lowest activation. Pixels that tie at the last level of
     C- share the places that are left, each with the same fractional weight, so that no side of the image is favoured.
 
     Args:
       cams: maps in [0, 1].
-      settings: erosion and n-.
+      settings: threshold, erosion and n-.
 
     Returns:
       C+ and the weights of C- in [0, 1], whose sum is n- times the number of pixels. Both are empty for a constant map.
 
     Reference: F-CAM (WACV 2022), Eq. 1; threshold limits and erosion from the released program.
     """
-    levels = jnp.clip(jnp.floor(cams * 255), 0, 255).astype(jnp.int32)
+    # In float32 whatever the CAM's type: bfloat16 has not the digits for 256 levels.
+    levels = jnp.clip(jnp.floor(cams.astype(jnp.float32) * 255), 0, 255).astype(jnp.int32)
     counts = histogram(levels)
     varied = (levels.max((1, 2)) > levels.min((1, 2)))[:, None, None]
-    threshold = jnp.clip(otsu_threshold(counts), 1, 254)[:, None, None]
+    threshold = jnp.clip(THRESHOLDS[settings.threshold](counts, settings), 1, 254)[:, None, None]
     above = (levels > threshold) & varied
     eroded = erode(above, settings.erosion)
     foreground = jnp.where(eroded.any((1, 2), keepdims=True), eroded, above)
@@ -119,17 +156,3 @@ def _lowest(levels: Int[Array, "b h w"], counts: Int[Array, "b 256"], fraction: 
     up_to = jnp.cumsum(counts, axis=1).astype(jnp.float32)
     weights = jnp.clip((wanted - (up_to - counts)) / jnp.maximum(counts, 1), 0.0, 1.0)
     return jax.vmap(lambda table, level: table[level])(weights, levels)
-
-
-def _draw(keys: Key[Array, " b"], weights: Float[Array, "b h w"], count: int) -> Bool[Array, "b h w"]:
-    """Draw `count` different pixels with probability proportional to weight (Gumbel top-k); fewer where fewer exist."""
-    if count == 0:
-        return jnp.zeros_like(weights, dtype=bool)
-
-    def one(key: Key[Array, ""], weight: Float[Array, " n"]) -> Bool[Array, " n"]:
-        scores = jnp.log(weight) + jax.random.gumbel(key, weight.shape)
-        best, where = jax.lax.top_k(scores, count)
-        return jnp.zeros_like(weight, dtype=bool).at[where].set(jnp.isfinite(best))
-
-    flat = weights.reshape(weights.shape[0], -1)
-    return jax.vmap(one)(keys, flat).reshape(weights.shape)

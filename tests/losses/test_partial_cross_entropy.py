@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import scipy.special
 
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
@@ -21,6 +22,32 @@ def test_without_seeds_value_and_gradient_are_zero():
     logits = jnp.ones((2, 4, 4, 2))
     value, gradient = jax.value_and_grad(partial_cross_entropy)(logits, jnp.full((2, 4, 4), -1))
     assert value == 0 and not np.asarray(gradient).any()
+
+
+def test_an_image_without_seeds_neither_counts_nor_learns():
+    rng = np.random.default_rng(2)
+    logits = jnp.asarray(rng.normal(size=(3, 5, 5, 2)).astype(np.float32))
+    seeds = jnp.asarray(rng.choice([-1, 0, 1], (3, 5, 5))).at[1].set(-1)
+    value, gradient = jax.value_and_grad(partial_cross_entropy)(logits, seeds)
+    others = jnp.array([0, 2])
+    np.testing.assert_allclose(value, partial_cross_entropy(logits[others], seeds[others]), rtol=1e-6)
+    assert not gradient[1].any() and gradient[0].any() and gradient[2].any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4, 1e30])
+def test_bfloat16_logits_of_any_size_give_the_exact_loss_of_their_values(scale):
+    rng = np.random.default_rng(3)
+    logits = jnp.asarray(scale * rng.normal(size=(2, 5, 5, 2)), jnp.bfloat16)
+    seeds = rng.integers(-1, 2, (2, 5, 5))
+    value, gradient = jax.value_and_grad(partial_cross_entropy)(logits, jnp.asarray(seeds))
+    exact = np.asarray(logits).astype(np.float64)
+    places = (*np.nonzero(seeds >= 0), seeds[seeds >= 0])
+    np.testing.assert_allclose(value, -scipy.special.log_softmax(exact, -1)[places].mean(), rtol=1e-5)
+    slopes = scipy.special.softmax(exact, -1)
+    slopes[places] -= 1
+    slopes *= (seeds >= 0)[..., None] / (seeds >= 0).sum()
+    assert gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(np.asarray(gradient).astype(np.float64), slopes, rtol=2**-8, atol=1e-6)
 
 
 def test_certain_and_wrong_predictions_stay_finite():

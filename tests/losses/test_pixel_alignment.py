@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
+from fcam_jax.losses.constraints import ForegroundBounds, barrier, nonnegative_sizes
 from fcam_jax.losses.dense_crf import dense_crf
-from fcam_jax.losses.log_barrier import size_barrier
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term, pixel_alignment
 
@@ -32,9 +32,8 @@ def test_sum_is_the_weighted_terms():
     probs = jax.nn.softmax(logits)
     scale = 14 / 224
     crf = dense_crf(probs, images.astype(jnp.float32), keys, sigma_xy=100 * scale, sigma_rgb=15.0, form="exact").mean()
-    expected = (
-        partial_cross_entropy(logits, seeds) + 1.2e-9 / scale**4 * crf + 0.1 * size_barrier(probs, 1.01**3).mean()
-    )
+    size = barrier(nonnegative_sizes(probs), 1.01**3).mean()
+    expected = partial_cross_entropy(logits, seeds) + 1.2e-9 / scale**4 * crf + 0.1 * size
     value, terms = loss(SETTINGS, epoch=3)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert set(terms) == {"seeds", "crf", "size"}
@@ -61,6 +60,17 @@ def test_a_term_counts_from_its_first_epoch_to_its_end():
     values = [float(loss(settings, epoch)[0]) for epoch in range(6)]
     full = 2 * float(loss(settings, 2)[1]["seeds"])
     np.testing.assert_allclose(values, [0, 0, full, full, 0, 0], rtol=1e-6)
+
+
+def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes():
+    bounds = ForegroundBounds(0.1, 0.3)
+    settings = dataclasses.replace(SETTINGS, constraints=(("bounds", Term(0.5), bounds),))
+    (without, _), (value, terms) = loss(SETTINGS, epoch=7), loss(settings, epoch=7)
+    expected = barrier(bounds(jax.nn.softmax(inputs()[0])), 1.01**7).mean()
+    np.testing.assert_allclose(terms["bounds"], expected, rtol=1e-5)
+    np.testing.assert_allclose(value, without + 0.5 * expected, rtol=1e-5)
+    off = dataclasses.replace(SETTINGS, constraints=(("bounds", Term(0.0), bounds),))
+    assert loss(off)[1].keys() == loss(SETTINGS)[1].keys()
 
 
 def test_crf_weight_means_the_same_pull_at_every_resolution():

@@ -93,6 +93,8 @@ def test_a_sweep_is_of_one_setting_alone_and_by_rising_value(read):
         ("F-CAM", "cam", WEIGHTS | {"crf": 0, "size": 0}, Method("CAM*", "SR")),
         ("F-CAM", "cam", WEIGHTS | {"size": 0.0}, Method("CAM*", "SR+CRF")),
         ("F-CAM", "cam", WEIGHTS | {"seeds": 0.0}, Method("CAM*", "other losses")),
+        ("F-CAM", "cam", WEIGHTS | {"bounds": 0.1}, Method("CAM*", "other losses")),
+        ("F-CAM", "cam", WEIGHTS | {"bounds": 0.0}, Method("CAM*", "F-CAM")),
         ("Center", "cam", WEIGHTS, Method("Center baseline")),
         ("HaS", "cam", WEIGHTS, Method("HaS")),
         ("F-CAM, no threshold", "cam", WEIGHTS, Method("F-CAM, no threshold")),
