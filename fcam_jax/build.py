@@ -40,7 +40,7 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.methods.few_shot import FewShotMethod
-from fcam_jax.methods.registry import FEW_SHOT
+from fcam_jax.methods.registry import FEW_SHOT, PLAIN
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream
@@ -60,6 +60,8 @@ LEAST = {
     "data.num_classes": 1,
     "classifier.epochs": 0,
     "fcam.epochs": 0,
+    "fcam.pictures_epochs": 0,
+    "fcam.classifier_factor": 0,
     "train.accumulate": 1,
     "train.checkpoint_steps": 0,
     "train.watchdog_seconds": 0,
@@ -232,7 +234,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
-    """Stage 2: the decoder on the frozen classifier."""
+    """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
@@ -241,7 +243,11 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
+        reconstruction=_term(config.fcam.loss.reconstruction),
+        classification=_term(config.fcam.loss.classification),
+        classifier_factor=config.fcam.classifier_factor,
     )
+    _check_joint(config)
     return Stage(
         name="fcam",
         row="F-CAM",
@@ -253,7 +259,24 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         method=method,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
+        view=method.view,
+        pictures_epochs=config.fcam.pictures_epochs,
     )
+
+
+def _check_joint(config: ConfigDict) -> None:
+    """Raise where classifier and decoder are to be trained together and cannot be."""
+    weight = config.fcam.loss.classification.weight
+    if not weight:
+        return
+    key = f"fcam.loss.classification.weight is {weight}"
+    if config.classifier.method != PLAIN:
+        raise InputError(
+            f"{key}, but classifier.method={config.classifier.method} trains the classifier in a way of its own; "
+            f"set the weight to 0, or classifier.method={PLAIN}"
+        )
+    if config.cam.cache:
+        raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")
 
 
 def _cam_facts(config: ConfigDict) -> dict[str, Any]:
@@ -282,6 +305,7 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
         barrier_start=loss.size.barrier_start,
         barrier_rate=loss.size.barrier_rate,
         barrier_limit=loss.size.barrier_limit,
+        entropy=_term(loss.entropy),
     )
 
 

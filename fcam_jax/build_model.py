@@ -76,6 +76,7 @@ def decoder(config: ConfigDict, body: Encoder) -> Decoder:
         body.strides,
         tuple(model.decoder_widths),
         center=model.decoder_center,
+        reconstruction=config.fcam.loss.reconstruction.weight > 0,
         dtype=dtype,
         rngs=_rngs(config.seed, 2),
     )

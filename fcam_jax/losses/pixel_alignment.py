@@ -1,4 +1,4 @@
-"""The pixel alignment loss: weighted sum of seeds, CRF and size terms, each within its own range of epochs."""
+"""The pixel alignment loss: weighted sum of seeds, CRF, size and entropy, each within its own range of epochs."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.errors import InputError
 from fcam_jax.losses.dense_crf import dense_crf
+from fcam_jax.losses.entropy import entropy
 from fcam_jax.losses.log_barrier import barrier_sharpness, size_barrier
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 
@@ -36,6 +37,10 @@ class Term:
         return jnp.where((epoch >= self.start_epoch) & (epoch < end), self.weight, 0.0)
 
 
+# A term that takes no part.
+OFF = Term(0.0)
+
+
 @dataclasses.dataclass(frozen=True)
 class PixelAlignment:
     """Settings of the loss.
@@ -50,6 +55,7 @@ class PixelAlignment:
       barrier_start: sharpness t of the barrier in the first epoch.
       barrier_rate: factor on t after every epoch.
       barrier_limit: largest t.
+      entropy: mean entropy of the pixels.
     """
 
     seeds: Term
@@ -61,6 +67,7 @@ class PixelAlignment:
     barrier_start: float
     barrier_rate: float
     barrier_limit: float
+    entropy: Term = OFF
 
     def __post_init__(self):
         if self.crf_stride < 1:
@@ -78,7 +85,8 @@ def pixel_alignment(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss of a batch and its unweighted terms.
 
-    $$ L = \\alpha H(Y, S) + \\lambda R(S, X) + w \\, \\tfrac12 \\sum_r \\psi_t\\Big(-\\sum_p S_p^r\\Big) $$
+    $$ L = \\alpha H(Y, S) + \\lambda R(S, X) + w \\, \\tfrac12 \\sum_r \\psi_t\\Big(-\\sum_p S_p^r\\Big)
+       - \\frac{w_e}{N} \\sum_{p,r} S_p^r \\log S_p^r $$
 
     R is a sum over pairs of pixels, so for N pixels it is multiplied by (224^2 / N)^2, and the kernel's width by
     sqrt(N) / 224: a weight means the same pull at every resolution.
@@ -93,7 +101,7 @@ def pixel_alignment(
       axis_name: mesh axis over which the batch is spread.
 
     Returns:
-      The loss, and the terms "seeds", "crf" and "size" that take part, each a mean over the whole batch.
+      The loss, and the terms "seeds", "crf", "size" and "entropy" that take part, each a mean over the whole batch.
 
     Reference: F-CAM (WACV 2022), Eq. 3.
     """
@@ -106,8 +114,34 @@ def pixel_alignment(
     if settings.size.weight:
         t = barrier_sharpness(epoch, settings.barrier_start, settings.barrier_rate, settings.barrier_limit)
         terms["size"] = settings.size, _mean(size_barrier(probs, t), axis_name)
+    if settings.entropy.weight:
+        terms["entropy"] = settings.entropy, _mean(entropy(logits), axis_name)
     loss = sum((term.at(epoch) * value for term, value in terms.values()), jnp.zeros(()))
     return loss, {name: value for name, (_, value) in terms.items()}
+
+
+def crf_gradient(
+    probs: Float[Array, "b h w 2"], images: UInt8[Array, "b h w 3"], keys: Key[Array, " b"], settings: PixelAlignment
+) -> Float[Array, "b h w"]:
+    """What the CRF term pulls at: its gradient in the foreground map s of every image, where S is (1 - s, s).
+
+    $$ \\lambda \\, \\frac{\\partial R}{\\partial s_p}
+       = \\lambda \\Big(\\frac{\\partial R}{\\partial S_p^1} - \\frac{\\partial R}{\\partial S_p^0}\\Big) $$
+
+    Args:
+      probs: softmax maps.
+      images: raw RGB of the CRF.
+      keys: one random key an image.
+      settings: weight and kernel; the term's epochs do not count.
+
+    Returns:
+      The gradient; where it is negative, descent moves the pixel towards the foreground.
+    """
+
+    def energy(foreground: Float[Array, "b h w"]) -> Float[Array, ""]:
+        return _crf(jnp.stack([1 - foreground, foreground], axis=-1), images, keys, settings).sum()
+
+    return settings.crf.weight * jax.grad(energy)(probs[..., 1])
 
 
 def _crf(
