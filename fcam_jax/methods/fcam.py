@@ -89,38 +89,49 @@ class FCAMMethod:
         """Pixel alignment loss of the global batch (F-CAM, Eq. 3) with what is added to it, all terms, `dead_seeds`,
         and accuracy in percent where the classifier is trained, too.
         """
-        images = jnp.asarray(batch.images)
-        keys = image_keys(rng, batch)
-        seed_keys, crf_keys, cam_keys = _keys_of_images(keys)
-        if self.classification.weight:
-            fixed = _fixed(model)
-            cam_stages, _ = fixed.classifier(images, train=False)
-            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(keys)
-            _, class_logits, map_logits, image = model.training_pass(images, rng=dropout_keys)
-        elif self.reconstruction.weight:
-            fixed = model
-            cam_stages, class_logits, map_logits, image = model.training_pass(images, rng=None)
-        else:
-            fixed, image = model, None
-            cam_stages, class_logits, map_logits = model(images, train=True)
-        seeds = kept(draw_seeds(seed_keys, self.seed_source(fixed, cam_stages, batch, cam_keys), self.seeds))
+        fixed, stages, class_logits, map_logits, image = self._forward(model, batch, rng)
+        seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
+        seeds = kept(draw_seeds(seed_keys, self.seed_source(fixed, stages, batch, cam_keys), self.seeds))
         epoch = step // self.steps_per_epoch
         loss, figures = pixel_alignment(map_logits, seeds, _colours(batch), crf_keys, epoch, self.alignment, DATA_AXIS)
-        if image is not None:
-            figures["reconstruction"] = jax.lax.pmean(reconstruction_error(image, images).mean(), DATA_AXIS)
+        if self.reconstruction.weight:
+            assert image is not None, "the decoder has no head for the image"
+            error = reconstruction_error(image, jnp.asarray(batch.images))
+            figures["reconstruction"] = jax.lax.pmean(error.mean(), DATA_AXIS)
             loss += self.reconstruction.at(epoch) * figures["reconstruction"]
         if self.classification.weight:
             labels = jnp.asarray(batch.labels)
             correct = class_logits.argmax(axis=-1) == labels
-            figures["classification"] = jax.lax.pmean(cross_entropy(class_logits, labels).mean(), DATA_AXIS)
             figures["accuracy"] = jax.lax.pmean(100.0 * correct.mean(), DATA_AXIS)
+            figures["classification"] = jax.lax.pmean(cross_entropy(class_logits, labels).mean(), DATA_AXIS)
             loss += self.classification.at(epoch) * figures["classification"]
         return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
+
+    def _forward(
+        self, model: FCAM, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[
+        FCAM,
+        tuple[Float[Array, "b _ _ _"], ...],
+        Float[Array, "b k"],
+        Float[Array, "b h w 2"],
+        Float[Array, "b h w 3"] | None,
+    ]:
+        """The model that seeds come from and its stages, both in inference mode; class scores, map scores and image."""
+        images = jnp.asarray(batch.images)
+        if self.classification.weight:
+            fixed = _fixed(model)
+            stages, _ = fixed.classifier(images, train=False)
+            # Folding in 0, 1 or 2 would give keys that seeds, CRF and CAM have.
+            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(image_keys(rng, batch))
+            return fixed, stages, *model.training_pass(images, rng=dropout_keys)[1:]
+        if self.reconstruction.weight:
+            return model, *model.training_pass(images, rng=None)
+        return model, *model(images, train=True), None
 
     def view(self, model: FCAM, batch: Batch, rng: Key[Array, ""]) -> View:
         """What the loss sees of a batch at the step of this key, on one device; changes nothing."""
         images = jnp.asarray(batch.images)
-        seed_keys, crf_keys, cam_keys = _keys_of_images(image_keys(rng, batch))
+        seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
         stages, _, map_logits = model(images, train=False)
         cams = self.seed_source(model, stages, batch, cam_keys)
         probs = jax.nn.softmax(map_logits.astype(jnp.float32))
@@ -155,8 +166,9 @@ class FCAMMethod:
         return rate_of_layers(path, (("classifier",),), self.classifier_factor)
 
 
-def _keys_of_images(keys: Key[Array, " b"]) -> tuple[Key[Array, " b"], Key[Array, " b"], Key[Array, " b"]]:
+def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"], Key[Array, " b"], Key[Array, " b"]]:
     """Keys of each image's seeds, of its landmarks for the CRF, and of its CAM."""
+    keys = image_keys(rng, batch)
     seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
     # Folding in 0 or 1 would give the two keys above once more.
     return seed_keys, crf_keys, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)

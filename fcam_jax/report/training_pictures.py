@@ -1,6 +1,6 @@
 """Pictures of what training sees, at the ends of epochs: made on the device, of the same few images each time.
 
-Nothing here changes the training: a function of its own looks at it, on one device of the first process alone, with keys
+Nothing here changes the training: a function of its own looks at it, on one device of the first process, with keys
 that follow from seed and step.
 """
 
