@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key, UInt8
 
@@ -40,11 +41,11 @@ class View:
       crf_gradient: of the weighted CRF term in the foreground map; None where there is no such term.
     """
 
-    images: UInt8[Array, "b h w 3"]
-    cams: Float[Array, "b h w"]
-    seeds: Int[Array, "b h w"]
-    foreground: Float[Array, "b h w"]
-    crf_gradient: Float[Array, "b h w"] | None
+    images: UInt8[Array | np.ndarray, "b h w 3"]
+    cams: Float[Array | np.ndarray, "b h w"]
+    seeds: Int[Array | np.ndarray, "b h w"]
+    foreground: Float[Array | np.ndarray, "b h w"]
+    crf_gradient: Float[Array | np.ndarray, "b h w"] | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -103,6 +103,7 @@ def training_pictures(
         try:
             draw(state, epoch, path)
         except Exception as error:  # whatever it is, the training is worth more than its picture
-            logger.warning("%s is not made: %s: %s", path, type(error).__name__, error)
+            line = str(error).strip().partition("\n")[0]
+            logger.warning("%s is not made: %s: %s", path, type(error).__name__, line)
 
     return on_epoch

@@ -84,7 +84,7 @@ def _cells(view: View, row: int, name: str) -> list[tuple[Image, str]]:
     return cells
 
 
-def _with_seeds(image: Image, seeds: Int[np.ndarray, "h w"]) -> Image:
+def _with_seeds(image: Image, seeds: Int[np.ndarray, "a b"]) -> Image:
     drawn = (image * _DIMMED).astype(np.uint8)
     for kind, colour in ((BACKGROUND, FALSE_COLOUR), (FOREGROUND, PREDICTED_COLOUR)):
         drawn = draw_spots(drawn, seeds == kind, colour, _SMALLEST)
