@@ -19,6 +19,7 @@ from fcam_jax.build_data import data_set, source, splits
 from fcam_jax.build_model import (
     INIT_HEAD,
     cam,
+    check_joint,
     classifier,
     decoder,
     encoder,
@@ -40,7 +41,7 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.methods.few_shot import FewShotMethod
-from fcam_jax.methods.registry import FEW_SHOT, PLAIN
+from fcam_jax.methods.registry import FEW_SHOT
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream
@@ -247,7 +248,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         classification=_term(config.fcam.loss.classification),
         classifier_factor=config.fcam.classifier_factor,
     )
-    _check_joint(config)
+    check_joint(config)
     return Stage(
         name="fcam",
         row="F-CAM",
@@ -262,21 +263,6 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         view=method.view,
         pictures_epochs=config.fcam.pictures_epochs,
     )
-
-
-def _check_joint(config: ConfigDict) -> None:
-    """Raise where classifier and decoder are to be trained together and cannot be."""
-    weight = config.fcam.loss.classification.weight
-    if not weight:
-        return
-    key = f"fcam.loss.classification.weight is {weight}"
-    if config.classifier.method != PLAIN:
-        raise InputError(
-            f"{key}, but classifier.method={config.classifier.method} trains the classifier in a way of its own; "
-            f"set the weight to 0, or classifier.method={PLAIN}"
-        )
-    if config.cam.cache:
-        raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")
 
 
 def _cam_facts(config: ConfigDict) -> dict[str, Any]:
