@@ -84,6 +84,8 @@ def defaults() -> ConfigDict:
     config.fcam.init = ""  # weight file, or folder, of a trained decoder; without one it is trained from scratch
     config.fcam.epochs = 50
     config.fcam.optimizer = sgd(learning_rate=0.01, decay_epochs=0)
+    config.fcam.classifier_factor = 0.1  # on the learning rate of the classifier, where it is trained, too
+    config.fcam.pictures_epochs = 5  # epochs between two pictures of what training sees; 0: none
     config.fcam.seeds = ConfigDict()
     config.fcam.seeds.background_fraction = 0.7  # n-
     config.fcam.seeds.foreground_count = 1
@@ -111,6 +113,9 @@ def defaults() -> ConfigDict:
     for name in CONSTRAINTS:  # further constraints, with the size's t: docs/constraints.md
         config.fcam.loss[name] = term(weight=0.0)
         config.fcam.loss[name].update(settings_of_constraint(name))
+    config.fcam.loss.entropy = term(weight=0.0)  # of every pixel's regions, in nats: makes the map decide
+    config.fcam.loss.reconstruction = term(weight=0.0)  # of the image, by a second head of the decoder
+    config.fcam.loss.classification = term(weight=0.0)  # above 0 the classifier is trained together with the decoder
 
     config.train = ConfigDict()  # docs/scaling.md
     config.train.accumulate = 1  # parts of a batch that a device takes one after the other, for one update

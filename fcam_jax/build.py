@@ -19,6 +19,7 @@ from fcam_jax.build_data import data_set, source, splits
 from fcam_jax.build_model import (
     INIT_HEAD,
     cam,
+    check_joint,
     classifier,
     decoder,
     encoder,
@@ -61,6 +62,8 @@ LEAST = {
     "data.num_classes": 1,
     "classifier.epochs": 0,
     "fcam.epochs": 0,
+    "fcam.pictures_epochs": 0,
+    "fcam.classifier_factor": 0,
     "train.accumulate": 1,
     "train.checkpoint_steps": 0,
     "train.watchdog_seconds": 0,
@@ -233,7 +236,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
-    """Stage 2: the decoder on the frozen classifier."""
+    """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
@@ -242,7 +245,11 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
+        reconstruction=_term(config.fcam.loss.reconstruction),
+        classification=_term(config.fcam.loss.classification),
+        classifier_factor=config.fcam.classifier_factor,
     )
+    check_joint(config)
     return Stage(
         name="fcam",
         row="F-CAM",
@@ -254,6 +261,8 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         method=method,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
+        view=method.view,
+        pictures_epochs=config.fcam.pictures_epochs,
     )
 
 
@@ -281,6 +290,7 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
         barrier_rate=loss.size.barrier_rate,
         barrier_limit=loss.size.barrier_limit,
         constraints=tuple((name, _term(loss[name]), _constraint(name, loss[name])) for name in CONSTRAINTS),
+        entropy=_term(loss.entropy),
     )
 
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.methods.registry import METHODS, Training
+from fcam_jax.methods.registry import METHODS, PLAIN, Training
 from fcam_jax.models import ENCODERS, TOPS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
@@ -76,6 +76,7 @@ def decoder(config: ConfigDict, body: Encoder) -> Decoder:
         body.strides,
         tuple(model.decoder_widths),
         center=model.decoder_center,
+        reconstruction=config.fcam.loss.reconstruction.weight > 0,
         dtype=dtype,
         rngs=_rngs(config.seed, 2),
     )
@@ -105,6 +106,25 @@ def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
 def fcam(config: ConfigDict, trained: Classifier) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
     return FCAM(trained, decoder(config, trained.encoder))
+
+
+def check_joint(config: ConfigDict) -> None:
+    """Refuse to train classifier and decoder together where that cannot be.
+
+    Raises:
+      InputError: the classifier has an objective of its own, or the seeds' CAMs are kept.
+    """
+    weight = config.fcam.loss.classification.weight
+    if not weight:
+        return
+    key = f"fcam.loss.classification.weight is {weight}"
+    if config.classifier.method != PLAIN:
+        raise InputError(
+            f"{key}, but classifier.method={config.classifier.method} trains the classifier in a way of its own; "
+            f"set the weight to 0, or classifier.method={PLAIN}"
+        )
+    if config.cam.cache:
+        raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")
 
 
 def _rngs(seed: int, part: int) -> nnx.Rngs:

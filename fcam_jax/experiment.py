@@ -28,11 +28,12 @@ from fcam_jax.prediction.class_names import CLASS_NAMES
 from fcam_jax.progress import counted
 from fcam_jax.report.names import printable
 from fcam_jax.report.training_batch import save_training_batch
+from fcam_jax.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
 from fcam_jax.train import preemption, watchdog
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.feed import DataStream
-from fcam_jax.train.loop import LoopSettings, Validate, is_finished, train
+from fcam_jax.train.loop import LoopSettings, OnEpoch, Validate, is_finished, train
 from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
@@ -75,6 +76,8 @@ class Stage:
       method: what is trained.
       optimizer: how.
       loop: how long.
+      view: what training sees of a batch, for pictures; None where there are none.
+      pictures_epochs: epochs from one picture to the next; 0 for none.
     """
 
     name: str
@@ -87,6 +90,8 @@ class Stage:
     method: Method
     optimizer: OptimizerSettings
     loop: LoopSettings
+    view: ViewOf | None = None
+    pictures_epochs: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,6 +176,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
             _record_pretrained(stage.load_pretrained(model), workdir / stage.name)
         schedule = learning_rate_schedule(stage.optimizer, stage.loop.steps_per_epoch)
         optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
+        rng = jax.random.fold_in(jax.random.key(plan.seed), number)
         train(
             initial_state(model, stage.method, optimizer, mesh),
             make_train_step(
@@ -179,11 +185,12 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
             plan.training_stream(number, _whole_cams(plan, stage, model, workdir)),
             _validation(plan, stage, model),
             mesh,
-            jax.random.fold_in(jax.random.key(plan.seed), number),
+            rng,
             workdir / stage.name,
             stage.loop,
             training_hash,
             plan.training_image,
+            _pictures(plan, stage, model, rng, workdir),
         )
         model, _ = trained_model(stage, model, workdir)
         record_left_out(plan, workdir)
@@ -209,6 +216,23 @@ def _draw_sample(plan: Experiment, picture: pathlib.Path) -> None:
     if plan.augment is not None:
         images = plan.augment(jax.random.split(jax.random.key(plan.seed), len(images)), images)
     save_training_batch(picture, np.asarray(images), annotations, plan.class_names)
+
+
+def _pictures(plan: Experiment, stage: Stage, model: Any, rng: jax.Array, workdir: pathlib.Path) -> OnEpoch:
+    """What draws the pictures of a stage's training; of several hosts the first does."""
+    if stage.view is None or not stage.pictures_epochs or not hosts.is_first():
+        return lambda state, epoch: None
+    return training_pictures(
+        model,
+        stage.method,
+        stage.view,
+        lambda: plan.training_sample(min(IMAGES, plan.split_sizes["train"])),
+        plan.augment,
+        rng,
+        workdir / stage.name / PICTURES,
+        Schedule(stage.pictures_epochs, stage.loop.epochs, stage.loop.steps_per_epoch),
+        plan.class_names,
+    )
 
 
 def record_left_out(plan: Experiment, folder: pathlib.Path) -> None:

@@ -15,11 +15,12 @@ from typing import Any
 from fcam_jax import build, workdir
 from fcam_jax.errors import InputError
 from fcam_jax.experiment import Stage, has_begun, trained_model
+from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import export_weights, save_weights
 
 
 def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
-    """Write the best model of every trained stage.
+    """Write the best model of the last trained stage, whose classifier is that of the first unless both were trained.
 
     Args:
       stages: classifier and F-CAM.
@@ -33,14 +34,17 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
       InputError: the classifier is not trained, or a checkpoint cannot be used.
     """
     model: Any = None
-    files = []
     for stage in stages:
-        part = "decoder" if stage.name == "fcam" else "classifier"
-        if part == "decoder" and not has_begun(stage, folder):
+        if stage.name == "fcam" and not has_begun(stage, folder):
             break
         model, _ = trained_model(stage, stage.build_model(model), folder)
-        files.append(out / f"{part}.safetensors")
-        save_weights(export_weights(model.decoder if part == "decoder" else model), files[-1])
+    parts = {"classifier": model}
+    if isinstance(model, FCAM):  # whose classifier may have been trained together with the decoder
+        parts = {"classifier": model.classifier, "decoder": model.decoder}
+    files = []
+    for name, part in parts.items():
+        files.append(out / f"{name}.safetensors")
+        save_weights(export_weights(part), files[-1])
     return files
 
 

@@ -22,6 +22,7 @@ FREE_KEYS = (
     "data.cache_gigabytes",
     "data.on_error",
     "cam.cache_dir",
+    "fcam.pictures_epochs",
     "last_stage",
     "log_steps",
     "train.checkpoint_steps",

@@ -188,6 +188,10 @@ def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
         ("fcam.loss.crf.stride", 0),
         ("fcam.loss.bounds.lower", -0.5),
         ("fcam.loss.bounds.upper", 1.5),
+        ("fcam.loss.reconstruction.weight", -1.0),
+        ("fcam.loss.classification.weight", -0.5),
+        ("fcam.classifier_factor", -0.1),
+        ("fcam.pictures_epochs", -1),
         ("data.synthetic.val", 0),
     ],
 )
@@ -230,3 +234,39 @@ def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training
 def test_a_missing_data_root_names_the_key():
     assert "data.root" in complaint(cub.get_config())
     assert complaint(changed(cub.get_config(), data__root="/no/where")).startswith("/no/where: no such folder")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"classifier__method": "has"},
+            "classifier.method=has trains the classifier in a way of its own; "
+            "set the weight to 0, or classifier.method=cam",
+        ),
+        ({"cam__cache": True}, "cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False"),
+    ],
+)
+def test_what_joint_training_does_not_go_with_is_told_before_any_training(settings, message):
+    joint = {"fcam__loss__classification__weight": 0.5}
+    assert complaint(small_synthetic(**joint, **settings)) == f"fcam.loss.classification.weight is 0.5, but {message}"
+    build.experiment(small_synthetic(**settings))
+    build.experiment(small_synthetic(**joint, **settings, last_stage="classifier"))
+
+
+def test_further_terms_change_what_is_built_and_trained():
+    off = build.experiment(small_synthetic()).stages[1]
+    weights = {f"fcam__loss__{name}__weight": 0.5 for name in ("entropy", "reconstruction", "classification")}
+    on = build.experiment(small_synthetic(**weights, fcam__classifier_factor=0.3)).stages[1]
+    assert (on.method.alignment.entropy.weight, on.method.learning_rate_factor(("classifier", "head"))) == (0.5, 0.3)
+    trained = []
+    for stage in (off, on):
+        first = build.experiment(small_synthetic()).stages[0]
+        model = nnx.eval_shape(lambda first=first, stage=stage: stage.build_model(first.build_model(None)))
+        paths = nnx.to_flat_state(nnx.split(model, stage.method.trainable, ...)[1])
+        trained.append({path[:2] for path, _ in paths})
+    assert trained[1] - trained[0] == {
+        ("decoder", "reconstruction"),
+        ("classifier", "head"),
+        ("classifier", "encoder"),
+    }

@@ -150,5 +150,6 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
 def test_the_hash_of_a_training_is_of_what_it_depends_on():
     config = {"seed": 0, "train": {"checkpoint_steps": 1000}, "evaluation": {"also": ""}}
     free = {"seed": 0, "train": {"checkpoint_steps": 5}, "evaluation": {"also": "PointingGame"}}
+    config["fcam"], free["fcam"] = {"pictures_epochs": 5}, {"pictures_epochs": 0}
     assert workdir.training_hash(config) == workdir.training_hash(free)
     assert workdir.training_hash(config) != workdir.training_hash(config | {"seed": 1})

@@ -1,4 +1,4 @@
-"""The pixel alignment loss: weighted sum of seeds, CRF and constraints, each within its own range of epochs."""
+"""The pixel alignment loss: weighted sum of seeds, CRF, constraints and entropy, each in its own range of epochs."""
 
 import dataclasses
 import math
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.losses.constraints import Constraint, barrier, nonnegative_sizes
 from fcam_jax.losses.dense_crf import FORMS, dense_crf
+from fcam_jax.losses.entropy import entropy
 from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
 from fcam_jax.losses.log_barrier import barrier_sharpness
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
@@ -40,6 +41,10 @@ class Term:
         """The weight in an epoch: `weight` within [start_epoch, end_epoch), otherwise 0."""
         end = jnp.inf if self.end_epoch is None else self.end_epoch
         return jnp.where((epoch >= self.start_epoch) & (epoch < end), self.weight, 0.0)
+
+
+# A term that takes no part.
+OFF = Term(0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,6 +97,7 @@ class PixelAlignment:
       barrier_rate: factor on t after every epoch.
       barrier_limit: largest t.
       constraints: further terms with their names, log-barriers as that of the sizes and with the same t.
+      entropy: mean entropy of the pixels.
     """
 
     seeds: Term
@@ -101,6 +107,7 @@ class PixelAlignment:
     barrier_rate: float
     barrier_limit: float
     constraints: tuple[tuple[str, Term, Constraint], ...] = ()
+    entropy: Term = OFF
 
 
 def pixel_alignment(
@@ -114,7 +121,8 @@ def pixel_alignment(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss of a batch and its unweighted terms.
 
-    $$ L = \\alpha H(Y, S) + \\lambda R(S, X) + w \\, \\tfrac12 \\sum_r \\psi_t\\Big(-\\sum_p S_p^r\\Big) $$
+    $$ L = \\alpha H(Y, S) + \\lambda R(S, X) + w \\, \\tfrac12 \\sum_r \\psi_t\\Big(-\\sum_p S_p^r\\Big)
+       - \\frac{w_e}{N} \\sum_{p,r} S_p^r \\log S_p^r $$
 
     R is a sum over pairs of pixels, so for N pixels it is multiplied by (224^2 / N)^2, and the kernel's width by
     sqrt(N) / 224: a weight means the same pull at every resolution.
@@ -129,8 +137,8 @@ def pixel_alignment(
       axis_name: mesh axis over which the batch is spread.
 
     Returns:
-      The loss, and the terms that take part by name, "seeds", "crf", "size" and the constraints' own, each a mean over
-      the whole batch.
+      The loss, and the terms that take part by name, "seeds", "crf", "size", the constraints' own and "entropy", each a
+      mean over the whole batch.
 
     Reference: F-CAM (WACV 2022), Eq. 3.
     """
@@ -144,8 +152,34 @@ def pixel_alignment(
     for name, term, constraint in (("size", settings.size, nonnegative_sizes), *settings.constraints):
         if term.weight:
             terms[name] = term, _mean(barrier(constraint(probs), t), axis_name)
+    if settings.entropy.weight:
+        terms["entropy"] = settings.entropy, _mean(entropy(logits), axis_name)
     loss = sum((term.at(epoch) * value for term, value in terms.values()), jnp.zeros(()))
     return loss, {name: value for name, (_, value) in terms.items()}
+
+
+def crf_gradient(
+    probs: Float[Array, "b h w 2"], images: UInt8[Array, "b h w 3"], keys: Key[Array, " b"], settings: PixelAlignment
+) -> Float[Array, "b h w"]:
+    """What the CRF term pulls at: its gradient in the foreground map s of every image, where S is (1 - s, s).
+
+    $$ \\lambda \\, \\frac{\\partial R}{\\partial s_p}
+       = \\lambda \\Big(\\frac{\\partial R}{\\partial S_p^1} - \\frac{\\partial R}{\\partial S_p^0}\\Big) $$
+
+    Args:
+      probs: softmax maps.
+      images: raw RGB of the CRF.
+      keys: one random key an image.
+      settings: weight and kernel; the term's epochs do not count.
+
+    Returns:
+      The gradient; where it is negative, descent moves the pixel towards the foreground.
+    """
+
+    def energy(foreground: Float[Array, "b h w"]) -> Float[Array, ""]:
+        return _crf(jnp.stack([1 - foreground, foreground], axis=-1), images, keys, settings.crf).sum()
+
+    return settings.crf.weight * jax.grad(energy)(probs[..., 1])
 
 
 def _crf(

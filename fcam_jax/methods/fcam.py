@@ -1,24 +1,51 @@
-"""Stage 2: F-CAM. The classifier is frozen; a decoder on its stages learns from seeds, CRF and size (F-CAM, Sec. 2)."""
+"""Stage 2: F-CAM. A decoder on a classifier's stages learns from seeds, CRF and size (F-CAM, Sec. 2).
+
+The classifier is frozen, unless the loss has a classification term: then both are trained together.
+"""
 
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.crop import cropped_maps
 from fcam_jax.cams.score_maps import minmax, score_map
-from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
-from fcam_jax.methods.contract import image_keys
+from fcam_jax.errors import InputError
+from fcam_jax.losses.pixel_alignment import OFF, PixelAlignment, Term, crf_gradient, pixel_alignment
+from fcam_jax.losses.reconstruction import reconstruction_error
+from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What training sees of some images.
+
+    Attributes:
+      images: as they enter the network.
+      cams: what seeds are drawn from, in [0, 1].
+      seeds: as the step draws them.
+      foreground: the foreground map S^2, in inference mode.
+      crf_gradient: of the weighted CRF term in the foreground map; None where there is no such term.
+    """
+
+    images: UInt8[Array | np.ndarray, "b h w 3"]
+    cams: Float[Array | np.ndarray, "b h w"]
+    seeds: Int[Array | np.ndarray, "b h w"]
+    foreground: Float[Array | np.ndarray, "b h w"]
+    crf_gradient: Float[Array | np.ndarray, "b h w"] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,29 +57,87 @@ class FCAMMethod:
       seeds: how seeds are drawn from it.
       alignment: the loss.
       steps_per_epoch: turns a step into an epoch, for the schedules of the loss.
+      reconstruction: the image again, by the decoder's second head.
+      classification: cross-entropy of the classifier, which is trained too where the weight is not 0.
+      classifier_factor: factor on the learning rate of the classifier.
+
+    Raises:
+      InputError: for a weight below 0 of one of the two terms.
     """
 
     cam: Cam
     seeds: SeedSettings
     alignment: PixelAlignment
     steps_per_epoch: int
-    trainable: Any = DECODER
+    reconstruction: Term = OFF
+    classification: Term = OFF
+    classifier_factor: float = 1.0
+
+    def __post_init__(self):
+        for name in ("reconstruction", "classification"):
+            weight = getattr(self, name).weight
+            if not weight >= 0:
+                raise InputError(f"fcam.loss.{name}.weight is {weight}; it must be 0 (off) or more")
+
+    @property
+    def trainable(self) -> Any:
+        """The decoder, and the classifier where both are trained together."""
+        return nnx.Param if self.classification.weight else DECODER
 
     def loss(
         self, model: FCAM, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Pixel alignment loss of the global batch (F-CAM, Eq. 3), its terms, and `dead_seeds`."""
-        images = jnp.asarray(batch.images)
-        stages, _, map_logits = model(images, train=True)
-        keys = image_keys(rng, batch)
-        seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-        # Folding in 0 or 1 would give the two keys above once more.
-        cam_keys = jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
-        seeds = kept(draw_seeds(seed_keys, self.seed_source(model, stages, batch, cam_keys), self.seeds))
+        """Pixel alignment loss of the global batch (F-CAM, Eq. 3) with what is added to it, all terms, `dead_seeds`,
+        and accuracy in percent where the classifier is trained, too.
+        """
+        fixed, stages, class_logits, map_logits, image = self._forward(model, batch, rng)
+        seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
+        seeds = kept(draw_seeds(seed_keys, self.seed_source(fixed, stages, batch, cam_keys), self.seeds))
         epoch = step // self.steps_per_epoch
-        colours = images if batch.raw is None else batch.raw
-        loss, figures = pixel_alignment(map_logits, seeds, colours, crf_keys, epoch, self.alignment, DATA_AXIS)
+        loss, figures = pixel_alignment(map_logits, seeds, _colours(batch), crf_keys, epoch, self.alignment, DATA_AXIS)
+        if self.reconstruction.weight:
+            assert image is not None, "the decoder has no head for the image"
+            error = reconstruction_error(image, jnp.asarray(batch.images))
+            figures["reconstruction"] = jax.lax.pmean(error.mean(), DATA_AXIS)
+            loss += self.reconstruction.at(epoch) * figures["reconstruction"]
+        if self.classification.weight:
+            labels = jnp.asarray(batch.labels)
+            correct = class_logits.argmax(axis=-1) == labels
+            figures["accuracy"] = jax.lax.pmean(100.0 * correct.mean(), DATA_AXIS)
+            figures["classification"] = jax.lax.pmean(cross_entropy(class_logits, labels).mean(), DATA_AXIS)
+            loss += self.classification.at(epoch) * figures["classification"]
         return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
+
+    def _forward(
+        self, model: FCAM, batch: Batch, rng: Key[Array, ""]
+    ) -> tuple[
+        FCAM,
+        tuple[Float[Array, "b _ _ _"], ...],
+        Float[Array, "b k"],
+        Float[Array, "b h w 2"],
+        Float[Array, "b h w 3"] | None,
+    ]:
+        """The model that seeds come from and its stages, both in inference mode; class scores, map scores and image."""
+        images = jnp.asarray(batch.images)
+        if self.classification.weight:
+            fixed = _fixed(model)
+            stages, _ = fixed.classifier(images, train=False)
+            # Folding in 0, 1 or 2 would give keys that seeds, CRF and CAM have.
+            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(image_keys(rng, batch))
+            return fixed, stages, *model.training_pass(images, rng=dropout_keys)[1:]
+        if self.reconstruction.weight:
+            return model, *model.training_pass(images, rng=None)
+        return model, *model(images, train=True), None
+
+    def view(self, model: FCAM, batch: Batch, rng: Key[Array, ""]) -> View:
+        """What the loss sees of a batch at the step of this key, on one device; changes nothing."""
+        images = jnp.asarray(batch.images)
+        seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
+        stages, _, map_logits = model(images, train=False)
+        cams = self.seed_source(model, stages, batch, cam_keys)
+        probs = jax.nn.softmax(map_logits.astype(jnp.float32))
+        pull = crf_gradient(probs, _colours(batch), crf_keys, self.alignment) if self.alignment.crf.weight else None
+        return View(images, cams, draw_seeds(seed_keys, cams, self.seeds), probs[..., 1], pull)
 
     def seed_source(
         self, model: FCAM, stages: tuple[Float[Array, "b _ _ _"], ...], batch: Batch, keys: Key[Array, " b"]
@@ -78,5 +163,24 @@ class FCAMMethod:
         return Localization(jax.nn.softmax(map_logits.astype(jnp.float32))[..., 1], logits)
 
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
-        """1: all of the decoder is new."""
-        return 1.0
+        """1 for the decoder, all of which is new; `classifier_factor` for the classifier."""
+        return rate_of_layers(path, (("classifier",),), self.classifier_factor)
+
+
+def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"], Key[Array, " b"], Key[Array, " b"]]:
+    """Keys of each image's seeds, of its landmarks for the CRF, and of its CAM."""
+    keys = image_keys(rng, batch)
+    seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    # Folding in 0 or 1 would give the two keys above once more.
+    return seed_keys, crf_keys, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+
+
+def _colours(batch: Batch) -> UInt8[Array, "b h w 3"]:
+    """What the CRF sees."""
+    return jnp.asarray(batch.images if batch.raw is None else batch.raw)
+
+
+def _fixed(model: FCAM) -> FCAM:
+    """The model as it is now, through which no gradient passes."""
+    structure, variables = nnx.split(model)
+    return nnx.merge(structure, jax.lax.stop_gradient(variables))

@@ -1,6 +1,7 @@
 """The U-Net decoder that turns the encoder's stages into a map at the image's resolution (F-CAM, section 3).
 
-In: stages from high to low resolution. Out: scores of background and foreground for every pixel, before softmax.
+In: stages from high to low resolution. Out: scores of background and foreground for every pixel, before softmax; in
+training on request also the image again, by a second head.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from fcam_jax.models.layers import (
 from fcam_jax.remat import kept
 
 REGIONS = 2  # background, foreground
+COLOURS = 3
 
 
 class UpBlock(nnx.Module):
@@ -53,6 +55,7 @@ class Decoder(nnx.Module):
       strides: their strides. A stage of stride 1 is not used.
       widths: channels of each block's result.
       center: two further convolutions of unchanged width on the top stage first (VGG16).
+      reconstruction: a second head, which reconstructs the image.
       dtype: compute dtype; the result is float32 always.
       rngs: source of the initial weights.
 
@@ -69,6 +72,7 @@ class Decoder(nnx.Module):
         widths: Sequence[int],
         *,
         center: bool = False,
+        reconstruction: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -94,15 +98,9 @@ class Decoder(nnx.Module):
                 for channels_in, skip, width in zip(inputs, skip_channels, widths, strict=True)
             ]
         )
-        self.head = nnx.Conv(
-            widths[-1],
-            REGIONS,
-            (3, 3),
-            padding=1,
-            kernel_init=jax.nn.initializers.glorot_uniform(),
-            dtype=jnp.float32,  # two channels: costs nothing, and thresholds need the bits
-            rngs=rngs,
-        )
+        self.head = _head(widths[-1], REGIONS, rngs)
+        # After all others, whose initial weights do not depend on whether there is this one.
+        self.reconstruction = _head(widths[-1], COLOURS, rngs) if reconstruction else None
 
     def __call__(
         self, stages: Sequence[Float[Array, "b _ _ _"]], size: tuple[int, int], *, train: bool
@@ -114,10 +112,39 @@ class Decoder(nnx.Module):
           size: height and width of the result, in pixels: the image's.
           train: BatchNorm takes the batch's statistics and updates the running ones.
         """
+        return _resized(self.head(self._features(stages, train=train)), size)
+
+    def with_image(
+        self, stages: Sequence[Float[Array, "b _ _ _"]], size: tuple[int, int], *, train: bool
+    ) -> tuple[Float[Array, "b h w 2"], Float[Array, "b h w 3"] | None]:
+        """The scores, and the image that is reconstructed beside them, in [0, 1]; None without a head for it.
+
+        A sigmoid keeps it in the image's range, and lets it start at grey. Arguments are those of a call.
+        """
+        x = self._features(stages, train=train)
+        image = None if self.reconstruction is None else jax.nn.sigmoid(_resized(self.reconstruction(x), size))
+        return _resized(self.head(x), size), image
+
+    def _features(self, stages: Sequence[Float[Array, "b _ _ _"]], *, train: bool) -> Float[Array, "b _ _ _"]:
         x = stages[-1]
         for layer in self.center:
             x = layer(x, train=train)
         for block, skip in zip(self.blocks, [*(stages[index] for index in self.skips), None], strict=True):
             x = kept(block(x, skip, train=train))
-        logits = self.head(x)
-        return logits if logits.shape[1:3] == size else resize_align_corners(logits, size)
+        return x
+
+
+def _head(channels_in: int, channels_out: int, rngs: nnx.Rngs) -> nnx.Conv:
+    return nnx.Conv(
+        channels_in,
+        channels_out,
+        (3, 3),
+        padding=1,
+        kernel_init=jax.nn.initializers.glorot_uniform(),
+        dtype=jnp.float32,  # few channels: costs nothing, and thresholds need the bits
+        rngs=rngs,
+    )
+
+
+def _resized(x: Float[Array, "b _ _ c"], size: tuple[int, int]) -> Float[Array, "b h w c"]:
+    return x if x.shape[1:3] == size else resize_align_corners(x, size)

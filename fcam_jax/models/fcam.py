@@ -1,15 +1,15 @@
-"""F-CAM, stage 2: a frozen classifier and the decoder that is trained on its stages (F-CAM, section 3)."""
+"""F-CAM, stage 2: a classifier and the decoder that is trained on its stages (F-CAM, section 3)."""
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Num
+from jaxtyping import Array, Float, Key, Num
 
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 
 
 class FCAM(nnx.Module):
-    """A classifier that no longer changes and a decoder on its stages."""
+    """A classifier, which no longer changes unless both are trained together, and a decoder on its stages."""
 
     def __init__(self, classifier: Classifier, decoder: Decoder):
         self.classifier = classifier
@@ -34,3 +34,27 @@ class FCAM(nnx.Module):
         stages, class_logits = jax.lax.stop_gradient(self.classifier(images, train=False))
         height, width = images.shape[1:3]
         return stages, class_logits, self.decoder(stages, (height, width), train=train)
+
+    def training_pass(
+        self, images: Num[Array, "b h w 3"], *, rng: Key[Array, " b"] | None
+    ) -> tuple[
+        tuple[Float[Array, "b _ _ _"], ...],
+        Float[Array, "b k"],
+        Float[Array, "b h w 2"],
+        Float[Array, "b h w 3"] | None,
+    ]:
+        """What further terms of the loss need besides what a call with `train=True` gives.
+
+        Args:
+          images: RGB in [0, 255].
+          rng: a key for every image, to train the classifier too: it then runs in training mode and passes gradients.
+            None leaves it frozen.
+
+        Returns:
+          What a call returns, and the reconstructed image in [0, 1], None where the decoder has no head for it.
+        """
+        if rng is None:
+            stages, class_logits = jax.lax.stop_gradient(self.classifier(images, train=False))
+        else:
+            stages, class_logits = self.classifier(images, train=True, rng=rng)
+        return stages, class_logits, *self.decoder.with_image(stages, (images.shape[1], images.shape[2]), train=True)

@@ -69,7 +69,7 @@ def decoder_name(path: Path) -> str:
     """The authors' name of a decoder's parameter: ``("blocks", 0, "conv1", "bn", "scale")`` is
     ``blocks.0.conv1.1.weight``: convolution and BatchNorm lie in a list there, and so does the last layer.
     """
-    places = {"conv": "0", "bn": "1", "head": "segmentation_head.0"}
+    places = {"conv": "0", "bn": "1", "head": "segmentation_head.0", "reconstruction": "reconstruction_head.0"}
     return torch_name((*(places.get(str(part), part) for part in path[:-1]), path[-1]))
 
 
@@ -115,6 +115,8 @@ def _torch(family: str, name: Callable[[Path], str] = torch_name, *ignored: str,
     return Names(family, name, _from_torch, _to_torch, (*ignored, ".num_batches_tracked"), added)
 
 
+_RECONSTRUCTION = "reconstruction_head."
+
 # The first of a module's families is the one that it is exported by.
 NAMES: dict[type[nnx.Module], tuple[Names, ...]] = {
     ResNet: (_torch("torchvision's ResNet"),),
@@ -133,7 +135,8 @@ NAMES: dict[type[nnx.Module], tuple[Names, ...]] = {
         Names("Keras 3's MobileNetV1", lambda path: keras_name(path).replace("depthwise_", ""), _unchanged, _unchanged),
     ),
     Small: (_torch("this program's small encoder"),),
-    Decoder: (_torch("the F-CAM program's decoder", decoder_name),),
+    # The second head is for training alone: it may be in the file or in the module, in both or in neither.
+    Decoder: (_torch("the F-CAM program's decoder", decoder_name, _RECONSTRUCTION, added=(_RECONSTRUCTION,)),),
 }
 
 _TORCH_HEAD = _torch("the head")

@@ -89,6 +89,19 @@ def draw_outline(image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int,
     return cv2.drawContours(image.copy(), outlines, -1, colour, 1)
 
 
+def draw_spots(image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int, int, int], smallest: int) -> Image:
+    """The image with a mask in a colour; what is smaller is drawn as a square of `smallest` pixels, to be seen."""
+    drawn = image.copy()
+    drawn[_fit_mask(mask, image)] = colour
+    scale = np.array(image.shape[:2]) / mask.shape
+    _, _, boxes, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    for left, top, width, height, _ in boxes[1:]:
+        if max(height * scale[0], width * scale[1]) < smallest:
+            y, x = np.rint((np.array([top, left]) + np.array([height, width]) / 2) * scale - smallest / 2).astype(int)
+            cv2.rectangle(drawn, (int(x), int(y)), (int(x) + smallest - 1, int(y) + smallest - 1), colour, cv2.FILLED)
+    return drawn
+
+
 def _levels(score_map: Float[np.ndarray, "a b"]) -> UInt8[np.ndarray, "a b"]:
     return np.rint(255 * np.clip(np.nan_to_num(score_map), 0, 1)).astype(np.uint8)
 

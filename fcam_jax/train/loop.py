@@ -28,6 +28,8 @@ LAST = "last"
 FAILED = "failed"
 
 Validate = Callable[[TrainState], dict[str, float]]
+# Called with the state and the number of epochs done.
+OnEpoch = Callable[[TrainState, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ def train(
     settings: LoopSettings,
     config: str = "",
     image_name: Callable[[int], str] = str,
+    on_epoch: OnEpoch = lambda state, epoch: None,
 ) -> None:
     """Train a stage to its end, or go on with it; nothing is done where it is finished.
 
@@ -91,6 +94,8 @@ def train(
       settings: length and intervals.
       config: hash of the settings that the training depends on; it does not go on from checkpoints of another.
       image_name: what an image is called, by its position in the training split.
+      on_epoch: looks at the state before the first epoch and after each, once that is validated; where the training
+        goes on from the end of an epoch, at that once more.
 
     Raises:
       InputError: for a checkpoint that cannot be used or written, bad data, or a loss that is not finite.
@@ -121,6 +126,7 @@ def train(
                 log,
                 directory,
                 image_name,
+                on_epoch,
             )
             with watchdog.watching(settings.name, settings.watchdog_seconds):
                 loop.run(state, progress)
@@ -154,6 +160,7 @@ class _Loop:
     log: MetricLog
     directory: pathlib.Path
     image_name: Callable[[int], str]
+    on_epoch: OnEpoch
     data_wait: float = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
     def run(self, state: TrainState, progress: Progress) -> None:
@@ -164,6 +171,8 @@ class _Loop:
         elif self.settings.needs_validation(progress):
             progress = self._validated(state, progress)
             self.checkpoints.amend(progress)
+        if progress.step % self.settings.steps_per_epoch == 0:
+            self._show(state, progress)
         while progress.step < self.settings.steps:
             with preemption.deferred():
                 state, progress = self._epoch(state, progress)
@@ -171,6 +180,11 @@ class _Loop:
             progress = self._validated(state, progress)
             watchdog.at("the checkpoint of the epoch")
             self.checkpoints.amend(progress)
+            self._show(state, progress)
+
+    def _show(self, state: TrainState, progress: Progress) -> None:
+        watchdog.at("the picture of the epoch")
+        self.on_epoch(state, progress.step // self.settings.steps_per_epoch)
 
     def _epoch(self, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
         """The steps up to the end of the epoch; the state that is returned is finite."""

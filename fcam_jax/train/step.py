@@ -167,7 +167,7 @@ def jitted_step(
         step = jnp.asarray(state.step)
         step_key = jax.random.fold_in(rng, step)
         if augment is not None:
-            batch = _augmented(batch, augment, step_key)
+            batch = augmented(batch, augment, step_key)
         take = functools.partial(gradients, key=step_key, step=step)
         # Each device has the gradients of its own images, which are summed up over the axis once and all together.
         params = jax.lax.pcast(state.params, DATA_AXIS, to="varying")
@@ -214,8 +214,8 @@ def _accumulated(
     return jax.tree.map(lambda x: x / count, total), (jax.tree.map(lambda x: x.mean(axis=0), metrics), rest)
 
 
-def _augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:
-    """The batch with changed images, and the raw ones beside them."""
+def augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:
+    """The batch with the images changed as in the step of this key, and the raw ones beside them."""
     raw = jnp.asarray(batch.images)
     # No image has this index, so the method's own draws are not repeated.
     keys = image_keys(jax.random.fold_in(step_key, _AUGMENTATION), batch)

@@ -11,6 +11,7 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.import_weights import export_weights, load_decoder, save_weights
 from fcam_jax.models.weight_names import decoder_name
 
 # Channels and strides of the stages, decoder widths, centre block, parameters without the last layer (spec, section 2).
@@ -93,3 +94,37 @@ def test_initial_weights_follow_the_stated_distributions():
 def test_a_wrong_number_of_widths_says_how_many_are_needed():
     with pytest.raises(InputError, match=r"got 2 \(8, 4\).* has 4 stages"):
         Decoder((3, 4, 6, 8), (2, 4, 8, 8), (8, 4), rngs=nnx.Rngs(0))
+
+
+def with_head(present, seed=0):
+    return Decoder((3, 4, 6, 8), (2, 4, 8, 8), (8, 6, 4, 4), reconstruction=present, rngs=nnx.Rngs(seed))
+
+
+def test_a_head_for_the_image_changes_no_map_and_no_initial_weight_of_the_rest():
+    plain, both = with_head(False), with_head(True)
+    given = stages(29, 37)
+    run = nnx.jit(lambda decoder, s: (decoder(s, (29, 37), train=False), *decoder.with_image(s, (29, 37), train=False)))
+    (expected, same, nothing), (found, other, image) = run(plain, given), run(both, given)
+    assert nothing is None
+    for maps in (same, found, other):
+        np.testing.assert_allclose(maps, expected, atol=1e-6)
+    assert image.shape == (2, 29, 37, 3) and 0 < image.min() < image.max() < 1
+    own = {path: leaf for path, leaf in nnx.to_flat_state(nnx.state(both)) if path[0] == "reconstruction"}
+    assert {path[1] for path in own} == {"kernel", "bias"}
+
+
+@pytest.mark.parametrize(("saved", "built"), [(False, False), (False, True), (True, False), (True, True)])
+def test_weight_files_fit_with_and_without_the_head_for_the_image(saved, built, tmp_path):
+    source, target = with_head(saved, seed=1), with_head(built, seed=2)
+    own = None if target.reconstruction is None else np.asarray(target.reconstruction.kernel[...])
+    weights = export_weights(source)
+    assert ("reconstruction_head.0.weight" in weights) == saved
+    save_weights(weights, tmp_path / "decoder.safetensors")
+    load_decoder(target, tmp_path / "decoder.safetensors")
+    for part in ("blocks", "head"):
+        pair = (jax.tree.leaves(nnx.state(getattr(decoder, part))) for decoder in (source, target))
+        for ours, theirs in zip(*pair, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    if built:
+        expected = source.reconstruction.kernel[...] if saved else own
+        np.testing.assert_array_equal(target.reconstruction.kernel[...], expected)

@@ -1,0 +1,16 @@
+"""Reconstruction of the input image: keeps in the decoder's features what the image looks like."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, UInt8
+
+
+def reconstruction_error(reconstructed: Float[Array, "b h w 3"], images: UInt8[Array, "b h w 3"]) -> Float[Array, " b"]:
+    """Mean squared error of every image over its pixels and channels.
+
+    $$ \\frac1{3N} \\sum_{p,c} \\Big(\\hat X_p^c - \\frac{X_p^c}{255}\\Big)^2 $$
+
+    Args:
+      reconstructed: in [0, 1].
+      images: RGB in [0, 255].
+    """
+    return jnp.square(reconstructed - images.astype(jnp.float32) / 255).mean(axis=(1, 2, 3))

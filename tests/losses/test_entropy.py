@@ -1,0 +1,56 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from test_pixel_alignment import SETTINGS, inputs
+
+from fcam_jax.losses.entropy import entropy
+from fcam_jax.losses.pixel_alignment import Term, pixel_alignment
+
+
+@pytest.mark.parametrize("regions", [2, 3])
+def test_it_is_the_mean_entropy_of_the_pixels(regions):
+    logits = 3 * np.random.default_rng(0).normal(size=(2, 4, 5, regions)).astype(np.float32)
+    probs = np.exp(logits.astype(np.float64))
+    expected = scipy.stats.entropy(probs, axis=-1).mean((1, 2))
+    np.testing.assert_allclose(entropy(jnp.asarray(logits)), expected, rtol=1e-5)
+
+
+def test_the_gradient_agrees_with_finite_differences():
+    logits = np.random.default_rng(1).normal(size=(1, 2, 3, 2)).astype(np.float32)
+    found = np.asarray(jax.grad(lambda x: entropy(x).sum())(jnp.asarray(logits)))
+
+    def value(x):
+        return scipy.stats.entropy(np.exp(x), axis=-1).mean()
+
+    for place in np.ndindex(*logits.shape):
+        step = np.zeros(logits.shape)
+        step[place] = 1e-4
+        slope = (value(logits + step) - value(logits - step)) / 2e-4
+        np.testing.assert_allclose(found[place], slope, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("pixel", [(1e4, -1e4), (-1e4, 1e4), (1e4, 1e4), (-1e4, -1e4)])
+def test_huge_scores_give_finite_values_and_gradients(dtype, pixel):
+    logits = jnp.broadcast_to(jnp.asarray(pixel, dtype), (1, 3, 3, 2))
+    value, gradient = jax.value_and_grad(lambda x: entropy(x).sum())(logits)
+    np.testing.assert_allclose(value, np.log(2) if pixel[0] == pixel[1] else 0, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(gradient, np.float32), 0, atol=1e-6)
+
+
+def test_it_takes_part_in_the_sum_in_its_epochs():
+    settings = dataclasses.replace(SETTINGS, entropy=Term(0.5, start_epoch=2))
+    logits, *others = inputs()
+    before, _ = pixel_alignment(logits, *others, jnp.asarray(1), settings)
+    plain, terms_without = pixel_alignment(logits, *others, jnp.asarray(1), SETTINGS)
+    np.testing.assert_array_equal(before, plain)
+    assert "entropy" not in terms_without
+    value, terms = pixel_alignment(logits, *others, jnp.asarray(2), settings)
+    plain, _ = pixel_alignment(logits, *others, jnp.asarray(2), SETTINGS)
+    expected = scipy.stats.entropy(np.exp(np.asarray(logits, np.float64)), axis=-1).mean()
+    np.testing.assert_allclose(terms["entropy"], expected, rtol=1e-5)
+    np.testing.assert_allclose(value - plain, 0.5 * expected, rtol=1e-4)

@@ -1,0 +1,143 @@
+"""Terms of F-CAM's loss that reach beyond the map: the image again, and the classifier trained with the decoder."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from test_methods import CLASSES, COUNT, FCAM_METHOD, SIDE, drawn, images
+
+from fcam_jax.errors import InputError
+from fcam_jax.losses.pixel_alignment import Term, pixel_alignment
+from fcam_jax.methods.contract import image_keys
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.small import Small
+from fcam_jax.train.step import split_model
+from fcam_jax.types import DATA_AXIS
+
+KEY, STEP = jax.random.key(3), jnp.asarray(5)  # in epoch 2
+# No landmarks: the sum is exact, so it is the same whatever their keys are.
+ALIGNMENT = dataclasses.replace(FCAM_METHOD.alignment, crf_stride=1)
+PLAIN = dataclasses.replace(FCAM_METHOD, alignment=ALIGNMENT)
+JOINT = dataclasses.replace(PLAIN, classification=Term(0.7), reconstruction=Term(0.3), classifier_factor=0.1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
+    classifier = Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
+    decoder = Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), reconstruction=True, rngs=nnx.Rngs(2))
+    return FCAM(classifier, decoder)
+
+
+def gradients(network, method, loss):
+    """Gradients in what the method trains of a loss of the model, figures, and the other variables after the pass."""
+    structure, params, rest = split_model(network, method)
+
+    def of(params):
+        model = nnx.merge(structure, params, rest, copy=True)
+        value, figures = loss(model)
+        return value, (figures | {"loss": value}, split_model(model, method)[2])
+
+    one_device = jax.vmap(lambda _: jax.grad(of, has_aux=True)(params), axis_name=DATA_AXIS)
+    found = jax.jit(one_device)(jnp.zeros(1))
+    return jax.tree.map(lambda x: x[0], found)
+
+
+def of_method(network, method):
+    batch = images(list(range(COUNT)))
+    return gradients(network, method, lambda model: method.loss(model, batch, KEY, STEP))
+
+
+def test_a_weight_of_0_leaves_the_classifier_without_gradient_and_as_it_is(network):
+    found, (figures, rest) = of_method(network, PLAIN)
+    assert set(found) == {"decoder"}
+    assert not {"classification", "accuracy", "reconstruction"} & figures.keys()
+    before = split_model(network, PLAIN)[2]["classifier"]
+    jax.tree.map(np.testing.assert_array_equal, rest["classifier"], before)
+
+
+def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
+    batch = images(list(range(COUNT)))
+    seeds = jax.jit(lambda batch: PLAIN.view(network, batch, KEY).seeds)(
+        batch
+    )  # a constant here, so no gradient passes through them
+
+    def plain_sum(model):
+        pixels = batch.images.astype(jnp.float32)
+        stages, scores = model.classifier(batch.images, train=True, rng=image_keys(KEY, batch))
+        maps, image = model.decoder.with_image(stages, (SIDE, SIDE), train=True)
+        value, figures = pixel_alignment(maps, seeds, batch.images, image_keys(KEY, batch), jnp.asarray(2), ALIGNMENT)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(scores, batch.labels).mean()
+        error = ((image - pixels / 255) ** 2).mean()
+        return value + 0.7 * entropy + 0.3 * error, {
+            **figures,
+            "classification": entropy,
+            "reconstruction": error,
+            "accuracy": 100.0 * (scores.argmax(-1) == batch.labels).mean(),
+        }
+
+    expected, (figures_expected, rest_expected) = gradients(network, JOINT, plain_sum)
+    found, (figures, rest) = of_method(network, JOINT)
+    assert set(found) == {"classifier", "decoder"}
+    assert figures.keys() - {"dead_seeds"} == figures_expected.keys()
+    for name, value in figures_expected.items():
+        np.testing.assert_allclose(figures[name], value, rtol=1e-5, err_msg=name)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), found, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), rest, rest_expected)
+
+
+def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_alone(network):
+    later = dataclasses.replace(JOINT, classification=Term(0.7, start_epoch=3))  # so it does not count in epoch 2
+    with_entropy, without = of_method(network, JOINT)[0], of_method(network, later)[0]
+    for part in (with_entropy, without):
+        assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(part["classifier"]["encoder"]["stem"]))
+    changed = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), with_entropy["classifier"], without["classifier"])
+    assert min(jax.tree.leaves(changed["encoder"]["stem"]["conv"])) > 0
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(without["classifier"]["head"]))
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(with_entropy["classifier"]["head"]))
+
+
+def test_the_image_is_reconstructed_on_a_frozen_classifier_too(network):
+    method = dataclasses.replace(PLAIN, reconstruction=Term(0.3))
+    plain, (figures_plain, _) = of_method(network, PLAIN)
+    found, (figures, _) = of_method(network, method)
+    assert set(found) == {"decoder"}
+    np.testing.assert_allclose(figures["loss"] - figures_plain["loss"], 0.3 * figures["reconstruction"], rtol=1e-4)
+    heads = [np.abs(part["decoder"]["reconstruction"]["kernel"]).max() for part in (plain, found)]
+    assert heads[0] == 0 < heads[1]
+    np.testing.assert_allclose(found["decoder"]["head"]["kernel"], plain["decoder"]["head"]["kernel"], rtol=1e-4)
+
+
+def test_the_classifier_learns_at_a_rate_of_its_own():
+    assert JOINT.learning_rate_factor(("classifier", "head", "fc", "kernel")) == 0.1
+    assert JOINT.learning_rate_factor(("decoder", "head", "kernel")) == 1.0
+
+
+def test_a_view_has_the_seeds_that_the_loss_draws(network):
+    class Still(FCAM):
+        def __call__(self, images, *, train):
+            return super().__call__(images, train=False)
+
+    still = Still(network.classifier, network.decoder)
+    positions = [4, 1]
+    view, localized = jax.jit(lambda batch: (PLAIN.view(still, batch, KEY), PLAIN.localize(still, batch).maps))(
+        images(positions)
+    )
+    np.testing.assert_array_equal(view.seeds, drawn(still, positions)["seeds"])
+    np.testing.assert_allclose(view.foreground, localized, atol=1e-6)
+    without = dataclasses.replace(PLAIN, alignment=dataclasses.replace(ALIGNMENT, crf=Term(0.0)))
+    assert jax.jit(lambda batch: without.view(still, batch, KEY).crf_gradient)(images(positions)) is None
+
+
+@pytest.mark.parametrize("name", ["reconstruction", "classification"])
+@pytest.mark.parametrize("weight", [-1.0, float("nan")])
+def test_a_weight_below_0_is_named(name, weight):
+    with pytest.raises(InputError, match=rf"fcam\.loss\.{name}\.weight is (-1\.0|nan); it must be 0 \(off\) or more"):
+        dataclasses.replace(PLAIN, **{name: Term(weight)})

@@ -1,0 +1,60 @@
+"""Steps that train classifier and decoder together: alike on any number of devices, in parts, with less memory."""
+
+import dataclasses
+import types
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from test_parts import assert_same, run
+from tiny_stages import STAGES, classifier, optimizer
+
+from fcam_jax.losses.pixel_alignment import Term
+from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.train.step import data_mesh, initial_state
+
+
+def joint_stage():
+    trained = classifier()
+    body = trained.encoder
+    decoder = Decoder(body.channels, body.strides, (6, 6, 4, 4), reconstruction=True, rngs=nnx.Rngs(2))
+    method = dataclasses.replace(
+        STAGES["fcam"].method,
+        alignment=dataclasses.replace(STAGES["fcam"].method.alignment, entropy=Term(0.1)),
+        reconstruction=Term(0.5),
+        classification=Term(0.5),
+        classifier_factor=0.1,
+    )
+    return types.SimpleNamespace(name="joint", model=FCAM(trained, decoder), method=method, optimizer=optimizer(method))
+
+
+def start(stage):
+    return jax.device_get(initial_state(stage.model, stage.method, stage.optimizer, data_mesh(8)))
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return run(joint_stage(), 1)
+
+
+def test_four_devices_equal_one(alone):
+    four = run(joint_stage(), 4)
+    assert {"entropy", "reconstruction", "classification", "accuracy"} < four[1][0].keys()
+    assert_same(alone, four)
+
+
+def test_neither_the_number_of_devices_nor_rematerialisation_changes_what_parts_give():
+    assert_same(run(joint_stage(), 1, accumulate=2), run(joint_stage(), 4, accumulate=2, remat=True))
+
+
+def test_every_parameter_and_the_classifiers_statistics_change(alone):
+    before, after = start(joint_stage()), alone[0]
+    assert set(after.params) == {"classifier", "decoder"}
+    for part in ("params", "rest"):
+        for old, new in zip(*(jax.tree.leaves(getattr(state, part)) for state in (before, after)), strict=True):
+            # What the images are normalised by, and the like, is among the rest.
+            assert part == "rest" or not np.array_equal(old, new)
+    statistics = [jax.tree.leaves(state.rest["classifier"]) for state in (before, after)]
+    assert all(not np.array_equal(old, new) for old, new in zip(*statistics, strict=True))
