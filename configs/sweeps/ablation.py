@@ -9,6 +9,8 @@ The argument chooses by name: `benchmark` (a file of configs/; synthetic), `seed
 
 All runs of a seed share a classifier; its CAM is the row that the terms are added to. `sr` has seeds alone, `sr-crf`
 the dense CRF, too, `sr-crf-asc` all of the loss, with the benchmark's n-; `n-0.1` to `n-0.7` are that with another n-.
+`sr-crf-third` and `sr-crf-asc-third` have a third of the CRF's weight: one that suits it beside the size term may be too
+much for it without.
 """
 
 import importlib
@@ -35,12 +37,12 @@ def get_runs(args: str) -> list[Run]:
         raise unknown_name("part", part, PARTS)
     if not own.get("seeds", "3").isdigit() or int(own.get("seeds", "3")) < 1:
         raise InputError(f"seeds is {own['seeds']!r}; it must be a whole number, 1 or more")
-    usual = importlib.import_module(f"configs.{benchmark}").get_config(passed_on).fcam.seeds.background_fraction
+    usual = importlib.import_module(f"configs.{benchmark}").get_config(passed_on).fcam
     variants: dict[str, dict[str, Any]] = {ALL: {}}
     if part != "background":
-        variants |= {name: {f"fcam.loss.{term}.weight": 0.0 for term in terms} for name, terms in WITHOUT.items()}
+        variants |= _terms(usual.loss.crf.weight)
     if part != "terms":
-        fractions = [fraction for fraction in BACKGROUND_FRACTIONS if fraction != usual]
+        fractions = [fraction for fraction in BACKGROUND_FRACTIONS if fraction != usual.seeds.background_fraction]
         variants |= {f"n-{fraction}": {"fcam.seeds.background_fraction": fraction} for fraction in fractions}
     return [
         Run(
@@ -52,6 +54,13 @@ def get_runs(args: str) -> list[Run]:
         for seed in range(int(own.get("seeds", "3")))
         for name, changes in variants.items()
     ]
+
+
+def _terms(crf: float) -> dict[str, dict[str, Any]]:
+    """What the runs with fewer terms, or less of the CRF, set, by name."""
+    without = {name: {f"fcam.loss.{term}.weight": 0.0 for term in terms} for name, terms in WITHOUT.items()}
+    third = {"fcam.loss.crf.weight": crf / 3}
+    return without | {"sr-crf-third": without["sr-crf"] | third, f"{ALL}-third": third}
 
 
 def _divided(args: str) -> tuple[dict[str, str], str]:

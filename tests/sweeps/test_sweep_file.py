@@ -60,8 +60,8 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
 @pytest.mark.parametrize(
     ("sweep", "count", "trained"),
     [
-        ("ablation", 27, 3),
-        ("ablation:cub50,part=terms", 9, 3),
+        ("ablation", 33, 3),
+        ("ablation:cub50,part=terms", 15, 3),
         ("ablation:part=background,seeds=1", 7, 1),
         ("methods", 21, 21),
         ("six_cams", 18, 18),
@@ -84,6 +84,9 @@ def test_the_ablation_takes_terms_away_and_passes_other_names_to_the_benchmark()
     weights = {name: {key for key in run.overrides if key.endswith("weight")} for name, run in runs.items()}
     assert weights["sr-crf-asc-s0"] == set() and weights["sr-crf-s0"] == {"fcam.loss.size.weight"}
     assert weights["sr-s0"] == {"fcam.loss.crf.weight", "fcam.loss.size.weight"}
+    third = runs["sr-crf-third-s0"].overrides
+    assert third["fcam.loss.size.weight"] == 0 and third["fcam.loss.crf.weight"] == pytest.approx(4e-10)
+    assert set(runs["sr-crf-asc-third-s0"].overrides) == {"seed", "fcam.loss.crf.weight"}
     assert "n-0.7-s0" not in runs and runs["n-0.2-s0"].overrides["fcam.seeds.background_fraction"] == 0.2
 
 
