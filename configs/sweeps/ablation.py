@@ -9,8 +9,8 @@ The argument chooses by name: `benchmark` (a file of configs/; synthetic), `seed
 
 All runs of a seed share a classifier; its CAM is the row that the terms are added to. `sr` has seeds alone, `sr-crf`
 the dense CRF, too, `sr-crf-asc` all of the loss, with the benchmark's n-; `n-0.1` to `n-0.7` are that with another n-.
-`sr-crf-third` and `sr-crf-asc-third` have a third of the CRF's weight: one that suits it beside the size term may be too
-much for it without.
+`sr-crf-third` and `sr-crf-asc-third` have a third of the CRF's weight: one that suits it beside the size term may be
+too much for it without.
 """
 
 import importlib
