@@ -1,6 +1,6 @@
 """Time, memory and error of every form of the dense CRF loss.
 
-Run from the repository's root: ``python -m benchmarks.losses [--images=DIR] [--sizes=64,128,224,448] [--json=FILE]``.
+Run from the repository's root: ``python -m benchmarks.losses [--images=DIR] [--sizes=64,224] [--json=FILE]``.
 The images are photographs of a folder, or of the embedded data set; the maps S are soft ellipses with some noise.
 
 A line is a form at a size. ``ms`` is the time of value and gradient for an image of a batch, the median of repeats in
@@ -35,6 +35,7 @@ from fcam_jax.data.images import read_image
 from fcam_jax.data.synthetic import render
 from fcam_jax.data.transforms import resize
 from fcam_jax.losses.dense_crf import BLOCK, dense_crf, landmarks, pixel_features
+from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
 from fcam_jax.losses.gaussian_sum import gaussian_sum
 from fcam_jax.prediction.image_files import find_images
 
@@ -97,7 +98,14 @@ def exact_at(images: Images, maps: Maps, pixels: np.ndarray) -> np.ndarray:
 
 
 def errors(
-    images: Images, maps: Maps, *, stride: int, block: int = BLOCK, draws: int = 200, count: int = 1024
+    images: Images,
+    maps: Maps,
+    *,
+    stride: int,
+    block: int = BLOCK,
+    kernel: str = "auto",
+    draws: int = 200,
+    count: int = 1024,
 ) -> dict[str, Any]:
     """Errors of K S and of the loss by landmarks (stride 0: exact), over images and draws.
 
@@ -106,6 +114,7 @@ def errors(
       maps: S.
       stride: root of the pixels that a landmark stands for, or 0.
       block: see `landmarks`.
+      kernel: by which the sum is computed.
       draws: of landmarks.
       count: random pixels of each image at which K S is compared, and over which the loss is summed up.
     """
@@ -122,10 +131,10 @@ def errors(
     @jax.jit
     def estimate(key: Array, points: Array, features: Array, flat: Array, colours: Array) -> Float[Array, "b p 2"]:
         if stride == 0:
-            return gaussian_sum(points, features, flat)
+            return gaussian_sum(points, features, flat, form=kernel)
         where, weights = landmarks(jax.random.split(key, len(colours)), colours, stride, block)
         centres, values = (jnp.take_along_axis(a, where[..., None], axis=1) for a in (features, flat))
-        return gaussian_sum(points, centres, values * weights[:, None])
+        return gaussian_sum(points, centres, values * weights[:, None], form=kernel)
 
     keys = jax.random.split(jax.random.key(2), draws if stride else 1)
     found = np.stack(
@@ -176,27 +185,31 @@ class Timed:
 
 def lines(size: int, options: argparse.Namespace) -> list[dict[str, Any]]:
     """The figures of all forms at a size."""
-    images, maps = pictures(options.images, options.count, size)
-    forms: dict[str, dict[str, Any]] = {
-        f"landmarks, stride {stride}": {"form": "landmarks", "stride": stride} for stride in options.strides
+    images, maps = pictures(options.images, max(options.count, options.batch), size)
+    forms: dict[str, dict[str, Any]] = {"exact": {"form": "exact"}} if size <= options.exact_up_to else {}
+    forms |= {f"landmarks, stride {stride}": {"form": "landmarks", "stride": stride} for stride in options.strides}
+    forms = {
+        name if kernel == "auto" else f"{name}, {kernel}": how | {"kernel": kernel}
+        for name, how in forms.items()
+        for kernel in options.kernels
     }
-    if size <= options.exact_up_to:
-        forms = {"exact": {"form": "exact"}, **forms}
     timed = {name: Timed(images[: options.batch], maps[: options.batch], **how) for name, how in forms.items()}
     runs: dict[str, list[float]] = {name: [] for name in timed}
     for _, (name, run) in itertools.product(range(options.repeats + 1), timed.items()):
         runs[name].append(run())
     milliseconds = {name: statistics.median(found[1:]) for name, found in runs.items()}
+    images, maps = images[: options.count], maps[: options.count]
+    exact = min((time for name, time in milliseconds.items() if name.startswith("exact")), default=None)
     found = []
     for name, how in forms.items():
         stride = how.get("stride", 0)
-        error = functools.partial(errors, images, maps, stride=stride, draws=options.draws)
+        error = functools.partial(errors, images, maps, stride=stride, kernel=how["kernel"], draws=options.draws)
         line = {
             "size": size,
             "form": name,
             "landmarks": size * size if not stride else count_landmarks(images, stride, BLOCK),
             "ms": milliseconds[name],
-            "x exact": milliseconds["exact"] / milliseconds[name] if "exact" in milliseconds else None,
+            "x exact": exact / milliseconds[name] if exact else None,
             "MB": timed[name].megabytes,
         }
         found.append(line | error())
@@ -220,6 +233,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=12, help="images")
     parser.add_argument("--sizes", type=numbers, default="64,128,224,448", help="sides of the images")
     parser.add_argument("--strides", type=numbers, default="2,4,8")
+    parser.add_argument("--kernels", type=lambda text: text.split(","), default="auto", help=f"of {', '.join(KERNELS)}")
     parser.add_argument("--cells", type=int, default=4, help="stride at which square cells are compared, too; 0: none")
     parser.add_argument("--exact-up-to", type=int, default=224, metavar="SIZE", help="largest side for all pairs")
     parser.add_argument("--batch", type=int, default=2, help="images of the batch that is timed")
