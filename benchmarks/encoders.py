@@ -64,12 +64,14 @@ def count_flops(jaxpr: Any) -> float:
     """
     total = 0.0
     for equation in jaxpr.eqns:
-        settings, result = equation.params, equation.outvars[0].aval
+        settings = equation.params
         if equation.primitive.name == "conv_general_dilated":
+            result = equation.outvars[0].aval
             kernel = equation.invars[1].aval
             channels_out = kernel.shape[settings["dimension_numbers"].rhs_spec[0]]
             total += 2 * result.size * kernel.size / channels_out / math.prod(settings["lhs_dilation"])
         elif equation.primitive.name == "dot_general":
+            result = equation.outvars[0].aval
             contracted = settings["dimension_numbers"][0][0]
             total += 2 * result.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
         inner = sum(count_flops(value) for value in jax.tree.leaves(settings) if hasattr(value, "eqns"))

@@ -89,3 +89,11 @@ def test_a_workload_without_memory_is_said_and_passed_over():
     assert math.isclose(figures["GFLOP/image"], 2 * 8**3 / 1e9)
     assert figures["% of matmul"] == pytest.approx(100 * figures["TFLOP/s"] * 1e3)
     assert encoders.row(figures | {"encoder": "x"}).count("|") == encoders.TITLES.count("|") + 2
+
+
+def test_an_operation_without_a_result_is_passed_over():
+    def function(x):
+        jax.debug.callback(lambda value: None, x.sum())
+        return x @ x
+
+    assert flops(function, jnp.ones((4, 4))) == 2 * 4**3
