@@ -31,8 +31,8 @@ from flax import nnx
 from benchmarks import encoders
 from benchmarks.encoders import CLASSES, METHOD, SETTINGS, allocator_peak, count_flops, matmul_rate, one_device
 from configs import common
-from fcam_jax import build
 from fcam_jax.build_data import data_set
+from fcam_jax.build_loss import alignment
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
@@ -79,9 +79,7 @@ def method_of(stage: str, *, seeds: bool = True, crf: bool = True) -> Method:
     loss = common.defaults().fcam.loss
     loss.seeds.weight *= seeds
     loss.crf.weight *= crf
-    return FCAMMethod(
-        CAMS["cam"], SeedSettings(**common.defaults().fcam.seeds), build.alignment(loss), steps_per_epoch=100
-    )
+    return FCAMMethod(CAMS["cam"], SeedSettings(**common.defaults().fcam.seeds), alignment(loss), steps_per_epoch=100)
 
 
 class Step:

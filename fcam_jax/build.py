@@ -16,6 +16,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.build_data import data_set, source, splits
+from fcam_jax.build_loss import alignment, term
 from fcam_jax.build_model import (
     INIT_HEAD,
     cam,
@@ -35,8 +36,6 @@ from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
 from fcam_jax.experiment import Experiment, Stage
-from fcam_jax.losses.constraints import CONSTRAINTS, Constraint, default_settings
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
@@ -245,8 +244,8 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
-        reconstruction=_term(config.fcam.loss.reconstruction),
-        classification=_term(config.fcam.loss.classification),
+        reconstruction=term(config.fcam.loss.reconstruction),
+        classification=term(config.fcam.loss.classification),
         classifier_factor=config.fcam.classifier_factor,
     )
     check_joint(config)
@@ -280,20 +279,6 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def alignment(loss: ConfigDict) -> PixelAlignment:
-    """Settings of the pixel alignment loss."""
-    return PixelAlignment(
-        seeds=_term(loss.seeds),
-        crf=CrfTerm(**loss.crf),
-        size=_term(loss.size),
-        barrier_start=loss.size.barrier_start,
-        barrier_rate=loss.size.barrier_rate,
-        barrier_limit=loss.size.barrier_limit,
-        constraints=tuple((name, _term(loss[name]), _constraint(name, loss[name])) for name in CONSTRAINTS),
-        entropy=_term(loss.entropy),
-    )
-
-
 def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> LoopSettings:
     return LoopSettings(
         name=name,
@@ -304,14 +289,6 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
         checkpoint_steps=config.train.checkpoint_steps,
         watchdog_seconds=config.train.watchdog_seconds,
     )
-
-
-def _term(term: ConfigDict) -> Term:
-    return Term(weight=term.weight, start_epoch=term.start_epoch, end_epoch=term.end_epoch)
-
-
-def _constraint(name: str, settings: ConfigDict) -> Constraint:
-    return CONSTRAINTS[name](**{key: settings[key] for key in default_settings(name)})
 
 
 def _extras(names: str) -> tuple[str, ...]:

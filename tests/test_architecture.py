@@ -24,7 +24,7 @@ ORDER = (
     {"prediction"},
     {"experiment"},
     {"stage_evaluation"},
-    {"build_model"},
+    {"build_model", "build_loss"},
     {"build_data"},
     {"build"},
     {"workdir", "command_line"},
@@ -33,7 +33,7 @@ ORDER = (
     {"main", "export", "evaluate", "predict", "sweep"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-CONFIG_READERS = {"build.py", "build_data.py", "build_model.py", "command_line.py", "main.py"}
+CONFIG_READERS = {"build.py", "build_data.py", "build_loss.py", "build_model.py", "command_line.py", "main.py"}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -15,7 +15,6 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.crop import cropped_maps
 from fcam_jax.cams.score_maps import minmax, score_map
-from fcam_jax.errors import InputError
 from fcam_jax.losses.pixel_alignment import OFF, PixelAlignment, Term, crf_gradient, pixel_alignment
 from fcam_jax.losses.reconstruction import reconstruction_error
 from fcam_jax.methods.classifier import cross_entropy
@@ -60,9 +59,6 @@ class FCAMMethod:
       reconstruction: the image again, by the decoder's second head.
       classification: cross-entropy of the classifier, which is trained too where the weight is not 0.
       classifier_factor: factor on the learning rate of the classifier.
-
-    Raises:
-      InputError: for a weight below 0 of one of the two terms.
     """
 
     cam: Cam
@@ -72,12 +68,6 @@ class FCAMMethod:
     reconstruction: Term = OFF
     classification: Term = OFF
     classifier_factor: float = 1.0
-
-    def __post_init__(self):
-        for name in ("reconstruction", "classification"):
-            weight = getattr(self, name).weight
-            if not weight >= 0:
-                raise InputError(f"fcam.loss.{name}.weight is {weight}; it must be 0 (off) or more")
 
     @property
     def trainable(self) -> Any:

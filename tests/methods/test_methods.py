@@ -11,7 +11,7 @@ from flax import nnx
 from fcam_jax import cams
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
-from fcam_jax.losses.pixel_alignment import PixelAlignment, Term
+from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
 from fcam_jax.methods import fcam as fcam_module
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
@@ -29,7 +29,9 @@ CLASSIFIER = ClassifierMethod(CAMS["cam"], "protocol", (("head",), ("encoder", "
 FCAM_METHOD = FCAMMethod(
     CAMS["cam"],
     SeedSettings(0.5, 2, 2, 3, 3),
-    PixelAlignment(Term(1.0), Term(1.2e-9), Term(0.1), 100.0, 15.0, 2, 1.0, 1.01, 10.0),
+    PixelAlignment(
+        Term(1.0), CrfTerm(weight=1.2e-9, sigma_xy=100.0, sigma_rgb=15.0, stride=2), Term(0.1), 1.0, 1.01, 10.0
+    ),
     steps_per_epoch=2,
 )
 
