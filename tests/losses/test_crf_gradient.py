@@ -5,16 +5,18 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_pixel_alignment import SETTINGS, inputs
+from test_pixel_alignment import CRF, SETTINGS, inputs
 
-from fcam_jax.losses.pixel_alignment import Term, crf_gradient
+from fcam_jax.losses.pixel_alignment import crf_gradient
 
 
-@pytest.mark.parametrize("epochs", [(0, None), (5, 6)])
-def test_it_is_the_slope_of_the_weighted_energy_in_the_foreground_whatever_the_epoch(epochs):
+@pytest.mark.parametrize(("start", "end"), [(0, None), (5, 6)])
+def test_it_is_the_slope_of_the_weighted_energy_in_the_foreground_whatever_the_epoch(start, end):
     side, weight = 8, 1e-3
     logits, _, images, keys = inputs(side=side)
-    settings = dataclasses.replace(SETTINGS, crf=Term(weight, *epochs))
+    settings = dataclasses.replace(
+        SETTINGS, crf=dataclasses.replace(CRF, weight=weight, start_epoch=start, end_epoch=end)
+    )
     probs = np.asarray(jax.nn.softmax(logits), np.float64)
     scale = side / 224
     place = np.stack(np.meshgrid(np.arange(side), np.arange(side), indexing="ij"), -1).reshape(-1, 2) / (100 * scale)
