@@ -32,21 +32,27 @@ if [[ -z $port ]]; then
     port=$("$python" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 fi
 
-left=()
-for ((i = 0; i < processes; i++)); do
-    "$python" -m fcam_jax.main "$@" --coordinator="localhost:$port" --processes="$processes" --process="$i" \
-        > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
-    left+=($!)
-done
-
+left=() asked=''
 # A shell's background jobs are deaf to SIGINT.
 signal=TERM
 # shellcheck disable=SC2329  # called by the trap
 forward() {
     kill -s "$signal" "${left[@]}" 2>/dev/null || true
+    asked=${#left[@]}
     signal=KILL
 }
+# Before the first process is there: a request that comes while they are started would end this script alone.
 trap forward TERM INT
+
+for ((i = 0; i < processes; i++)); do
+    "$python" -m fcam_jax.main "$@" --coordinator="localhost:$port" --processes="$processes" --process="$i" \
+        > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
+    left+=($!)
+    if [[ -n $asked ]]; then
+        ((${#left[@]} == asked)) || kill -s TERM "$!" 2>/dev/null || true
+        break
+    fi
+done
 
 status=0
 while ((${#left[@]} && status == 0)); do

@@ -56,6 +56,15 @@ def test_the_status_is_that_of_the_first_that_fails(start):
     assert run.returncode == 3
 
 
+def test_a_request_that_comes_while_processes_are_started_leaves_none_behind(start, tmp_path):
+    run = start("wait")
+    while not list(tmp_path.glob("arguments*")):
+        time.sleep(0.001)
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)  # ends only when no process holds its output
+    assert run.returncode in (75, 128 + signal.SIGTERM)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_reaches_all(start, tmp_path, number):
     run = start("wait")
