@@ -1,7 +1,7 @@
 """The keys that every benchmark has, with the published settings of F-CAM on CUB as their values.
 
-A benchmark starts from `defaults()` and says where it differs. There are no other defaults in the program but the
-published settings of the CAMs, which stand with their functions and are taken from there.
+A benchmark starts from `defaults()` and says where it differs. A run meets no other defaults: those of functions are
+for calls without a configuration. Settings of CAMs, methods and constraints stand with them and are taken from there.
 """
 
 from collections.abc import Sequence

@@ -6,11 +6,12 @@ estimate of the filtered map K S, fresh at each step; docs/dense_crf.md has its 
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Num
 
 from fcam_jax.errors import unknown_name
 from fcam_jax.losses.gaussian_sum import gaussian_sum
@@ -93,7 +94,9 @@ def landmarks(
     height, width = images.shape[1:3]
     side, size = block * stride, stride * stride
     squares = _squares(np.arange(height * width).reshape(1, height, width), side, -1)[0]
-    brightness = _squares(images.sum(axis=-1), side, jnp.inf)  # beyond the edges: last in every square
+    brightness = jnp.asarray(
+        _squares(images.sum(axis=-1), side, jnp.array(jnp.inf))
+    )  # beyond the edges: last in every square
     positions = jnp.broadcast_to(jnp.asarray(squares, jnp.int32), brightness.shape)
     _, positions = jax.lax.sort((brightness, positions), dimension=-1, num_keys=1)
     counts = np.clip((squares >= 0).sum(axis=1)[:, None] - size * np.arange(block**2), 0, size).ravel()
@@ -104,9 +107,11 @@ def landmarks(
     return jnp.take_along_axis(strata, chosen[..., None], axis=-1)[..., 0], counts
 
 
-def _squares(maps, side: int, beyond):
+def _squares(
+    maps: Num[Array | np.ndarray, "b h w"], side: int, beyond: int | Array
+) -> Num[Array | np.ndarray, "b _ _"]:
     """The pixels of each square of side x side, with a value for what lies beyond the edges: [b, squares, side^2]."""
-    numpy = np if isinstance(maps, np.ndarray) else jnp
+    numpy: Any = np if isinstance(maps, np.ndarray) else jnp  # positions are constants, whose number must be known
     count, height, width = maps.shape
     down, across = -(-height // side), -(-width // side)
     padding = ((0, 0), (0, down * side - height), (0, across * side - width))
