@@ -15,24 +15,28 @@ from ml_collections import ConfigDict
 from configs import common
 from fcam_jax.errors import InputError
 
+DEVICES = ("cpu", "gpu")
+
 
 def get_config(args: str = "") -> ConfigDict:
     """The setting for a CPU, or for a GPU; `args` chooses "device", "cam" and "method"."""
     config = common.defaults()
     device = common.choose(config, args, ("device", "cam", "method")).get("device", "cpu")
-    if device not in ("cpu", "gpu"):
+    if device not in DEVICES:
         raise InputError(f"configs/cub50.py takes the device cpu or gpu, not {device!r}")
     config.data.num_classes = 50
     config.model.encoder = "mobilenet_v1_075"
     config.classifier.optimizer = common.sgd(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
-    config.fcam.loss.crf.weight = 6e-9
+    config.fcam.seeds.foreground_count = config.fcam.seeds.background_count = 4
+    config.fcam.loss.crf.weight = 1.2e-8
     if device == "cpu":
         config.classifier.acol.width = 256
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8
-        config.fcam.epochs = 5
+        config.fcam.epochs = 3
+        config.fcam.optimizer.decay_epochs = 2
         config.fcam.seeds.erosion = 7
         config.fcam.loss.crf.stride = 8
     return config

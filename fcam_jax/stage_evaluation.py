@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from fcam_jax import hosts
+from fcam_jax import hosts, provenance
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import Evaluation, evaluate
 from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
@@ -148,6 +148,8 @@ def _write(
         "constant_maps": {row: evaluation.constant_maps for row, evaluation in evaluations.items()},
         **facts,
         **plan.record,
+        "program": provenance.program(),
+        "machine": provenance.machine(),
     }
     for row, evaluation in evaluations.items():
         if evaluation.constant_maps:

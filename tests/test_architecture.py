@@ -12,7 +12,7 @@ LONGEST_FILE = 350
 ORDER = (
     {"fcam_jax", "types", "errors", "compiled", "remat"},
     {"hosts"},
-    {"progress", "lock"},
+    {"progress", "lock", "provenance"},
     {"data", "models"},
     {"cams"},
     {"seeds"},
@@ -21,6 +21,7 @@ ORDER = (
     {"train"},
     {"evaluation"},
     {"report"},
+    {"publication"},
     {"prediction"},
     {"experiment"},
     {"stage_evaluation"},
@@ -30,7 +31,7 @@ ORDER = (
     {"workdir", "command_line"},
     {"trained"},
     {"sweeps"},
-    {"main", "export", "evaluate", "predict", "sweep"},
+    {"main", "export", "evaluate", "predict", "sweep", "publish"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 CONFIG_READERS = {"build.py", "build_data.py", "build_loss.py", "build_model.py", "command_line.py", "main.py"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from configs import synthetic
-from fcam_jax import build, experiment
+from fcam_jax import build, experiment, provenance
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
 from fcam_jax.experiment import train_stages, trained_model
@@ -88,6 +88,7 @@ def test_the_results_hold_figures_and_how_they_came_about(trained):
     assert (found["encoder"], found["cam"], found["image_size"]) == ("small", "cam", 32)
     assert list(found["methods"]) == ["Center", "CAM", "F-CAM, no threshold", "F-CAM"]
     assert list(found["checkpoints"]) == ["CAM", "F-CAM"]
+    assert (found["program"], found["machine"]) == (provenance.program(), provenance.machine())
     for name, stage in (("CAM", "classifier"), ("F-CAM", "fcam")):
         figures, checkpoint = found["methods"][name], found["checkpoints"][name]
         assert {"MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top1_cls", "MaxBoxAcc_threshold"} <= figures.keys()

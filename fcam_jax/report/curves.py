@@ -20,6 +20,8 @@ from fcam_jax.report.names import printable, shorten
 _COLOURS = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 _NAME_LETTERS = 40
 _FEW_POINTS = 30
+_WIDTH, _NOTE_WIDTH = 5.6, 1.6  # in inches
+_JPEG_QUALITY = 75
 
 Values = Sequence[float | int] | np.ndarray
 
@@ -34,6 +36,7 @@ class Line:
       y: values; what is not a number leaves a gap.
       spread: half the height of the bar at each point, or None.
       dot: number of the point to be marked, or None.
+      dashed: whether it is drawn dashed and thinner.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Line:
     y: Values
     spread: Values | None = None
     dot: int | None = None
+    dashed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +71,12 @@ class Plot:
     Attributes:
       axes: what x and y are.
       lines: what is drawn.
+      note: above the names in the legend, which then stands beside the plot.
     """
 
     axes: Axes
     lines: Sequence[Line]
+    note: str = ""
 
 
 BOX_ACCURACY = Axes("threshold, share of the map's maximum", "images with IoU of 0.5 or more, percent")
@@ -78,7 +84,7 @@ BOX_ACCURACY = Axes("threshold, share of the map's maximum", "images with IoU of
 
 def save_plot(paths: Sequence[pathlib.Path], plot: Plot) -> None:
     """Save a plot as PNG or SVG files; the same figure goes to each."""
-    figure = Figure(figsize=(5.6, 3.8), dpi=160, layout="constrained")
+    figure = Figure(figsize=(_WIDTH + (_NOTE_WIDTH if plot.note else 0), 3.8), dpi=160, layout="constrained")
     _draw(figure.subplots(), plot)
     for path in paths:
         save_figure(figure, path)
@@ -89,8 +95,11 @@ def save_figure(figure: Figure, path: pathlib.Path) -> None:
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fcam_jax"}):
         # A name may hold letters that the font lacks; they are drawn as empty boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        metadata = {"Date": None} if path.suffix == ".svg" else {}
-        figure.savefig(path, format=path.suffix[1:], metadata=metadata)
+        settings: dict[str, dict[str, Any]] = {
+            ".svg": {"metadata": {"Date": None}},
+            ".jpg": {"pil_kwargs": {"quality": _JPEG_QUALITY}},
+        }
+        figure.savefig(path, format=path.suffix[1:], **settings.get(path.suffix, {}))
 
 
 def _draw(subplot: Subplot, plot: Plot) -> None:
@@ -100,6 +109,8 @@ def _draw(subplot: Subplot, plot: Plot) -> None:
     for line in plot.lines:
         colour = _COLOURS[names.index(line.name) % len(_COLOURS)]
         style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "marker": "o" if few else "", "markersize": 3}
+        if line.dashed:
+            style |= {"linestyle": (0, (4, 2)), "linewidth": 1.0}
         bars = subplot.errorbar(line.x, line.y, yerr=line.spread, capsize=3, **style)
         handles.setdefault(line.name, bars)
         if line.dot is not None:
@@ -115,8 +126,11 @@ def _draw(subplot: Subplot, plot: Plot) -> None:
     subplot.spines[["top", "right"]].set_visible(False)
     if handles:
         labels = [shorten(printable(name), _NAME_LETTERS) for name in handles]
-        legend = subplot.legend(list(handles.values()), labels, frameon=False, fontsize=9)
-        for text in legend.get_texts():
+        style = {"frameon": False, "fontsize": 9}
+        if plot.note:
+            style |= {"title": plot.note, "title_fontsize": 9, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        legend = subplot.legend(list(handles.values()), labels, **style)
+        for text in (*legend.get_texts(), legend.get_title()):
             text.set_parse_math(False)
 
 

@@ -17,10 +17,12 @@ from fcam_jax.report.names import file_name
 from fcam_jax.report.page import PageFigure
 from fcam_jax.report.pictures import Example, Panel, save_grid, spread
 from fcam_jax.report.published import main_rows
-from fcam_jax.report.runs import Record, setting
+from fcam_jax.report.runs import Histogram, Record, setting
 from fcam_jax.report.simulation import FACTORS, pxap_by_factor
 from fcam_jax.report.stored_examples import StoredExample, read_pixels
 from fcam_jax.types import Annotation
+
+ACTIVATIONS = Axes("value of the map", "pixels in a bin of 1/256, percent", y_powers=10)
 
 _GRID_ROWS = 12
 _SIMULATED = 500
@@ -43,9 +45,8 @@ def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[Page
         plot = Plot(Axes("recall", "precision"), lines)
         figures.append(_save(folder, one, "precision_recall", caption, plot))
     caption = "Distribution of the maps' values" + _of_examples(records, "histogram") + " (Fig. 6)"
-    axes = Axes("value of the map", "pixels in a bin of 1/256, percent", y_powers=10)
-    main = [_activations(record) for row in main_rows(one.rows()) for record in one.records(row)]
-    figures.append(_save(folder, one, "activations", caption, Plot(axes, main)))
+    main = [activations(record.row, [record.histogram]) for row in main_rows(one.rows()) for record in one.records(row)]
+    figures.append(_save(folder, one, "activations", caption, Plot(ACTIVATIONS, main)))
     for stage, plot in _convergence(one).items():
         caption = f"Validation figures before the first epoch of stage {stage} and after every one; dot: the model kept"
         figures.append(_save(folder, one, f"convergence-{file_name(stage)}", f"{caption} (Fig. A.5)", plot))
@@ -90,17 +91,30 @@ def save_grids(folder: pathlib.Path, one: Configuration, examples: Sequence[Stor
       one: the configuration; the examples are those of its first run.
       examples: with readable pixels.
     """
-    rows = main_rows(one.rows())
+    paths = []
+    for name, rows in grids(main_rows(one.rows()), examples, _GRID_ROWS).items():
+        paths.append(folder / f"{one.number}-{name}.png")
+        save_grid(paths[-1], rows)
+    return paths
+
+
+def grids(rows: Sequence[str], examples: Sequence[StoredExample], count: int) -> dict[str, list[Example]]:
+    """Rows of a grid for each of "found" and "missed": what the last of some methods finds, and what it misses.
+
+    Args:
+      rows: the methods, a panel each.
+      examples: with readable pixels; those that some method has not are left out.
+      count: at most so many of each, evenly spread; one without any is absent.
+    """
     complete = [_of_rows(example, rows) for example in examples]
     complete = [example for example in complete if len(example.findings) == len(rows)]
-    paths = []
+    found = {}
     for name, wanted in (("found", True), ("missed", False)):
         ious = [(example, example.findings[-1].iou) for example in complete]
         chosen = [example for example, iou in ious if iou is not None and (iou >= _FOUND) is wanted]
         if chosen:
-            paths.append(folder / f"{one.number}-{name}.png")
-            save_grid(paths[-1], list(map(_grid_row, spread(chosen, _GRID_ROWS))))
-    return paths
+            found[name] = list(map(_grid_row, spread(chosen, count)))
+    return found
 
 
 def _main_first(rows: Sequence[str]) -> list[str]:
@@ -132,10 +146,11 @@ def _precision_recall(record: Record) -> Line:
     return Line(record.row, curve.recall[taken], curve.precision[taken])
 
 
-def _activations(record: Record) -> Line:
-    counts = record.histogram.counts.astype(np.float64)
-    share = 100 * counts / max(counts.sum(), 1)
-    return Line(record.row, (np.arange(BINS) + 0.5) / BINS, np.where(counts > 0, share, np.nan))
+def activations(name: str, histograms: Sequence[Histogram], dashed: bool = False) -> Line:
+    """The line of a distribution: the mean of some histograms' shares, with gaps where there are no pixels."""
+    counts = [histogram.counts.astype(np.float64) for histogram in histograms]
+    share = np.mean([100 * one / max(one.sum(), np.finfo(float).tiny) for one in counts], axis=0)
+    return Line(name, (np.arange(BINS) + 0.5) / BINS, np.where(share > 0, share, np.nan), dashed=dashed)
 
 
 def _of_examples(records: Sequence[Record], what: str) -> str:

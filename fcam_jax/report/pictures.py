@@ -101,7 +101,7 @@ def save_grid(path: pathlib.Path, examples: Sequence[Example]) -> None:
     map's errors have colours: green what it misses, blue what is not the object.
 
     Args:
-      path: the PNG file.
+      path: the PNG or JPEG file.
       examples: at least one, all with the same methods.
 
     Raises:

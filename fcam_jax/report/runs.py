@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import BINS
@@ -41,11 +41,11 @@ class Histogram:
     """Number of pixels with a value in ``[i, i + 1) / 256``.
 
     Attributes:
-      counts: from low to high.
+      counts: from low to high; from data that were published, shares.
       partial: they are those of the kept examples, not of the whole split.
     """
 
-    counts: Int[np.ndarray, " n"]
+    counts: Real[np.ndarray, " n"]
     partial: bool
 
 
@@ -113,7 +113,7 @@ def read_run(folder: pathlib.Path) -> Run:
     path = home / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} holds no run: there is no {folder / 'config.json'}")
-    config = _json(path.read_bytes(), path, "use the folder of another run")
+    config = json_object(path.read_bytes(), path, "use the folder of another run")
     files = sorted((folder / EVALUATION).glob("*.json"))
     if not files:
         raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
@@ -128,7 +128,7 @@ def read_record(path: pathlib.Path) -> Record:
     Raises:
       InputError: the file is damaged, or of another version of the program.
     """
-    fields = _json(path.read_bytes(), path, _AGAIN)
+    fields = json_object(path.read_bytes(), path, _AGAIN)
     if fields.get("version") != VERSION:
         raise InputError(f"{path} is of version {fields.get('version')} of the record, not {VERSION}; {_AGAIN}")
     try:
@@ -148,7 +148,7 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
     history = []
     for number, line in enumerate(lines, 1):
         try:
-            entry = _json(line.encode(), path, "")
+            entry = json_object(line.encode(), path, "")
         except InputError as error:
             if number == len(lines):
                 break
@@ -175,7 +175,17 @@ def setting(config: Mapping[str, Any], key: str) -> Any:
     return node
 
 
-def _json(data: bytes, path: pathlib.Path, cure: str) -> dict[str, Any]:
+def json_object(data: bytes, path: pathlib.Path, cure: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Args:
+      data: what the file holds.
+      path: the file.
+      cure: what to do where it is damaged.
+
+    Raises:
+      InputError: it holds no JSON object.
+    """
     try:
         fields = json.loads(data)
     except ValueError as error:

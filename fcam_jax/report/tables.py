@@ -83,6 +83,27 @@ def markdown(table: Table) -> str:
     return f"{_escaped(table.caption)}\n\n{body}\n"
 
 
+def figure_cell(figure: Figure | None, sign: str = "", digits: int = 1) -> Cell:
+    """Mean ± sample standard deviation (number of seeds), or a single figure; a dash for none.
+
+    Args:
+      figure: of ours.
+      sign: "+" to show that of positive ones, too.
+      digits: after the point.
+    """
+    if figure is None:
+        return Cell(_NOTHING)
+    text = f"{figure.mean:{sign}z.{digits}f}"
+    if figure.deviation is not None:
+        text += f" ± {figure.deviation:.{digits}f} ({len(figure.values)})"
+    return Cell(text, figure.mean)
+
+
+def number_cell(value: float | None, sign: str = "", digits: int = 1) -> Cell:
+    """A number, or a dash for none; `sign` and `digits` as for `figure_cell`."""
+    return Cell(_NOTHING) if value is None else Cell(f"{value:{sign}z.{digits}f}", value)
+
+
 def _names(rows: Sequence[Row]) -> dict[str, list[Cell]]:
     """The columns that say what each row is; settings, split and stage 1 only where they say anything."""
     ones = [row.configuration for row in rows]
@@ -109,23 +130,10 @@ def _names(rows: Sequence[Row]) -> dict[str, list[Cell]]:
 def _figures(row: Row, metrics: Sequence[str], compared: set[str]) -> Iterator[Cell]:
     for metric in metrics:
         figure = row.figures.get(metric)
-        yield _ours(figure)
+        yield figure_cell(figure)
         if metric in compared:
-            yield _number(figure.published if figure else None)
-            yield _number(figure.difference if figure else None, "+")
-
-
-def _ours(figure: Figure | None) -> Cell:
-    if figure is None:
-        return Cell(_NOTHING)
-    text = f"{figure.mean:.1f}"
-    if figure.deviation is not None:
-        text += f" ± {figure.deviation:.1f} ({len(figure.values)})"
-    return Cell(text, figure.mean)
-
-
-def _number(value: float | None, sign: str = "") -> Cell:
-    return Cell(_NOTHING) if value is None else Cell(f"{value:{sign}z.1f}", value)
+            yield number_cell(figure.published if figure else None)
+            yield number_cell(figure.difference if figure else None, "+")
 
 
 def _paper_table(number: str, metric: str, rows: Sequence[Row]) -> Table | None:
@@ -146,10 +154,10 @@ def _paper_table(number: str, metric: str, rows: Sequence[Row]) -> Table | None:
             ]
             for row in ours:
                 own, figure = row.configuration.number, row.figures[metric]
-                difference = _number(figure.difference, "+")
-                lines.append((*names, Cell(str(own), own), _number(entry.value), _ours(figure), difference))
+                difference = number_cell(figure.difference, "+")
+                lines.append((*names, Cell(str(own), own), number_cell(entry.value), figure_cell(figure), difference))
             if not ours:
-                lines.append((*names, Cell(_NOTHING), _number(entry.value), Cell(_NOTHING), Cell(_NOTHING)))
+                lines.append((*names, Cell(_NOTHING), number_cell(entry.value), Cell(_NOTHING), Cell(_NOTHING)))
     if not any(line[-1].value is not None for line in lines):
         return None
     columns = ("method", "data set", "encoder", "No.", "paper", "ours", "difference")

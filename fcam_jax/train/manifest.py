@@ -72,7 +72,7 @@ def verify(folder: pathlib.Path) -> None:
 def replace_file(path: pathlib.Path, text: str) -> None:
     """Put a text file in place as a whole: a crash leaves the old one or the new one."""
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w") as file:
+    with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -112,3 +112,15 @@ def write_log(folder, stage, values, name="MaxBoxAcc"):
     lines += [{"step": 10 * i, "kind": "val", name: value, "top1_cls": 90.0} for i, value in enumerate(values)]
     (folder / stage).mkdir()
     (folder / stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_results(folder, checkpoints, **facts):
+    """A run's `results.json`, as far as it is read beside the records: validation figures by row, and other facts."""
+    results = {
+        "config_hash": f"hash of {folder.name}",
+        "checkpoints": {
+            row: {"stage": "fcam" if row == "F-CAM" else "classifier", "step": 40, "val": val}
+            for row, val in checkpoints.items()
+        },
+    }
+    (folder / "results.json").write_text(json.dumps(results | facts))

@@ -33,6 +33,16 @@ def test_every_line_is_drawn_and_lines_of_one_name_share_a_colour(tmp_path):
     assert coloured(tmp_path / "2.png", green) == 0 < coloured(tmp_path / "3.png", green)
 
 
+def test_dashed_lines_are_thinner_and_a_note_stands_beside_the_plot(tmp_path):
+    solid, dashed, noted = (tmp_path / f"{name}.png" for name in ("solid", "dashed", "noted"))
+    save_plot([solid], Plot(AXES, [Line("CAM", X, 90 - 80 * X)]))
+    save_plot([dashed], Plot(AXES, [Line("CAM", X, 90 - 80 * X, dashed=True)]))
+    save_plot([noted], Plot(AXES, [Line("CAM", X, 90 - 80 * X)], "$solid$: this"))
+    orange = (0xE6, 0x9F, 0x00)
+    assert 0 < coloured(dashed, orange) < 0.6 * coloured(solid, orange)
+    assert pixels(noted).shape[1] > pixels(solid).shape[1]
+
+
 def test_a_spread_has_bars_and_a_dot_is_marked(tmp_path):
     plain, bars, dot = (tmp_path / f"{name}.png" for name in ("plain", "bars", "dot"))
     save_plot([plain], Plot(AXES, [Line("CAM", [1, 2, 3], [10, 20, 30])]))

@@ -1,0 +1,66 @@
+"""The paper's claims on real birds: the six CAMs of Table 1 on CUB's first 50 classes, F-CAM on each, and its ablation.
+
+    python -m fcam_jax.sweep --sweep=configs/sweeps/cub50.py --workdir=runs/cub50 \\
+        -- --config.data.root=DIR --config.model.init=mobilenet_v1_075_224_imagenet.safetensors
+
+17 runs; on two cores of a server about a quarter of an hour for each of three classifiers and six to ten minutes for
+each run of F-CAM. It may be interrupted at any time, and runs of one seed wait for nothing but its classifier.
+`docs/results.md` has the figures.
+
+All runs of a seed share its classifier, which validation chooses by CAM: `classifier-s0` to `-s2`. On it F-CAM is
+trained from each CAM (seed 0; CAM with three seeds), and from CAM with seeds alone (`cam-sr-s0`) and with seeds and CRF
+(`cam-sr-crf-s0`). `imagenet-cam` is what the pretrained network finds before it has seen a bird.
+
+The argument chooses by name: `device` (cpu or gpu, as in configs/cub50.py; cpu) and `part`: "all", or "weights", which
+are the weights of the CRF that validation chose from, on seed 0.
+"""
+
+from typing import Any
+
+from configs.common import choices
+from configs.cub50 import DEVICES
+from configs.sweeps.ablation import WITHOUT
+from fcam_jax.errors import unknown_name
+from fcam_jax.sweeps.sweep_file import Run
+
+CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
+SEEDS = (0, 1, 2)
+CRF_WEIGHTS = (3e-9, 6e-9, 1.2e-8, 2.4e-8)
+
+
+def get_runs(args: str) -> list[Run]:
+    """The runs of a part on a device; `args` as "name=value", commas between."""
+    chosen = choices(args, ("device", "part"))
+    device, part = chosen.get("device", "cpu"), chosen.get("part", "all")
+    if device not in DEVICES:
+        raise unknown_name("device", device, DEVICES)
+    parts = {"all": _all, "weights": _weights}
+    if part not in parts:
+        raise unknown_name("part", part, parts)
+    return parts[part](f"configs/cub50.py:device={device}")
+
+
+def _all(config: str) -> list[Run]:
+    runs = [Run("imagenet-cam", f"{config},method=pretrained", {})]
+    runs += [_classifier(config, seed) for seed in SEEDS]
+    runs += [_fcam(config, cam, seed) for cam in CAMS for seed in (SEEDS if cam == "cam" else SEEDS[:1])]
+    for name, terms in WITHOUT.items():
+        without = {f"fcam.loss.{term}.weight": 0.0 for term in terms}
+        runs += [_fcam(config, "cam", seed, name, without) for seed in SEEDS]
+    return runs
+
+
+def _weights(config: str) -> list[Run]:
+    weights = {f"crf-{weight:g}": {"fcam.loss.crf.weight": weight} for weight in CRF_WEIGHTS}
+    fcams = [_fcam(config, cam, 0, name, change) for cam in ("cam", "layercam") for name, change in weights.items()]
+    return [_classifier(config, 0), *fcams]
+
+
+def _classifier(config: str, seed: int) -> Run:
+    return Run(f"classifier-s{seed}", config, {"seed": seed, "last_stage": "classifier"})
+
+
+def _fcam(config: str, cam: str, seed: int, variant: str = "", changes: dict[str, Any] | None = None) -> Run:
+    name = "-".join(part for part in (cam, variant, f"s{seed}") if part)
+    overrides = {"cam.name": cam, "seed": seed, **(changes or {})}
+    return Run(name, config, overrides, classifier_of=f"classifier-s{seed}")
