@@ -19,6 +19,7 @@ from fcam_jax.build_data import data_set, source, splits
 from fcam_jax.build_loss import alignment, term
 from fcam_jax.build_model import (
     INIT_HEAD,
+    as_pretrained,
     cam,
     check_joint,
     classifier,
@@ -41,7 +42,8 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.methods.few_shot import FewShotMethod
-from fcam_jax.methods.registry import FEW_SHOT
+from fcam_jax.methods.pretrained import PretrainedMethod
+from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream
@@ -84,8 +86,9 @@ def experiment(config: ConfigDict) -> Experiment:
     _check_ranges(config)
     augment = augmenter(_names(config.data.augment))
     extras = _extras(config.evaluation.also)
-    if config.classifier.method == FEW_SHOT and "InsertionDeletion" in extras:
-        raise InputError("evaluation.also: InsertionDeletion watches a class score, and classifier.method=fsl has none")
+    name = config.classifier.method
+    if name in WITHOUT_CLASSES and "InsertionDeletion" in extras:
+        raise InputError(f"evaluation.also: InsertionDeletion watches a class score; classifier.method={name} has none")
     data = data_set(config)
     sizes = {split: len(records) for split, records in data.sources.items()}
     if config.data.batch_size > sizes.get("train", config.data.batch_size):
@@ -170,11 +173,14 @@ def _of_this_version() -> Iterator[None]:
 
 
 def resolved(config: ConfigDict) -> ConfigDict:
-    """The configuration with what it leaves to the data filled in: the number of classes, where it is 0.
+    """The configuration with what it leaves to files filled in: the number of classes, where it is 0, from the data;
+    those of a network that stays as it is from its weights.
 
     Raises:
-      InputError: the data is not there or cannot be used.
+      InputError: the data or the weights are not there or cannot be used.
     """
+    if config.classifier.method == PRETRAINED:
+        return as_pretrained(config)
     if config.data.num_classes == 0:
         config = config.copy_and_resolve_references()
         config.data.num_classes = source(config.data, splits(config.data)[0]).num_classes
@@ -192,17 +198,17 @@ def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
 
 
 def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
-    """The classifier and, where it is wanted, F-CAM on it; never on the few-shot baseline, which has no CAM to learn
-    from.
+    """The classifier and, where it is wanted, F-CAM on it; never on one without classes, as F-CAM learns from the CAM
+    of the true one.
     """
     look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGES))
     first = classifier_stage(config, steps_per_epoch)
-    alone = config.last_stage == "classifier" or config.classifier.method == FEW_SHOT
+    alone = config.last_stage == "classifier" or config.classifier.method in WITHOUT_CLASSES
     return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))
 
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
-    """Stage 1: the classifier on its encoder's pretrained weights, or the few-shot baseline in its place."""
+    """Stage 1: the classifier on its encoder's pretrained weights, or a baseline in its place."""
     look_up("cam.convention", config.cam.convention, CONVENTIONS)
     look_up("model.init_head", config.model.init_head, INIT_HEAD)
     training, settings = method(config.classifier)
@@ -214,9 +220,11 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     }
     loop = _loop(config, "classifier", config.classifier.epochs, steps_per_epoch)
     trained_by: Method
-    if training.objective is None:
+    if config.classifier.method == FEW_SHOT:
         trained_by = FewShotMethod(**layers)
         loop = dataclasses.replace(loop, selection=LAST)  # it has seen what the others are validated on
+    elif training.objective is None:
+        trained_by = PretrainedMethod(cam(config.cam, network.encoder), config.cam.convention)
     else:
         by_cam, objective = cam(config.cam, network.encoder), training.objective(settings)
         trained_by = ClassifierMethod(by_cam, config.cam.convention, **layers, objective=objective)

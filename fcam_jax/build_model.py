@@ -12,14 +12,14 @@ from ml_collections import ConfigDict
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.methods.registry import METHODS, PLAIN, Training
+from fcam_jax.methods.registry import METHODS, PLAIN, PRETRAINED, Training
 from fcam_jax.models import ENCODERS, TOPS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import Imported, load_classifier, load_decoder
+from fcam_jax.models.import_weights import Imported, count_classes, load_classifier, load_decoder
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +96,28 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
     if imported.untouched:
         logger.info("new layers, trained from scratch: %s", ", ".join(imported.untouched))
     return imported
+
+
+def as_pretrained(config: ConfigDict) -> ConfigDict:
+    """The configuration of a classifier that stays as its weight file has it: the file's classes, and no epoch.
+
+    Raises:
+      InputError: there is no weight file, it cannot be read, or it has no classification layer.
+    """
+    if config.classifier.epochs == 0 and config.model.init_head == "keep":
+        return config  # recorded by a run, whose folder has the weights
+    of = f"classifier.method={PRETRAINED}"
+    if not config.model.init:
+        raise InputError(f"{of} shows what a pretrained network finds; name its file by --config.model.init=FILE")
+    classes = count_classes(config.model.init)
+    if classes is None:
+        raise InputError(
+            f"model.init={config.model.init} has no classification layer, and {of} needs the one that was pretrained; "
+            "name the whole network's file"
+        )
+    config = config.copy_and_resolve_references()
+    config.data.num_classes, config.model.init_head, config.classifier.epochs = classes, "keep", 0
+    return config
 
 
 def pretrained_decoder(init: str, network: Decoder) -> Imported | None:

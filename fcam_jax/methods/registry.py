@@ -26,7 +26,9 @@ Settings = Mapping[str, Any]
 BuildHead = Callable[[Encoder, int, Settings, DTypeLike, nnx.Rngs], Head]
 
 PLAIN = "cam"  # the method without anything of its own
-FEW_SHOT = "fsl"  # the method without classes
+FEW_SHOT = "fsl"
+PRETRAINED = "pretrained"
+WITHOUT_CLASSES = (FEW_SHOT, PRETRAINED)  # no scores of the data set's classes, so no F-CAM on them either
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Training:
     Attributes:
       title: what the tables call it: the paper's name.
       defaults: its settings with their published values.
-      objective: the objective from the settings; None where the method has no classes.
+      objective: the objective from the settings; None where the method has no classes of the data set.
       head: its own head from encoder, number of classes, settings, compute dtype and randomness; None where the
         configuration chooses the head.
     """
@@ -78,6 +80,7 @@ METHODS: dict[str, Training] = {
     "adl": _of_objective("ADL", ADL),
     "cutmix": _of_objective("CutMix", CutMix),
     FEW_SHOT: Training("FSL baseline", _defaults(FewShot), None, _saliency),
+    PRETRAINED: Training("ImageNet CAM", {}, None),
 }
 
 

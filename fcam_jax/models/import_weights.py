@@ -81,6 +81,15 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     return Imported(files, encoder.names.family, tensors, encoder.untouched, fate)
 
 
+def count_classes(path: str | pathlib.Path) -> int | None:
+    """Classes of the classification layer in a file, or folder, of a classifier; None where it has no such layer.
+
+    Raises:
+      InputError: the file is absent or damaged.
+    """
+    return _classes(_split(_read(pathlib.Path(path), CLASSIFIER_PARTS)[0])[1])
+
+
 def load_decoder(decoder: Decoder, path: str | pathlib.Path) -> Imported:
     """Load a trained F-CAM decoder.
 
@@ -167,6 +176,11 @@ def _split(weights: Weights) -> tuple[Weights, Weights]:
     return {name: array for name, array in weights.items() if name not in last}, last
 
 
+def _classes(last: Weights) -> int | None:
+    """Classes of a classification layer."""
+    return next((array.size for name, array in last.items() if name.endswith(CLASS_BIASES)), None)
+
+
 def _refuse(source: str, problems: Sequence[str]) -> None:
     if problems:
         raise InputError(f"{source} does not fit this network: {'; '.join(problems)}")
@@ -243,10 +257,10 @@ def _classifier(source: pathlib.Path, weights: Weights, drop_head: bool) -> Weig
     if found.fit < _RESEMBLES:
         raise InputError(f"weights {source}: {_unsupported(name, found)}")
     _refuse(f"weights {source}: the closest supported network is {name}; it", found.problems)
-    classes = [array.size for key, array in last.items() if key.endswith(CLASS_BIASES)]
+    classes = _classes(last)
     print(f"  {found.names.family}: model.encoder={name}, {len(found.values)} of {len(found.variables)} tensors")
     print(f"  not in the file, so they would start anew: {', '.join(found.untouched) or 'none'}")
-    print(f"  classification layer: {f'{classes[0]} classes' if classes else 'none'}{' (left out)' * drop_head}")
+    print(f"  classification layer: {f'{classes} classes' if classes else 'none'}{' (left out)' * drop_head}")
     by_path = zip(found.variables, named_variables(encoder, families(encoder)[0]), strict=True)
     renamed = {new: np.ascontiguousarray(weights[old]) for old, new in by_path if old in found.values}
     return renamed if drop_head else renamed | dict(last)
