@@ -88,7 +88,8 @@ def experiment(config: ConfigDict) -> Experiment:
     extras = _extras(config.evaluation.also)
     name = config.classifier.method
     if name in WITHOUT_CLASSES and "InsertionDeletion" in extras:
-        raise InputError(f"evaluation.also: InsertionDeletion watches a class score; classifier.method={name} has none")
+        why = f"InsertionDeletion watches a class score, and classifier.method={name} has none"
+        raise InputError(f"evaluation.also: {why}")
     data = data_set(config)
     sizes = {split: len(records) for split, records in data.sources.items()}
     if config.data.batch_size > sizes.get("train", config.data.batch_size):

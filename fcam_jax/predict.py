@@ -21,7 +21,7 @@ from flax import nnx
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.baselines import Localizer
-from fcam_jax.methods.registry import WITHOUT_CLASSES
+from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
@@ -78,11 +78,13 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     config, is_fcam = trained.config, trained.stage.name == "fcam"
     data = config["data"]
     names: ClassNames
-    if config["classifier"]["method"] in WITHOUT_CLASSES:
+    if config["classifier"]["method"] == FEW_SHOT:
         title, names = trained.stage.row, ["object"]
     else:
         title = "F-CAM" if is_fcam else config["cam"]["name"]
-        names = names_of_run(trained.run, data["num_classes"])
+        # The names that a run has are the data set's; a network that stays as it is has other classes.
+        own = config["classifier"]["method"] != PRETRAINED
+        names = names_of_run(trained.run, data["num_classes"]) if own else [None] * data["num_classes"]
     settings = {"size": data["size"], "model": config["model"]}
     if by_cam is not None and by_cam != ByCam(title):
         by_cam.check(trained.model)

@@ -15,7 +15,7 @@ from fcam_jax import build
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.errors import InputError
-from fcam_jax.methods.registry import METHODS, default_settings
+from fcam_jax.methods.registry import METHODS, WITHOUT_CLASSES, default_settings
 from fcam_jax.models import ENCODERS
 
 NAMES = sorted(path.stem for path in pathlib.Path(common.__file__).parent.glob("[!_]*.py") if path.stem != "common")
@@ -27,7 +27,7 @@ VARIANTS = [
     ("cub50", ("gpu",)),
     ("cub", ("mobilenet_v1_025,layercam",)),
     *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
-    *(("synthetic", (f"method={method}",)) for method in METHODS if method != "fsl"),
+    *(("synthetic", (f"method={method}",)) for method in METHODS if method not in WITHOUT_CLASSES),
     *(("cub", (f"method={method},encoder={encoder}",)) for method in ("acol", "spg") for encoder in PAPERS),
 ]
 

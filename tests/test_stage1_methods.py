@@ -13,7 +13,7 @@ from configs import synthetic
 from fcam_jax import build, export, predict
 from fcam_jax.errors import InputError
 from fcam_jax.experiment import train_stages
-from fcam_jax.methods.registry import METHODS
+from fcam_jax.methods.registry import METHODS, PRETRAINED
 from fcam_jax.stage_evaluation import evaluate_stages
 from fcam_jax.trained import load_trained
 from fcam_jax.workdir import claim
@@ -52,7 +52,7 @@ def complaint(method, **values):
     return str(caught.value)
 
 
-@pytest.fixture(scope="module", params=[name for name in METHODS if name != "cam"])
+@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", PRETRAINED)])
 def run(request, tmp_path_factory):
     """Name of the method and folder of its run."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -108,7 +108,7 @@ def test_the_last_model_of_the_few_shot_baseline_counts_and_its_steps_are_of_its
     assert stage.loop.steps_per_epoch == math.ceil(2 * 8 / 8)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {PRETRAINED}))
 def test_a_method_with_a_head_of_its_own_takes_no_other(name):
     if METHODS[name].head is None:
         build.experiment(config(name, model__head__name="gap"))
@@ -140,7 +140,7 @@ def test_settings_of_the_method_are_checked_before_any_training(name, settings, 
 
 
 def test_what_contradicts_a_method_is_one_line():
-    known = "acol, adl, cam, cutmix, fsl, has, spg"
+    known = "acol, adl, cam, cutmix, fsl, has, pretrained, spg"
     assert complaint("drop") == f"unknown config.classifier.method 'drop'; known: {known}"
     assert complaint("has", data__fraction=0.0) == "data.fraction is 0.0; it must lie in (0, 1]"
     few = complaint("fsl", evaluation__also="InsertionDeletion")

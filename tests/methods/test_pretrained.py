@@ -1,0 +1,148 @@
+"""The pretrained classifier as it is: the CAM of the class that it predicts, and a run without a step."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+from flax import nnx
+from one_device import batch
+
+from configs import synthetic
+from fcam_jax import build, export, predict, trained
+from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams.score_maps import score_map
+from fcam_jax.errors import InputError
+from fcam_jax.experiment import train_stages
+from fcam_jax.methods.pretrained import PretrainedMethod
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.import_weights import count_classes, export_weights, save_weights
+from fcam_jax.models.small import Small
+from fcam_jax.stage_evaluation import evaluate_stages
+from fcam_jax.workdir import claim, config_hash
+
+CLASSES = 12  # more than the eight of the data set
+METHOD = PretrainedMethod(CAMS["cam"], "protocol")
+SMALL = {
+    "classifier.method": "pretrained",
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 8,
+    "data.synthetic.val": 8,
+    "data.synthetic.test": 8,
+    "evaluation.batch_size": 8,
+    "evaluation.pictures": 2,
+    "evaluation.threshold_step": 0.01,
+    "evaluation.bootstrap": 0,
+    "validation.threshold_step": 0.1,
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    encoder = Small(rngs=nnx.Rngs(0))
+    return Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
+
+
+@pytest.fixture(scope="module")
+def weights(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "imagenet.safetensors"
+    save_weights(export_weights(network), path)
+    return path
+
+
+def config(**values):
+    settings = synthetic.get_config()
+    settings.update_from_flattened_dict(SMALL | {key.replace("__", "."): value for key, value in values.items()})
+    return settings
+
+
+def complaint(**values):
+    with pytest.raises(InputError) as caught:
+        build.experiment(config(**values))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_map_is_the_cam_of_the_predicted_class(network):
+    given = batch(side=32)
+    found = METHOD.localize(network, given)
+    stages, _ = network(given.images, train=False)
+    kernel, bias = np.asarray(network.head.fc.kernel[...]), np.asarray(network.head.fc.bias[...])
+    features = np.asarray(stages[-1], np.float64)
+    predicted = (features.mean((1, 2)) @ kernel + bias).argmax(-1)
+    cams = np.stack([image @ kernel[:, one] for image, one in zip(features, predicted, strict=True)])
+    expected = score_map(jnp.asarray(cams, jnp.float32), (32, 32), "protocol")
+    np.testing.assert_allclose(found.maps, expected, atol=1e-4)
+    assert found.logits is None
+    other = METHOD.localize(network, dataclasses.replace(given, labels=(given.labels + 1) % 3))
+    np.testing.assert_array_equal(other.maps, found.maps)  # the true class counts for nothing
+
+
+def test_the_file_says_how_many_classes_there_are(weights, network, tmp_path):
+    assert count_classes(weights) == CLASSES
+    body = tmp_path / "body.safetensors"
+    save_weights(export_weights(network.encoder), body)
+    assert count_classes(body) is None
+    told = f"model.init={body} has no classification layer, and classifier.method=pretrained needs"
+    assert complaint(model__init=str(body)).startswith(told)
+
+
+def test_what_cannot_be_is_told_before_anything_begins(weights, tmp_path):
+    assert "name its file by --config.model.init=FILE" in complaint()
+    assert str(tmp_path / "none.pth") in complaint(model__init=str(tmp_path / "none.pth"))
+    told = complaint(model__init=str(weights), evaluation__also="InsertionDeletion")
+    assert told == "evaluation.also: InsertionDeletion watches a class score, and classifier.method=pretrained has none"
+
+
+def test_a_run_changes_nothing_and_is_evaluated_without_classes(weights, network, tmp_path):
+    settings = build.resolved(config(model__init=str(weights), classifier__epochs=3))
+    assert (settings.data.num_classes, settings.model.init_head, settings.classifier.epochs) == (CLASSES, "keep", 0)
+    folder = tmp_path / "run"
+    claim(folder, settings.to_dict())
+    plan = build.experiment(settings)
+    assert [stage.row for stage in plan.stages] == ["ImageNet CAM"]
+    train_stages(plan, folder)
+    table = evaluate_stages(plan, folder, config_hash(settings.to_dict()))
+    assert [line.split("  ")[0] for line in table.splitlines()[1:3]] == ["Center", "ImageNet CAM"]
+
+    results = json.loads((folder / "results.json").read_text())
+    figures = results["methods"]["ImageNet CAM"]
+    assert {"MaxBoxAcc", "PxAP"} <= figures.keys() and not {"top1_cls", "top1_loc", "top5_loc"} & figures.keys()
+    assert results["checkpoints"]["ImageNet CAM"]["step"] == 0
+    assert "MaxBoxAcc" in results["checkpoints"]["ImageNet CAM"]["val"]
+
+    weights_then = weights.read_bytes()
+    weights.unlink()  # a run needs its file no more
+    try:
+        loaded = trained.load_trained(folder).model
+        trained.evaluate_checkpoint(folder, None, tmp_path / "again", "test")
+    finally:
+        weights.write_bytes(weights_then)
+    again = json.loads((tmp_path / "again" / "results.json").read_text())
+    assert again["methods"]["ImageNet CAM"]["MaxBoxAcc"] == figures["MaxBoxAcc"]
+    for here, there in zip(jax.tree.leaves(nnx.state(loaded)), jax.tree.leaves(nnx.state(network)), strict=True):
+        np.testing.assert_array_equal(jnp.asarray(here), jnp.asarray(there))
+
+    stages = build.recorded_stages(json.loads((folder / "config.json").read_text()))
+    (exported,) = export.export(stages, folder, tmp_path)
+    assert count_classes(exported) == CLASSES
+
+
+def test_prediction_does_not_name_its_classes_as_the_data_does(weights, tmp_path):
+    settings = build.resolved(config(model__init=str(weights)))
+    folder = tmp_path / "run"
+    claim(folder, settings.to_dict())
+    train_stages(build.experiment(settings), folder)
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "one.png")
+    with pytest.raises(SystemExit) as end:
+        predict.main([f"--checkpoint={folder}", f"--images={tmp_path / 'one.png'}", f"--out={tmp_path / 'out'}"])
+    (line,) = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    told = json.loads(line)
+    assert end.value.code == 0 and told["class"] is None and 0 <= told["label"] < CLASSES
