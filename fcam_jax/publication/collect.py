@@ -22,6 +22,8 @@ from fcam_jax.report.runs import Record, Run, flat_settings, json_object, read_r
 from fcam_jax.train.metric_log import logged
 
 RESULTS = "results.json"
+# Where files lie on the machine of the run says nothing to others: their names alone are published.
+_PATHS = ("data.root", "model.init", "fcam.init", "cam.cache_dir")
 _CURVE_STEP = 0.01
 _FIGURE_DIGITS, _DERIVED_DIGITS, _CURVE_DIGITS, _SHARE_DIGITS = 3, 4, 2, 4  # the last one significant
 
@@ -58,7 +60,8 @@ def collect(workdirs: Sequence[pathlib.Path]) -> Collected:
     for folder in evaluated:
         if folder.name in runs:
             raise InputError(f"two runs are called {folder.name}: {runs[folder.name].folder} and {folder}; rename one")
-        runs[folder.name] = read_run(folder)
+        run = read_run(folder)
+        runs[folder.name] = dataclasses.replace(run, config=_with_names(run.config))
     results = {name: _results(run.folder / RESULTS) for name, run in runs.items()}
     return Collected(tuple(runs.values()), results, tuple(one for one in folders if one not in evaluated))
 
@@ -83,6 +86,18 @@ def fields(collected: Collected, examples_of: str | None) -> dict[str, Any]:
             rows[record.row] = row if same is None else {"same_as": same}
         runs[name_of(run)] = _facts(run, first, collected.results[name_of(run)]) | {"rows": rows}
     return {"version": VERSION, "examples_of": examples_of, "config": first, "runs": runs}
+
+
+def _with_names(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A configuration with the names of files in the place of their paths."""
+    return {
+        key: _with_names(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping)
+        else pathlib.PurePath(value).name
+        if f"{prefix}{key}" in _PATHS
+        else value
+        for key, value in config.items()
+    }
 
 
 def _folders(workdir: pathlib.Path) -> list[pathlib.Path]:

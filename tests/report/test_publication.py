@@ -311,3 +311,10 @@ def test_folders_that_cannot_be_published_are_one_line(runs, tmp_path):
         text = str(ended.value.code)
         assert text.startswith("error: ") and message in text and "\n" not in text
     assert not (tmp_path / "out.json").exists()
+
+
+def test_files_are_published_by_their_names_not_their_paths(tmp_path):
+    made(tmp_path / "a", 60.0, data__root="/home/me/CUB", model__init="../weights/net.pth")
+    given = fields(collect([tmp_path]), None)
+    assert (given["config"]["data"]["root"], given["config"]["model"]["init"]) == ("CUB", "net.pth")
+    assert "/home/me" not in data_text(given) and "weights" not in data_text(given)
