@@ -35,9 +35,7 @@ def _main(data: Published) -> Table:
     if centred is not None:
         others.insert(0, Pair(centred.name, centred.method, centred, None))
     lines = [(pair.title, [*_ours(pair), *_papers(pair.method)]) for pair in (*others, *whole)]
-    if len(whole) > 1:
-        columns = zip(*(figures for _, figures in lines[len(others) :]), strict=True)
-        lines.append((f"mean of these {len(whole)} CAMs", list(map(_mean, columns))))
+    lines += _means(lines[len(others) :])
     columns_and_signs = {
         "map": "",
         "MaxBoxAcc": "",
@@ -56,6 +54,12 @@ def _main(data: Published) -> Table:
         f"best on them; {_SPREAD}. The paper's figures are those of all of CUB with a ResNet50"
     )
     return Table(caption, tuple(columns_and_signs), rows, 1)
+
+
+def _means(lines: Sequence[tuple[str, Sequence[Figure | None]]]) -> list[tuple[str, list[Figure | None]]]:
+    """A line of the means over CAMs, below those of two or more."""
+    columns = zip(*(figures for _, figures in lines), strict=True)
+    return [(f"mean of these {len(lines)} CAMs", list(map(_mean, columns)))] if len(lines) > 1 else []
 
 
 def _ours(pair: Pair) -> list[Figure | None]:
@@ -115,19 +119,25 @@ def _by_seed(new: dict, old: dict) -> Cell:
 
 def _plateau(data: Published) -> Table:
     """How far a threshold may be off, of each CAM and F-CAM on it."""
-    rows = []
-    for pair in (*alone(data.runs), *pairs(data.runs)):
-        cells = []
-        for row in (pair.cam, pair.fcam):
-            cells += [figure_cell(figure(row, name), digits=2) for name in ("MaxBoxAcc_threshold", "plateau_width")]
+    others, whole = alone(data.runs), pairs(data.runs)
+    lines = []
+    for pair in (*others, *whole):
+        names = ("MaxBoxAcc_threshold", "plateau_width")
+        figures = [figure(row, name) for row in (pair.cam, pair.fcam) for name in names]
         ratio = paired(pair.fcam, pair.cam, "plateau_width", lambda new, old: new / old if old else None)
-        rows.append((Cell(pair.title), *cells, figure_cell(ratio)))
+        lines.append((pair.title, [*figures, ratio]))
+    lines += _means(lines[len(others) :])
+    digits = (2, 2, 2, 2, 1)
+    rows = tuple(
+        (Cell(title), *(figure_cell(one, digits=places) for one, places in zip(figures, digits, strict=True)))
+        for title, figures in lines
+    )
     columns = ("map", "best threshold", "plateau", "F-CAM: best threshold", "F-CAM: plateau", "ratio")
     caption = (
         "The threshold that is best, as a share of the map's maximum, and the width of the interval around it in which "
         f"MaxBoxAcc stays within 5 points of its maximum; ratio: F-CAM's over the CAM's; {_SPREAD}"
     )
-    return Table(caption, columns, tuple(rows), 1)
+    return Table(caption, columns, rows, 1)
 
 
 def _activations(data: Published) -> Table:

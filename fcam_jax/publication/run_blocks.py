@@ -124,7 +124,8 @@ def _program(facts: Mapping[str, Any]) -> str:
 def _machine(facts: Mapping[str, Any]) -> str:
     if not facts:
         return _UNKNOWN
-    host = f"{facts.get('cores')} cores of {facts.get('cpu')}"
+    cores = facts.get("cores")
+    host = f"{cores} {'core' if cores == 1 else 'cores'} of {facts.get('cpu')}"
     devices = ", ".join(f"{count} {kind}" for kind, count in (facts.get("devices") or {}).items())
     where = host if facts.get("platform") == "cpu" else f"{devices}, {host}"
     return f"{where}, jax {facts.get('jax')}, Python {facts.get('python')}"
