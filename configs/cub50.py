@@ -30,13 +30,13 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.seeds.foreground_count = config.fcam.seeds.background_count = 4
     config.fcam.loss.crf.weight = 1.2e-8
+    config.fcam.loss.crf.start_epoch = 1  # so strong, it may flood a map that does not know the object yet
     if device == "cpu":
         config.classifier.acol.width = 256
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8
         config.fcam.epochs = 3
-        config.fcam.optimizer.decay_epochs = 2
         config.fcam.seeds.erosion = 7
         config.fcam.loss.crf.stride = 8
     return config
