@@ -12,7 +12,7 @@ trained from each CAM (seed 0; CAM with three seeds), and from CAM with seeds al
 (`cam-sr-crf-s0`). `imagenet-cam` is what the pretrained network finds before it has seen a bird.
 
 The argument chooses by name: `device` (cpu or gpu, as in configs/cub50.py; cpu) and `part`: "all", or "weights", which
-are the weights of the CRF that validation chose from, on seed 0.
+is F-CAM on CAM and LayerCAM with other weights of the CRF, with seed 0, to choose from by validation.
 """
 
 from typing import Any
