@@ -44,6 +44,7 @@ from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.methods.few_shot import FewShotMethod
 from fcam_jax.methods.pretrained import PretrainedMethod
 from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
+from fcam_jax.report.published import DECISION_ROW
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream
@@ -261,7 +262,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     return Stage(
         name="fcam",
         row="F-CAM",
-        baselines={"F-CAM, no threshold": Decision(method)},
+        baselines={DECISION_ROW: Decision(method)},
         build_model=lambda trained: fcam(config, trained),
         check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
         load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),

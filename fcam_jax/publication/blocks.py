@@ -125,17 +125,27 @@ def _plateau(data: Published) -> Table:
         names = ("MaxBoxAcc_threshold", "plateau_width")
         figures = [figure(row, name) for row in (pair.cam, pair.fcam) for name in names]
         ratio = paired(pair.fcam, pair.cam, "plateau_width", lambda new, old: new / old if old else None)
-        lines.append((pair.title, [*figures, ratio]))
+        lines.append((pair.title, [*figures, ratio, figure(pair.fcam, CURVE), figure(pair.decided, CURVE)]))
     lines += _means(lines[len(others) :])
-    digits = (2, 2, 2, 2, 1)
+    digits = (2, 2, 2, 2, 1, 1, 1)
     rows = tuple(
         (Cell(title), *(figure_cell(one, digits=places) for one, places in zip(figures, digits, strict=True)))
         for title, figures in lines
     )
-    columns = ("map", "best threshold", "plateau", "F-CAM: best threshold", "F-CAM: plateau", "ratio")
+    columns = (
+        "map",
+        "best threshold",
+        "plateau",
+        "F-CAM: best threshold",
+        "F-CAM: plateau",
+        "ratio",
+        "F-CAM at its best",
+        "F-CAM without a threshold",
+    )
     caption = (
         "The threshold that is best, as a share of the map's maximum, and the width of the interval around it in which "
-        f"MaxBoxAcc stays within 5 points of its maximum; ratio: F-CAM's over the CAM's; {_SPREAD}"
+        "MaxBoxAcc stays within 5 points of its maximum; ratio: F-CAM's over the CAM's. MaxBoxAcc of F-CAM at its best "
+        f"threshold, and without one: foreground where that is likelier than background; {_SPREAD}"
     )
     return Table(caption, columns, rows, 1)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fcam_jax.report.aggregate import Configuration, Figure, Row, configurations, settings_text, table_rows
-from fcam_jax.report.published import CENTER_ROW, FCAM_ROW, Method, entries, stage1_title
+from fcam_jax.report.published import CENTER_ROW, DECISION_ROW, FCAM_ROW, Method, entries, stage1_title
 from fcam_jax.report.runs import Record, Run
 
 # What the paper calls the losses: F-CAM with the terms of Table 3 up to one, and what that one adds.
@@ -25,12 +25,14 @@ class Pair:
       method: the CAM by the paper's name.
       cam: its row; None where its runs have not evaluated it.
       fcam: that of F-CAM on it, of the same configuration; None where there is none.
+      decided: that of F-CAM's own decision, which takes no threshold; None where there is none.
     """
 
     title: str
     method: Method
     cam: Row | None
     fcam: Row | None
+    decided: Row | None = None
 
     def rows(self) -> list[tuple[str, Row]]:
         """The rows that there are, with their titles."""
@@ -155,7 +157,7 @@ def _pair(one: Configuration) -> Pair:
     rows = {row.name: row for row in table_rows(one)}
     fcam = rows[FCAM_ROW]
     method = Method(fcam.method.name)
-    return Pair(_title(method), method, rows.get(stage1_title(one.classifier)), fcam)
+    return Pair(_title(method), method, rows.get(stage1_title(one.classifier)), fcam, rows.get(DECISION_ROW))
 
 
 def _terms_of(run: Run) -> str | None:

@@ -24,6 +24,7 @@ METRICS = {
     "Classification": "top1_cls",
 }
 FCAM_ROW, CENTER_ROW = "F-CAM", "Center"
+DECISION_ROW = "F-CAM, no threshold"
 # What a run calls the maps of what stage 1 trained, by the way of its training.
 STAGE1_ROWS = tuple(training.title for training in METHODS.values())
 # What the paper calls the losses of its ablation, by the terms that have a weight.

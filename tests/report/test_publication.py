@@ -166,7 +166,7 @@ def test_terms_are_compared_by_seed(data):
 
 def test_the_other_blocks(data):
     assert set(BLOCKS) >= {"plateau", "activations", "sizes", "time", "runs", "provenance"}
-    assert lines(data, "plateau")["LayerCAM"] == ["0.40", "0.09", "0.40", "0.09", "1.0"]
+    assert lines(data, "plateau")["LayerCAM"] == ["0.40", "0.09", "0.40", "0.09", "1.0", "79.0", "-"]
     assert lines(data, "activations")["F-CAM on LayerCAM"] == ["0.0", "0.0", "no"]
     assert lines(data, "activations")["F-CAM on CAM"][2] == "1 of 3"  # the run with examples
     run = lines(data, "runs")
