@@ -73,7 +73,7 @@ def defaults() -> ConfigDict:
         config.cam[name] = ConfigDict(default_settings(name))
 
     config.classifier = ConfigDict()
-    config.classifier.method = "cam"  # "cam", "has", "acol", "spg", "adl", "cutmix" or "fsl": docs/methods.md
+    config.classifier.method = "cam"  # "cam", "has", "acol", "spg", "adl", "cutmix", "fsl" or "pretrained"
     for name in METHODS:  # what they mean and their published values: docs/methods.md
         config.classifier[name] = ConfigDict(settings_of_method(name))
     config.classifier.epochs = 50

@@ -176,13 +176,13 @@ def _of_this_version() -> Iterator[None]:
 
 def resolved(config: ConfigDict) -> ConfigDict:
     """The configuration with what it leaves to files filled in: the number of classes, where it is 0, from the data;
-    those of a network that stays as it is from its weights.
+    that of a network that stays as it is from its weights.
 
     Raises:
       InputError: the data or the weights are not there or cannot be used.
     """
     if config.classifier.method == PRETRAINED:
-        return as_pretrained(config)
+        config = as_pretrained(config)
     if config.data.num_classes == 0:
         config = config.copy_and_resolve_references()
         config.data.num_classes = source(config.data, splits(config.data)[0]).num_classes

@@ -38,16 +38,18 @@ def classifier(config: ConfigDict) -> Classifier:
     name, rngs = config.model.head.name, _rngs(config.seed, 1)
     dtype = look_up("model.dtype", config.model.dtype, DTYPES)
     training, settings = method(config.classifier)
+    pretrained = config.classifier.method == PRETRAINED
+    num_classes = config.classifier.pretrained.num_classes if pretrained else config.data.num_classes
     if training.head is not None:
         if name != HEAD_OF_METHODS:
             raise InputError(
                 f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "
                 f"leave model.head.name at {HEAD_OF_METHODS!r}"
             )
-        return Classifier(body, training.head(body, config.data.num_classes, settings, dtype, rngs))
+        return Classifier(body, training.head(body, num_classes, settings, dtype, rngs))
     build_head = look_up("model.head.name", name, HEADS)
     own = config.model.head[name].to_dict()
-    return Classifier(body, build_head(body.channels[-1], config.data.num_classes, **own, dtype=dtype, rngs=rngs))
+    return Classifier(body, build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs))
 
 
 def method(settings: ConfigDict) -> tuple[Training, dict[str, Any]]:
@@ -99,12 +101,15 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
 
 
 def as_pretrained(config: ConfigDict) -> ConfigDict:
-    """The configuration of a classifier that stays as its weight file has it: the file's classes, and no epoch.
+    """The configuration of a classifier that stays as its weight file has it: the whole file, and no epoch.
+
+    How many classes the file has is noted as `classifier.pretrained.num_classes`, a key that no user sets:
+    `data.num_classes` stays the data set's.
 
     Raises:
       InputError: there is no weight file, it cannot be read, or it has no classification layer.
     """
-    if config.classifier.epochs == 0 and config.model.init_head == "keep":
+    if "num_classes" in config.classifier.pretrained:
         return config  # recorded by a run, whose folder has the weights
     of = f"classifier.method={PRETRAINED}"
     if not config.model.init:
@@ -116,7 +121,8 @@ def as_pretrained(config: ConfigDict) -> ConfigDict:
             "name the whole network's file"
         )
     config = config.copy_and_resolve_references()
-    config.data.num_classes, config.model.init_head, config.classifier.epochs = classes, "keep", 0
+    config.classifier.pretrained = ConfigDict({"num_classes": classes})
+    config.model.init_head, config.classifier.epochs = "keep", 0
     return config
 
 

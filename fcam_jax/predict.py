@@ -83,8 +83,10 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     else:
         title = "F-CAM" if is_fcam else config["cam"]["name"]
         # The names that a run has are the data set's; a network that stays as it is has other classes.
-        own = config["classifier"]["method"] != PRETRAINED
-        names = names_of_run(trained.run, data["num_classes"]) if own else [None] * data["num_classes"]
+        if config["classifier"]["method"] == PRETRAINED:
+            names = [None] * config["classifier"]["pretrained"]["num_classes"]
+        else:
+            names = names_of_run(trained.run, data["num_classes"])
     settings = {"size": data["size"], "model": config["model"]}
     if by_cam is not None and by_cam != ByCam(title):
         by_cam.check(trained.model)

@@ -95,14 +95,30 @@ def test_the_file_says_how_many_classes_there_are(weights, network, tmp_path):
 
 def test_what_cannot_be_is_told_before_anything_begins(weights, tmp_path):
     assert "name its file by --config.model.init=FILE" in complaint()
+    assert complaint(classifier__epochs=0, model__init_head="keep") == complaint()  # what the method itself sets
     assert str(tmp_path / "none.pth") in complaint(model__init=str(tmp_path / "none.pth"))
     told = complaint(model__init=str(weights), evaluation__also="InsertionDeletion")
     assert told == "evaluation.also: InsertionDeletion watches a class score, and classifier.method=pretrained has none"
 
 
+@pytest.mark.parametrize("classes", [5, 1000])
+def test_the_classes_of_the_network_are_not_those_of_the_data(classes, tmp_path):
+    encoder = Small(rngs=nnx.Rngs(0))
+    path = tmp_path / "imagenet.safetensors"
+    save_weights(export_weights(Classifier(encoder, WGAP(encoder.channels[-1], classes, rngs=nnx.Rngs(1)))), path)
+    given = {"model__init": str(path), "classifier__epochs": 0, "model__init_head": "keep"}
+    plan = build.experiment(config(**given))
+    network = plan.stages[0].build_model(None)
+    plan.stages[0].load_pretrained(network)
+    assert network.head.fc.bias.shape == (classes,)
+    known = build.experiment(config(classifier__method="cam")).class_names
+    assert plan.class_names == known
+
+
 def test_a_run_changes_nothing_and_is_evaluated_without_classes(weights, network, tmp_path):
     settings = build.resolved(config(model__init=str(weights), classifier__epochs=3))
-    assert (settings.data.num_classes, settings.model.init_head, settings.classifier.epochs) == (CLASSES, "keep", 0)
+    assert (settings.model.init_head, settings.classifier.epochs) == ("keep", 0)
+    assert (settings.data.num_classes, settings.classifier.pretrained.num_classes) == (8, CLASSES)
     folder = tmp_path / "run"
     claim(folder, settings.to_dict())
     plan = build.experiment(settings)
