@@ -63,7 +63,7 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
         ("ablation", 33, 3),
         ("ablation:cub50,part=terms", 15, 3),
         ("ablation:part=background,seeds=1", 7, 1),
-        ("cub50", 18, 4),
+        ("cub50", 14, 4),
         ("cub50:part=weights,device=gpu", 9, 1),
         ("methods", 21, 21),
         ("six_cams", 18, 18),
