@@ -179,7 +179,9 @@ def test_a_run_from_its_first_to_its_last_call(tmp_path):
         again = finished("configs/synthetic.py", tmp_path, *options, **SMALL)
         assert again.stdout == first.stdout
         same = json.loads((tmp_path / "results.json").read_text())
-        assert same | {"evaluation_seconds": 0} == results | {"evaluation_seconds": 0}
+        # The files of the program may change while the tests run.
+        changing = {"evaluation_seconds": 0, "program": {}}
+        assert same | changing == results | changing
     assert contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA") == trained
 
     alone = call_with("--mode=eval", f"--checkpoint={tmp_path}")
