@@ -28,7 +28,6 @@ BuildHead = Callable[[Encoder, int, Settings, DTypeLike, nnx.Rngs], Head]
 PLAIN = "cam"  # the method without anything of its own
 FEW_SHOT = "fsl"
 PRETRAINED = "pretrained"
-WITHOUT_CLASSES = (FEW_SHOT, PRETRAINED)  # no scores of the data set's classes, so no F-CAM on them either
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +81,8 @@ METHODS: dict[str, Training] = {
     FEW_SHOT: Training("FSL baseline", _defaults(FewShot), None, _saliency),
     PRETRAINED: Training("ImageNet CAM", {}, None),
 }
+# They have no scores of the data set's classes, and so no F-CAM on them either.
+WITHOUT_CLASSES = tuple(name for name, training in METHODS.items() if training.objective is None)
 
 
 def default_settings(name: str) -> dict[str, Any]:

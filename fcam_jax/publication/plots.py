@@ -1,6 +1,6 @@
 """Plots of published results and grids of examples, as files beside the data.
 
-In: `Published`, or a run's folder. Out: `<name>-box_accuracy` and `<name>-activations` as PNG and SVG, of the data
+In: `Published`, or a run's folder. Out: `<name>-box_accuracy` and `<name>-activations` as PNG, of the data
 alone; `<name>-found.jpg` and `-missed.jpg` of a run.
 """
 
@@ -45,9 +45,8 @@ def save_plots(path: pathlib.Path, data: Published) -> list[pathlib.Path]:
     saved = []
     for name, axes, lines in (("box_accuracy", BOX_ACCURACY, accuracy), ("activations", ACTIVATIONS, values)):
         if lines:
-            paths = [beside(path, f"{name}.{kind}") for kind in ("png", "svg")]
-            save_plot(paths, Plot(axes, lines, _NOTE))
-            saved += paths
+            saved.append(beside(path, f"{name}.png"))
+            save_plot([saved[-1]], Plot(axes, lines, _NOTE))
     return saved
 
 
