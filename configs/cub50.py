@@ -29,15 +29,17 @@ def get_config(args: str = "") -> ConfigDict:
     config.model.encoder = "mobilenet_v1_075"
     config.classifier.optimizer = common.sgd(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
-    config.fcam.seeds.foreground_count = config.fcam.seeds.background_count = 4
-    config.fcam.loss.crf.weight = 1.2e-8
+    config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
+    config.fcam.seeds.background_count = 4
+    config.fcam.loss.crf.weight = 2e-8
     config.fcam.loss.crf.start_epoch = 1  # so strong, it may flood a map that does not know the object yet
     if device == "cpu":
         config.classifier.acol.width = 256
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8
-        config.fcam.epochs = 3
+        config.fcam.epochs = 4
+        config.fcam.optimizer.decay_epochs = 3
         config.fcam.seeds.erosion = 7
         config.fcam.loss.crf.stride = 8
     return config

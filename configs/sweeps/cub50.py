@@ -25,7 +25,7 @@ from fcam_jax.sweeps.sweep_file import Run
 
 CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 SEEDS = (0, 1, 2)
-CRF_WEIGHTS = (3e-9, 6e-9, 1.2e-8, 2.4e-8)
+CRF_WEIGHTS = (5e-9, 1e-8, 2e-8, 4e-8)
 
 
 def get_runs(args: str) -> list[Run]:
