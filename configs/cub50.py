@@ -7,7 +7,7 @@ The argument `gpu` (`configs/cub50.py:gpu`) takes 224 pixels instead of 128 and 
 choose CAM and training of stage 1 (docs/methods.md).
 `DIR` holds `images/` and `metadata/{train,val,test}/` in the format of Choe et al.; `init` is a Keras-named file.
 Twenty-five minutes on one core of a recent server. To expect on the 1,389 test birds, MaxBoxAcc: CAM 59 to 62, F-CAM
-82 to 84 (setting `cpu`, three seeds; docs/results.md, which also says how the settings were found); a centred box of
+82 to 85 (setting `cpu`, three seeds; docs/results.md, which also says how the settings were found); a centred box of
 0.6 of each side reaches 55.7. The setting `gpu` has not been run.
 """
 

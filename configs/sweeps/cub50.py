@@ -3,7 +3,7 @@
     python -m fcam_jax.sweep --sweep=configs/sweeps/cub50.py --workdir=runs/cub50 \\
         -- --config.data.root=DIR --config.model.init=mobilenet_v1_075_224_imagenet.safetensors
 
-14 runs; on one core of a server thirteen minutes for each of three classifiers and eight to eleven for each run of
+14 runs; on one core of a server thirteen minutes for each of three classifiers and ten to twelve for each run of
 F-CAM. It may be interrupted at any time, and runs of one seed wait for nothing but its classifier.
 `docs/results.md` has the figures.
 
