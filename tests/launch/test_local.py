@@ -36,7 +36,9 @@ def start(tmp_path):
         command = [str(ROOT / "launch" / "local.sh"), "--processes=3", "--port=5", "--", "--a=b  c", '--d="$(e)"']
         return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    return begin
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, children would ignore it
+    yield begin
+    signal.signal(signal.SIGINT, before)
 
 
 def test_every_process_gets_all_arguments_and_its_number(start, tmp_path):
