@@ -10,7 +10,7 @@ LONGEST_FILE = 350
 
 # A room may import those of the lines above its own; rooms of one line do not know each other.
 ORDER = (
-    {"fcam_jax", "types", "errors", "compiled", "remat"},
+    {"fcam_jax", "types", "errors", "compiled", "compiler_options", "remat"},
     {"hosts"},
     {"progress", "lock", "provenance"},
     {"data", "models"},

@@ -5,6 +5,7 @@ batches, and works on all devices.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import bind
+from fcam_jax.compiler_options import compiler_options
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.models.classifier import Classifier
@@ -60,7 +62,7 @@ class Predictor:
         structure, state = nnx.split(model)
         self._state = replicate(state, self._mesh)
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
         def predict(state: Any, images: Array) -> tuple[Array, Array, Array]:
             network = nnx.merge(structure, state)
             # The compiler sees that the localizer asks for the same pass, so there is one.

@@ -17,6 +17,7 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
+from fcam_jax.compiler_options import compiler_options
 from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method, image_keys
@@ -186,7 +187,11 @@ def jitted_step(
         in_specs=(REPLICATED, SPREAD, REPLICATED),
         out_specs=(REPLICATED, REPLICATED),
     )
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=_options(mesh))
+
+
+def _options(mesh: Mesh) -> dict[str, str] | None:
+    return compiler_options(mesh.devices.flat[0].platform)
 
 
 def _part(batch: Batch, number: Int[Array, ""], count: int) -> Batch:
@@ -236,7 +241,7 @@ def make_forward(model: nnx.Module, method: Method, what: Callable[[Any, Batch],
     """
     structure, _, _ = split_model(model, method)
 
-    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD))
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD), compiler_options=_options(mesh))
     def forward(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Tree:
         return what(nnx.merge(structure, params, rest), batch)
 

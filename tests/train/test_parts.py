@@ -113,7 +113,7 @@ def planned(stage, times=4, **how):
     step = jitted_step(stage.model, stage.method, stage.optimizer, mesh, **how)
     leaves, tree = jax.tree.flatten((state, spread(large, mesh), replicate(jax.random.key(7), mesh)))
     # By leaves: JAX describes arguments by trees of the same classes, whose types are checked here.
-    compiled = jax.jit(lambda leaves: step(*jax.tree.unflatten(tree, leaves))).lower(leaves).compile()
+    compiled = jax.jit(lambda leaves: step.__wrapped__(*jax.tree.unflatten(tree, leaves))).lower(leaves).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 

@@ -78,6 +78,18 @@ def test_steps_do_not_recompile(stage):
     assert step._cache_size() == 1
 
 
+def test_the_compiler_is_told_its_options(stage, monkeypatch):
+    mesh = data_mesh(8)
+    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    monkeypatch.setattr("fcam_jax.train.step.compiler_options", lambda platform: {f"xla_none_of_{platform}": "1"})
+    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    localize = make_localize(stage.model, stage.method, {"maps": stage.method.localize}, mesh)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):
+        step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):
+        localize(state.params, state.rest, spread(batch(0), mesh))
+
+
 def test_maps_are_scores_at_the_images_size(stage):
     mesh = data_mesh(8)
     state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
