@@ -5,9 +5,9 @@ import os
 
 import jax
 
-# XLA gives sums, products and convolutions on CPUs to the library YNNPACK, which takes three to five times as long for
-# the gradient of a convolution's kernel as XLA's own code (jaxlib 0.10.2 and 0.12.0.1). The value is what those
-# releases have by default, without single convolutions.
+# XLA gives sums, products and convolutions on CPUs to the library YNNPACK, which takes up to five times as long for the
+# gradient of a convolution's kernel as XLA's own code (jaxlib 0.10.2 and 0.12.0.1; docs/scaling.md). The value is what
+# those releases have by default, without single convolutions.
 _FLAG = "xla_cpu_experimental_ynn_fusion_type"
 _OPTIONS = {_FLAG: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "REDUCE", "INDIVIDUAL_DOT"))}
 
