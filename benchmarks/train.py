@@ -30,15 +30,15 @@ from flax import nnx
 
 from benchmarks import encoders
 from benchmarks.encoders import CLASSES, METHOD, SETTINGS, allocator_peak, count_flops, matmul_rate, one_device
-from configs import common
-from fcam_jax.build_data import data_set
-from fcam_jax.build_loss import alignment
 from fcam_jax.cams.registry import CAMS
+from fcam_jax.configuration import defaults as common
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.runs.build_data import data_set
+from fcam_jax.runs.build_loss import alignment
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.checkpoint import Checkpoints, Progress
 from fcam_jax.train.metric_log import MetricLog

@@ -23,7 +23,7 @@ methods, whose rates are not published: `configs/sweeps/search.py` looks for the
 
 from ml_collections import ConfigDict
 
-from configs import common
+from fcam_jax.configuration import defaults as common
 
 CLASSIFIER_RATES = {"vgg16": 1.268269e-5, "inceptionv3": 2.24844746e-3}
 

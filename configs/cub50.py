@@ -13,7 +13,7 @@ Twenty-five minutes on one core of a recent server. To expect on the 1,389 test 
 
 from ml_collections import ConfigDict
 
-from configs import common
+from fcam_jax.configuration import defaults as common
 from fcam_jax.errors import InputError
 
 DEVICES = ("cpu", "gpu")

@@ -13,7 +13,7 @@ data: `fcam.seeds.background_fraction` (n-: larger for smaller objects), `classi
 
 from ml_collections import ConfigDict
 
-from configs import common
+from fcam_jax.configuration import defaults as common
 
 
 def get_config(args: str = "") -> ConfigDict:

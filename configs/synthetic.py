@@ -12,7 +12,7 @@ problem of weakly supervised localization in small.
 
 from ml_collections import ConfigDict
 
-from configs import common
+from fcam_jax.configuration import defaults as common
 
 
 def get_config(args: str = "") -> ConfigDict:

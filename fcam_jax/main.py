@@ -19,9 +19,9 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from fcam_jax import command_line
+from fcam_jax.configuration import command_line
 from fcam_jax.errors import OF_THE_DISK, REQUEUE, InputError, Preempted
-from fcam_jax.train import preemption
+from fcam_jax.runtime import preemption
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Benchmark, e.g. configs/cub.py or configs/cub.py:vgg16,layercam."
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise InputError(f"unexpected argument {argv[1]!r}; options start with --")
     # Imported here: a mistyped flag is answered at once, not after the libraries have loaded.
-    from fcam_jax import hosts
+    from fcam_jax.runtime import hosts
 
     hosts.start(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
     if not hosts.is_first():
@@ -69,8 +69,10 @@ def main(argv: list[str]) -> None:
 
 def _carry_out() -> str:
     """Build the experiment and run it; returns what is to be printed."""
-    from fcam_jax import build, experiment, hosts, stage_evaluation, trained, workdir
-    from fcam_jax.report.report import write_report
+    from fcam_jax.runs import build, experiment, stage_evaluation, trained
+    from fcam_jax.runs import folder as workdir
+    from fcam_jax.runs.report.report import write_report
+    from fcam_jax.runtime import hosts
 
     folders = [pathlib.Path(name) for name in _WORKDIR.value or ()]
     if _CHECKPOINT.value is not None:
@@ -93,7 +95,7 @@ def _carry_out() -> str:
             experiment.train_stages(plan, folder, workdir.training_hash(config.to_dict()))
             if _SPLIT.value not in plan.split_sizes:
                 split = _SPLIT.value
-                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam_jax.predict"
+                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam_jax.cli.predict"
         return stage_evaluation.evaluate_stages(plan, folder, config_hash, _SPLIT.value)
 
 

@@ -10,9 +10,8 @@ LONGEST_FILE = 350
 
 # A room may import those of the lines above its own; rooms of one line do not know each other.
 ORDER = (
-    {"fcam_jax", "types", "errors", "compiled", "compiler_options", "remat"},
-    {"hosts"},
-    {"progress", "lock", "provenance"},
+    {"fcam_jax", "types", "errors"},
+    {"runtime"},
     {"data", "models"},
     {"cams"},
     {"seeds"},
@@ -20,21 +19,17 @@ ORDER = (
     {"methods"},
     {"train"},
     {"evaluation"},
-    {"report"},
-    {"publication"},
-    {"prediction"},
-    {"experiment"},
-    {"stage_evaluation"},
-    {"build_model", "build_loss"},
-    {"build_data"},
-    {"build"},
-    {"workdir", "command_line"},
-    {"trained"},
-    {"sweeps"},
-    {"main", "export", "evaluate", "predict", "sweep", "publish"},
+    {"configuration"},
+    {"runs"},
+    {"cli", "main"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
-CONFIG_READERS = {"build.py", "build_data.py", "build_loss.py", "build_model.py", "command_line.py", "main.py"}
+CONFIG_READERS = {
+    "configuration/command_line.py",
+    "configuration/defaults.py",
+    "main.py",
+    *(f"runs/build{part}.py" for part in ("", "_data", "_loss", "_model")),
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -81,7 +76,7 @@ def backward(source, module, is_package=False):
         ("fcam_jax.train.step", "def f():\n    from fcam_jax.evaluation import evaluator"),
         ("fcam_jax.train.step", "from ..evaluation import evaluator"),
         ("fcam_jax.train.step", "from .. import main"),
-        ("fcam_jax.experiment", "import json\nimport numpy, fcam_jax.build as b"),
+        ("fcam_jax.runs.experiment", "import json\nimport numpy, fcam_jax.cli.predict as b"),
         ("fcam_jax.types", "from fcam_jax.errors import InputError"),
     ],
 )
@@ -94,8 +89,8 @@ def test_a_backward_arrow_is_found(module, line):
     [
         ("fcam_jax.cams.cam", "from fcam_jax.models.heads import WGAP"),
         ("fcam_jax.cams.cam", "from . import contract\nfrom .contract import Head"),
-        ("fcam_jax.main", "from fcam_jax import build, workdir, experiment"),
-        ("fcam_jax.report.results", "import fcam_jax.evaluation.metric, matplotlib.main"),
+        ("fcam_jax.main", "from fcam_jax import runs, evaluation"),
+        ("fcam_jax.runs.report.results", "import fcam_jax.evaluation.metric, matplotlib.main"),
     ],
 )
 def test_a_forward_arrow_is_not(module, line):

@@ -1,7 +1,7 @@
 """What each term of F-CAM's loss is worth (Table 3 of the paper), and the share n- of background (Fig. 8).
 
-    python -m fcam_jax.sweep --sweep=configs/sweeps/ablation.py --workdir=runs/ablation
-    python -m fcam_jax.sweep --sweep=configs/sweeps/ablation.py:cub,encoder=vgg16 --workdir=runs/ablation-cub \\
+    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/ablation.py --workdir=runs/ablation
+    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/ablation.py:cub,encoder=vgg16 --workdir=runs/ablation-cub \\
         -- --config.data.root=CUB --config.model.init=vgg16.pth
 
 The argument chooses by name: `benchmark` (a file of configs/; synthetic), `seeds` (how many; 3), `part` ("terms" or
@@ -16,9 +16,9 @@ too much for it without.
 import importlib
 from typing import Any
 
-from configs.common import choices
+from fcam_jax.configuration.defaults import choices
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import Run
 
 BENCHMARKS = ("synthetic", "cub50", "cub", "openimages", "ilsvrc", "folder")
 PARTS = ("terms", "background")

@@ -1,9 +1,9 @@
 """Every way to train the classifier on the embedded data set, three seeds each.
 
-python -m fcam_jax.sweep --sweep=configs/sweeps/methods.py --workdir=runs/methods
+python -m fcam_jax.cli.sweep --sweep=configs/sweeps/methods.py --workdir=runs/methods
 """
 
-from fcam_jax.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import Run
 
 METHODS = ("cam", "has", "cutmix", "adl", "acol", "spg", "fsl")
 SEEDS = (0, 1, 2)

@@ -1,6 +1,6 @@
 """The protocol's random search for the rate and the settings of a method: 30 trials, chosen by validation.
 
-    python -m fcam_jax.sweep --sweep=configs/sweeps/search.py:benchmark=cub,method=has --workdir=runs/search-has \\
+    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/search.py:benchmark=cub,method=has --workdir=runs/search-has \\
         -- --config.data.root=CUB --config.model.init=resnet50.pth
 
 The argument chooses by name: `benchmark` (cub, openimages, ilsvrc, synthetic; needed), `method`, `encoder` and `seed`
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from configs.common import choices
+from fcam_jax.configuration.defaults import choices
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import Run
 
 TRIALS = 30
 BENCHMARKS = {"cub": 1.0, "openimages": 1.0, "ilsvrc": 0.1, "synthetic": 1.0}  # share of the training images

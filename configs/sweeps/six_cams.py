@@ -1,12 +1,12 @@
 """The paper's six CAMs on the embedded data set, three seeds each: what F-CAM makes of each.
 
-    python -m fcam_jax.sweep --sweep=configs/sweeps/six_cams.py --workdir=runs/six_cams
+    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/six_cams.py --workdir=runs/six_cams
 
 18 runs of two minutes on 2 CPU cores. With the argument `shared` (`six_cams.py:shared`) the CAMs of a seed share the
 classifier that is best for `cam`, and 12 runs train F-CAM alone.
 """
 
-from fcam_jax.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import Run
 
 CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 SEEDS = (0, 1, 2)

@@ -1,6 +1,6 @@
 """Table 1 of the paper: six CAMs and F-CAM on each, with three encoders, on CUB and OpenImages.
 
-    python -m fcam_jax.sweep --sweep=configs/sweeps/table1.py --workdir=runs/table1 --only='cub-resnet50-*'
+    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/table1.py --workdir=runs/table1 --only='cub-resnet50-*'
 
 36 runs, one seed. It looks for the data in data/CUB and data/OpenImages and for torchvision's files as
 weights/resnet50.pth, weights/vgg16.pth and weights/inceptionv3.pth, from where it is called; links will do.
@@ -10,7 +10,7 @@ With the argument `shared` (`table1.py:shared`) the CAMs of an encoder share the
 classifiers are trained instead of 36, and the figures of the other CAMs are not the protocol's.
 """
 
-from fcam_jax.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import Run
 
 DATA = {"cub": "data/CUB", "openimages": "data/OpenImages"}
 ENCODERS = ("resnet50", "vgg16", "inceptionv3")

@@ -8,7 +8,7 @@ from typing import no_type_check
 
 import numpy as np
 
-from fcam_jax.compiled import compiled
+from fcam_jax.runtime.compiled import compiled
 
 _BITS = 22  # of the weights' fixed-point fractions, as in Pillow
 

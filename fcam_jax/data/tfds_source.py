@@ -1,4 +1,4 @@
-"""A data set that TFDS has prepared, as array_record: ours (`fcam_jax.data.prepare`) and the stock caltech_birds2011.
+"""A data set that TFDS has prepared, as array_record: ours (`fcam_jax.cli.prepare`) and the stock caltech_birds2011.
 
 In: the folder of all prepared data sets and a name. Out: records, the very ones that a `FolderSource` over the same
 files gives. array_record checks every read against a stored hash, so a damaged shard is an error, never other pixels.
@@ -21,11 +21,11 @@ from fcam_jax.data.published.datasets import DATASETS, VERSION
 from fcam_jax.data.published.identity import Identity
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.progress import counted
+from fcam_jax.runtime.progress import counted
 
 # Data sets that can be read, by their names: the version that is read, and the command that prepares them.
 _KNOWN = {
-    dataset.name: (VERSION, f"python -m fcam_jax.data.prepare --dataset={dataset.key} --source=DIR --data_dir=")
+    dataset.name: (VERSION, f"python -m fcam_jax.cli.prepare --dataset={dataset.key} --source=DIR --data_dir=")
     for dataset in DATASETS.values()
 } | {
     caltech_birds.NAME: (

@@ -5,8 +5,8 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int
 
-from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.metric import Metric
+from fcam_jax.runtime.compiled import compiled
 from fcam_jax.types import Annotation
 
 BINS = 256

@@ -10,8 +10,8 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.component_tree import LEVELS, best_alive, contours
+from fcam_jax.runtime.compiled import compiled
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.components import AREA, BOX, FIRST, SINCE, TIMES, UNTIL, components
 from fcam_jax.evaluation.neighbour_patterns import tables
+from fcam_jax.runtime.compiled import compiled
 
 LEVELS = 256
 

@@ -10,8 +10,8 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Int16, Int32
 
-from fcam_jax.compiled import compiled
 from fcam_jax.evaluation.neighbour_patterns import Tables, neighbour_patterns, ring_steps
+from fcam_jax.runtime.compiled import compiled
 
 # The times at which a pixel may join: 0, 1, ... below it.
 TIMES = 255

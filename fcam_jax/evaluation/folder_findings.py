@@ -18,7 +18,7 @@ from fcam_jax.evaluation.metric import Metric
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.evaluation.score_map_folder import ScoreMapFolder
 from fcam_jax.evaluation.threads import in_threads
-from fcam_jax.progress import counted
+from fcam_jax.runtime.progress import counted
 
 R = TypeVar("R")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, no_type_check
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from fcam_jax.compiled import compiled
+from fcam_jax.runtime.compiled import compiled
 
 # Offsets x + iy of the neighbours in the order of a pattern's bits, from the right over the top; y points down.
 _RING = (1 + 0j, 1 - 1j, -1j, -1 - 1j, -1 + 0j, -1 + 1j, 1j, 1 + 1j)

@@ -9,9 +9,9 @@ from typing import no_type_check
 import numpy as np
 from jaxtyping import Float
 
-from fcam_jax.compiled import compiled
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Metric, thresholds
+from fcam_jax.runtime.compiled import compiled
 from fcam_jax.types import Annotation
 
 

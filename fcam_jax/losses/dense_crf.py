@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 
 from fcam_jax.errors import unknown_name
 from fcam_jax.losses.gaussian_sum import gaussian_sum
-from fcam_jax.remat import kept
+from fcam_jax.runtime.remat import kept
 
 FORMS = ("landmarks", "exact")
 

@@ -20,7 +20,7 @@ from fcam_jax.losses.reconstruction import reconstruction_error
 from fcam_jax.methods.classifier import cross_entropy
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.remat import kept
+from fcam_jax.runtime.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 

@@ -20,7 +20,7 @@ from fcam_jax.models.layers import (
     upsample_nearest,
     upsample_nearest_to,
 )
-from fcam_jax.remat import kept
+from fcam_jax.runtime.remat import kept
 
 REGIONS = 2  # background, foreground
 COLOURS = 3

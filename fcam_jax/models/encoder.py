@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
-from fcam_jax.remat import kept
+from fcam_jax.runtime.remat import kept
 
 # Mean and deviation of ImageNet's RGB in [0, 255], as PyTorch's pretrained networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)

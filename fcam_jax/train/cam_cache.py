@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.weights_digest import weights_digest
-from fcam_jax.progress import counted
+from fcam_jax.runtime.progress import counted
 from fcam_jax.train.step import data_mesh, make_forward, replicate, split_model, spread
 from fcam_jax.types import Batch
 

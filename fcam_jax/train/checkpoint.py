@@ -15,8 +15,8 @@ import pathlib
 import shutil
 from typing import Any
 
-from fcam_jax import hosts
 from fcam_jax.errors import InputError
+from fcam_jax.runtime import hosts
 from fcam_jax.train.checkpoint_folder import CheckpointFolder, link_or_copy
 from fcam_jax.train.step import TrainState
 

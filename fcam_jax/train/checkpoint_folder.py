@@ -17,9 +17,9 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from fcam_jax import hosts
 from fcam_jax.errors import OF_THE_DISK, InputError
-from fcam_jax.train import manifest, preemption
+from fcam_jax.runtime import hosts, preemption
+from fcam_jax.train import manifest
 
 logger = logging.getLogger(__name__)
 

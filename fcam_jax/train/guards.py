@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcam_jax import hosts
 from fcam_jax.errors import InputError
+from fcam_jax.runtime import hosts
 from fcam_jax.train.checkpoint import Checkpoints
 from fcam_jax.train.step import TrainState
 from fcam_jax.types import Batch

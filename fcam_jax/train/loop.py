@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.progress import progress_bar
-from fcam_jax.train import preemption, watchdog
+from fcam_jax.runtime import preemption, watchdog
+from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
 from fcam_jax.train.feed import DataStream, Feed
 from fcam_jax.train.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure

@@ -10,8 +10,8 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from fcam_jax import hosts
 from fcam_jax.errors import InputError
+from fcam_jax.runtime import hosts
 from fcam_jax.train.manifest import replace_file
 
 

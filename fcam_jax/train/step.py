@@ -17,11 +17,11 @@ from flax import nnx
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.compiler_options import compiler_options
 from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method, image_keys
-from fcam_jax.remat import only_kept
+from fcam_jax.runtime.compiler_options import compiler_options
+from fcam_jax.runtime.remat import only_kept
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fcam_jax.data.check import main
+from fcam_jax.cli.check import main
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError

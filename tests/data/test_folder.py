@@ -107,7 +107,7 @@ def test_of_many_problems_the_first_is_told_and_the_others_counted(dataset):
     dataset.files["class_labels.txt"] += "".join(f"x/{number}.png,0\n" for number in range(25))
     assert complaint(dataset).endswith(
         "class_labels.txt, line 4: image_ids.txt does not list x/0.png "
-        f"(and 24 more; python -m fcam_jax.data.check --root={dataset.root} lists them)"
+        f"(and 24 more; python -m fcam_jax.cli.check --root={dataset.root} lists them)"
     )
 
 

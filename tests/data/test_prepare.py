@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from replicas import Replica, as_tar, as_zip, encoded
 
+from fcam_jax.cli.prepare import LEFT_OUT, PROBLEMS, SAMPLES
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.images import decode_image
 from fcam_jax.data.loaded import LoadedImages
 from fcam_jax.data.pipeline import train_batches
-from fcam_jax.data.prepare import LEFT_OUT, PROBLEMS, SAMPLES
 from fcam_jax.data.published import builder as wsol_builder
 from fcam_jax.data.published import check as wsol_check
 from fcam_jax.data.published import files as wsol_files

@@ -106,7 +106,7 @@ def test_a_missing_shard_is_named(prepared):
 
 
 def test_other_data_than_asked_for_are_refused(prepared, tmp_path):
-    command = "run python -m fcam_jax.data.prepare --dataset="
+    command = "run python -m fcam_jax.cli.prepare --dataset="
     message = complaint(lambda: opened(tmp_path / "no"))
     assert (
         f"openimages30k_wsol: is not prepared; {command}openimages --source=DIR --data_dir={tmp_path / 'no'}" in message

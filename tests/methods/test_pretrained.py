@@ -12,18 +12,19 @@ from flax import nnx
 from one_device import batch
 
 from configs import synthetic
-from fcam_jax import build, export, predict, trained
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cli import export, predict
 from fcam_jax.errors import InputError
-from fcam_jax.experiment import train_stages
 from fcam_jax.methods.pretrained import PretrainedMethod
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import count_classes, export_weights, save_weights
 from fcam_jax.models.small import Small
-from fcam_jax.stage_evaluation import evaluate_stages
-from fcam_jax.workdir import claim, config_hash
+from fcam_jax.runs import build, trained
+from fcam_jax.runs.experiment import train_stages
+from fcam_jax.runs.folder import claim, config_hash
+from fcam_jax.runs.stage_evaluation import evaluate_stages
 
 CLASSES = 12  # more than the eight of the data set
 METHOD = PretrainedMethod(CAMS["cam"], "protocol")

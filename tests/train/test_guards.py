@@ -13,7 +13,7 @@ from test_loop import compiled_step, final_state, log, run
 from tiny_stages import BATCH, Stream
 
 from fcam_jax.errors import InputError
-from fcam_jax.train import watchdog
+from fcam_jax.runtime import watchdog
 from fcam_jax.train.guards import Spikes, Warnings
 
 LENGTHS = {"steps_per_epoch": 8, "log_steps": 3, "checkpoint_steps": 2}

@@ -13,7 +13,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tiny_stages import Stream
 
 from fcam_jax.errors import InputError, Preempted
-from fcam_jax.train import preemption
+from fcam_jax.runtime import preemption
 from fcam_jax.train.checkpoint import Checkpoints
 from fcam_jax.train.loop import LoopSettings, train
 from fcam_jax.train.metric_log import MetricLog

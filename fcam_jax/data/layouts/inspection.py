@@ -20,7 +20,7 @@ from fcam_jax.data.images import decode_image
 from fcam_jax.data.layouts.metadata import Metadata
 from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.errors import InputError
-from fcam_jax.progress import counted
+from fcam_jax.runtime.progress import counted
 from fcam_jax.types import Image
 
 _ORIENTATION = 0x0112

@@ -123,7 +123,7 @@ def printable(text: str) -> str:
 
 def _raise_first(errors: Sequence[Problem], root: str | os.PathLike[str] | None) -> None:
     if errors:
-        checker = f"; python -m fcam_jax.data.check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
+        checker = f"; python -m fcam_jax.cli.check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
         raise InputError(f"{errors[0]}{_more(len(errors) - 1, checker)}")
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from fcam_jax.errors import InputError
-from fcam_jax.progress import progress_bar
+from fcam_jax.runtime.progress import progress_bar
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")  # of what is unpacked, in any case of letters
 

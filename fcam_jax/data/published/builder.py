@@ -24,7 +24,7 @@ from tensorflow_datasets.core import writer
 from fcam_jax.data.published.check import CheckedSplit
 from fcam_jax.data.published.datasets import VERSION, WsolDataset
 from fcam_jax.errors import InputError
-from fcam_jax.progress import counted
+from fcam_jax.runtime.progress import counted
 
 _SHARD_BYTES = 2**27  # more would only be held in memory, and lost by an interruption
 # Records one by one, for random access; JPEG and PNG are compressed already.

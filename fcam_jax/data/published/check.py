@@ -18,7 +18,7 @@ from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.layouts.metadata import MaskFiles, Metadata
 from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
-from fcam_jax.progress import progress_bar
+from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.types import Image
 
 _ROW = np.dtype([("asked", "<u8"), ("digest", "<u8"), ("bytes", "<u8")])

@@ -9,7 +9,7 @@ from fcam_jax.data.layouts.metadata import Metadata
 from fcam_jax.data.published.archives import Folder, Store, open_archive
 from fcam_jax.data.published.datasets import Archive, WsolDataset
 from fcam_jax.errors import InputError
-from fcam_jax.progress import progress_bar
+from fcam_jax.runtime.progress import progress_bar
 
 _BLOCK = 2**24  # bytes of an archive that are read at once for its checksum
 

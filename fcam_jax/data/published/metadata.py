@@ -13,7 +13,7 @@ from fcam_jax.data.layouts.metadata import Metadata, read_split, report_unlocali
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.published.datasets import SPLITS, WsolDataset
 from fcam_jax.errors import InputError
-from fcam_jax.progress import progress_bar
+from fcam_jax.runtime.progress import progress_bar
 
 PUBLISHED_AT = "https://raw.githubusercontent.com/clovaai/wsolevaluation/master/metadata"
 SIZES = "image_sizes.txt"

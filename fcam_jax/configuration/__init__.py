@@ -1,0 +1,1 @@
+"""The configuration: every key with its default, packaged benchmarks by name, overrides of the command line."""

@@ -1,0 +1,100 @@
+"""The images that a user means by a file, a folder or a pattern, and the name of each in the output folder.
+
+In: paths and patterns. Out: `ImageFile`s in order, with names that no two of them share.
+"""
+
+import collections
+import dataclasses
+import glob
+import itertools
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from fcam_jax.data.layouts.class_folders import SUFFIXES
+from fcam_jax.data.layouts.metadata import listed
+from fcam_jax.errors import InputError
+from fcam_jax.runs.report.names import printable
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFile:
+    """An image to be predicted.
+
+    Attributes:
+      path: the file.
+      name: path relative to the folder that was given, or to the fixed part of the pattern, with ``/`` between parts.
+    """
+
+    path: pathlib.Path
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What is to be predicted, and what is not.
+
+    Attributes:
+      files: the images.
+      left_out: number of a folder's files by their endings, which are none of `SUFFIXES`.
+    """
+
+    files: list[ImageFile]
+    left_out: dict[str, int]
+
+
+def find_images(given: Sequence[str], outputs: Sequence[pathlib.Path]) -> Found:
+    """The images of files, folders (with their sub-folders) and patterns, each once.
+
+    Args:
+      given: paths or patterns, in which ``**`` stands for any number of folders.
+      outputs: folders that are written to: what lies in them is no input.
+
+    Raises:
+      InputError: there is no image, or two images would have one name.
+    """
+    outputs = [folder.resolve() for folder in outputs]
+    by_name: dict[str, pathlib.Path] = {}
+    left_out: collections.Counter[str] = collections.Counter()
+    for text in given:
+        root, paths = _candidates(text)
+        paths = [path for path in paths if not any(path.resolve().is_relative_to(folder) for folder in outputs)]
+        if pathlib.Path(text).is_dir():
+            left_out.update(path.suffix.lower() for path in paths if path.suffix.lower() not in SUFFIXES)
+            paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
+        for path in paths:
+            _add(by_name, path.relative_to(root).as_posix(), path)
+        if not paths:
+            others = f"; its other files end in {listed(sorted(left_out))}" if left_out else ""
+            raise InputError(f"--images={printable(text)}: no image there ({' '.join(SUFFIXES)}){others}")
+    return Found([ImageFile(path, name) for name, path in by_name.items()], dict(left_out))
+
+
+def _candidates(text: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
+    """The folder that names start from, and files in order."""
+    path = pathlib.Path(text)
+    if path.is_dir():
+        return path, sorted(_below(path))
+    if os.path.lexists(path):
+        return path.parent, [path]
+    fixed = itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts)
+    found = sorted(map(pathlib.Path, glob.glob(text, recursive=True)))  # noqa: PTH207 (a Path's takes no absolute one)
+    if not found:
+        raise InputError(f"--images={printable(text)}: no such file or folder, and nothing matches it as a pattern")
+    return pathlib.Path(*fixed), [match for match in found if not match.is_dir()]
+
+
+def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Files of a folder and its sub-folders; hidden ones are none of the user's."""
+    for here, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (pathlib.Path(here, name) for name in names if not name.startswith("."))
+
+
+def _add(by_name: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> None:
+    other = by_name.setdefault(name, path)
+    if other != path and other.resolve() != path.resolve():
+        raise InputError(
+            f"--images: {printable(str(other))} and {printable(str(path))} would both be written as "
+            f"{printable(name)}; give the folder that holds both"
+        )

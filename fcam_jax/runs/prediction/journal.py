@@ -1,0 +1,185 @@
+"""What has been predicted so far: a line for every image whose files are complete, and the settings they were made by.
+
+    predict_settings.json   what the outputs depend on; a later call with other settings is refused
+    predictions.jsonl       a line for each image, added after its files
+    predictions.csv         the same as a table, written at the end of a call
+
+A crash leaves at most one broken line and files without a line; such images are predicted again.
+"""
+
+import csv
+import json
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fcam_jax.errors import InputError
+from fcam_jax.runs.prediction.image_files import ImageFile
+from fcam_jax.runs.report.names import printable
+from fcam_jax.runs.report.runs import flat_settings
+
+SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
+MAPS, OVERLAYS = "maps", "overlays"
+# Keys of a record that name its files, from the output folder.
+FILES = ("map", "levels", "overlay")
+# Keys that tell whether an image is still the one that was predicted.
+ORIGIN = ("path", "bytes", "modified")
+
+
+class Journal:
+    """The records in an output folder."""
+
+    def __init__(self, out: pathlib.Path, settings: Mapping[str, Any], overwrite: bool):
+        """Take the folder, made where it does not exist, for predictions by these settings.
+
+        Args:
+          out: the folder.
+          settings: what the outputs depend on, as JSON data.
+          overwrite: remove the predictions that are there.
+
+        Raises:
+          InputError: the folder holds predictions by other settings, or cannot be written to.
+        """
+        self._out = out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            if overwrite:
+                self._remove()
+            self._check(settings)
+            write(out / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+            self._made_of = self._tidy()
+            self._lines = (out / LINES).open("a", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"--out={out} cannot be written ({error.strerror})") from error
+
+    def is_done(self, file: ImageFile) -> bool:
+        """Whether the image, as it is now, has been predicted.
+
+        Raises:
+          InputError: another image has been predicted under its name.
+        """
+        origin = self._made_of.get(file.name)
+        if origin is None:
+            return False
+        if origin["path"] != str(file.path.resolve()):
+            raise InputError(
+                f"--out={self._out} holds the prediction of another image by the name {printable(file.name)} "
+                f"({printable(origin['path'])}); use another --out, or --overwrite to start anew"
+            )
+        try:
+            return origin == origin_of(file)
+        except OSError:
+            return False  # reading it will tell
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add the record of an image whose files are in place."""
+        self._lines.write(_line(record))
+        self._lines.flush()
+
+    def close(self) -> None:
+        """Write the table of all records."""
+        self._lines.close()
+        self._tidy()
+        rows = map(_row, self._stored())
+        first = next(rows, {"image": ""})
+        partial = _partial(self._out / TABLE)
+        # Names of files may hold bytes that are no letters; they come out as they were.
+        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.DictWriter(file, list(first))
+            writer.writeheader()
+            writer.writerows([first] if first["image"] else [])
+            writer.writerows(rows)
+        partial.replace(self._out / TABLE)
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        path = self._out / SETTINGS
+        if not any(self._stored()):
+            return  # what has no predictions contradicts nothing
+        try:
+            there = dict(flat_settings(json.loads(path.read_text())))
+        except (OSError, ValueError, AttributeError):
+            raise InputError(
+                f"--out={self._out} holds predictions of unknown settings ({path} cannot be read); use another --out, "
+                "or --overwrite to start anew"
+            ) from None
+        now = dict(flat_settings(json.loads(json.dumps(settings))))
+        changed = [
+            f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now"
+            for key in sorted(there.keys() | now.keys())
+            if there.get(key, "absent") != now.get(key, "absent")
+        ]
+        if changed:
+            raise InputError(
+                f"--out={self._out} holds predictions by other settings ({'; '.join(changed)}); use another --out, or "
+                "--overwrite to start anew"
+            )
+
+    def _tidy(self) -> dict[str, dict[str, Any]]:
+        """Keep the last line of each image, where its files are there; returns what those images were by their name."""
+        last = {record["image"]: number for number, record in enumerate(self._stored())}
+        made_of = {}
+        partial = _partial(self._out / LINES)
+        with partial.open("w", encoding="utf-8") as file:
+            for number, record in enumerate(self._stored()):
+                if last[record["image"]] == number and all((self._out / record[key]).is_file() for key in FILES):
+                    file.write(_line(record))
+                    made_of[record["image"]] = {key: record[key] for key in ORIGIN}
+        partial.replace(self._out / LINES)
+        return made_of
+
+    def _stored(self) -> Iterator[dict[str, Any]]:
+        """Records in the file, without broken lines."""
+        path = self._out / LINES
+        if not path.exists():
+            return
+        with path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(record, dict) and record.keys() >= {"image", *ORIGIN, *FILES}:
+                    yield record
+
+    def _remove(self) -> None:
+        """Remove the predictions that are listed, and nothing else of the folder."""
+        for record in self._stored():
+            for path in (self._out / record[key] for key in FILES):
+                if any(path.resolve().is_relative_to((self._out / part).resolve()) for part in (MAPS, OVERLAYS)):
+                    path.unlink(missing_ok=True)
+        for name in (LINES, TABLE, SETTINGS):
+            (self._out / name).unlink(missing_ok=True)
+
+
+def origin_of(file: ImageFile) -> dict[str, Any]:
+    """The facts `ORIGIN` of a file.
+
+    Raises:
+      OSError: the file is not there.
+    """
+    status = file.path.stat()
+    return {"path": str(file.path.resolve()), "bytes": status.st_size, "modified": status.st_mtime_ns}
+
+
+def write(path: pathlib.Path, data: bytes | memoryview) -> None:
+    """Put a file in place as a whole, with its folder."""
+    partial = _partial(path)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def _partial(path: pathlib.Path) -> pathlib.Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record) + "\n"
+
+
+def _row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as a row of the table."""
+    plain = {key: value for key, value in record.items() if key not in ("box", "boxes", "top")}
+    corners = dict(zip(("x0", "y0", "x1", "y1"), record["box"] or [""] * 4, strict=True))
+    classes = {f"top{i}_{key}": value for i, entry in enumerate(record["top"], 1) for key, value in entry.items()}
+    return plain | corners | {"boxes": len(record["boxes"])} | classes

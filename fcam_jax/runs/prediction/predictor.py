@@ -1,0 +1,119 @@
+"""The network on batches of images: maps of given or predicted classes, and class scores.
+
+In: a trained model, or a classifier and the name of a CAM. Out: a `Predictor`, which is compiled once, for one size of
+batches, and works on all devices.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float, Int, UInt8
+
+from fcam_jax.cams.contract import Cam
+from fcam_jax.cams.registry import bind
+from fcam_jax.runtime.compiler_options import compiler_options
+from fcam_jax.methods.baselines import Localizer
+from fcam_jax.methods.classifier import localize_by_cam
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.train.step import SPREAD, data_mesh, replicate
+from fcam_jax.types import Batch, Localization
+
+Images = UInt8[np.ndarray, "b h w 3"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predicted:
+    """What the network says about a batch of images.
+
+    Attributes:
+      maps: of the labels, at the size of the network's images, in [0, 1].
+      logits: class scores before softmax.
+      labels: class of each map.
+    """
+
+    maps: Float[np.ndarray, "b h w"]
+    logits: Float[np.ndarray, "b k"]
+    labels: Int[np.ndarray, " b"]
+
+
+class Predictor:
+    """A network and the way to its maps."""
+
+    def __init__(self, model: Classifier | FCAM, localizer: Localizer, batch_size: int, label: int | None):
+        """Put the model on all devices.
+
+        Args:
+          model: the network, with its weights.
+          localizer: yields the maps.
+          batch_size: images at a time; rounded up to a multiple of the devices.
+          label: the class whose maps are wanted; None for that predicted for each image.
+        """
+        count = jax.device_count()
+        self.batch_size = -(-batch_size // count) * count
+        self._mesh = data_mesh(self.batch_size)
+        structure, state = nnx.split(model)
+        self._state = replicate(state, self._mesh)
+
+        @functools.partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
+        def predict(state: Any, images: Array) -> tuple[Array, Array, Array]:
+            network = nnx.merge(structure, state)
+            # The compiler sees that the localizer asks for the same pass, so there is one.
+            logits = network(images, train=False)[1]
+            labels = logits.argmax(axis=-1) if label is None else jnp.full(len(images), label)
+            # Index 0 for all: what a CAM draws at random depends on the image alone, not on its place.
+            batch = Batch(images, labels, jnp.zeros_like(labels), jnp.ones(len(images)))
+            return jnp.asarray(localizer.localize(network, batch).maps), logits, labels
+
+        self._predict = predict
+
+    def __call__(self, images: Images) -> Predicted:
+        """Maps and class scores of at most a batch of images; fewer are padded, so that nothing is compiled anew."""
+        count = len(images)
+        padded = np.concatenate([images, np.zeros((self.batch_size - count, *images.shape[1:]), np.uint8)])
+        spread = jax.device_put(padded, NamedSharding(self._mesh, SPREAD))
+        maps, logits, labels = map(np.asarray, self._predict(self._state, spread))
+        return Predicted(maps[:count].astype(np.float32), logits[:count].astype(np.float32), labels[:count])
+
+
+@dataclasses.dataclass(frozen=True)
+class ByCam:
+    """Localization by a CAM of the batch's labels.
+
+    Attributes:
+      name: the CAM's.
+      stages: names of the stages that are fused, none for the top one.
+      settings: of the CAM, where they differ from its defaults.
+    """
+
+    name: str
+    stages: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Name and stages."""
+        return " ".join([self.name, *self.stages])
+
+    def check(self, model: Any) -> None:
+        """Raise an `InputError` where the model cannot be explained by it."""
+        self._cam(_classifier(model))
+
+    def localize(self, model: Any, batch: Batch) -> Localization:
+        """The CAM of a classifier, or of F-CAM's."""
+        classifier = _classifier(model)
+        return localize_by_cam(classifier, batch, self._cam(classifier), "protocol")
+
+    def _cam(self, classifier: Classifier) -> Cam:
+        return bind(self.name, self.settings, self.stages, len(classifier.encoder.channels))
+
+
+def _classifier(model: Any) -> Classifier:
+    return model.classifier if isinstance(model, FCAM) else model

@@ -1,0 +1,216 @@
+"""One HTML file with tables, figures and examples, which needs no network and no other file.
+
+In: what the page shows, and the examples one after the other. The template and its programs are `page.html`,
+`page.css`, `page_maps.js` and `page.js`. Pixels go to the end of the file in blocks, so that the page is usable before
+they are read, and of them the browser unpacks only what is looked at. Names enter as JSON in which ``<`` is escaped,
+and a policy in the page's head forbids every program but its own and every address.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+import pathlib
+import re
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from fcam_jax.runs.report.published import main_rows
+from fcam_jax.runs.report.stored_examples import Finding, Levels, Pixels, StoredExample
+from fcam_jax.runs.report.tables import Table
+
+# Examples in a block of pixels: what is read for one is read for its neighbours.
+_BLOCK = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class PageFigure:
+    """A plot of the page.
+
+    Attributes:
+      caption: what it shows.
+      path: its SVG file.
+    """
+
+    caption: str
+    path: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class PageExamples:
+    """The examples of a run.
+
+    Attributes:
+      title: of the run.
+      methods: its methods.
+      examples: in the order of the blocks of pixels.
+      sizes: height and width of each.
+    """
+
+    title: str
+    methods: Sequence[str]
+    examples: Sequence[StoredExample]
+    sizes: Sequence[tuple[int, int]]
+
+
+class PixelBlocks:
+    """Collects the pixels of all examples, in the page's order, in a file: memory does not grow with their number."""
+
+    def __init__(self, file: TextIO) -> None:
+        """No example yet; the file, which holds what is added, is open for writing and reading."""
+        self._file = file
+        self._block: list[list[Any]] = []
+        self._images: dict[bytes, int] = {}
+        self._count = 0
+        self._blocks = 0
+
+    def add(self, pixels: Pixels) -> None:
+        """Add an example; an image that was there before is not stored again."""
+        known = self._images.setdefault(hashlib.sha256(pixels.jpeg).digest(), self._count)
+        image: str | int = known if known < self._count else _base64(pixels.jpeg)
+        mask = None if pixels.mask is None else packed(pixels.mask)
+        self._block.append([image, mask, [packed(levels) for levels in pixels.levels]])
+        self._count += 1
+        if len(self._block) == _BLOCK:
+            self._flush()
+
+    def write_to(self, file: TextIO) -> None:
+        """Write the script elements that hold the blocks, and an element that marks their end."""
+        self._flush()
+        self._file.seek(0)
+        shutil.copyfileobj(self._file, file)
+        file.write("<template></template>")
+
+    def _flush(self) -> None:
+        if self._block:
+            self._file.write(_json_element(f"pixels-{self._blocks}", self._block))
+            self._blocks += 1
+            self._block = []
+
+
+def write_page(
+    path: pathlib.Path,
+    *,
+    about: str,
+    tables: Sequence[Table],
+    figures: Mapping[str, Sequence[PageFigure]],
+    runs: Sequence[PageExamples],
+    left_out: Sequence[str],
+    pixels: PixelBlocks,
+) -> None:
+    """Write the page; an older one is replaced as a whole.
+
+    Args:
+      path: the HTML file.
+      about: a line on what the page is of.
+      tables: in their order.
+      figures: groups of plots by their title.
+      runs: facts of the examples.
+      left_out: a line for each example that could not be used.
+      pixels: the same examples' pixels, in the same order.
+    """
+    summary = {
+        "about": about,
+        "block": _BLOCK,
+        "tables": [dataclasses.asdict(table) for table in tables],
+        "figures": [{"title": title, "figures": list(map(_figure, group))} for title, group in figures.items()],
+        "runs": [_run(run) for run in runs if run.examples],
+        "leftOut": list(left_out),
+    }
+    style, script = _resource("page.css"), _resource("page_maps.js") + _resource("page.js")
+    policy = "; ".join(
+        (
+            "default-src 'none'",
+            "img-src data:",
+            f"style-src '{_fingerprint(style)}'",
+            f"script-src '{_fingerprint(script)}'",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+    parts = {"policy": policy, "style": style, "script": script, "summary": _json(summary)}
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        for place, text in _template():
+            file.write(text)
+            if place == "pixels":
+                pixels.write_to(file)
+            elif place:
+                file.write(parts[place])
+    partial.replace(path)
+
+
+def packed(levels: Levels) -> str:
+    """A map of 8 bits in letters: differences along columns, then along rows, modulo 256, deflated.
+
+    Neighbours are alike in a map, and steps are alike where it was enlarged, so most of what is left are small numbers:
+    half of what the map takes as PNG, where no pattern longer than a run is looked for, which would take much longer.
+    """
+    differences = np.diff(np.diff(levels, axis=0, prepend=np.uint8(0)), axis=1, prepend=np.uint8(0))
+    deflate = zlib.compressobj(strategy=zlib.Z_RLE)
+    return _base64(deflate.compress(differences.tobytes()) + deflate.flush())
+
+
+def _template() -> Iterator[tuple[str, str]]:
+    """Places of the template, each with the text before it; the last has no name."""
+    pieces = re.split(r"\{\{(\w+)\}\}", _resource("page.html"))
+    yield from zip([*pieces[1::2], ""], pieces[::2], strict=True)
+
+
+def _run(run: PageExamples) -> dict[str, Any]:
+    examples = [
+        {
+            "id": example.image_id,
+            "label": example.label,
+            "class": example.class_name,
+            "size": size,
+            "boxes": None if example.boxes is None else example.boxes.tolist(),
+            "masked": example.mask_file is not None,
+            "findings": [_finding(finding, run.methods) for finding in example.findings],
+        }
+        for example, size in zip(run.examples, run.sizes, strict=True)
+    ]
+    main = [run.methods.index(row) for row in main_rows(run.methods)]
+    return {"title": run.title, "methods": list(run.methods), "main": main, "examples": examples}
+
+
+def _finding(finding: Finding, methods: Sequence[str]) -> dict[str, Any]:
+    return {
+        "method": methods.index(finding.row),
+        "threshold": finding.threshold,
+        "box": None if finding.box is None else finding.box.tolist(),
+        "iou": finding.iou,
+        "rank": finding.rank,
+        "predicted": finding.predicted,
+    }
+
+
+def _figure(figure: PageFigure) -> dict[str, Any]:
+    return {"caption": figure.caption, "svg": _base64(figure.path.read_bytes())}
+
+
+def _json_element(identity: str, value: Any) -> str:
+    return f'<script type="application/json" id="{identity}">{_json(value)}</script>\n'
+
+
+def _json(value: Any) -> str:
+    """JSON that ends no element and opens none, whatever its texts hold."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _fingerprint(text: str) -> str:
+    """What a content security policy knows a style or program by."""
+    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _resource(name: str) -> str:
+    return (importlib.resources.files("fcam_jax.runs.report") / name).read_text(encoding="utf-8")

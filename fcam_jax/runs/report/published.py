@@ -1,0 +1,156 @@
+"""Figures that the F-CAM paper reports (`published.csv`, from its Tables 1 to 3 and A.1 to A.3), looked up by run.
+
+In: data set, encoder, CAM and method of a run. Out: the published value of the same, if the paper has it.
+
+Reference: Belharbi et al., F-CAM: Full Resolution Class Activation Maps via Guided Parametric Upscaling, WACV 2022.
+"""
+
+import csv
+import dataclasses
+import functools
+import importlib.resources
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fcam_jax.methods.registry import FEW_SHOT, METHODS, PLAIN
+
+# Ours by the paper's.
+METRICS = {
+    "MaxBoxAcc": "MaxBoxAcc",
+    "PxAP": "PxAP",
+    "Top-1 localization": "top1_loc",
+    "Top-5 localization": "top5_loc",
+    "MaxBoxAccV2": "MaxBoxAccV2",
+    "Classification": "top1_cls",
+}
+FCAM_ROW, CENTER_ROW = "F-CAM", "Center"
+DECISION_ROW = "F-CAM, no threshold"
+# What a run calls the maps of what stage 1 trained, by the way of its training.
+STAGE1_ROWS = tuple(training.title for training in METHODS.values())
+# What the paper calls the losses of its ablation, by the terms that have a weight.
+_ABLATION = {
+    frozenset({"seeds"}): "SR",
+    frozenset({"seeds", "crf"}): "SR+CRF",
+    frozenset({"seeds", "crf", "size"}): "F-CAM",
+}
+_WHOLE_LOSS = "SR+CRF+ASC"
+
+
+def row_order(row: str) -> tuple[int, str]:
+    """Sorts rows: the centre baseline, what stage 1 trained, other methods, F-CAM, what is derived from it."""
+    places = {CENTER_ROW: 0, FCAM_ROW: 3} | dict.fromkeys(STAGE1_ROWS, 1)
+    return places.get(row, 4 if row.startswith(FCAM_ROW) else 2), row
+
+
+def main_rows(rows: Sequence[str]) -> list[str]:
+    """What stage 1 trained and F-CAM on it, which the paper's figures compare; all rows where neither is there."""
+    return [row for row in rows if row in (*STAGE1_ROWS, FCAM_ROW)] or list(rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method by the paper's names: one of its rows.
+
+    Attributes:
+      name: the CAM, or another method.
+      plus: what is trained on it, or "".
+    """
+
+    name: str
+    plus: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A published figure.
+
+    Attributes:
+      table: the paper's, e.g. "A.1".
+      dataset: data set.
+      metric: by our name.
+      method: method; the ablation's whole loss is F-CAM.
+      title: of the method, as printed.
+      encoder: by our name.
+      value: percent.
+    """
+
+    table: str
+    dataset: str
+    metric: str
+    method: Method
+    title: str
+    encoder: str
+    value: float
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """All published figures of metrics that we have, in the order of the paper."""
+    text = (importlib.resources.files("fcam_jax.runs.report") / "published.csv").read_text(encoding="utf-8")
+    return tuple(_entry(line) for line in csv.DictReader(text.splitlines()) if line["metric"] in METRICS)
+
+
+def stage1_title(classifier: str | None) -> str:
+    """What the tables call a way to train stage 1; None, in configurations of other versions, is the plain one."""
+    training = METHODS.get(classifier or PLAIN)
+    return str(classifier) if training is None else training.title
+
+
+def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> Method:
+    """The paper's name of a run's row.
+
+    Args:
+      row: that of stage 1 and "F-CAM" stand for what was trained by itself and with a decoder; other rows for
+        themselves.
+      cam: the CAM's name in the configuration.
+      loss_weights: of F-CAM, by term; they tell the ablations of Table 3 from the whole.
+      classifier: the way stage 1 is trained, by its name in the configuration. The paper has these with CAM alone, and
+        none of them under F-CAM.
+    """
+    if row == CENTER_ROW:
+        return Method("Center baseline")
+    title = stage1_title(classifier)
+    if row not in (title, FCAM_ROW):
+        return Method(row)
+    if classifier in (None, PLAIN):
+        names = {_plain(entry.method.name): entry.method.name for entry in entries()}
+        name = names.get(_plain(cam), cam)
+    else:
+        name = title if cam == "cam" or classifier == FEW_SHOT else f"{title}, {cam}"
+    if row == title:
+        return Method(name)
+    terms = frozenset(term for term, weight in loss_weights.items() if weight)
+    return Method(name, _ABLATION.get(terms, "other losses"))
+
+
+def published(dataset: str | None, encoder: str, of: Method, metric: str) -> float | None:
+    """The published value, or None.
+
+    Args:
+      dataset: "CUB" or "OpenImages".
+      encoder: by our name.
+      of: the method, by the paper's names.
+      metric: by our name.
+    """
+    wanted = (dataset, encoder, of, metric)
+    found = (e.value for e in entries() if (e.dataset, e.encoder, e.method, e.metric) == wanted)
+    return next(found, None)
+
+
+def _entry(line: Mapping[str, str]) -> Entry:
+    name, plus = line["method"], line["plus"]
+    return Entry(
+        table=line["table"],
+        dataset=line["dataset"],
+        metric=METRICS[line["metric"]],
+        method=Method(name, "F-CAM" if plus == _WHOLE_LOSS else plus),
+        title=f"{name} + {plus}" if plus else name,
+        encoder=line["encoder"],
+        value=float(line["value"]),
+    )
+
+
+def _plain(name: str) -> str:
+    """Small letters alone, ``+`` as p: "Smooth-GradCAM++" and "smoothgradcampp" are the same."""
+    letters = name.lower().replace("plusplus", "++").replace("+", "p")
+    return "".join(letter for letter in letters if letter.isalnum())

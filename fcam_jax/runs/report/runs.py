@@ -1,0 +1,240 @@
+"""A run's folder as the report sees it: configuration, evaluation records, and validation figures of every epoch.
+
+In: a folder. Out: a `Run`. Whatever is missing or damaged is one `InputError` that names the file.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Real
+
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.activations import BINS
+from fcam_jax.runs.report.published import row_order
+from fcam_jax.runs.report.record import EVALUATION, FROM_EXAMPLES, VERSION
+
+_AGAIN = "evaluate the run again (--mode=eval)"
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision and recall in [0, 1], from high thresholds to low.
+
+    Attributes:
+      precision: share of the pixels taken that show the object.
+      recall: share of the object's pixels that are taken.
+      partial: they are those of the kept examples, not of the whole split.
+    """
+
+    precision: Float[np.ndarray, " n"]
+    recall: Float[np.ndarray, " n"]
+    partial: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Histogram:
+    """Number of pixels with a value in ``[i, i + 1) / 256``.
+
+    Attributes:
+      counts: from low to high; from data that were published, shares.
+      partial: they are those of the kept examples, not of the whole split.
+    """
+
+    counts: Real[np.ndarray, " n"]
+    partial: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """The evaluation of one method.
+
+    Attributes:
+      row: what the tables call it.
+      split: the data evaluated.
+      images: their number.
+      figures: by name, in percent.
+      thresholds: of the curves.
+      curves: box metrics at every threshold by name, in percent; empty without boxes.
+      precision_recall: None without masks.
+      histogram: of the maps' values.
+      intervals: ends of the figures' 95 % intervals by name; empty where none were asked for.
+      by_size: figures of the images whose object is about the same size, by its share of the image.
+      by_class: figures of the images of a class, by its number.
+    """
+
+    row: str
+    split: str
+    images: int
+    figures: dict[str, float]
+    thresholds: Float[np.ndarray, " t"]
+    curves: dict[str, Float[np.ndarray, " t"]]
+    precision_recall: PrecisionRecall | None
+    histogram: Histogram
+    intervals: dict[str, tuple[float, float]]
+    by_size: dict[str, dict[str, float]]
+    by_class: dict[str, dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run.
+
+    Attributes:
+      folder: where it lies.
+      config: its configuration.
+      records: of the methods that were evaluated, see `row_order`.
+      history: by the name of a stage, the validation figures before the first epoch and after every one.
+    """
+
+    folder: pathlib.Path
+    config: dict[str, Any]
+    records: tuple[Record, ...]
+    history: dict[str, list[dict[str, float]]]
+
+    @property
+    def seed(self) -> Any:
+        """The seed of its configuration."""
+        return setting(self.config, "seed")
+
+
+def read_run(folder: pathlib.Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+      InputError: it is no run, it was not evaluated, or a file in it is damaged.
+    """
+    # The evaluation of another split than test lies in a folder of its own in the run's.
+    home = folder if (folder / "config.json").is_file() else folder.parent
+    path = home / "config.json"
+    if not path.is_file():
+        raise InputError(f"{folder} holds no run: there is no {folder / 'config.json'}")
+    config = json_object(path.read_bytes(), path, "use the folder of another run")
+    files = sorted((folder / EVALUATION).glob("*.json"))
+    if not files:
+        raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
+    records = sorted(map(read_record, files), key=lambda record: row_order(record.row))
+    logs = sorted(home.glob("*/metrics.jsonl"))
+    return Run(folder, config, tuple(records), {log.parent.name: read_history(log) for log in logs})
+
+
+def read_record(path: pathlib.Path) -> Record:
+    """Read the evaluation of one method.
+
+    Raises:
+      InputError: the file is damaged, or of another version of the program.
+    """
+    fields = json_object(path.read_bytes(), path, _AGAIN)
+    if fields.get("version") != VERSION:
+        raise InputError(f"{path} is of version {fields.get('version')} of the record, not {VERSION}; {_AGAIN}")
+    try:
+        return _record(fields)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path} is damaged ({reason}); {_AGAIN}") from error
+
+
+def read_history(path: pathlib.Path) -> list[dict[str, float]]:
+    """The validation figures in a stage's metric log, in the order of its epochs.
+
+    Raises:
+      InputError: a line is damaged. The last may be cut short: a run that was killed leaves it so.
+    """
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    history = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entry = json_object(line.encode(), path, "")
+        except InputError as error:
+            if number == len(lines):
+                break
+            raise InputError(f"{path}, line {number} is damaged; delete the line") from error
+        if entry.get("kind") == "val":
+            history.append({name: float(value) for name, value in entry.items() if isinstance(value, float | int)})
+    return history
+
+
+def flat_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a recorded configuration by their dotted keys."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from flat_settings(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def setting(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a dotted key; None where a configuration, perhaps of another version, lacks it."""
+    node: Any = config
+    for name in key.split("."):
+        node = node.get(name) if isinstance(node, Mapping) else None
+    return node
+
+
+def json_object(data: bytes, path: pathlib.Path, cure: str) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Args:
+      data: what the file holds.
+      path: the file.
+      cure: what to do where it is damaged.
+
+    Raises:
+      InputError: it holds no JSON object.
+    """
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {cure}") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{path} is damaged (it holds no JSON object); {cure}")
+    return fields
+
+
+def _record(fields: Mapping[str, Any]) -> Record:
+    thresholds = _numbers(fields["thresholds"])
+    curves = {name: _numbers(curve) for name, curve in fields["curves"].items()}
+    if any(len(curve) != len(thresholds) for curve in curves.values()):
+        raise ValueError("curves and thresholds differ in length")
+    figures = {name: float(value) for name, value in fields["metrics"].items()}
+    if not all(map(math.isfinite, figures.values())):
+        raise ValueError("a figure is not finite")
+    counts = np.array(fields["histogram"]["counts"], np.int64)
+    if counts.shape != (BINS,):
+        raise ValueError(f"the histogram has not {BINS} bins")
+    curve = fields["precision_recall"]
+    return Record(
+        row=str(fields["row"]),
+        split=str(fields["split"]),
+        images=int(fields["images"]),
+        figures=figures,
+        thresholds=thresholds,
+        curves=curves,
+        precision_recall=None if curve is None else _precision_recall(curve),
+        histogram=Histogram(counts, fields["histogram"]["source"] == FROM_EXAMPLES),
+        intervals={name: (float(low), float(high)) for name, (low, high) in fields["intervals_95"].items()},
+        by_size=_parts(fields["by_size"]),
+        by_class=_parts(fields["by_class"]),
+    )
+
+
+def _parts(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {part: {name: float(value) for name, value in figures.items()} for part, figures in fields.items()}
+
+
+def _precision_recall(fields: Mapping[str, Any]) -> PrecisionRecall:
+    precision, recall = _numbers(fields["precision"]), _numbers(fields["recall"])
+    if len(precision) != len(recall):
+        raise ValueError("precision and recall differ in length")
+    return PrecisionRecall(precision, recall, fields["source"] == FROM_EXAMPLES)
+
+
+def _numbers(values: Any) -> Float[np.ndarray, " n"]:
+    numbers = np.array(values, np.float64)
+    if numbers.ndim != 1:
+        raise ValueError("a curve is no list of numbers")
+    return numbers

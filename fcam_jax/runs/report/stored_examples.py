@@ -1,0 +1,179 @@
+"""The kept examples of a run: facts of every image with what each method localizes, and pixels when they are asked for.
+
+In: a run's folder and the methods' names. Out: `StoredExample`s. An example that cannot be used is left out, with one
+line that says why; the others stay.
+"""
+
+import dataclasses
+import io
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Int, UInt8
+
+from fcam_jax.errors import InputError
+from fcam_jax.runs.report.names import file_name
+from fcam_jax.runs.report.record import EVALUATION, EXAMPLES, OBJECT, UNDECIDED
+from fcam_jax.types import Annotation, Image
+
+Levels = UInt8[np.ndarray, "h w"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a method localizes in an image at its best threshold.
+
+    Attributes:
+      row: the method.
+      levels_file: its score map, as 8-bit levels.
+      threshold: share of the map's maximum.
+      box: corners ``x0, y0, x1, y1``; None where the ground truth has no boxes.
+      iou: of the box with the best true box or of the masks; None without ground truth.
+      rank: how many classes were predicted before the true one, if known.
+      predicted: the class predicted first, if known.
+    """
+
+    row: str
+    levels_file: pathlib.Path
+    threshold: float
+    box: Int[np.ndarray, " 4"] | None
+    iou: float | None
+    rank: int | None
+    predicted: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredExample:
+    """An image of the evaluated split.
+
+    Attributes:
+      image_id: its key in the data set.
+      label: its class.
+      class_name: the name of that, if known.
+      image_file: the image at evaluation size.
+      mask_file: its true mask, if there is one.
+      boxes: its true boxes, if there are any.
+      findings: of every method that kept the image.
+    """
+
+    image_id: str
+    label: int
+    class_name: str | None
+    image_file: pathlib.Path
+    mask_file: pathlib.Path | None
+    boxes: Int[np.ndarray, "n 4"] | None
+    findings: tuple[Finding, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """An example's pixels, all of one size.
+
+    Attributes:
+      image: RGB.
+      jpeg: the file that holds it.
+      mask: 255 object, 128 undecided, 0 background; None without a mask.
+      levels: the methods' score maps.
+    """
+
+    image: Image
+    jpeg: bytes
+    mask: Levels | None
+    levels: tuple[Levels, ...]
+
+    def truth(self, example: StoredExample) -> Annotation:
+        """The example's ground truth."""
+        truth = Annotation(example.image_id, example.label, example.boxes)
+        if self.mask is None:
+            return truth
+        return dataclasses.replace(truth, mask=self.mask == OBJECT, ignore=self.mask == UNDECIDED)
+
+
+def read_examples(folder: pathlib.Path, rows: Sequence[str]) -> tuple[list[StoredExample], list[str]]:
+    """The examples of a run, and a line for each one that was left out.
+
+    Args:
+      folder: the run's.
+      rows: its methods; an image appears once, with the findings of all of them.
+    """
+    examples: dict[str, StoredExample] = {}
+    left_out = []
+    for row in rows:
+        path = folder / EVALUATION / EXAMPLES / f"{file_name(row)}.jsonl"
+        lines = path.read_bytes().splitlines() if path.is_file() else []
+        for number, line in enumerate(lines, 1):
+            try:
+                example = _example(json.loads(line), path.parent, row)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+                left_out.append(f"{path}, line {number}: damaged ({reason})")
+                continue
+            known = examples.setdefault(example.image_id, dataclasses.replace(example, findings=()))
+            merged = dataclasses.replace(known, findings=known.findings + example.findings)
+            examples[example.image_id] = merged
+    return list(examples.values()), left_out
+
+
+def read_pixels(example: StoredExample) -> Pixels:
+    """The pixels of an example.
+
+    Raises:
+      InputError: a file is missing or cannot be read, or the files differ in size.
+    """
+    image, jpeg = _read(example.image_file, "RGB")
+    size = image.shape[:2]
+    mask = None if example.mask_file is None else _read(example.mask_file, "L", size)[0]
+    return Pixels(image, jpeg, mask, tuple(_read(finding.levels_file, "L", size)[0] for finding in example.findings))
+
+
+def _example(facts: Any, folder: pathlib.Path, row: str) -> StoredExample:
+    key, box, boxes, iou = str(facts["key"]), facts["box"], facts["boxes"], facts["iou"]
+    if not key.isalnum():
+        raise ValueError("the key is no name of a file")
+    finding = Finding(
+        row=row,
+        levels_file=folder / file_name(row) / f"{key}.png",
+        threshold=float(facts["threshold"]),
+        box=None if box is None else np.array(box, np.int64).reshape(4),
+        iou=None if iou is None else float(iou),
+        rank=_whole(facts["rank"]),
+        predicted=_whole(facts["predicted"]),
+    )
+    name = facts["class_name"]
+    return StoredExample(
+        image_id=str(facts["image_id"]),
+        label=int(facts["label"]),
+        class_name=None if name is None else str(name),
+        image_file=folder / f"{key}.jpg",
+        mask_file=folder / f"{key}.mask.png" if facts["mask"] else None,
+        boxes=None if boxes is None else np.array(boxes, np.int64).reshape(-1, 4),
+        findings=(finding,),
+    )
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
+
+
+def _read(path: pathlib.Path, mode: str, size: tuple[int, int] | None = None) -> tuple[np.ndarray, bytes]:
+    """Pixels of a file, which must be of a mode, and of a height and width; and the file itself."""
+    try:
+        data = path.read_bytes()
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            if image.mode != mode:
+                raise ValueError(f"it holds {image.mode} pixels, not {mode}")
+            pixels = np.asarray(image)
+    except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
+        reasons: dict[type[Exception], str] = {
+            FileNotFoundError: "no such file",
+            PIL.UnidentifiedImageError: "not an image",
+        }
+        reason = reasons.get(type(error)) or f"cannot be read ({' '.join(str(error).split())})"
+        raise InputError(f"{path}: {reason}") from error
+    if size is not None and pixels.shape[:2] != size:
+        raise InputError(f"{path}: has {pixels.shape[0]} x {pixels.shape[1]} pixels, the image {size[0]} x {size[1]}")
+    return pixels, data

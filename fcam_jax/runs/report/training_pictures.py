@@ -1,0 +1,109 @@
+"""Pictures of what training sees, at the ends of epochs: made on the device, of the same few images each time.
+
+Nothing here changes the training: a function of its own looks at it, on one device of the first process, with keys
+that follow from seed and step.
+"""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Key
+
+from fcam_jax.data.augment import Augment
+from fcam_jax.methods.contract import Method
+from fcam_jax.methods.fcam import View
+from fcam_jax.runs.report.training_view import save_training_view
+from fcam_jax.train.step import TrainState, augmented, split_model
+from fcam_jax.types import Annotation, Batch
+
+logger = logging.getLogger(__name__)
+
+PICTURES = "pictures"  # in the stage's folder
+IMAGES = 6
+
+ViewOf = Callable[[Any, Batch, Key[Array, ""]], View]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When pictures are made.
+
+    Attributes:
+      every: epochs from one to the next, from epoch 0, before training, on; there is one after the last epoch, too.
+      epochs: length of the training.
+      steps_per_epoch: turns an epoch into the step whose random keys are used.
+    """
+
+    every: int
+    epochs: int
+    steps_per_epoch: int
+
+    def has(self, epoch: int) -> bool:
+        """Whether there is a picture after so many epochs."""
+        return epoch % self.every == 0 or epoch == self.epochs
+
+
+def training_pictures(
+    model: nnx.Module,
+    method: Method,
+    view_of: ViewOf,
+    sample: Callable[[], tuple[Batch, list[Annotation]]],
+    augment: Augment | None,
+    rng: Key[Array, ""],
+    folder: pathlib.Path,
+    schedule: Schedule,
+    class_names: Sequence[str] | None = None,
+) -> Callable[[TrainState, int], None]:
+    """What saves `epoch_NNNN.png` from the state after so many epochs, unless the file is there.
+
+    A picture that fails is warned of, and the training goes on.
+
+    Args:
+      model: gives the structure; its variables are not used.
+      method: what is trained of it.
+      view_of: what is to be seen of a model and a batch at the step of a key.
+      sample: the images, with their ground truth.
+      augment: changes the images, as in training.
+      rng: base of the steps' random keys, as in training.
+      folder: of the pictures; made where it does not exist.
+      schedule: when.
+      class_names: by label.
+    """
+    structure, _, _ = split_model(model, method)
+
+    @jax.jit
+    def view(params: Any, rest: Any, batch: Batch, rng: Key[Array, ""], step: Array) -> View:
+        key = jax.random.fold_in(rng, step)
+        if augment is not None:
+            batch = augmented(batch, augment, key)
+        return view_of(nnx.merge(structure, params, rest, copy=True), batch, key)
+
+    def draw(state: TrainState, epoch: int, path: pathlib.Path) -> None:
+        batch, annotations = sample()
+        # The copies of one device: no other device or process takes part.
+        params, rest = jax.tree.map(lambda array: array.addressable_data(0), (state.params, state.rest))
+        seen = jax.device_get(view(params, rest, batch, rng, np.int32(epoch * schedule.steps_per_epoch)))
+        labels = [annotation.label for annotation in annotations]
+        names = [f"class {label}" if class_names is None else class_names[label] for label in labels]
+        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder / "unfinished.png"
+        save_training_view(unfinished, seen, names, f"epoch {epoch}")
+        unfinished.replace(path)
+
+    def on_epoch(state: TrainState, epoch: int) -> None:
+        path = folder / f"epoch_{epoch:04d}.png"
+        if not schedule.has(epoch) or path.exists():
+            return
+        try:
+            draw(state, epoch, path)
+        except Exception as error:  # whatever it is, the training is worth more than its picture
+            line = str(error).strip().partition("\n")[0]
+            logger.warning("%s is not made: %s: %s", path, type(error).__name__, line)
+
+    return on_epoch

@@ -1,0 +1,177 @@
+"""What the trained stages of an experiment are worth: their models evaluated, results and pictures written.
+
+In: an `Experiment` and its run's folder. Out, in the folder: `results.json`, `evaluation/` for the report, `pictures/`.
+"""
+
+import json
+import logging
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+from fcam_jax.runtime import hosts, provenance
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.evaluator import Evaluation, evaluate
+from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
+from fcam_jax.runs.experiment import PRETRAINED, Experiment, Stage, batch_count, record_left_out, trained_model
+from fcam_jax.runtime.progress import counted
+from fcam_jax.runs.report.examples import save_pictures
+from fcam_jax.runs.report.record import save_record
+from fcam_jax.runs.report.results import results_table
+from fcam_jax.runtime import watchdog
+from fcam_jax.train.manifest import replace_file
+from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, split: str = "test") -> str:
+    """Evaluate every stage's best model, and the baselines on it; write results, records for the report and pictures.
+
+    Args:
+      plan: the experiment.
+      workdir: the run's folder. Another split than test goes into a folder of its own there, by its name.
+      config_hash: names the configuration in the results.
+      split: the images to evaluate.
+
+    Returns:
+      The table of results, for people.
+
+    Raises:
+      InputError: when a stage is not trained, or for bad data.
+    """
+    _check_split(plan, split)
+    model: Any = None
+    evaluations: dict[str, Evaluation] = {}
+    checkpoints = {}
+    started = time.monotonic()
+    for stage in plan.stages:
+        model, record = trained_model(stage, stage.build_model(model), workdir)
+        checkpoints[stage.row] = {"stage": stage.name, **record}
+        evaluations |= evaluate_model(plan, stage, model, record, split)
+    facts = {
+        "checkpoints": checkpoints,
+        "pretrained": _pretrained(plan, workdir),
+        "config_hash": config_hash,
+        "evaluation_seconds": round(time.monotonic() - started, 1),
+    }
+    return write_results(plan, workdir if split == "test" else workdir / split, evaluations, facts, split)
+
+
+def _check_split(plan: Experiment, split: str) -> None:
+    if split not in plan.split_sizes:
+        raise InputError(f"the data has no split {split!r} to evaluate; there: {', '.join(plan.split_sizes)}")
+
+
+def evaluate_model(
+    plan: Experiment, stage: Stage, model: nnx.Module, record: dict[str, Any], split: str
+) -> dict[str, Evaluation]:
+    """Evaluate a stage's model, and the baselines on it, in one pass over a split.
+
+    Args:
+      plan: data and settings.
+      stage: what the model was trained by.
+      model: as trained.
+      record: of its checkpoint, see `trained_model`; the threshold that its validation chose is reported on.
+      split: the images to evaluate.
+
+    Returns:
+      Evaluations by the table's rows.
+
+    Raises:
+      InputError: for bad data.
+    """
+    _check_split(plan, split)
+    mesh = data_mesh(plan.evaluation_batch_size)
+    _, *variables = split_model(model, stage.method)
+    params, rest = replicate(variables, mesh)
+    localizers = stage.baselines | {stage.row: stage.method}
+    if "InsertionDeletion" in plan.evaluation.also:
+        steps = plan.evaluation.insertion_deletion_steps
+        localizers = {row: WithInsertionDeletion(localizer, steps) for row, localizer in localizers.items()}
+    localize = make_localize(model, stage.method, {row: one.localize for row, one in localizers.items()}, mesh)
+    # A baseline was not validated, so there is no threshold that validation chose.
+    tau = record["val"].get("MaxBoxAcc_threshold")
+    return evaluate(
+        lambda batch: localize(params, rest, spread(batch, mesh)),
+        watchdog.each(
+            counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
+            "evaluation batch",
+        ),
+        plan.evaluation,
+        keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
+        val_thresholds={} if tau is None else {stage.row: tau},
+    )
+
+
+def write_results(
+    plan: Experiment, out: pathlib.Path, evaluations: dict[str, Evaluation], facts: dict[str, Any], split: str
+) -> str:
+    """Write `results.json`, the records for the report, and pictures; one host writes for all.
+
+    Args:
+      plan: the experiment.
+      out: the folder to write to.
+      evaluations: by the table's rows.
+      facts: what else belongs into the results.
+      split: the images that were evaluated.
+
+    Returns:
+      The table of results, for people.
+    """
+    stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    hosts.of_first(lambda: _write(plan, out, evaluations, stages, facts, split))
+    metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
+    return results_table(metrics, stages[0], stages[-1], split)
+
+
+def _write(
+    plan: Experiment,
+    out: pathlib.Path,
+    evaluations: dict[str, Evaluation],
+    stages: list[str],
+    facts: dict[str, Any],
+    split: str,
+) -> None:
+    images = next(iter(evaluations.values())).images
+    results = {
+        "split": split,
+        "images": images,
+        "left_out": plan.ruled_out[split] + plan.split_sizes[split] - images,
+        "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
+        "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
+        "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
+        "by_class": {row: evaluation.by_class for row, evaluation in evaluations.items()},
+        "constant_maps": {row: evaluation.constant_maps for row, evaluation in evaluations.items()},
+        **facts,
+        **plan.record,
+        "program": provenance.program(),
+        "machine": provenance.machine(),
+    }
+    for row, evaluation in evaluations.items():
+        if evaluation.constant_maps:
+            logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
+        save_record(out, row, evaluation, images=images, split=split)
+    replace_file(out / "results.json", json.dumps(results, indent=2) + "\n")
+    record_left_out(plan, out)
+    save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
+    if "MaxBoxAcc" in evaluations[stages[-1]].metrics:
+        logger.info(
+            "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
+            split,
+            out / "results.json",
+        )
+
+
+def _pretrained(plan: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
+    """What each stage started from, with the files' checksums; stages that started from scratch are absent."""
+    paths = {stage.row: workdir / stage.name / PRETRAINED for stage in plan.stages}
+    return {row: json.loads(path.read_text()) for row, path in paths.items() if path.is_file()}
+
+
+def _spaced(total: int, count: int) -> frozenset[int]:
+    """`count` positions spread evenly over a split, so that they show many classes."""
+    return frozenset(int(index) for index in np.linspace(0, total - 1, min(count, total)))

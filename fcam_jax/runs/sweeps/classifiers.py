@@ -1,0 +1,80 @@
+"""A classifier that one run has trained and others take, which then train F-CAM alone.
+
+What stage 1 is trained to depends on neither the CAM nor F-CAM. Which of its epochs is kept does: validation chooses it
+by the CAM of the run. So a classifier that is taken is the one that is best for the CAM of the run that trained it, and
+the threshold that its validation chose is that CAM's; a run with another CAM is not told it.
+"""
+
+import json
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from fcam_jax.errors import InputError
+from fcam_jax.runs.experiment import PRETRAINED, TAKEN_FROM
+from fcam_jax.train.checkpoint import CHECKPOINTS
+from fcam_jax.train.checkpoint_folder import link_or_copy
+from fcam_jax.runs.folder import FREE_KEYS, differences
+
+STAGE = "classifier"
+
+# What may differ between a run that trains a classifier and one that takes it: the training depends on none of it.
+LATER_KEYS = ("cam.", "fcam.", "model.decoder_", *FREE_KEYS)
+
+
+def check_same_training(name: str, config: Mapping[str, Any], source_name: str, source: Mapping[str, Any]) -> None:
+    """Raise where a run would train another classifier than the one that it is to take.
+
+    Raises:
+      InputError: with the keys that differ.
+    """
+    changed = differences(source, config, LATER_KEYS, f"in {source_name}", f"in {name}")
+    if changed:
+        raise InputError(
+            f"run {name} cannot take the classifier of {source_name}, which is trained differently "
+            f"({'; '.join(changed)}); leave out classifier_of"
+        )
+
+
+def origin(folder: pathlib.Path) -> str | None:
+    """The name of the run that has trained the classifier in a run's folder; None where that run has."""
+    path = folder / STAGE / TAKEN_FROM
+    return json.loads(path.read_text())["taken_from"] if path.is_file() else None
+
+
+def check_origin(folder: pathlib.Path, classifier_of: str | None) -> None:
+    """Raise where the classifier that a run's folder holds is not from where the run would have it.
+
+    Raises:
+      InputError: it was trained there though it is to be taken, or the other way round.
+    """
+    there = origin(folder)
+    if (folder / STAGE / CHECKPOINTS).is_dir() and there != classifier_of:
+        has, wanted = ("its own" if name is None else f"that of {name}" for name in (there, classifier_of))
+        raise InputError(
+            f"{folder / STAGE} is {has}, the sweep wants {wanted}; delete {folder} or use another --workdir"
+        )
+
+
+def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) -> None:
+    """Put the finished classifier of one run into the folder of another; nothing is done where it is there already.
+
+    Files are hard links where the file system has them: a finished stage is only read. The metric log stays behind.
+
+    Args:
+      source: folder of the run that has trained it.
+      folder: of the run that takes it.
+      same_cam: what validation has found of the one run's maps holds for the other's.
+    """
+    stage = folder / STAGE
+    if stage.is_dir():
+        return
+    part = folder / f"{STAGE}.part"  # a copy that was interrupted is never taken for a classifier
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(source / STAGE / CHECKPOINTS, part / CHECKPOINTS, copy_function=link_or_copy)
+    if (source / STAGE / PRETRAINED).is_file():
+        shutil.copy2(source / STAGE / PRETRAINED, part / PRETRAINED)
+    facts: dict[str, Any] = {"taken_from": source.name} | ({} if same_cam else {"val": {}})
+    (part / TAKEN_FROM).write_text(json.dumps(facts) + "\n")
+    part.rename(stage)

@@ -1,0 +1,98 @@
+"""A sweep's runs with their configurations and folders: what is to be called for each, and which are done."""
+
+import dataclasses
+import fnmatch
+import json
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fcam_jax.runs import build
+from fcam_jax.configuration import command_line
+from fcam_jax.errors import InputError
+from fcam_jax.runs.report.aggregate import settings_key
+from fcam_jax.runs.sweeps.classifiers import check_same_training, origin
+from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.folder import config_hash
+
+# A run is a call of this; what it prints and its exit status are all that is known of it besides its folder.
+PROGRAM = (sys.executable, "-m", "fcam_jax.main")
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """A run that was planned.
+
+    Attributes:
+      run: what the sweep's file says.
+      folder: its folder.
+      config: its resolved configuration.
+      command: the call of the program.
+      source: the run whose classifier it takes, if it takes one.
+    """
+
+    run: Run
+    folder: pathlib.Path
+    config: dict[str, Any]
+    command: tuple[str, ...]
+    source: "Planned | None"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.run.name
+
+    def results(self) -> dict[str, Any] | None:
+        """Its results, or None as long as there are none of this very configuration: it is not done."""
+        try:
+            results = json.loads((self.folder / "results.json").read_text())
+        except (OSError, ValueError):
+            return None
+        done = results.get("config_hash") == config_hash(self.config) and origin(self.folder) == self.run.classifier_of
+        return results if done else None
+
+
+def plan(runs: Sequence[Run], workdir: pathlib.Path, options: Mapping[str, str]) -> list[Planned]:
+    """Plan the runs of a sweep.
+
+    Args:
+      runs: as `read_runs` orders them.
+      workdir: folder of the sweep.
+      options: values of the command line, which hold for all runs and count more than theirs, by key.
+
+    Raises:
+      InputError: the configuration of a run cannot be built; two runs have the same one; two runs that share a
+        classifier would train different ones.
+    """
+    planned: dict[str, Planned] = {}
+    names: dict[str, str] = {}
+    for run in runs:
+        values = {key: str(value) for key, value in run.overrides.items()} | dict(options)
+        try:
+            config = build.resolved(command_line.configuration(run.config, values)).to_dict()
+        except InputError as error:
+            raise InputError(f"run {run.name}: {error}") from error
+        first = names.setdefault(settings_key(config), run.name)
+        if first != run.name:
+            raise InputError(f"runs {first} and {run.name} have the same configuration; leave one out")
+        source = None if run.classifier_of is None else planned[run.classifier_of]
+        if source is not None:
+            check_same_training(run.name, config, source.name, source.config)
+        folder = workdir / run.name
+        overrides = (f"--config.{key}={value}" for key, value in values.items())
+        command = (*PROGRAM, f"--config={run.config}", f"--workdir={folder}", *overrides)
+        planned[run.name] = Planned(run, folder, config, command, source)
+    return list(planned.values())
+
+
+def matching(planned: Sequence[Planned], pattern: str) -> list[Planned]:
+    """The runs whose names match a pattern such as ``layercam-*``.
+
+    Raises:
+      InputError: there is none.
+    """
+    chosen = [one for one in planned if fnmatch.fnmatchcase(one.name, pattern)]
+    if not chosen:
+        raise InputError(f"--only={pattern}: no run is called so; there: {', '.join(one.name for one in planned)}")
+    return chosen

@@ -1,0 +1,139 @@
+"""A trained model by the path of its checkpoint, for evaluation and for a user's own images.
+
+In: the folder of a run, of one of its stages, or of one checkpoint. Out: the model with its weights, how it localizes,
+and the configuration that it was trained with. No data is needed.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flax import nnx
+
+from fcam_jax.runs import build, folder as workdir
+from fcam_jax.errors import InputError
+from fcam_jax.runs.experiment import Stage, has_begun, trained_model
+from fcam_jax.runs.stage_evaluation import evaluate_model, write_results
+from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, LATEST
+from fcam_jax.train.metric_log import logged
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model as a checkpoint holds it.
+
+    Attributes:
+      stage: what was trained; its method localizes.
+      model: a `Classifier`, or an `FCAM` with its classifier.
+      record: "step", and in "val" the validation figures of that step, as far as they are known.
+      config: the recorded configuration of the run.
+      run: the run's folder.
+      kind: "best" or "latest".
+    """
+
+    stage: Stage
+    model: nnx.Module
+    record: dict[str, Any]
+    config: dict[str, Any]
+    run: pathlib.Path
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """The checkpoint in a word, such as "fcam_best_120"."""
+        return f"{self.stage.name}_{self.kind}_{self.record['step']}"
+
+
+def load_trained(path: pathlib.Path) -> Trained:
+    """Load the model of a checkpoint.
+
+    Args:
+      path: a run's folder (its last trained stage), a stage's folder in it, `<stage>/checkpoints/best` or `latest`
+        there, or the folder of one step in these. What is not said is the best checkpoint.
+
+    Raises:
+      InputError: when it is none of these, or the checkpoint cannot be used.
+    """
+    run = _run_of(path)
+    config = workdir.recorded(run)
+    stages = build.recorded_stages(config)
+    stage, kind, step = _meant(path, run, stages)
+    model: Any = None
+    for earlier in stages:
+        model = earlier.build_model(model)
+        if earlier.name == stage.name:
+            break
+    model, record = trained_model(stage, model, run, kind, step)
+    val = record["val"] or logged(run / stage.name, "val").get(record["step"], {})
+    return Trained(stage, model, {**record, "val": val}, config, run, kind)
+
+
+def evaluate_checkpoint(
+    path: pathlib.Path, config: Mapping[str, Any] | None = None, out: pathlib.Path | None = None, split: str = "test"
+) -> str:
+    """Evaluate the model of a checkpoint, and the baselines on it; write results, records for the report and pictures.
+
+    Args:
+      path: as for `load_trained`.
+      config: nested settings, whose data and evaluation settings to use; by default those that the run records.
+      out: the folder to write to; by default one in the run's folder, by the checkpoint's name and the split.
+      split: the images to evaluate.
+
+    Returns:
+      The table of results, for people.
+
+    Raises:
+      InputError: as `load_trained`; for bad data; when `out` holds another run.
+    """
+    trained = load_trained(path)
+    config = trained.config if config is None else config
+    plan = build.recorded_experiment(config)
+    out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")
+    if any(out.glob(f"*/{CHECKPOINTS}")):
+        raise InputError(f"--workdir={out} holds a run, whose results these would replace; give another folder")
+    config_hash = workdir.claim(out, config)
+    started = time.monotonic()
+    evaluations = evaluate_model(plan, trained.stage, trained.model, trained.record, split)
+    facts = {
+        "checkpoints": {trained.stage.row: {"stage": trained.stage.name, "kind": trained.kind, **trained.record}},
+        "config_hash": config_hash,
+        "evaluation_seconds": round(time.monotonic() - started, 1),
+    }
+    return write_results(plan, out, evaluations, facts, split)
+
+
+def _run_of(path: pathlib.Path) -> pathlib.Path:
+    """The nearest folder upwards that holds a run."""
+    if not path.exists():
+        raise InputError(f"--checkpoint={path}: no such folder")
+    for folder in (path, *path.resolve().parents):
+        if (folder / "config.json").is_file():
+            return folder
+    raise InputError(
+        f"--checkpoint={path} is no run, stage or checkpoint of this program: no config.json in or above it"
+    )
+
+
+def _meant(path: pathlib.Path, run: pathlib.Path, stages: tuple[Stage, ...]) -> tuple[Stage, str, int | None]:
+    """Stage, kind and step of the checkpoint that a path in a run's folder means."""
+    by_name = {stage.name: stage for stage in stages}
+    parts = path.resolve().relative_to(run.resolve()).parts
+    if not parts:
+        begun = [stage for stage in stages if has_begun(stage, run)]
+        if not begun:
+            raise InputError(f"--checkpoint={path}: nothing is trained in this run yet (--mode=train)")
+        return begun[-1], BEST, None
+    name, *rest = parts
+    folder, kind, step = (*rest, *(CHECKPOINTS, BEST, "")[len(rest) :])[:3]
+    known = name in by_name and folder == CHECKPOINTS and kind in (BEST, LATEST) and (step.isdigit() or not step)
+    if not known or len(rest) > 3:
+        names = " or ".join(f"{run / name}" for name in by_name)
+        raise InputError(
+            f"--checkpoint={path} is no checkpoint; give {run}, {names}, or there {CHECKPOINTS}/{BEST}, "
+            f"{CHECKPOINTS}/{LATEST}, or the folder of a step in these"
+        )
+    if not has_begun(by_name[name], run):
+        raise InputError(f"--checkpoint={path}: the stage {name} is not trained in this run yet (--mode=train)")
+    return by_name[name], kind, int(step) if step else None

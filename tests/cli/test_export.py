@@ -1,0 +1,108 @@
+"""Weights out of a run and back into another one: the same figures without a step of training."""
+
+import json
+
+import pytest
+from safetensors.numpy import load_file
+
+from configs import synthetic
+from fcam_jax.cli import export
+from fcam_jax.errors import InputError
+from fcam_jax.runs import build
+from fcam_jax.runs import folder as workdir
+from fcam_jax.runs.experiment import train_stages
+from fcam_jax.runs.stage_evaluation import evaluate_stages
+
+SMALL = {
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 16,
+    "data.synthetic.val": 4,
+    "data.synthetic.test": 6,
+    "model.decoder_widths": (8, 8, 4, 4),
+    "classifier.epochs": 1,
+    "fcam.epochs": 1,
+    "evaluation.batch_size": 4,
+    "evaluation.pictures": 2,
+    "evaluation.threshold_step": 0.01,
+    "validation.threshold_step": 0.1,
+}
+
+
+def run(folder, **values):
+    """Train and evaluate as the program does; returns the results."""
+    config = synthetic.get_config()
+    config.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    plan = build.experiment(config)
+    config_hash = workdir.claim(folder, config.to_dict())
+    train_stages(plan, folder)
+    evaluate_stages(plan, folder, config_hash)
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, run(folder)
+
+
+def test_a_run_that_starts_from_an_export_has_its_figures_before_the_first_step(first, tmp_path, capsys):
+    folder, results = first
+    export.main([f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
+    files = [tmp_path / "weights" / f"{part}.safetensors" for part in ("classifier", "decoder")]
+    assert capsys.readouterr().out.split() == [str(file) for file in files]
+    assert {"stem.conv.weight", "fc.bias"} <= load_file(files[0]).keys()
+    assert "segmentation_head.0.weight" in load_file(files[1])
+
+    again = run(
+        tmp_path / "again",
+        classifier__epochs=0,
+        fcam__epochs=0,
+        model__init=str(tmp_path / "weights"),
+        model__init_head="keep",
+        fcam__init=str(tmp_path / "weights"),
+    )
+    assert again["methods"] == results["methods"]
+    assert results["pretrained"] == {}
+    assert again["pretrained"]["CAM"]["head"] == "kept"
+    assert {row: list(record["files"]) for row, record in again["pretrained"].items()} == {
+        "CAM": [str(files[0])],
+        "F-CAM": [str(files[1])],
+    }
+
+
+@pytest.mark.parametrize("widths", [(8, 8, 4, 2), None])
+def test_a_decoder_that_does_not_fit_or_is_not_there_is_told_before_the_classifier_is_trained(first, tmp_path, widths):
+    weights = tmp_path / "weights"
+    if widths:
+        export.main([f"--workdir={first[0]}", f"--out={weights}"])
+    with pytest.raises(InputError, match="does not fit this network" if widths else "No such file"):
+        run(tmp_path / "run", fcam__init=str(weights), **({"model__decoder_widths": widths} if widths else {}))
+    assert not list((tmp_path / "run").glob("classifier/checkpoints/*/*"))  # not even the untrained model is saved
+    run(tmp_path / "run", classifier__epochs=0, fcam__epochs=0)  # the folder is free for a call without the mistake
+
+
+def test_a_run_without_f_cam_gives_its_classifier(first, tmp_path):
+    folder, _ = first
+    (tmp_path / "run").mkdir()
+    for name in ("config.json", "classifier"):
+        (tmp_path / "run" / name).symlink_to(folder / name)
+    export.main([f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}"])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["classifier.safetensors"]
+
+
+def test_what_cannot_be_exported_costs_one_line(first, tmp_path):
+    with pytest.raises(SystemExit, match=r"^error: --workdir=.* holds no run: there is no .*config\.json$"):
+        export.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+    (tmp_path / "config.json").write_text((first[0] / "config.json").read_text())
+    with pytest.raises(SystemExit, match=r"^error: .*checkpoint"):
+        export.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["model"]["final_stride"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match=r"^error: the run's config\.json is of another version .*final_stride"):
+        export.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"^error: --out=.*file cannot be written"):
+        export.main([f"--workdir={first[0]}", f"--out={tmp_path / 'file'}"])

@@ -1,0 +1,165 @@
+"""The program as it is called: mistakes that get one line, and whole runs on tiny data."""
+
+import json
+import math
+import pathlib
+import re
+
+import PIL.Image
+import pytest
+from program import SMALL, call, call_with, complaint, only_line
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "words"),
+    [
+        (
+            "configs/synthetic.py",
+            ["--config.classifier.epoch=3"],
+            "unknown configuration key config.classifier.epoch: did you mean 'epochs'? known: acol, adl, cam, ",
+        ),
+        ("configs/synthetic.py", ["--config.data.size=big"], "flag --config.data.size=big: invalid literal for int()"),
+        ("configs/nothing.py", [], "--config: no such benchmark file: 'configs/nothing.py'"),
+        ("configs/sweeps/six_cams.py", [], "module 'config_config' has no attribute 'get_config'"),
+        ("", [], "--config: no such benchmark file: ''"),
+        ("configs/cub50.py:tpu", [], "flag --config=configs/cub50.py:tpu: configs/cub50.py takes the device cpu or"),
+        ("configs/synthetic.py", ["--mode=test"], "flag --mode=test: value should be one of <train|eval|report>"),
+        ("configs/synthetic.py", ["--modus=eval"], "Unknown command line flag 'modus'. Did you mean: mode"),
+        ("configs/synthetic.py", ["extra"], "unexpected argument 'extra'"),
+    ],
+)
+def test_a_mistake_on_the_command_line_gets_one_line(tmp_path, config, options, words):
+    assert complaint(config, tmp_path / "run", *options).startswith(words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--checkpoint=runs/cub"], "--checkpoint is for --mode=eval"),
+        (["--mode=eval", "--checkpoint=nowhere"], "--checkpoint=nowhere: no such folder"),
+        (["--mode=eval", "--checkpoint=x", "--config.data.root=y"], "--config.data.root changes a benchmark's value"),
+    ],
+)
+def test_a_mistake_with_a_checkpoint_gets_one_line(options, words):
+    assert only_line(call_with(*options)).startswith(words)
+
+
+def test_a_misspelt_key_in_a_benchmark_file_gets_one_line(tmp_path):
+    benchmark = tmp_path / "mine.py"
+    benchmark.write_text(
+        "from fcam_jax.configuration import defaults as common\ndef get_config():\n    c = common.defaults()\n    c.data.siz = 3\n    return c\n"
+    )
+    line = complaint(benchmark, tmp_path / "run")
+    assert "siz" in line and 'Did you mean "size"' in line
+
+
+def test_an_encoder_that_does_not_exist_gets_one_line(tmp_path):
+    line = complaint("configs/synthetic.py", tmp_path / "run", model__encoder="vgg99")
+    assert line.startswith("unknown config.model.encoder 'vgg99'; known: inceptionv3, mobilenet_v1_025, ")
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_that_is_not_there_gets_one_line(tmp_path):
+    line = complaint("configs/cub.py", tmp_path / "run", data__root=tmp_path / "CUB")
+    assert line.startswith(f"{tmp_path / 'CUB'}: no such folder; data.root must be")
+    assert not (tmp_path / "run").exists()
+
+
+def spoil(path, old, new):
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_a_label_outside_its_range_gets_one_line(bird_folder, tmp_path):
+    labels = bird_folder / "metadata" / "train" / "class_labels.txt"
+    spoil(labels, "class2/train5.jpg,2", "class2/train5.jpg,200")
+    line = complaint("configs/cub.py", tmp_path / "run", data__root=bird_folder)
+    assert line == f"{labels}, line 6: label must be in [0, 200), by data.num_classes: 'class2/train5.jpg,200'"
+
+
+def test_a_box_outside_its_image_gets_one_line(bird_folder, tmp_path):
+    boxes = bird_folder / "metadata" / "test" / "localization.txt"
+    boxes.write_text("\n".join([*boxes.read_text().splitlines()[:-1], "class0/test3.jpg,1,1,41,32"]))
+    line = complaint("configs/cub.py", tmp_path / "run", data__root=bird_folder)
+    assert line.startswith(f"{boxes}, line 4: box must have ") and line.endswith("'class0/test3.jpg,1,1,41,32'")
+
+
+def finished(*args, **settings):
+    done = call(*args, **settings)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return done
+
+
+def contents(folder, pattern):
+    return {path: path.read_bytes() for path in folder.rglob(pattern)}
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_run_from_its_first_to_its_last_call(tmp_path):
+    first = finished("configs/synthetic.py", tmp_path, **SMALL)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["images"] == 8 and results["methods"].keys() == {"Center", "CAM", "F-CAM, no threshold", "F-CAM"}
+    table = [re.split(r"\s{2,}", line) for line in first.stdout.splitlines()]
+    assert [row[0] for row in table] == ["test, percent", *results["methods"], "gain"]
+    assert table[4][1] == f"{results['methods']['F-CAM']['MaxBoxAcc']:.1f}"
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["size"] == 32
+    for stage in ("classifier", "fcam"):
+        log = rows(tmp_path / stage / "metrics.jsonl")
+        assert [(row["step"], row["kind"]) for row in log] == [(0, "val"), (3, "train"), (3, "val")]
+        assert math.isfinite(log[1]["loss"]) and log[1]["steps_per_second"] > 0
+        assert list((tmp_path / stage).glob("events.out.tfevents.*"))
+    for name in ("test_grid.png", "box_accuracy.png"):
+        with PIL.Image.open(tmp_path / "pictures" / name) as picture:
+            assert picture.format == "PNG"
+
+    trained = contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA")
+    for options in ([], ["--mode=eval"]):
+        (tmp_path / "results.json").unlink()
+        again = finished("configs/synthetic.py", tmp_path, *options, **SMALL)
+        assert again.stdout == first.stdout
+        same = json.loads((tmp_path / "results.json").read_text())
+        # The files of the program may change while the tests run.
+        changing = {"evaluation_seconds": 0, "program": {}}
+        assert same | changing == results | changing
+    assert contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA") == trained
+
+    alone = call_with("--mode=eval", f"--checkpoint={tmp_path}")
+    assert alone.returncode == 0 and alone.stdout.splitlines()[-1].split() == table[4][0].split() + table[4][1:]
+
+    page = finished("configs/synthetic.py", tmp_path, "--mode=report").stdout.strip()
+    assert page == str(tmp_path / "report" / "index.html") and "F-CAM" in pathlib.Path(page).read_text()
+
+    line = complaint("configs/synthetic.py", tmp_path, **SMALL | {"fcam.epochs": 2})
+    assert "holds a run of another configuration (fcam.epochs: 1 there, 2 now)" in line
+
+
+def test_a_report_needs_runs_and_a_training_has_one_folder(tmp_path):
+    line = complaint("configs/synthetic.py", tmp_path, "--mode=report")
+    assert line.startswith(f"{tmp_path} holds no run")
+    line = complaint("configs/synthetic.py", tmp_path / "a", f"--workdir={tmp_path / 'b'}", **SMALL)
+    assert line.startswith("--workdir: a run has one folder")
+
+
+def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_folder, tmp_path):
+    settings = SMALL | {
+        "data.source": "folder",
+        "data.root": bird_folder,
+        "data.num_classes": 3,
+        "data.batch_size": 4,
+        "evaluation.batch_size": 4,
+    }
+    victim = bird_folder / "images" / "class1" / "train4.jpg"
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[: len(whole) // 2])
+    line = complaint("configs/synthetic.py", tmp_path / "run", **settings)
+    assert line.startswith(f"{victim}: damaged: Premature end of JPEG file")
+    victim.write_bytes(whole)
+    done = finished("configs/synthetic.py", tmp_path / "run", **settings)
+    assert "classifier: going on from step " in done.stderr
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["images"] == 4

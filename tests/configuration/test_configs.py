@@ -1,0 +1,276 @@
+"""Every benchmark file builds, has the known keys, and what cannot be built is said in one line before any training."""
+
+import importlib
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import cub, synthetic
+from configs.sweeps import search
+from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams.score_maps import CONVENTIONS
+from fcam_jax.configuration import defaults as common
+from fcam_jax.errors import InputError
+from fcam_jax.methods.registry import METHODS, WITHOUT_CLASSES, default_settings
+from fcam_jax.models import ENCODERS
+from fcam_jax.runs import build
+
+NAMES = sorted(path.stem for path in (pathlib.Path(__file__).resolve().parents[2] / "configs").glob("[!_]*.py"))
+# The decoder's widths in cub.py are for five stages, "small" has four; resnet101 is resnet50 with more blocks.
+CUB_ENCODERS = sorted(ENCODERS.keys() - {"small", "resnet101"})
+PAPERS = ("vgg16", "inceptionv3", "resnet50")
+VARIANTS = [
+    *((name, ()) for name in NAMES),
+    ("cub50", ("gpu",)),
+    ("cub", ("mobilenet_v1_025,layercam",)),
+    *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
+    *(("synthetic", (f"method={method}",)) for method in METHODS if method not in WITHOUT_CLASSES),
+    *(("cub", (f"method={method},encoder={encoder}",)) for method in ("acol", "spg") for encoder in PAPERS),
+]
+
+
+def keys(config, prefix=""):
+    for name, value in config.items():
+        if hasattr(value, "items"):
+            yield from keys(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def get_config(name, args=()):
+    return importlib.import_module(f"configs.{name}").get_config(*args)
+
+
+def changed(config, **values):
+    """The configuration with other values; a double underline in a name stands for a dot."""
+    config.update_from_flattened_dict({name.replace("__", "."): value for name, value in values.items()})
+    return config
+
+
+def small_synthetic(**values):
+    splits = {"data__synthetic__train": 8, "data__synthetic__val": 4, "data__synthetic__test": 4}
+    return changed(synthetic.get_config(), data__batch_size=4, **splits | values)
+
+
+def complaint(config):
+    with pytest.raises(InputError) as caught:
+        build.experiment(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_has_the_keys_of_the_defaults_and_no_others(name):
+    assert list(keys(get_config(name))) == list(keys(common.defaults()))
+
+
+@pytest.mark.parametrize(("name", "args"), VARIANTS)
+def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
+    config = get_config(name, args)
+    if config.data.source != "synthetic":
+        changed(config, data__source="folder", data__root=str(bird_folder), data__batch_size=4)
+    config = build.resolved(config)
+    first, second = build.experiment(config).stages
+    model = nnx.eval_shape(lambda: second.build_model(first.build_model(None)))
+    side, classes = config.data.size, config.data.num_classes
+    images = jax.ShapeDtypeStruct((2, side, side, 3), jnp.uint8)
+    _, logits, maps = nnx.eval_shape(lambda model, images: model(images, train=False), model, images)
+    assert logits.shape == (2, classes) and maps.shape == (2, side, side, 2)
+
+
+def test_cub_takes_encoder_and_cam():
+    config = cub.get_config("mobilenet_v1_075,layercam")
+    assert (config.model.encoder, config.cam.name) == ("mobilenet_v1_075", "layercam")
+    assert cub.get_config(",layercam").model.encoder == cub.get_config().model.encoder == "resnet50"
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "chosen"),
+    [
+        ("cub", "method=has,encoder=vgg16,cam=layercam", ("vgg16", "layercam", "has")),
+        ("cub", "cam=layercam", ("resnet50", "layercam", "cam")),
+        ("openimages", "vgg16,method=spg", ("vgg16", "cam", "spg")),
+        ("ilsvrc", "resnet18,gradcam,adl", ("resnet18", "gradcam", "adl")),
+        ("cub50", "cpu,method=acol", ("mobilenet_v1_075", "cam", "acol")),
+        ("cub50", "method=cutmix,device=gpu", ("mobilenet_v1_075", "cam", "cutmix")),
+        ("synthetic", "method=fsl", ("small", "cam", "fsl")),
+    ],
+)
+def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
+    config = get_config(name, (args,))
+    assert (config.model.encoder, config.cam.name, config.classifier.method) == chosen
+    assert (config.model.decoder_widths == (256, 128, 64)) == (chosen[0] == "vgg16")
+    assert (config.data.size == 128) == (args == "cpu,method=acol")
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "message"),
+    [
+        ("cub", "a,b,c,d", "the argument 'a,b,c,d' has more values than there are names: encoder, cam, method"),
+        ("cub", "methd=has", "unknown name in the argument 'methd=has': 'methd'; known: cam, encoder, method"),
+        ("synthetic", "encoder=vgg16", "unknown name in the argument 'encoder=vgg16': 'encoder'; known: cam, method"),
+        ("cub", "vgg16,encoder=resnet50", "the argument 'vgg16,encoder=resnet50' chooses encoder twice"),
+        ("cub50", "tpu", "configs/cub50.py takes the device cpu or gpu, not 'tpu'"),
+    ],
+)
+def test_a_mistake_in_the_argument_is_one_line(name, args, message):
+    with pytest.raises(InputError) as caught:
+        get_config(name, (args,))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("name", "images"), [("cub", 5), ("openimages", 5), ("ilsvrc", 10)])
+def test_the_few_shot_baseline_has_the_protocols_images(name, images):
+    assert get_config(name, ("method=fsl",)).classifier.fsl.images_per_class == images
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_trials_of_the_search_are_in_its_space_and_the_same_every_time(method):
+    trials = [search.trial_settings(method, 0, trial) for trial in range(200)]
+    assert trials == [search.trial_settings(method, 0, trial) for trial in range(200)]
+    assert trials[0] != search.trial_settings(method, 1, 0) and trials[0] != trials[1]
+    rates = np.log10([trial["classifier.optimizer.learning_rate"] for trial in trials])
+    assert rates.min() >= -5 and rates.max() <= 0 and abs(rates.mean() + 2.5) < 4 * 5 / (12 * 200) ** 0.5
+    assert {trial["model.final_stride"] for trial in trials} == {8, 16}
+    for trial in trials:  # every setting of the method but these, within the range that its method takes
+        settings = {key.removeprefix(f"classifier.{method}."): value for key, value in trial.items() if method in key}
+        assert settings.keys() == default_settings(method).keys() - {"grid", "width", "images_per_class"}
+        for value in settings.values():
+            assert not isinstance(value, tuple) or value[0] >= value[1]
+        if METHODS[method].objective is not None:
+            METHODS[method].objective(settings if method != "acol" else {})
+
+
+def test_splits_come_from_the_folder(bird_folder):
+    plan = build.experiment(changed(cub.get_config(), data__root=str(bird_folder), data__batch_size=4))
+    assert plan.split_sizes == {"train": 8, "val": 4, "test": 4}
+    assert [stage.loop.steps_per_epoch for stage in plan.stages] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "known"),
+    [
+        ("data.source", ["folder", "synthetic", "tfds"]),
+        ("data.on_error", ["fail", "skip"]),
+        ("model.encoder", ENCODERS),
+        ("model.dtype", ["bfloat16", "float32"]),
+        ("cam.name", CAMS),
+        ("cam.convention", CONVENTIONS),
+        ("fcam.seeds.threshold", ["fixed", "li", "otsu"]),
+        ("fcam.seeds.draw", ["blocks", "uniform"]),
+    ],
+)
+def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
+    message = complaint(small_synthetic(**{key: "nothing"}))
+    assert message == f"unknown config.{key} 'nothing'; known: {', '.join(sorted(known))}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", -1),
+        ("log_steps", 0),
+        ("data.batch_size", 0),
+        ("data.batch_size", 9),
+        ("data.size", 0),
+        ("data.num_classes", -1),
+        ("evaluation.batch_size", 0),
+        ("evaluation.pictures", -1),
+        ("evaluation.threshold_step", 0.0),
+        ("validation.threshold_step", 2.0),
+        ("classifier.epochs", -1),
+        ("fcam.epochs", -1),
+        ("fcam.seeds.erosion", 2),
+        ("fcam.seeds.background_fraction", 1.5),
+        ("fcam.loss.crf.stride", 0),
+        ("fcam.loss.bounds.lower", -0.5),
+        ("fcam.loss.bounds.upper", 1.5),
+        ("fcam.loss.reconstruction.weight", -1.0),
+        ("fcam.loss.classification.weight", -0.5),
+        ("fcam.loss.crf.weight", -1e-9),
+        ("fcam.loss.seeds.weight", float("nan")),
+        ("fcam.loss.size.end_epoch", 0),
+        ("fcam.classifier_factor", -0.1),
+        ("fcam.pictures_epochs", -1),
+        ("data.synthetic.val", 0),
+    ],
+)
+def test_a_setting_outside_its_range_is_named(key, value):
+    message = complaint(small_synthetic(**{key: value}))
+    assert key.split(".")[-1] in message.replace(" ", "_") and str(value) in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"cam__name": "sscam", "cam__sscam__samples": 0}, "cam.sscam.samples is 0; it must be at least 1"),
+        ({"cam__stages": ("stage3",)}, "the CAM 'cam' is the head's own map: it takes stage4, the top stage, alone"),
+        (
+            {"cam__name": "gradcampp", "cam__gradcampp__variant": "mine"},
+            "unknown cam.gradcampp.variant 'mine'; known: paper, released",
+        ),
+    ],
+)
+def test_settings_of_the_chosen_cam_are_checked_before_any_training(settings, message):
+    assert complaint(small_synthetic(**settings)) == message
+
+
+def test_both_stages_get_the_chosen_cam_with_its_settings():
+    settings = {"cam__name": "smooth_gradcampp", "cam__smooth_gradcampp__variant": "released"}
+    plan = build.experiment(small_synthetic(cam__stages=("stage4", "stage2"), **settings))
+    for stage in plan.stages:
+        cam, stages = (stage.method.cam.keywords[name] for name in ("cam", "stages"))
+        assert cam.func is CAMS["smooth_gradcampp"] and stages == (1, 3)
+        assert cam.keywords == {"variant": "released", "samples": 4, "std": 0.3}
+
+
+def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training():
+    assert complaint(small_synthetic(model__decoder_widths=(8, 8))).startswith("decoder widths: got 2 (8, 8), but")
+    assert complaint(small_synthetic(model__decoder_widths=common.defaults().model.decoder_widths)).endswith(
+        "this encoder has 4 stages below the image's resolution and needs one width for each"
+    )
+
+
+def test_a_missing_data_root_names_the_key():
+    assert "data.root" in complaint(cub.get_config())
+    assert complaint(changed(cub.get_config(), data__root="/no/where")).startswith("/no/where: no such folder")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"classifier__method": "has"},
+            "classifier.method=has trains the classifier in a way of its own; "
+            "set the weight to 0, or classifier.method=cam",
+        ),
+        ({"cam__cache": True}, "cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False"),
+    ],
+)
+def test_what_joint_training_does_not_go_with_is_told_before_any_training(settings, message):
+    joint = {"fcam__loss__classification__weight": 0.5}
+    assert complaint(small_synthetic(**joint, **settings)) == f"fcam.loss.classification.weight is 0.5, but {message}"
+    build.experiment(small_synthetic(**settings))
+    build.experiment(small_synthetic(**joint, **settings, last_stage="classifier"))
+
+
+def test_further_terms_change_what_is_built_and_trained():
+    off = build.experiment(small_synthetic()).stages[1]
+    weights = {f"fcam__loss__{name}__weight": 0.5 for name in ("entropy", "reconstruction", "classification")}
+    on = build.experiment(small_synthetic(**weights, fcam__classifier_factor=0.3)).stages[1]
+    assert (on.method.alignment.entropy.weight, on.method.learning_rate_factor(("classifier", "head"))) == (0.5, 0.3)
+    trained = []
+    for stage in (off, on):
+        first = build.experiment(small_synthetic()).stages[0]
+        model = nnx.eval_shape(lambda first=first, stage=stage: stage.build_model(first.build_model(None)))
+        paths = nnx.to_flat_state(nnx.split(model, stage.method.trainable, ...)[1])
+        trained.append({path[:2] for path, _ in paths})
+    assert trained[1] - trained[0] == {
+        ("decoder", "reconstruction"),
+        ("classifier", "head"),
+        ("classifier", "encoder"),
+    }

@@ -1,0 +1,59 @@
+"""The program called as a user calls it, in a process of its own."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SMALL = {
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 24,
+    "data.synthetic.val": 8,
+    "data.synthetic.test": 8,
+    "model.decoder_widths": "(8,8,4,4)",
+    "classifier.epochs": 1,
+    "fcam.epochs": 1,
+    "evaluation.batch_size": 8,
+}
+
+
+def call(config, workdir, *options, **settings):
+    """Run the program for a benchmark; a double underline in the name of a setting stands for a dot."""
+    values = [f"--config.{name.replace('__', '.')}={value}" for name, value in settings.items()]
+    return call_with(f"--config={config}", f"--workdir={workdir}", *options, *values)
+
+
+def call_with(*options):
+    """Run the program on one device."""
+    return program("fcam_jax.main", *options)
+
+
+def program(module, *options):
+    """Run a program of the package on one device."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *options],
+        cwd=ROOT,
+        # Every call compiles the same small programs; all of them from the cache save a second each.
+        env=os.environ | {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def complaint(*args, **settings):
+    """The one line that a call ends with."""
+    return only_line(call(*args, **settings))
+
+
+def only_line(done):
+    """The one line that a call has ended with."""
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.stderr.endswith(f"{line}\n")
+    return line.removeprefix("error: ")

@@ -1,0 +1,326 @@
+"""The stages of an experiment one after the other, in this process, on a tiny data set and four devices."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import synthetic
+from fcam_jax.data import synthetic as synthetic_data
+from fcam_jax.errors import InputError
+from fcam_jax.runs import build, experiment
+from fcam_jax.runs.experiment import train_stages, trained_model
+from fcam_jax.runs.folder import claim, training_hash
+from fcam_jax.runs.report.names import file_name
+from fcam_jax.runs.report.runs import read_run
+from fcam_jax.runs.stage_evaluation import evaluate_stages
+from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
+from fcam_jax.runtime import provenance
+
+SMALL = {
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 24,
+    "data.synthetic.val": 8,
+    "data.synthetic.test": 10,
+    "model.decoder_widths": (8, 8, 4, 4),
+    "classifier.epochs": 1,
+    "fcam.epochs": 1,
+    "evaluation.batch_size": 8,
+    "evaluation.pictures": 3,
+    "evaluation.threshold_step": 0.01,
+    "evaluation.bootstrap": 20,
+    "validation.threshold_step": 0.1,
+}
+# The checkout may change while tests run.
+PROGRAM = {"version": "1.2.3", "commit": "0123456789abcdef", "modified": False}
+
+
+def config(**values):
+    settings = synthetic.get_config()
+    settings.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    return settings
+
+
+def plan(**values):
+    return build.experiment(config(**values))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def later_is_better():
+    """Validation finds every model better than the one before, so that a trained one is kept after so few steps."""
+    validation = experiment._validation
+
+    def rising(plan, stage, model):
+        validate = validation(plan, stage, model)
+        return lambda state: {name: value + 100 * float(state.step) for name, value in validate(state).items()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "_validation", rising)
+        yield
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("trained")
+    recorded_run(folder)
+    train_stages(plan(), folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "program", lambda: PROGRAM)
+        evaluate_stages(plan(), folder, "0123456789ab")
+    return folder
+
+
+def recorded_run(folder):
+    """The folder, with the record of the configuration in it."""
+    claim(folder, config().to_dict())
+    return folder
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_the_results_hold_figures_and_how_they_came_about(trained):
+    found = results(trained)
+    assert (found["split"], found["images"], found["config_hash"]) == ("test", 10, "0123456789ab")
+    assert (found["encoder"], found["cam"], found["image_size"]) == ("small", "cam", 32)
+    assert list(found["methods"]) == ["Center", "CAM", "F-CAM, no threshold", "F-CAM"]
+    assert list(found["checkpoints"]) == ["CAM", "F-CAM"]
+    assert (found["program"], found["machine"]) == (PROGRAM, provenance.machine())
+    for name, stage in (("CAM", "classifier"), ("F-CAM", "fcam")):
+        figures, checkpoint = found["methods"][name], found["checkpoints"][name]
+        assert {"MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top1_cls", "MaxBoxAcc_threshold"} <= figures.keys()
+        assert all(0 <= value <= 100 for value in figures.values())
+        assert checkpoint["stage"] == stage and checkpoint["step"] == 3
+        at_val = {name for name in figures if name.endswith("_at_val")}
+        assert checkpoint["val"].keys() == figures.keys() - at_val
+        assert figures["BoxAcc_at_val"] <= figures["MaxBoxAcc"]
+    pictures = sorted(path.name for path in (trained / "pictures").iterdir())
+    assert pictures == ["box_accuracy.png", "test_grid.png", "training_batch.png"]
+
+
+def test_baselines_share_the_classifier_and_every_row_leaves_a_record(trained):
+    methods = results(trained)["methods"]
+    assert len({figures["top1_cls"] for figures in methods.values()}) == 1
+    assert methods["Center"]["MaxBoxAcc"] != methods["CAM"]["MaxBoxAcc"]
+    decision = json.loads((trained / "evaluation" / f"{file_name('F-CAM, no threshold')}.json").read_text())
+    assert len(set(decision["curves"]["MaxBoxAcc"])) == 1
+    for row in methods:
+        record = json.loads((trained / "evaluation" / f"{file_name(row)}.json").read_text())
+        assert (record["images"], record["split"]) == (10, "test")
+        assert sum(record["histogram"]["counts"]) == 10 * 32 * 32 and record["histogram"]["source"] == "split"
+        assert record["precision_recall"]["source"] == "split"
+
+
+def test_another_split_is_evaluated_into_a_folder_of_its_own(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    table = evaluate_stages(plan(), tmp_path / "run", "0123456789ab", "val")
+    assert table.startswith("val, percent")
+    assert results(tmp_path / "run" / "val")["images"] == 8
+    assert results(tmp_path / "run") == results(trained)
+
+
+def test_results_hold_intervals_and_parts(trained):
+    found = results(trained)
+    for row, figures in found["methods"].items():
+        assert found["intervals_95"][row].keys() == figures.keys() - {"threshold_at_val"}
+        for parts in (found["by_size"][row], found["by_class"][row]):
+            assert sum(part["images"] for part in parts.values()) == 10
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("", "fcam_best_3"),
+        ("fcam", "fcam_best_3"),
+        ("classifier/checkpoints/best", "classifier_best_3"),
+        ("classifier/checkpoints/latest/0", "classifier_latest_0"),
+        ("fcam/checkpoints/latest/3", "fcam_latest_3"),
+    ],
+)
+def test_a_checkpoint_is_found_by_its_path(trained, path, name):
+    found = load_trained(trained / path)
+    assert found.name == name
+    assert found.record["val"]["MaxBoxAcc"] >= 0
+    assert hasattr(found.model, "decoder") == name.startswith("fcam")
+
+
+def test_a_checkpoint_is_evaluated_alone(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    run = recorded_run(tmp_path / "run")
+    table = evaluate_checkpoint(run / "fcam" / "checkpoints" / "latest")
+    assert table.startswith("test, percent")
+    found, before = results(run / "fcam_latest_3"), results(run)
+    assert found["checkpoints"]["F-CAM"]["kind"] == "latest"
+    assert list(found["methods"]) == ["F-CAM, no threshold", "F-CAM"]
+    assert found["methods"]["F-CAM"] == before["methods"]["F-CAM"]
+    assert [record.row for record in read_run(run / "fcam_latest_3").records] == ["F-CAM", "F-CAM, no threshold"]
+    assert results(run) == before
+
+    evaluate_checkpoint(run / "classifier" / "checkpoints" / "latest" / "0", split="val")
+    untrained = results(run / "classifier_latest_0_val")
+    assert (untrained["split"], untrained["images"]) == ("val", 8)
+    assert untrained["methods"]["CAM"] != before["methods"]["CAM"]
+
+
+def test_a_checkpoint_is_evaluated_with_other_settings_into_another_folder(trained, tmp_path):
+    settings = config(data__synthetic__test=4, evaluation__also="MeanBestIoU,PointingGame,InsertionDeletion")
+    evaluate_checkpoint(trained / "fcam", settings.to_dict(), tmp_path / "out")
+    found = results(tmp_path / "out")
+    assert found["images"] == 4
+    assert {"MeanBestIoU", "PointingGame", "Insertion", "Deletion"} <= found["methods"]["F-CAM"].keys()
+    assert results(trained)["images"] == 10
+
+
+def test_the_results_of_a_run_are_not_replaced_by_those_of_a_checkpoint(trained):
+    before = results(trained)
+    with pytest.raises(InputError, match="holds a run, whose results these would replace"):
+        evaluate_checkpoint(trained / "fcam", out=trained)
+    assert results(trained) == before and set(before["constant_maps"]) == set(before["methods"])
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("nowhere", r"--checkpoint=.*nowhere: no such folder"),
+        ("fcam/checkpoints/latest/99", "no such folder"),
+        ("evaluation", r"is no checkpoint; give .*, .*classifier or .*fcam, or there checkpoints/best"),
+        ("..", "is no run, stage or checkpoint of this program"),
+    ],
+)
+def test_a_path_that_is_no_checkpoint_is_named(trained, tmp_path, path, words):
+    shutil.copytree(trained, tmp_path / "run")
+    with pytest.raises(InputError, match=words):
+        load_trained(tmp_path / "run" / path)
+
+
+def test_a_stage_that_is_not_trained_is_named(trained, tmp_path):
+    run = recorded_run(tmp_path / "run")
+    with pytest.raises(InputError, match="nothing is trained in this run yet"):
+        load_trained(run)
+    shutil.copytree(trained / "classifier", run / "classifier")
+    assert load_trained(run).name == "classifier_best_3"
+    (run / "fcam").mkdir()
+    with pytest.raises(InputError, match="the stage fcam is not trained in this run yet"):
+        load_trained(run / "fcam")
+    (run / "config.json").write_text('{"seed": 0}')
+    with pytest.raises(InputError, match="of another version of this program"):
+        load_trained(run)
+
+
+def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):
+    first, second = plan().stages
+    untrained = first.build_model(None)
+    classifier, _ = trained_model(first, first.build_model(None), trained)
+    fcam, _ = trained_model(second, second.build_model(untrained), trained)
+    images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), jnp.uint8)
+    _, logits = classifier(images, train=False)
+    np.testing.assert_array_equal(fcam.classifier(images, train=False)[1], logits)
+    assert np.abs(untrained(images, train=False)[1] - logits).max() > 0.01
+    found = results(trained)["methods"]
+    assert found["CAM"]["top1_cls"] == found["F-CAM"]["top1_cls"]
+
+
+def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tmp_path, monkeypatch):
+    draw = synthetic_data.SyntheticSource.__getitem__
+    asked = []
+
+    def broken(self, index):
+        if self._split == "train" and index == 5:
+            asked.append(index)
+            raise InputError("train/000005: cannot be decoded")
+        return draw(self, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(synthetic_data.SyntheticSource, "__getitem__", broken)
+        with pytest.raises(InputError, match="train/000005: cannot be decoded"):
+            train_stages(plan(), tmp_path)
+    assert asked
+    train_stages(plan(), tmp_path)
+    evaluate_stages(plan(), tmp_path, "0123456789ab")
+    for part in ("methods", "checkpoints"):
+        assert results(tmp_path)[part] == results(trained)[part]
+
+
+def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_path):
+    values = {"cam__cache": True, "cam__cache_dir": str(tmp_path / "cache"), "evaluation__bootstrap": 0}
+    asked = []
+
+    def watched(**more):
+        found = plan(**values, **more)
+        batches = found.whole_cams.batches
+
+        def counted(positions):
+            asked.extend(positions)
+            return batches(positions)
+
+        return dataclasses.replace(found, whole_cams=dataclasses.replace(found.whole_cams, batches=counted))
+
+    for run, more in (("first", {}), ("second", {"fcam__seeds__erosion": 5})):
+        shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
+        train_stages(watched(**more), tmp_path / run)
+        assert sorted(asked) == list(range(24))
+    (path,) = (tmp_path / "cache").glob("*.npy")
+    maps = np.load(path)
+    assert maps.shape == (24, 5, 5) and maps.min() == 0 and maps.max() == 1
+    evaluate_stages(watched(), tmp_path / "first", "0")
+    evaluate_stages(watched(), tmp_path / "second", "0")
+    found = [results(folder)["methods"]["F-CAM"] for folder in (trained, tmp_path / "first", tmp_path / "second")]
+    assert found[0] != found[1] != found[2]
+    train_stages(watched(), tmp_path / "first")  # finished: nothing is asked for, not even of an empty cache
+    path.unlink()
+    train_stages(watched(), tmp_path / "first")
+    assert len(asked) == 24
+
+
+def test_a_cache_of_cams_that_cannot_be_used_is_told_before_the_first_step(tmp_path):
+    (tmp_path / "file").write_text("")
+    broken = plan(cam__cache=True, cam__cache_dir=str(tmp_path / "file" / "cams"))
+    with pytest.raises(InputError, match=r"the CAM cache in .*file/cams cannot be used: Not a directory"):
+        train_stages(broken, tmp_path / "run")
+    assert not (tmp_path / "run" / "classifier").exists()
+
+
+def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    evaluate_stages(plan(evaluation__batch_size=4), tmp_path / "run", "another hash")
+    assert results(tmp_path / "run")["methods"] == results(trained)["methods"]
+    assert results(tmp_path / "run")["config_hash"] == "another hash"
+
+
+def test_an_untrained_stage_cannot_be_evaluated(tmp_path):
+    with pytest.raises(InputError, match=r"no checkpoint in .*classifier/checkpoints; train first \(--mode=train\)"):
+        evaluate_stages(plan(), tmp_path, "0")
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize("key", ["data__batch_size", "evaluation__batch_size"])
+def test_batches_that_cannot_be_spread_are_told_before_the_first_step(tmp_path, key):
+    assert jax.device_count() == 4
+    with pytest.raises(InputError, match=r"a batch of 6 images .* must each be a multiple of the 4 devices"):
+        train_stages(plan(**{key: 6}), tmp_path)
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_an_unknown_selection_metric_is_told_before_the_first_step(tmp_path):
+    with pytest.raises(InputError, match=r"unknown config\.validation\.selection 'accuracy'; known: .*MaxBoxAcc"):
+        train_stages(plan(validation__selection="accuracy"), tmp_path)
+    assert not list(tmp_path.rglob("checkpoints/*/*"))
+
+
+def test_a_run_that_ended_with_the_classifier_goes_on_to_fcam(tmp_path):
+    for last_stage, rows in (("classifier", {"CAM"}), ("fcam", {"CAM", "F-CAM"})):
+        settings = config(last_stage=last_stage).to_dict()
+        claim(tmp_path, settings)
+        train_stages(plan(last_stage=last_stage), tmp_path, training_hash(settings))
+        evaluate_stages(plan(last_stage=last_stage), tmp_path, "hash")
+        assert json.loads((tmp_path / "results.json").read_text())["checkpoints"].keys() == rows
+    (trained,) = (tmp_path / "classifier" / "checkpoints" / "best").glob("3")
+    assert trained.is_dir()

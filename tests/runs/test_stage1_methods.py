@@ -1,0 +1,153 @@
+"""Every way to train stage 1 as a run: trained, evaluated, loaded and used for prediction; and what contradicts it."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from configs import synthetic
+from fcam_jax.cli import export, predict
+from fcam_jax.errors import InputError
+from fcam_jax.methods.registry import METHODS, PRETRAINED
+from fcam_jax.runs import build
+from fcam_jax.runs.experiment import train_stages
+from fcam_jax.runs.folder import claim
+from fcam_jax.runs.stage_evaluation import evaluate_stages
+from fcam_jax.runs.trained import load_trained
+
+SMALL = {
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 16,
+    "data.synthetic.val": 20,
+    "data.synthetic.test": 8,
+    "model.decoder_widths": (4, 4, 4, 4),
+    "classifier.epochs": 1,
+    "classifier.acol.width": 8,
+    "classifier.fsl.images_per_class": 2,
+    "evaluation.batch_size": 8,
+    "evaluation.pictures": 2,
+    "evaluation.threshold_step": 0.01,
+    "evaluation.bootstrap": 0,
+    "validation.threshold_step": 0.1,
+}
+TITLES = {name: training.title for name, training in METHODS.items()}
+
+
+def config(method, **values):
+    settings = synthetic.get_config()
+    own = {"classifier.method": method} | {name.replace("__", "."): value for name, value in values.items()}
+    settings.update_from_flattened_dict(SMALL | own)
+    return settings
+
+
+def complaint(method, **values):
+    with pytest.raises(InputError) as caught:
+        build.experiment(config(method, **values))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", PRETRAINED)])
+def run(request, tmp_path_factory):
+    """Name of the method and folder of its run."""
+    folder = tmp_path_factory.mktemp(request.param)
+    settings = config(request.param)
+    claim(folder, settings.to_dict())
+    plan = build.experiment(settings)
+    assert [stage.row for stage in plan.stages] == [TITLES[request.param], "F-CAM"][
+        : 1 if request.param == "fsl" else 2
+    ]
+    plan = dataclasses.replace(plan, stages=plan.stages[:1])  # F-CAM on them is tested with their heads
+    train_stages(plan, folder)
+    evaluate_stages(plan, folder, "hash")
+    return request.param, folder
+
+
+def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
+    name, folder = run
+    results = json.loads((folder / "results.json").read_text())
+    few_shot = name == "fsl"
+    assert list(results["methods"]) == ["Center", TITLES[name]] and results["method"] == name
+    figures = results["methods"][TITLES[name]]
+    assert ("top1_cls" in figures) == ("top1_loc" in figures) == (not few_shot)
+    assert 0 <= figures["MaxBoxAcc"] <= 100 and 0 < figures["PxAP"] < 100
+
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "one.png")
+    with pytest.raises(SystemExit) as end:
+        predict.main([f"--checkpoint={folder}", f"--images={tmp_path / 'one.png'}", f"--out={tmp_path / 'out'}"])
+    (line,) = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
+    assert end.value.code == 0 and json.loads(line)["class"] == ("object" if few_shot else None)
+
+    stages = build.recorded_stages(json.loads((folder / "config.json").read_text()))
+    assert [path.name for path in export.export(stages, folder, tmp_path)] == ["classifier.safetensors"]
+
+
+def test_a_recorded_run_is_loaded_as_it_was(run):
+    name, folder = run
+    model = load_trained(folder / "classifier").model
+    first = build.experiment(config(name)).stages[0].build_model(None)
+    assert jax.tree.structure(model) == jax.tree.structure(first)
+
+
+def test_a_run_may_end_with_the_classifier():
+    (stage,) = build.experiment(config("adl", last_stage="classifier")).stages
+    assert stage.name == "classifier"
+    assert complaint("adl", last_stage="decoder") == "unknown config.last_stage 'decoder'; known: classifier, fcam"
+
+
+def test_the_last_model_of_the_few_shot_baseline_counts_and_its_steps_are_of_its_images():
+    (stage,) = build.experiment(config("fsl")).stages
+    assert stage.loop.selection == "last"
+    # 20 validation images of 8 classes in turn: two of each class are trained on.
+    assert stage.loop.steps_per_epoch == math.ceil(2 * 8 / 8)
+
+
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {PRETRAINED}))
+def test_a_method_with_a_head_of_its_own_takes_no_other(name):
+    if METHODS[name].head is None:
+        build.experiment(config(name, model__head__name="gap"))
+    else:
+        assert complaint(name, model__head__name="gap") == (
+            f"model.head.name is 'gap', but classifier.method={name} has a head of its own; leave model.head.name at "
+            "'wgap'"
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "words"),
+    [
+        ("has", {"grid": 0}, "classifier.has.grid is 0; it must be at least 1"),
+        ("has", {"rate": 1.5}, "classifier.has.rate is 1.5; it must lie in [0, 1]"),
+        ("cutmix", {"beta": 0.0}, "classifier.cutmix.beta is 0.0; it must be above 0"),
+        ("cutmix", {"probability": -0.1}, "classifier.cutmix.probability is -0.1; it must lie in [0, 1]"),
+        ("acol", {"threshold": 1.1}, "classifier.acol.threshold is 1.1; it must lie in [0, 1]"),
+        ("spg", {"attention": (0.7, -0.1)}, "classifier.spg.attention is -0.1; it must lie in [0, 1]"),
+        ("adl", {"rate": 2.0}, "classifier.adl.rate is 2.0; it must lie in [0, 1]"),
+        ("fsl", {"images_per_class": 0}, "classifier.fsl.images_per_class is 0; it must be at least 1"),
+    ],
+)
+def test_settings_of_the_method_are_checked_before_any_training(name, settings, words):
+    values = {f"classifier__{name}__{key}": value for key, value in settings.items()}
+    assert complaint(name, **values) == words
+    if name != "fsl":
+        build.experiment(config("cam", **values))  # of another method they do not count
+
+
+def test_what_contradicts_a_method_is_one_line():
+    known = "acol, adl, cam, cutmix, fsl, has, pretrained, spg"
+    assert complaint("drop") == f"unknown config.classifier.method 'drop'; known: {known}"
+    assert complaint("has", data__fraction=0.0) == "data.fraction is 0.0; it must lie in (0, 1]"
+    few = complaint("fsl", evaluation__also="InsertionDeletion")
+    assert few == "evaluation.also: InsertionDeletion watches a class score, and classifier.method=fsl has none"
+    assert complaint("fsl", data__batch_size=32) == "data.batch_size is 32; there are 16 images to train on"
+
+
+def test_a_share_of_the_training_images_is_trained_on():
+    assert build.experiment(config("cam", data__fraction=0.5)).split_sizes["train"] == 8

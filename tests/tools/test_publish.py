@@ -1,0 +1,42 @@
+"""Results in the repository: its pages say what its data say, and mistakes at the command line are one line."""
+
+import functools
+
+import pytest
+from program import ROOT, only_line, program
+
+from tools.publication.blocks import BLOCKS, block
+from tools.publication.data import Published, read_published
+from tools.publication.pages import filled
+
+DATA = sorted((ROOT / "docs" / "results").glob("*.json"))
+PAGES = [page for page in (ROOT / "docs" / "results.md", ROOT / "README.md") if page.is_file()]
+
+
+def as_published(page, data: Published):
+    return filled(page.read_text(encoding="utf-8"), page.name, BLOCKS, functools.partial(block, data=data))
+
+
+@pytest.mark.skipif(not DATA, reason="no results are published yet")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_says_what_the_data_say(page):
+    text = page.read_text(encoding="utf-8")
+    pages = [as_published(page, read_published(path)) for path in DATA]
+    assert text in pages, f"{page} is out of date; python -m tools.publish --data=docs/results/... --page={page}"
+
+
+@pytest.mark.parametrize("path", DATA, ids=lambda path: path.name)
+def test_published_data_are_small_and_whole(path):
+    assert path.stat().st_size < 300_000
+    data = read_published(path)
+    assert all(block(name, data) for name in BLOCKS)
+    for picture in path.parent.glob(f"{path.stem}-*"):
+        assert picture.stat().st_size < (150_000 if picture.suffix == ".png" else 300_000), picture
+
+
+def test_a_missing_file_is_one_line(tmp_path):
+    done = program("tools.publish", f"--data={tmp_path / 'none.json'}")
+    assert (
+        only_line(done)
+        == f"--data={tmp_path / 'none.json'}: no such file; --workdir=DIR collects the runs in DIR into it"
+    )
