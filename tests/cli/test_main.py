@@ -48,7 +48,8 @@ def test_a_mistake_with_a_checkpoint_gets_one_line(options, words):
 def test_a_misspelt_key_in_a_benchmark_file_gets_one_line(tmp_path):
     benchmark = tmp_path / "mine.py"
     benchmark.write_text(
-        "from fcam_jax.configuration import defaults as common\ndef get_config():\n    c = common.defaults()\n    c.data.siz = 3\n    return c\n"
+        "from fcam_jax.configuration import defaults as common\ndef get_config():\n    c = common.defaults()\n"
+        "    c.data.siz = 3\n    return c\n"
     )
     line = complaint(benchmark, tmp_path / "run")
     assert "siz" in line and 'Did you mean "size"' in line

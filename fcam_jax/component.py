@@ -1,0 +1,155 @@
+"""Components: what is chosen by name, each of which brings its own settings, checks and meaning.
+
+A component is a frozen dataclass, whose fields are its settings, or a module class, whose keyword arguments with a
+value are. It says what is wrong with a setting by the field's name; whoever knows the key puts that before (`at_key`).
+"""
+
+import contextlib
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
+
+from fcam_jax.errors import InputError, unknown_name
+
+T = TypeVar("T")
+
+_OF_THE_BUILDER = ("dtype", "rngs")  # keywords of modules that are no settings
+
+
+class Registry(Mapping[str, T]):
+    """The components of a kind by name, in the order of the tables.
+
+    Args:
+      kind: what one is called in messages, such as ``"encoder"``.
+      members: those of this package. A user's file adds its own by `register`.
+    """
+
+    def __init__(self, kind: str, members: Mapping[str, T]):
+        self.kind = kind
+        self._members = dict(members)
+
+    def register(self, name: str) -> Callable[[T], T]:
+        """A decorator that adds a component.
+
+        Raises:
+          InputError: the name is taken by another component.
+        """
+
+        def add(member: T) -> T:
+            there = self._members.get(name, member)
+            if _source(there) != _source(member):
+                raise InputError(f"the {self.kind} {name!r} is there already; give yours another name")
+            self._members[name] = member
+            return member
+
+        return add
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._members:
+            raise unknown_name(self.kind, name, self._members)
+        return self._members[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._members
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+
+def defaults_of(component: Callable[..., Any]) -> dict[str, Any]:
+    """The settings of a component and their defaults, in their order."""
+    if dataclasses.is_dataclass(component):
+        fields = [field for field in dataclasses.fields(component) if field.init]
+        return {field.name: _default(field) for field in fields if _default(field) is not dataclasses.MISSING}
+    parameters = inspect.signature(component).parameters.values()
+    return {
+        one.name: one.default for one in parameters if one.default is not one.empty and one.name not in _OF_THE_BUILDER
+    }
+
+
+def meanings_of(component: Callable[..., Any]) -> dict[str, str]:
+    """What the settings mean: the sections "Attributes" and "Args" of the docstring, a line for each name."""
+    found: dict[str, str] = {}
+    bases = component.__mro__[::-1] if inspect.isclass(component) else (component,)
+    for one in bases:
+        text = inspect.cleandoc(one.__doc__ or "")
+        for section in re.findall(r"^(?:Attributes|Args):\n((?:  .*\n?|\n)*)", text, flags=re.MULTILINE):
+            for name, meaning in re.findall(r"^  (\w+): ((?:.*\n?)(?:    .*\n?)*)", section, flags=re.MULTILINE):
+                found[name] = " ".join(meaning.split())
+    return found
+
+
+@contextlib.contextmanager
+def at_key(key: str) -> Iterator[None]:
+    """Put the key of a configuration, or the name of an option, before what a component says of its fields.
+
+    Args:
+      key: such as ``"config.classifier.has."`` or ``"--"``.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{key}{error}") from None
+
+
+def at_least(settings: Any, **least: float) -> None:
+    """Refuse fields below their least values.
+
+    Raises:
+      InputError: one is below, or is not a number.
+    """
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if not value >= bound:
+            raise InputError(f"{name} is {value}; it must be at least {bound}")
+
+
+def above(settings: Any, **bounds: float) -> None:
+    """Refuse fields that are not above their bounds.
+
+    Raises:
+      InputError: one is not, or is not a number.
+    """
+    for name, bound in bounds.items():
+        value = getattr(settings, name)
+        if not value > bound:
+            raise InputError(f"{name} is {value}; it must be above {bound}")
+
+
+def shares(settings: Any, *names: str) -> None:
+    """Refuse fields that do not lie in [0, 1].
+
+    Raises:
+      InputError: one does not.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not 0 <= value <= 1:
+            raise InputError(f"{name} is {value}; it must lie in [0, 1]")
+
+
+def known(settings: Any, **names: Collection[Any]) -> None:
+    """Refuse fields that hold none of the known names.
+
+    Raises:
+      InputError: one does; the message lists them.
+    """
+    for name, there in names.items():
+        value = getattr(settings, name)
+        if value not in there:
+            raise InputError(f"{name} is {value!r}; known: {', '.join(sorted(map(str, there)))}")
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _source(member: Any) -> Any:
+    """Where a component is defined, so that a file that is loaded twice may register it twice."""
+    member = getattr(member, "func", member)
+    return getattr(member, "__qualname__", member), getattr(member, "__module__", None)
