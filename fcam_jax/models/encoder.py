@@ -3,8 +3,12 @@
 The last stage is what the classifier's head pools; the decoder takes all of them (F-CAM, Fig. 2).
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -15,6 +19,8 @@ from fcam_jax.runtime.remat import kept
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+_SIDE = 128  # of the image with which the places are looked up; every encoder takes it
+
 # Called with the name of a place within an encoder and the map there; the encoder goes on with what it returns.
 At = Callable[[str, Float[Array, "b _ _ _"]], Float[Array, "b _ _ _"]]
 
@@ -22,6 +28,21 @@ At = Callable[[str, Float[Array, "b _ _ _"]], Float[Array, "b _ _ _"]]
 def unchanged(place: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
     """The map as it is, wherever it is."""
     return x
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A layer or block whose map others may read or change.
+
+    Attributes:
+      name: what `At` is told.
+      stage: position of the stage that it belongs to.
+      channels: of the map there.
+    """
+
+    name: str
+    stage: int
+    channels: int
 
 
 class Encoder(nnx.Module):
@@ -60,6 +81,28 @@ class Encoder(nnx.Module):
     ) -> Float[Array, "b _ _ _"]:
         """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
         raise NotImplementedError
+
+    def places(self) -> tuple[Place, ...]:
+        """All places in the order in which their maps are computed.
+
+        Nothing is computed: the stages are followed with shapes alone, so the encoder may be abstract.
+        """
+        structure, variables = nnx.split(self)
+        found: list[Place] = []
+
+        def follow(variables: Any, x: Array) -> None:
+            encoder = nnx.merge(structure, variables)
+            for index in range(len(self.channels)):
+
+                def at(name: str, x: Array, stage: int = index) -> Array:
+                    found.append(Place(name, stage, x.shape[-1]))
+                    return x
+
+                x = encoder.stage(index, x, train=False, at=at)
+
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), variables)
+        jax.eval_shape(follow, shapes, jax.ShapeDtypeStruct((1, _SIDE, _SIDE, 3), jnp.float32))
+        return tuple(found)
 
     def __call__(
         self, images: Float[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None, at: At = unchanged
