@@ -8,12 +8,16 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
+from program import QUICKLY_COMPILED
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Before jax is imported: a mesh of four devices on one CPU, so that the mapped step is tested as mapped.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+# Most of the time goes into compiling tiny programs, so LLVM is asked for the plainest code.
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY_COMPILED} --xla_force_host_platform_device_count=4"
+)
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 

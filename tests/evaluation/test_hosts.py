@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+from program import QUICKLY_COMPILED
 
 from fcam_jax.evaluation.hosts import local_part, of_every_host
 
@@ -17,7 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def start(port, process):
     """Start `two_hosts`, with two devices for each of two processes or four for one."""
     devices = 4 if process == "alone" else 2
-    env = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    env = os.environ | {"XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count={devices}"}
     command = [sys.executable, "-m", "tests.evaluation.two_hosts", str(port), str(process)]
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+QUICKLY_COMPILED = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = {
     "data.size": 32,
@@ -37,7 +39,7 @@ def program(module, *options):
         [sys.executable, "-m", module, *options],
         cwd=ROOT,
         # Every call compiles the same small programs; all of them from the cache save a second each.
-        env=os.environ | {"XLA_FLAGS": "", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
+        env=os.environ | {"XLA_FLAGS": QUICKLY_COMPILED, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
+from program import QUICKLY_COMPILED
 
 from fcam_jax.errors import REQUEUE, InputError
 from fcam_jax.runtime import hosts
@@ -41,8 +42,8 @@ def start(folder, processes, **values):
     command = [sys.executable, "-m", "fcam_jax.main", "--config=configs/synthetic.py", f"--workdir={folder}"]
     command += [f"--config.{key}={value}" for key, value in values.items()]
     devices = f"--xla_force_host_platform_device_count={4 // processes}"
-    # To compile well would take longer than all the rest.
-    env = os.environ | {"XLA_FLAGS": devices, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+    env = os.environ | {"XLA_FLAGS": f"{QUICKLY_COMPILED} {devices}"}
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]

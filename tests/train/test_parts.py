@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType
+from program import QUICKLY_COMPILED
 from tiny_stages import BATCH, CLASSES, STAGES, batch, optimizer
 
 from fcam_jax.errors import InputError
@@ -183,8 +184,8 @@ def _losses_on_eight(found={}):  # noqa: B006
     if not found:
         here = Path(__file__).resolve().parent
         environment = os.environ | {
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-            "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent.parent))),
+            "XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count=8",
+            "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent / "helpers", here.parent.parent))),
         }
         program = subprocess.run(
             [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
