@@ -148,7 +148,7 @@ def test_flags_that_do_not_fit_together_are_named(arguments, words):
 
 
 def test_a_host_that_is_not_found_gets_one_line():
-    program = "from fcam_jax import hosts; hosts.FIND = 1; hosts.start('localhost:1', 2, 1)"
+    program = "from fcam_jax.runtime import hosts; hosts.FIND = 1; hosts.start('localhost:1', 2, 1)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith("error: process 1: ") and done.stderr.count("\n") == 1
