@@ -208,7 +208,7 @@ class Torch:
 
 def paper(name: str, encoder: str) -> float | None:
     """Milliseconds of the paper's Table A.2; None where it has none."""
-    text = (importlib.resources.files("fcam_jax.runs.report") / "published.csv").read_text(encoding="utf-8")
+    text = (importlib.resources.files("fcam_jax.runs.report") / "paper.csv").read_text(encoding="utf-8")
     wanted = ("A.2", FCAM_ROW if name == FCAM_ROW else PUBLISHED.get(name), encoder)
     found = [
         row for row in csv.DictReader(text.splitlines()) if (row["table"], row["method"], row["encoder"]) == wanted

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.published import FCAM_ROW
+from fcam_jax.runs.report.paper import FCAM_ROW
 from fcam_jax.runs.report.runs import Run
 from fcam_jax.train.manifest import replace_file
 from tools.publication import collect

@@ -27,14 +27,14 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import DROP, load_classifier
 from fcam_jax.models.weights_digest import weights_digest
-from fcam_jax.runs.prediction.class_names import ClassNames, names_from_file, names_of_run
+from fcam_jax.runs.class_names import ClassNames, names_from_file, names_of_run
 from fcam_jax.runs.prediction.image_files import Found, find_images
 from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal
 from fcam_jax.runs.prediction.loop import Outputs, predict
 from fcam_jax.runs.prediction.predictor import ByCam, Predictor
 from fcam_jax.runs.prediction.restored import Threshold
-from fcam_jax.runs.report.names import printable
 from fcam_jax.runs.trained import load_trained
+from fcam_jax.runtime.text import printable
 
 # Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
 # CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).

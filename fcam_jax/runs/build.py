@@ -44,7 +44,7 @@ from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.methods.few_shot import FewShotMethod
 from fcam_jax.methods.pretrained import PretrainedMethod
 from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
-from fcam_jax.runs.report.published import DECISION_ROW
+from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream

@@ -24,9 +24,9 @@ from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
-from fcam_jax.runs.prediction.class_names import CLASS_NAMES
+from fcam_jax.runs.class_names import CLASS_NAMES
 from fcam_jax.runtime.progress import counted
-from fcam_jax.runs.report.names import printable
+from fcam_jax.runtime.text import printable
 from fcam_jax.runs.report.training_batch import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
 from fcam_jax.runtime import preemption, watchdog

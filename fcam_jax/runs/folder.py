@@ -10,7 +10,7 @@ from typing import Any
 from fcam_jax.runtime import hosts
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.lock import held
-from fcam_jax.runs.report.runs import flat_settings
+from fcam_jax.configuration.flat import differences, flat_settings
 from fcam_jax.train.checkpoint import CHECKPOINTS
 from fcam_jax.train.manifest import replace_file
 
@@ -122,18 +122,6 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"{path} does not hold a configuration; use another --workdir")
     return record
-
-
-def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...], there: str, here: str
-) -> list[str]:
-    """Where two configurations differ, as text, by keys that do not begin as any of the free ones."""
-    before, after = dict(flat_settings(old)), dict(flat_settings(new))
-    return [
-        f"{key}: {before.get(key, 'absent')} {there}, {after.get(key, 'absent')} {here}"
-        for key in sorted(before.keys() | after.keys())
-        if not key.startswith(free) and before.get(key, "absent") != after.get(key, "absent")
-    ]
 
 
 def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

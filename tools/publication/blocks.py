@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
-from fcam_jax.runs.report.published import Method, entries, published
+from fcam_jax.runs.report.paper import Method, entries, published
 from fcam_jax.runs.report.tables import Cell, Table, figure_cell, markdown, number_cell
 from tools.publication.data import CURVE, Published
 from tools.publication.groups import TERMS, Pair, alone, by_seed, center, families, figure, paired, pairs, records

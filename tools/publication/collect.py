@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report.derived import activation_shape, plateau
 from fcam_jax.runs.report.record import EVALUATION
-from fcam_jax.runs.report.runs import Record, Run, flat_settings, json_object, read_run
+from fcam_jax.runs.report.runs import Record, Run, json_object, read_run
 from fcam_jax.train.metric_log import logged
 from tools.publication.data import CURVE, VERSION, name_of
 

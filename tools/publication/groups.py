@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fcam_jax.runs.report.aggregate import Configuration, Figure, Row, configurations, settings_text, table_rows
-from fcam_jax.runs.report.published import CENTER_ROW, DECISION_ROW, FCAM_ROW, Method, entries, stage1_title
+from fcam_jax.runs.report.paper import CENTER_ROW, DECISION_ROW, FCAM_ROW, Method, entries, stage1_title
 from fcam_jax.runs.report.runs import Record, Run
 
 # What the paper calls the losses: F-CAM with the terms of Table 3 up to one, and what that one adds.

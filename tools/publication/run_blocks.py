@@ -7,8 +7,9 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from fcam_jax.configuration.flat import setting
 from fcam_jax.runs.report.aggregate import settings_text
-from fcam_jax.runs.report.runs import Record, Run, setting
+from fcam_jax.runs.report.runs import Record, Run
 from fcam_jax.runs.report.tables import Cell, Table, number_cell
 from tools.publication.data import CURVE, Published, name_of
 

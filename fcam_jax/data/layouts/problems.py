@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.runtime.text import printable
 
 _SHOWN = 10  # ids or paths that a message lists before it only counts
 ON_ERROR = ("fail", "skip")
@@ -114,11 +115,6 @@ def listed(names: Sequence[str]) -> str:
     """The first few names and the number of the others, for a message."""
     others = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + others
-
-
-def printable(text: str) -> str:
-    """The text with control characters and broken letters written as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _raise_first(errors: Sequence[Problem], root: str | os.PathLike[str] | None) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from fcam_jax.data.layouts.class_folders import SUFFIXES
 from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.names import printable
+from fcam_jax.runtime.text import printable
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 from fcam_jax.errors import InputError
 from fcam_jax.runs.prediction.image_files import ImageFile
-from fcam_jax.runs.report.names import printable
-from fcam_jax.runs.report.runs import flat_settings
+from fcam_jax.runtime.text import printable
+from fcam_jax.configuration.flat import differences
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
 MAPS, OVERLAYS = "maps", "overlays"
@@ -96,18 +96,13 @@ class Journal:
         if not any(self._stored()):
             return  # what has no predictions contradicts nothing
         try:
-            there = dict(flat_settings(json.loads(path.read_text())))
-        except (OSError, ValueError, AttributeError):
+            there = dict(json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
             raise InputError(
                 f"--out={self._out} holds predictions of unknown settings ({path} cannot be read); use another --out, "
                 "or --overwrite to start anew"
             ) from None
-        now = dict(flat_settings(json.loads(json.dumps(settings))))
-        changed = [
-            f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now"
-            for key in sorted(there.keys() | now.keys())
-            if there.get(key, "absent") != now.get(key, "absent")
-        ]
+        changed = differences(there, json.loads(json.dumps(settings)), (), "there", "now")
         if changed:
             raise InputError(
                 f"--out={self._out} holds predictions by other settings ({'; '.join(changed)}); use another --out, or "

@@ -20,7 +20,7 @@ from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.threads import in_threads
-from fcam_jax.runs.prediction.class_names import ClassNames
+from fcam_jax.runs.class_names import ClassNames
 from fcam_jax.runs.prediction.image_files import ImageFile
 from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of, write
 from fcam_jax.runs.prediction.overlay import draw_overlay
@@ -28,7 +28,7 @@ from fcam_jax.runs.prediction.predictor import Predicted, Predictor
 from fcam_jax.runs.prediction.restored import Threshold, bounded, boxes_above, rescale, restore, to_levels
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runs.report.drawing import enlarge
-from fcam_jax.runs.report.names import printable
+from fcam_jax.runtime.text import printable
 
 # Each may hold a large image and its map at full size.
 THREADS = min(4, os.cpu_count() or 1)

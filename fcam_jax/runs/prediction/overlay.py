@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, UInt8
 
 from fcam_jax.runs.prediction.restored import restore
 from fcam_jax.runs.report.drawing import PREDICTED_COLOUR, draw_box, overlay_map
-from fcam_jax.runs.report.names import printable
+from fcam_jax.runtime.text import printable
 from fcam_jax.types import Image
 
 _LEAST_WIDTH = 360  # of the whole picture, so that there is room for a caption

@@ -4,13 +4,13 @@ $$ mean \\pm s, \\quad s^2 = \\frac{1}{n - 1} \\sum_i (x_i - mean)^2 $$
 """
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.runs.report.published import Method, method, published, stage1_title
-from fcam_jax.runs.report.runs import Record, Run, flat_settings, setting
+from fcam_jax.runs.report.paper import Method, method, published, stage1_title
+from fcam_jax.configuration.flat import flat_settings, setting, settings_key
+from fcam_jax.runs.report.runs import Record, Run
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"
 
@@ -203,9 +203,3 @@ def _differing(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) ->
     alike = [one for one in everyone if shown(one) == shown(own)]
     keys = sorted({key for one in alike for key in one} - _SHOWN)
     return {key: own.get(key) for key in keys if any(one.get(key) != own.get(key) for one in alike)}
-
-
-def settings_key(config: Mapping[str, Any], *without: str) -> str:
-    """A text that is equal for configurations which are equal but for the keys that are named."""
-    kept = {key: value for key, value in flat_settings(config) if key not in without}
-    return json.dumps(kept, sort_keys=True)

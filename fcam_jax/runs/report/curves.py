@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes as Subplot
 from matplotlib.figure import Figure
 
-from fcam_jax.runs.report.names import printable, shorten
+from fcam_jax.runtime.text import printable, shorten
 
 # Of Okabe and Ito: they differ for colour-blind readers too. The first two are those of the paper's figures.
 _COLOURS = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9", "#000000")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from fcam_jax.runs.report.aggregate import Configuration
-from fcam_jax.runs.report.published import main_rows
+from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.runs import Record, Run
 from fcam_jax.runs.report.tables import Cell, Table
 

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from fcam_jax.runs.report.published import main_rows
+from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.stored_examples import Finding, Levels, Pixels, StoredExample
 from fcam_jax.runs.report.tables import Table
 

@@ -26,7 +26,7 @@ from fcam_jax.runs.report.drawing import (
     overlay_map,
     overlay_mask,
 )
-from fcam_jax.runs.report.names import printable, shorten
+from fcam_jax.runtime.text import printable, shorten
 from fcam_jax.types import Image
 
 # A power of two: sides in inches times this are whole pixels again, and cells land on pixels exactly.

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from fcam_jax.runtime.text import aligned
+
 COLUMNS = ("MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top5_loc", "top1_cls")
 
 
@@ -31,13 +33,3 @@ def results_table(
 
 def _figure(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}z.1f}"
-
-
-def aligned(rows: list[list[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *figures in rows:
-        cells = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
-    return "\n".join(lines)

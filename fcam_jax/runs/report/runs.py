@@ -7,15 +7,16 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Real
 
+from fcam_jax.configuration.flat import setting
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import BINS
-from fcam_jax.runs.report.published import row_order
+from fcam_jax.runs.report.paper import row_order
 from fcam_jax.runs.report.record import EVALUATION, FROM_EXAMPLES, VERSION
 
 _AGAIN = "evaluate the run again (--mode=eval)"
@@ -156,23 +157,6 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
         if entry.get("kind") == "val":
             history.append({name: float(value) for name, value in entry.items() if isinstance(value, float | int)})
     return history
-
-
-def flat_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The settings of a recorded configuration by their dotted keys."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from flat_settings(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def setting(config: Mapping[str, Any], key: str) -> Any:
-    """The value of a dotted key; None where a configuration, perhaps of another version, lacks it."""
-    node: Any = config
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
 
 
 def json_object(data: bytes, path: pathlib.Path, cure: str) -> dict[str, Any]:

@@ -7,10 +7,10 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
-from fcam_jax.runs.report.names import printable
-from fcam_jax.runs.report.published import entries, stage1_title
+from fcam_jax.runtime.text import printable
+from fcam_jax.runs.report.paper import entries, stage1_title
 from fcam_jax.runs.report.results import COLUMNS
-from fcam_jax.runs.report.runs import setting
+from fcam_jax.configuration.flat import setting
 
 _NOTHING = "-"
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from fcam_jax.runs.report.curves import save_figure
 from fcam_jax.runs.report.drawing import CELL, TRUE_COLOUR, draw_box, draw_outline, enlarge
-from fcam_jax.runs.report.names import printable, shorten
+from fcam_jax.runtime.text import printable, shorten
 from fcam_jax.types import Annotation
 
 _COLUMNS, _GAP, _CAPTION = 8, 6, 18  # the last two in pixels

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from fcam_jax.methods.fcam import View
 from fcam_jax.runs.report.curves import save_figure
 from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, draw_spots, enlarge, overlay_map
-from fcam_jax.runs.report.names import printable, shorten
+from fcam_jax.runtime.text import printable, shorten
 from fcam_jax.seeds.sampling import BACKGROUND, FOREGROUND
 from fcam_jax.types import Image
 

@@ -11,7 +11,7 @@ from typing import Any
 from fcam_jax.runs import build
 from fcam_jax.configuration import command_line
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.aggregate import settings_key
+from fcam_jax.configuration.flat import settings_key
 from fcam_jax.runs.sweeps.classifiers import check_same_training, origin
 from fcam_jax.runs.sweeps.sweep_file import Run
 from fcam_jax.runs.folder import config_hash

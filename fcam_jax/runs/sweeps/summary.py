@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.runs.report.aggregate import Figure, settings_key
-from fcam_jax.runs.report.results import aligned
+from fcam_jax.configuration.flat import settings_key
+from fcam_jax.runs.report.aggregate import Figure
+from fcam_jax.runtime.text import aligned
 from fcam_jax.runs.sweeps.plan import Planned
 
 METRICS = ("MaxBoxAcc", "PxAP")

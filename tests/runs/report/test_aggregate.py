@@ -5,7 +5,7 @@ from made_runs import make_run
 
 from fcam_jax.methods.registry import METHODS
 from fcam_jax.runs.report.aggregate import configurations, settings_text, sweeps, table_rows
-from fcam_jax.runs.report.published import Method, entries, method, published
+from fcam_jax.runs.report.paper import Method, entries, method, published
 from fcam_jax.runs.report.runs import read_run
 from fcam_jax.runs.report.tables import markdown, paper_tables, results
 

@@ -3,7 +3,7 @@
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.prediction.class_names import CLASS_NAMES, names_of_run
+from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
 
 
 def test_a_run_has_written_down_its_classes_or_they_have_no_names(tmp_path):

@@ -1,4 +1,4 @@
-"""Figures that the F-CAM paper reports (`published.csv`, from its Tables 1 to 3 and A.1 to A.3), looked up by run.
+"""Figures that the F-CAM paper reports (`paper.csv`, from its Tables 1 to 3 and A.1 to A.3), looked up by run.
 
 In: data set, encoder, CAM and method of a run. Out: the published value of the same, if the paper has it.
 
@@ -86,7 +86,7 @@ class Entry:
 @functools.cache
 def entries() -> tuple[Entry, ...]:
     """All published figures of metrics that we have, in the order of the paper."""
-    text = (importlib.resources.files("fcam_jax.runs.report") / "published.csv").read_text(encoding="utf-8")
+    text = (importlib.resources.files("fcam_jax.runs.report") / "paper.csv").read_text(encoding="utf-8")
     return tuple(_entry(line) for line in csv.DictReader(text.splitlines()) if line["metric"] in METRICS)
 
 
