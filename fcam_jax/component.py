@@ -97,7 +97,7 @@ def at_key(key: str) -> Iterator[None]:
         raise InputError(f"{key}{error}") from None
 
 
-def at_least(settings: Any, **least: float) -> None:
+def at_least(settings: Any, **least: float | int) -> None:
     """Refuse fields below their least values.
 
     Raises:
@@ -109,7 +109,7 @@ def at_least(settings: Any, **least: float) -> None:
             raise InputError(f"{name} is {value}; it must be at least {bound}")
 
 
-def above(settings: Any, **bounds: float) -> None:
+def above(settings: Any, **bounds: float | int) -> None:
     """Refuse fields that are not above their bounds.
 
     Raises:
