@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict, config_dict
 
 from fcam_jax.cams.registry import CAMS, default_settings
+from fcam_jax.component import defaults_of
+from fcam_jax.data import SOURCES
+from fcam_jax.data.settings import DataSettings
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.losses.constraints import CONSTRAINTS
 from fcam_jax.losses.constraints import default_settings as settings_of_constraint
@@ -23,26 +26,11 @@ def defaults() -> ConfigDict:
     config.last_stage = "fcam"  # "classifier": without F-CAM on it
     config.log_steps = 10  # steps between two lines of the metric log
 
-    config.data = ConfigDict()
-    config.data.name = ""  # by which the report finds published figures: "CUB" or "OpenImages"
-    config.data.source = "folder"  # "folder", "tfds" or "synthetic"
-    config.data.root = ""  # folder: the folder that holds the data; tfds: the one it was prepared in
-    config.data.layout = ""  # folder: "wsol", "classes", "manifest" or "coco"; empty: by what is there
-    config.data.tfds = ""  # tfds: name of the prepared data set, such as "cub_wsol"
-    config.data.num_classes = 200  # 0: as many as the data has
-    config.data.on_error = "fail"  # an image or line that cannot be used: "fail", or "skip" it, count and list it
-    config.data.upright = False  # folder: turn images as their EXIF orientation says; boxes are then of upright images
-    config.data.fraction = 1.0  # share of the training images of every class that is trained on
-    config.data.augment = ""  # of "jitter,grayscale,blur,solarize", in this order; crops and flips are always made
-    config.data.batch_size = 32  # over all devices
-    config.data.resize = 256  # training: images are resized to a square of this side,
-    config.data.size = 224  # and cropped to this one; evaluation: resized straight to this one
-    config.data.cache_gigabytes = 2.0  # resized images of train and val are kept in memory where they fit into this
-    config.data.synthetic = ConfigDict()
-    config.data.synthetic.seed = 0
-    config.data.synthetic.train = 0  # images of each split
-    config.data.synthetic.val = 0
-    config.data.synthetic.test = 0
+    config.data = ConfigDict(defaults_of(DataSettings))
+    for name, source in SOURCES.items():  # what is a source's own: docs/data/pipeline.md
+        own = {key: value for key, value in defaults_of(source).items() if key not in config.data}
+        if own:
+            config.data[name] = ConfigDict(own)
 
     config.model = ConfigDict()
     config.model.encoder = "resnet50"

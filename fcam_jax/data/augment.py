@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, UInt8
 
-from fcam_jax.errors import unknown_name
+from fcam_jax.component import Registry
 
 Pixels = Float[Array, "h w 3"]
 Augmentation = Callable[[Key[Array, ""], Pixels], Pixels]
@@ -47,7 +47,9 @@ def solarize(key: Key[Array, ""], image: Pixels) -> Pixels:
     return _sometimes(key, 0.2, dm_pix.solarize(image, 0.5), image)
 
 
-AUGMENTATIONS: dict[str, Augmentation] = {"jitter": jitter, "grayscale": grayscale, "blur": blur, "solarize": solarize}
+AUGMENTATIONS: Registry[Augmentation] = Registry(
+    "augmentation", {"jitter": jitter, "grayscale": grayscale, "blur": blur, "solarize": solarize}
+)
 
 Augment = Callable[[Key[Array, " b"], UInt8[Array, "b h w 3"]], UInt8[Array, "b h w 3"]]
 
@@ -61,9 +63,6 @@ def augmenter(names: Sequence[str]) -> Augment | None:
     Raises:
       InputError: for a name that does not exist.
     """
-    for name in names:
-        if name not in AUGMENTATIONS:
-            raise unknown_name("data.augment", name, AUGMENTATIONS)
     steps = [AUGMENTATIONS[name] for name in names]
     return functools.partial(_augment, steps) if steps else None
 

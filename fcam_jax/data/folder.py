@@ -3,6 +3,7 @@
 In: the folder. Out: records. All that can be checked without decoding an image is checked when the source is made.
 """
 
+import dataclasses
 import hashlib
 import os
 import pathlib
@@ -10,12 +11,13 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fcam_jax.component import known
 from fcam_jax.data.images import decode_image, read_image, read_mask
 from fcam_jax.data.layouts.metadata import BOX_RULE, Metadata, fitting
 from fcam_jax.data.layouts.paths import absent
-from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.registry import Place, locate, mask_names, read
-from fcam_jax.data.source import Record, fingerprint
+from fcam_jax.data.layouts.problems import ON_ERROR, Problems
+from fcam_jax.data.layouts.registry import Place, locate, mask_names, read, splits
+from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
 
@@ -23,16 +25,39 @@ from fcam_jax.types import Image
 _CLASSES_PER_IMAGE = 100
 
 
-class FolderSource:
-    """The records of one split of a data set in a folder.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A data set in a folder of the user's.
 
     Attributes:
-      num_classes: labels are in [0, num_classes).
-      class_names: what the classes are called; None where the data set does not say of all.
-      localized: whether every image has boxes or a mask.
-      left_out: what is wrong with each image that is left out, one line each.
-      fingerprint: checksum of the image ids and labels in their order; another one where images are turned upright.
+      root: the data set's folder.
+      layout: one of `layouts.registry.LAYOUTS`; empty: the one that the folder has.
+      num_classes: number of classes; 0: as many as the data set has.
+      upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.
+      on_error: "fail" raises the first error, "skip" leaves images with an error out.
     """
+
+    root: str = ""
+    layout: str = ""
+    num_classes: int = 0
+    upright: bool = False
+    on_error: str = "fail"
+
+    def __post_init__(self) -> None:
+        needs_root(self.root)
+        known(self, on_error=ON_ERROR)
+
+    def splits(self) -> tuple[str, ...]:
+        """Those that the layout has."""
+        return splits(self.root, self.layout)
+
+    def open(self, split: str) -> "FolderSource":
+        """The records of a split."""
+        return FolderSource(split=split, **dataclasses.asdict(self))
+
+
+class FolderSource:
+    """The records of one split of a data set in a folder."""
 
     def __init__(
         self,
@@ -46,17 +71,11 @@ class FolderSource:
         upright: bool = False,
         on_error: str = "fail",
     ):
-        """Read and check what is known of the split, and that its files are there.
+        """Read and check what is known of the split, and that its files are there; arguments as in `Folder`.
 
         Args:
-          split: "train", "val" or "test".
-          root: the data set's folder.
-          num_classes: number of classes; 0 for as many as the data set has.
-          layout: see `layouts.registry.locate`, as for `images` and `metadata`.
-          images: folder that the paths of images start from.
+          images: folder that the paths of images start from; see `layouts.registry.locate`, as for `metadata`.
           metadata: folder that holds what describes the images.
-          upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.
-          on_error: "fail" raises the first error, "skip" leaves images with an error out.
 
         Raises:
           InputError: for whatever is missing or contradicts itself, with the file's name.

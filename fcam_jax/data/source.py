@@ -12,6 +12,10 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from fcam_jax.errors import InputError
+
+SPLITS = ("train", "val", "test")
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
@@ -40,7 +44,7 @@ class Source(Protocol):
 
     Attributes:
       num_classes: labels are in [0, num_classes).
-      class_names: what the classes are called, in the order of the labels; None where the data set does not say.
+      class_names: what the classes are called, in the order of the labels; None where the data set does not say of all.
       localized: whether every record has boxes or a mask, as evaluation needs them.
       left_out: what was wrong with each image that the split names and the source leaves out, one line each.
       fingerprint: tells the images and labels of one split from those of any other, by what they are called.
@@ -57,7 +61,11 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Record:
-        """The record at a position in [0, len)."""
+        """The record at a position in [0, len).
+
+        Raises:
+          InputError: its files cannot be used.
+        """
         ...
 
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -65,12 +73,34 @@ class Source(Protocol):
         ...
 
 
-def fingerprint(ids: Iterable[str], labels: Iterable[int]) -> str:
-    """Checksum of image ids and labels in their order.
+@runtime_checkable
+class DataSet(Protocol):
+    """What `data.source` chooses: a frozen dataclass of settings, of which some may be those of `DataSettings`."""
 
-    Args:
-      ids: of the images.
-      labels: of the same images.
-    """
+    def splits(self) -> tuple[str, ...]:
+        """Which of `SPLITS` there are.
+
+        Raises:
+          InputError: the data set is not there.
+        """
+        ...
+
+    def open(self, split: str) -> Source:
+        """The records of a split.
+
+        Raises:
+          InputError: it is not there, or cannot be used.
+        """
+        ...
+
+
+def needs_root(root: str) -> None:
+    """Refuse an empty `root`."""
+    if not root:
+        raise InputError("root is empty; give the folder that holds the data set")
+
+
+def fingerprint(ids: Iterable[str], labels: Iterable[int]) -> str:
+    """Checksum of the ids of images and their labels, in this order."""
     lines = "".join(f"{image_id},{int(label)}\n" for image_id, label in zip(ids, labels, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.data.source import Record, Source
-from fcam_jax.errors import InputError
 
 
 class Subset:
@@ -50,12 +49,7 @@ def share(source: Source, fraction: float, seed: int) -> Source:
       source: all images.
       fraction: in (0, 1].
       seed: of the choice.
-
-    Raises:
-      InputError: the fraction is outside its range.
     """
-    if not 0 < fraction <= 1:
-        raise InputError(f"data.fraction is {fraction}; it must lie in (0, 1]")
     return source if fraction == 1 else _of_each_class(source, lambda count: max(1, round(fraction * count)), seed)
 
 

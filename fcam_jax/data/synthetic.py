@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from fcam_jax.data.source import Record
+from fcam_jax.component import at_least
+from fcam_jax.data.source import SPLITS, Record
 from fcam_jax.errors import InputError, unknown_name
 
-SPLITS = {"train": 0, "val": 1, "test": 2}
 MIN_SIZE = 32
 
 # Outlines are filled on a finer grid, and cv2 takes points in fractions of a cell.
@@ -70,38 +70,57 @@ class Scene:
     mark: Float[np.ndarray, "h w"]
 
 
-class SyntheticSource:
-    """Marked bodies on textured backgrounds; a record depends on seed, split, index, size and label alone."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Synthetic:
+    """Drawn data: no two splits share an image.
 
-    def __init__(self, *, split: str, size: int = 64, count: int, num_classes: int, seed: int):
-        """Check the settings; an image is rendered when it is asked for.
+    Attributes:
+      seed: of all randomness.
+      train: number of training images; the classes take turns.
+      val: likewise of validation images.
+      test: likewise of test images.
+      num_classes: the first so many of `MARKS`.
+      size: side of the images in pixels.
+    """
 
-        Args:
-          split: "train", "val" or "test"; no two share an image.
-          size: side of the images in pixels.
-          count: number of images; the classes take turns.
-          num_classes: the first so many of `MARKS`.
-          seed: of all randomness.
+    seed: int = 0
+    train: int = 2000
+    val: int = 200
+    test: int = 500
+    num_classes: int = 8
+    size: int = 64
+
+    def __post_init__(self) -> None:
+        at_least(self, seed=0, train=1, val=1, test=1, size=MIN_SIZE)
+        if not 2 <= self.num_classes <= len(MARKS):
+            raise InputError(f"num_classes is {self.num_classes}; it must lie between 2 and {len(MARKS)}")
+
+    def splits(self) -> tuple[str, ...]:
+        """All of them."""
+        return SPLITS
+
+    def open(self, split: str) -> "SyntheticSource":
+        """The records of a split; an image is rendered when it is asked for.
 
         Raises:
-          InputError: for a setting outside its range.
+          InputError: there is no such split.
         """
         if split not in SPLITS:
             raise unknown_name("split of the synthetic data", split, SPLITS)
-        if not 2 <= num_classes <= len(MARKS):
-            raise InputError(f"synthetic data: num_classes must be between 2 and {len(MARKS)}, got {num_classes}")
-        for name, value, least in (("size", size, MIN_SIZE), ("count", count, 1), ("seed", seed, 0)):
-            if value < least:
-                raise InputError(f"synthetic data, split {split!r}: {name} must be at least {least}, got {value}")
-        self.num_classes = num_classes
+        return SyntheticSource(self, split)
+
+
+class SyntheticSource:
+    """Marked bodies on textured backgrounds; a record depends on seed, split, index, size and label alone."""
+
+    def __init__(self, settings: Synthetic, split: str):
+        self.num_classes = settings.num_classes
         self.class_names: tuple[str, ...] | None = None
         self.localized = True
         self.left_out: tuple[str, ...] = ()
-        self.fingerprint = f"synthetic {split} {size} {count} {num_classes} {seed}"
-        self._split = split
-        self._size = size
-        self._count = count
-        self._seed = seed
+        self._split, self._size, self._seed = split, settings.size, settings.seed
+        self._count: int = getattr(settings, split)
+        self.fingerprint = f"synthetic {split} {self._size} {self._count} {self.num_classes} {self._seed}"
 
     def __len__(self) -> int:
         return self._count
@@ -114,7 +133,7 @@ class SyntheticSource:
         if not 0 <= index < self._count:
             raise IndexError(f"synthetic data, split {self._split!r}: no image {index}, there are {self._count}")
         label = int(index) % self.num_classes
-        scene = render(np.random.default_rng((self._seed, SPLITS[self._split], index)), label, self._size)
+        scene = render(np.random.default_rng((self._seed, SPLITS.index(self._split), index)), label, self._size)
         mask = scene.body > 0.5
         return Record(scene.image, label, f"{self._split}/{index:06d}", tight_box(mask)[None], mask)
 

@@ -5,6 +5,7 @@ files gives. array_record checks every read against a stored hash, so a damaged 
 """
 
 import bisect
+import dataclasses
 import functools
 import itertools
 import os
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from fcam_jax.component import known
 from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.published import caltech_birds
 from fcam_jax.data.published.datasets import DATASETS, VERSION
@@ -35,29 +37,42 @@ _KNOWN = {
 }
 
 
-class TfdsSource:
-    """The records of one split of a prepared data set.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A data set that TFDS has prepared.
 
     Of `caltech_birds2011`, the builder that comes with TFDS, `val` is not CUBV2 but the last five images of each class
     of the official training split by file name, which `train` then lacks: figures chosen by it are not those of the
     protocol.
 
     Attributes:
-      num_classes: labels are in [0, num_classes).
-      class_names: by the folders of the training images.
-      localized: whether every record has boxes or masks.
-      left_out: what was wrong with each image that was left out when the data were prepared.
-      fingerprint: checksum of the image ids and labels in their order.
+      root: folder of all prepared data sets.
+      tfds: name of the data set: cub_wsol, openimages30k_wsol, ilsvrc_wsol or caltech_birds2011.
+      num_classes: number of classes; 0: as many as were prepared.
     """
 
-    def __init__(self, *, name: str, split: str, data_dir: str | os.PathLike[str], num_classes: int):
-        """Open the split.
+    root: str = ""
+    tfds: str = ""
+    num_classes: int = 0
 
-        Args:
-          name: of the data set: cub_wsol, openimages30k_wsol, ilsvrc_wsol or caltech_birds2011.
-          split: "train", "val" or "test".
-          data_dir: folder of all prepared data sets.
-          num_classes: number of classes; 0 for as many as were prepared.
+    def __post_init__(self) -> None:
+        needs_root(self.root)
+        known(self, tfds=_KNOWN)
+
+    def splits(self) -> tuple[str, ...]:
+        """Those that were prepared."""
+        return tuple(_stored(_info(self.tfds, pathlib.Path(self.root))))
+
+    def open(self, split: str) -> "TfdsSource":
+        """The records of a split."""
+        return TfdsSource(name=self.tfds, split=split, data_dir=self.root, num_classes=self.num_classes)
+
+
+class TfdsSource:
+    """The records of one split of a prepared data set, in the order in which they were prepared."""
+
+    def __init__(self, *, name: str, split: str, data_dir: str | os.PathLike[str], num_classes: int):
+        """Open the split; see `Prepared`.
 
         Raises:
           InputError: the data set is not there, or is another than is asked for.
@@ -67,7 +82,7 @@ class TfdsSource:
         num_classes = num_classes or classes
         if classes != num_classes:
             raise InputError(f"{info.data_dir}: has {classes} classes, but data.num_classes is {num_classes}")
-        stored = caltech_birds.STORED_IN if name == caltech_birds.NAME else {held: held for held in info.splits}
+        stored = _stored(info)
         if split not in stored:
             raise unknown_name(f"split of {info.data_dir}", split, stored)
         self._shards = _Shards(info, stored[split])
@@ -146,14 +161,9 @@ class _Shards:
         return self._paths[bisect.bisect_right(self._ends, position)]
 
 
-def splits_of_prepared(name: str, data_dir: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Which of train, val and test a prepared data set has.
-
-    Raises:
-      InputError: the data set is not there.
-    """
-    info = _info(name, pathlib.Path(data_dir))
-    return tuple(caltech_birds.STORED_IN if name == caltech_birds.NAME else info.splits)
+def _stored(info: Any) -> Mapping[str, str]:
+    """Which stored split each of a data set's is made of."""
+    return caltech_birds.STORED_IN if info.name == caltech_birds.NAME else {held: held for held in info.splits}
 
 
 def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
@@ -173,8 +183,6 @@ def _info(name: str, data_dir: pathlib.Path) -> Any:
     """What TFDS has stored about a data set, which is of the version that is read here."""
     import tensorflow_datasets as tfds
 
-    if name not in _KNOWN:
-        raise unknown_name("data.tfds", name, _KNOWN)
     version, command = _KNOWN[name]
     data_dir = data_dir.expanduser()
     folder = data_dir / name / version

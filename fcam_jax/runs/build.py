@@ -15,7 +15,20 @@ import numpy as np
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fcam_jax.runs.build_data import data_set, source, splits
+from fcam_jax.cams.score_maps import CONVENTIONS
+from fcam_jax.data.augment import augmenter
+from fcam_jax.data.source import Source
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
+from fcam_jax.methods.baselines import Center, Decision
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.contract import Method
+from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.methods.few_shot import FewShotMethod
+from fcam_jax.methods.pretrained import PretrainedMethod
+from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
+from fcam_jax.runs.build_data import chosen, data_set
+from fcam_jax.runs.build_data import settings as data_settings
 from fcam_jax.runs.build_loss import alignment, term
 from fcam_jax.runs.build_model import (
     INIT_HEAD,
@@ -31,19 +44,7 @@ from fcam_jax.runs.build_model import (
     pretrained_classifier,
     pretrained_decoder,
 )
-from fcam_jax.cams.score_maps import CONVENTIONS
-from fcam_jax.data.augment import augmenter
-from fcam_jax.data.source import Source
-from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
 from fcam_jax.runs.experiment import Experiment, Stage
-from fcam_jax.methods.baselines import Center, Decision
-from fcam_jax.methods.classifier import ClassifierMethod
-from fcam_jax.methods.contract import Method
-from fcam_jax.methods.fcam import FCAMMethod
-from fcam_jax.methods.few_shot import FewShotMethod
-from fcam_jax.methods.pretrained import PretrainedMethod
-from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
 from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
@@ -59,8 +60,6 @@ LAST_STAGES = ("classifier", "fcam")
 LEAST = {
     "seed": 0,
     "log_steps": 1,
-    "data.batch_size": 1,
-    "data.size": 1,
     "data.num_classes": 1,
     "classifier.epochs": 0,
     "fcam.epochs": 0,
@@ -85,7 +84,7 @@ def experiment(config: ConfigDict) -> Experiment:
     """
     config = resolved(config)
     _check_ranges(config)
-    augment = augmenter(_names(config.data.augment))
+    augment = augmenter(data_settings(config.data).augmentations)
     extras = _extras(config.evaluation.also)
     name = config.classifier.method
     if name in WITHOUT_CLASSES and "InsertionDeletion" in extras:
@@ -185,7 +184,8 @@ def resolved(config: ConfigDict) -> ConfigDict:
         config = as_pretrained(config)
     if config.data.num_classes == 0:
         config = config.copy_and_resolve_references()
-        config.data.num_classes = source(config.data, splits(config.data)[0]).num_classes
+        data = chosen(config.data)
+        config.data.num_classes = data.open(data.splits()[0]).num_classes
     return config
 
 

@@ -8,22 +8,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from fcam_jax.runs.build_model import look_up
-from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.layouts.problems import ON_ERROR
-from fcam_jax.data.layouts.registry import splits as splits_of_folder
+from fcam_jax.component import at_key
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, train_batches, whole_batches
-from fcam_jax.data.source import Source
+from fcam_jax.data.settings import DataSettings
+from fcam_jax.data.source import SPLITS, DataSet, Source
 from fcam_jax.data.subset import few, share
-from fcam_jax.data.synthetic import SyntheticSource
-from fcam_jax.data.tfds_source import TfdsSource, splits_of_prepared
 from fcam_jax.errors import InputError
 from fcam_jax.methods.few_shot import FewShot
 from fcam_jax.methods.registry import FEW_SHOT
 from fcam_jax.types import Annotation, Batch
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,58 +41,37 @@ class Data:
     left_out: Callable[[], list[str]]
 
 
-def source(data: ConfigDict, split: str) -> Source:
-    """The records of a split.
+def settings(data: ConfigDict) -> DataSettings:
+    """The general settings.
 
     Raises:
-      InputError: for an unknown name, data that is not there or, as `data.on_error` has it, that cannot be used.
+      InputError: one cannot be used.
     """
-    look_up("data.on_error", data.on_error, dict.fromkeys(ON_ERROR))
-    builders: dict[str, Callable[[], Source]] = {
-        "synthetic": lambda: SyntheticSource(
-            split=split,
-            size=data.size,
-            count=data.synthetic[split],
-            num_classes=data.num_classes,
-            seed=data.synthetic.seed,
-        ),
-        "folder": lambda: FolderSource(
-            split=split,
-            root=_root(data, "the folder that holds the data"),
-            num_classes=data.num_classes,
-            layout=data.layout,
-            upright=data.upright,
-            on_error=data.on_error,
-        ),
-        "tfds": lambda: TfdsSource(
-            name=data.tfds,
-            split=split,
-            data_dir=_root(data, "the folder that the data was prepared in"),
-            num_classes=data.num_classes,
-        ),
-    }
-    return look_up("data.source", data.source, builders)()
+    fields = [field.name for field in dataclasses.fields(DataSettings)]
+    with at_key("config.data."):
+        return DataSettings(**{name: data[name] for name in fields})
 
 
-def splits(data: ConfigDict) -> tuple[str, ...]:
-    """Which of train, val and test the data set has."""
-    ways: dict[str, Callable[[], tuple[str, ...]]] = {
-        "synthetic": lambda: SPLITS,
-        "folder": lambda: splits_of_folder(_root(data, "the folder that holds the data"), data.layout),
-        "tfds": lambda: splits_of_prepared(data.tfds, _root(data, "the folder that the data was prepared in")),
-    }
-    return look_up("data.source", data.source, ways)()
+def chosen(data: ConfigDict) -> DataSet:
+    """The chosen source.
+
+    Raises:
+      InputError: an unknown name, or a setting that cannot be used.
+    """
+    general, own = settings(data), data.get(data.source)
+    with at_key("config.data."):
+        return general.data_set(own.to_dict() if isinstance(own, ConfigDict) else {})
 
 
 def data_set(config: ConfigDict) -> Data:
     """The data set of a configuration.
 
     Raises:
-      InputError: as `source`.
+      InputError: data that is not there or, as `data.on_error` has it, that cannot be used; as `chosen`.
     """
     data = config.data
-    there = splits(data)
-    sources = {split: source(data, split) for split in SPLITS if split in there}
+    there = chosen(data)
+    sources = {split: there.open(split) for split in SPLITS if split in there.splits()}
     few_shot = config.classifier.method == FEW_SHOT
     if few_shot:
         sources["train"] = _few(config, sources.get("val"))
@@ -154,9 +127,3 @@ def _few(config: ConfigDict, val: Source | None) -> Source:
         raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
     settings = FewShot(**config.classifier.fsl.to_dict())
     return few(val, settings.images_per_class, config.seed)
-
-
-def _root(data: ConfigDict, what: str) -> str:
-    if not data.root:
-        raise InputError(f"data.root is empty; give {what}: --config.data.root=DIR")
-    return str(data.root)

@@ -90,5 +90,5 @@ def test_an_images_draw_depends_on_its_key_alone(images):
 
 def test_no_name_is_no_augmentation_and_an_unknown_one_is_refused():
     assert augmenter([]) is None
-    with pytest.raises(InputError, match=r"unknown data\.augment 'jiter'; known: blur, grayscale, jitter, solarize"):
+    with pytest.raises(InputError, match=r"unknown augmentation 'jiter'; known: blur, grayscale, jitter, solarize"):
         augmenter(["blur", "jiter"])

@@ -517,7 +517,7 @@ def test_two_calls_at_a_time_are_refused(make, work_done):
 
 
 def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
-    from fcam_jax.data import prepare
+    from fcam_jax.cli import prepare
 
     root = shared / "data/cub50"
     (tmp_path / "texts").mkdir()

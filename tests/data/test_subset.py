@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
+from fcam_jax.data.settings import DataSettings
 from fcam_jax.data.source import Source
 from fcam_jax.data.subset import few, share
-from fcam_jax.data.synthetic import SyntheticSource
+from fcam_jax.data.synthetic import Synthetic
 from fcam_jax.errors import InputError
 
 # 4 classes in turn: 6 images of classes 0 and 1, 5 of the others.
-WHOLE = SyntheticSource(split="val", size=32, count=22, num_classes=4, seed=0)
+WHOLE = Synthetic(size=32, val=22, num_classes=4).open("val")
 
 
 @pytest.mark.parametrize(
@@ -39,5 +40,5 @@ def test_the_choice_is_that_of_its_seed():
 
 @pytest.mark.parametrize("fraction", [0.0, -1.0, 1.5])
 def test_a_share_outside_its_range_is_named(fraction):
-    with pytest.raises(InputError, match=rf"^data.fraction is {fraction}; it must lie in \(0, 1\]$"):
-        share(WHOLE, fraction, 0)
+    with pytest.raises(InputError, match=rf"^fraction is {fraction}; it must lie in \(0, 1\]$"):
+        DataSettings(fraction=fraction)

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fcam_jax.data.synthetic import MARKS, SPLITS, SyntheticSource, render, tight_box
+from fcam_jax.data.synthetic import MARKS, SPLITS, Synthetic, SyntheticSource, render, tight_box
 from fcam_jax.errors import InputError
 
 
 def source(split="train", size=64, count=200, num_classes=8, seed=0) -> SyntheticSource:
-    return SyntheticSource(split=split, size=size, count=count, num_classes=num_classes, seed=seed)
+    counts = {split: count} if split in SPLITS else {}
+    return Synthetic(size=size, num_classes=num_classes, seed=seed, **counts).open(split)
 
 
 def scene(index: int, label: int, size: int = 64):
@@ -173,11 +174,11 @@ def test_other_sizes_keep_the_proportions(size):
     ("setting", "message"),
     [
         ({"split": "dev"}, "unknown split.*'dev'.*test, train, val"),
-        ({"count": 0}, "count must be at least 1, got 0"),
-        ({"size": 16}, "size must be at least 32, got 16"),
-        ({"num_classes": 1}, "num_classes must be between 2 and 12, got 1"),
-        ({"num_classes": 200}, "num_classes must be between 2 and 12, got 200"),
-        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"count": 0}, "train is 0; it must be at least 1"),
+        ({"size": 16}, "size is 16; it must be at least 32"),
+        ({"num_classes": 1}, "num_classes is 1; it must lie between 2 and 12"),
+        ({"num_classes": 200}, "num_classes is 200; it must lie between 2 and 12"),
+        ({"seed": -1}, "seed is -1; it must be at least 0"),
     ],
 )
 def test_bad_settings_are_named(setting, message):

@@ -13,7 +13,7 @@ from fcam_jax.data.images import decode_image
 from fcam_jax.data.layouts.labels import folder_names
 from fcam_jax.data.published.sample_page import drawn
 from fcam_jax.data.source import Record, Source
-from fcam_jax.data.tfds_source import TfdsSource
+from fcam_jax.data.tfds_source import Prepared, TfdsSource
 from fcam_jax.errors import InputError
 
 
@@ -113,7 +113,7 @@ def test_other_data_than_asked_for_are_refused(prepared, tmp_path):
     )
     assert f"{command}cub" in complaint(lambda: opened(prepared, name="cub_wsol"))
     assert "known: caltech_birds2011, cub_wsol, ilsvrc_wsol, openimages30k_wsol" in complaint(
-        lambda: opened(prepared, name="cub")
+        lambda: Prepared(root=str(prepared), tfds="cub")
     )
     assert "known: test, train, val" in complaint(lambda: opened(prepared, split="training"))
     assert "has 100 classes, but data.num_classes is 200" in complaint(lambda: opened(prepared, num_classes=200))

@@ -12,7 +12,7 @@ import numpy as np
 
 from fcam_jax.data.loaded import LoadedImages
 from fcam_jax.data.pipeline import evaluation_batches
-from fcam_jax.data.synthetic import SyntheticSource
+from fcam_jax.data.synthetic import Synthetic
 from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
 from fcam_jax.train.step import data_mesh, spread
 from fcam_jax.types import Localization
@@ -33,7 +33,7 @@ def main(port, process):
         jax.distributed.initialize(f"localhost:{port}", num_processes=2, process_id=int(process))
     mesh = data_mesh(BATCH)
     localize = jax.jit(maps_of, out_shardings=jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
-    source = SyntheticSource(split="test", size=SIDE, count=IMAGES, num_classes=5, seed=0)
+    source = Synthetic(size=SIDE, test=IMAGES, num_classes=5).open("test")
     images = LoadedImages(source, SIDE, annotated=True)
     batches = evaluation_batches(
         images, batch_size=BATCH, process_index=jax.process_index(), process_count=jax.process_count()

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import PIL.Image
 
-from fcam_jax.data import prepare
+from fcam_jax.cli import prepare
 from fcam_jax.data.published import datasets as wsol_datasets
 from fcam_jax.data.published.datasets import DATASETS, SPLITS
 
