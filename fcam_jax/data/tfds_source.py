@@ -21,7 +21,7 @@ from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.published import caltech_birds
 from fcam_jax.data.published.datasets import DATASETS, VERSION
 from fcam_jax.data.published.identity import Identity
-from fcam_jax.data.source import Record
+from fcam_jax.data.source import Record, needs_root
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runtime.progress import counted
 
