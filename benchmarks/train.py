@@ -31,7 +31,7 @@ from flax import nnx
 from benchmarks import encoders
 from benchmarks.encoders import CLASSES, METHOD, SETTINGS, allocator_peak, count_flops, matmul_rate, one_device
 from fcam_jax.cams.registry import CAMS
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import defaults
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
@@ -76,10 +76,10 @@ def method_of(stage: str, *, seeds: bool = True, crf: bool = True) -> Method:
     """What is trained, with the published settings; of F-CAM's loss a term may be left out."""
     if stage == "classifier":
         return METHOD
-    loss = common.defaults().fcam.loss
+    loss = defaults().fcam.loss
     loss.seeds.weight *= seeds
     loss.crf.weight *= crf
-    return FCAMMethod(CAMS["cam"], SeedSettings(**common.defaults().fcam.seeds), alignment(loss), steps_per_epoch=100)
+    return FCAMMethod(CAMS["cam"], SeedSettings(**defaults().fcam.seeds), alignment(loss), steps_per_epoch=100)
 
 
 class Step:
@@ -141,7 +141,7 @@ def seconds_of(run: Callable[..., object], *arguments: Any) -> float:
 
 def data_seconds(batch: int, size: int, repeats: int) -> float:
     """Seconds from asking for a batch of the embedded data set, whose images are loaded, until it is on the device."""
-    config = common.defaults()
+    config = defaults()
     config.data.source, config.data.batch_size = "synthetic", batch
     config.data.resize, config.data.size = round(size * 256 / 224), size
     config.data.num_classes = 8

@@ -23,16 +23,16 @@ methods, whose rates are not published: `configs/sweeps/search.py` looks for the
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import choose, defaults
 
 CLASSIFIER_RATES = {"vgg16": 1.268269e-5, "inceptionv3": 2.24844746e-3}
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """The published settings; `args` as for `common.choose`."""
-    config = common.defaults()
+    """The published settings; `args` as for `choose`."""
+    config = defaults()
     config.data.name = "CUB"
-    common.choose(config, args)
+    choose(config, args)
     optimizer = config.classifier.optimizer
     optimizer.learning_rate = CLASSIFIER_RATES.get(config.model.encoder, optimizer.learning_rate)
     return config

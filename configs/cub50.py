@@ -13,7 +13,7 @@ Twenty-five minutes on one core of a recent server. To expect on the 1,389 test 
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import choose, defaults, sgd
 from fcam_jax.errors import InputError
 
 DEVICES = ("cpu", "gpu")
@@ -21,13 +21,13 @@ DEVICES = ("cpu", "gpu")
 
 def get_config(args: str = "") -> ConfigDict:
     """The setting for a CPU, or for a GPU; `args` chooses "device", "cam" and "method"."""
-    config = common.defaults()
-    device = common.choose(config, args, ("device", "cam", "method")).get("device", "cpu")
+    config = defaults()
+    device = choose(config, args, ("device", "cam", "method")).get("device", "cpu")
     if device not in DEVICES:
         raise InputError(f"configs/cub50.py takes the device cpu or gpu, not {device!r}")
     config.data.num_classes = 50
     config.model.encoder = "mobilenet_v1_075"
-    config.classifier.optimizer = common.sgd(learning_rate=0.003, decay_epochs=0)
+    config.classifier.optimizer = sgd(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
     config.fcam.seeds.background_count = 4

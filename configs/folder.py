@@ -13,14 +13,14 @@ data: `fcam.seeds.background_fraction` (n-: larger for smaller objects), `classi
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import choose, defaults
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """Settings to start from; `args` as for `common.choose`."""
-    config = common.defaults()
+    """Settings to start from; `args` as for `choose`."""
+    config = defaults()
     config.data.num_classes = 0
-    common.choose(config, args)
+    choose(config, args)
     config.classifier.epochs = 20
     config.classifier.optimizer.decay_epochs = 8
     config.fcam.epochs = 10

@@ -17,22 +17,22 @@ for the other methods, whose rates are not published: `configs/sweeps/search.py`
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import choose, defaults, sgd
 
 CLASSIFIER_RATES = {"vgg16": 1.654502e-5, "resnet50": 3.108411e-5, "inceptionv3": 3.606503e-4}
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """The protocol's settings; `args` as for `common.choose`."""
-    config = common.defaults()
+    """The protocol's settings; `args` as for `choose`."""
+    config = defaults()
     config.data.source = "tfds"
     config.data.tfds = "ilsvrc_wsol"
     config.data.num_classes = 1000
-    common.choose(config, args)
+    choose(config, args)
     config.log_steps = 100
     config.classifier.epochs = 10
     rate = CLASSIFIER_RATES.get(config.model.encoder, CLASSIFIER_RATES["resnet50"])
-    config.classifier.optimizer = common.sgd(learning_rate=rate, decay_epochs=3)
+    config.classifier.optimizer = sgd(learning_rate=rate, decay_epochs=3)
     config.classifier.fsl.images_per_class = 10  # the protocol's
     config.fcam.epochs = 10
     config.fcam.seeds.background_fraction = 0.4

@@ -23,22 +23,22 @@ of the few-shot baseline's training is not published either; it is that of CUB.
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import choose, defaults, sgd
 
 CLASSIFIER_RATES = {"vgg16": 3.4052401e-4, "resnet50": 1.07117324e-3, "inceptionv3": 3e-4}
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """The published settings; `args` as for `common.choose`."""
-    config = common.defaults()
+    """The published settings; `args` as for `choose`."""
+    config = defaults()
     config.data.name = "OpenImages"
     config.data.source = "tfds"
     config.data.tfds = "openimages30k_wsol"
     config.data.num_classes = 100
-    common.choose(config, args)
+    choose(config, args)
     config.classifier.epochs = 10
     rate = CLASSIFIER_RATES.get(config.model.encoder, CLASSIFIER_RATES["resnet50"])
-    config.classifier.optimizer = common.sgd(learning_rate=rate, decay_epochs=3)
+    config.classifier.optimizer = sgd(learning_rate=rate, decay_epochs=3)
     if config.classifier.method == "fsl":  # 16 steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 50, 15
     config.fcam.epochs = 10

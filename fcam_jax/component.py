@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import inspect
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ class Registry(Mapping[str, T]):
 
     def __init__(self, kind: str, members: Mapping[str, T]):
         self.kind = kind
+        self.files: dict[str, str] = {}  # that have registered components, by the components' names
         self._members = dict(members)
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -37,11 +39,14 @@ class Registry(Mapping[str, T]):
           InputError: the name is taken by another component.
         """
 
+        file = sys._getframe(1).f_code.co_filename
+
         def add(member: T) -> T:
             there = self._members.get(name, member)
             if _source(there) != _source(member):
                 raise InputError(f"the {self.kind} {name!r} is there already; give yours another name")
             self._members[name] = member
+            self.files[name] = file
             return member
 
         return add

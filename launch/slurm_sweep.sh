@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The runs of a sweep as Slurm jobs, each on one GPU, and their report; called on the login node:
-#   launch/slurm_sweep.sh --time=8:00:00 -- --sweep=configs/sweeps/table1.py --workdir=/scratch/me/table1
+#   launch/slurm_sweep.sh --time=8:00:00 -- --sweep=table1 --workdir=/scratch/me/table1
 #
-# What stands before -- goes to sbatch, in the form --option=value, for all jobs; what follows is for fcam_jax.cli.sweep
+# What stands before -- goes to sbatch, in the form --option=value, for all jobs; what follows is for `fcam sweep`
 # (docs/sweeps.md). There are up to three jobs: an array of the runs that need no other, one of those that take the
 # classifier of such a run, and the report. What is done is not repeated: the same call goes on where runs have failed.
 set -euo pipefail
@@ -30,7 +30,7 @@ set_up
 mkdir -p "$workdir"
 lists=$(mktemp -d "$workdir/slurm.XXXXXX") # the jobs read it
 lists=$(cd "$lists" && pwd)
-"$python" -m fcam_jax.cli.sweep --print "$@" >"$lists/all"
+"$python" -m fcam_jax sweep --print "$@" >"$lists/all"
 grep -v '  # needs ' "$lists/all" >"$lists/first" || true
 grep '  # needs ' "$lists/all" >"$lists/second" || true
 

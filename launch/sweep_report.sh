@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The last job of a sweep: sweep_report.sh PYTHON WORKDIR [arguments of fcam_jax.cli.sweep]. Tables and report of all runs; where
+# The last job of a sweep: sweep_report.sh PYTHON WORKDIR [arguments of `fcam sweep`]. Tables and report of all runs; where
 # some have failed it does not run them again, but names them, and reports on the others.
 set -euo pipefail
 python=$1 workdir=$2
 shift 2
-missing=$("$python" -m fcam_jax.cli.sweep --print "$@")
+missing=$("$python" -m fcam_jax sweep --print "$@")
 if [[ -z $missing ]]; then
-    exec "$python" -m fcam_jax.cli.sweep "$@"
+    exec "$python" -m fcam_jax sweep "$@"
 fi
 done_runs=()
 for results in "$workdir"/*/results.json; do

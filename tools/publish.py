@@ -1,7 +1,7 @@
 """Results for the repository: runs into one file of data, and tables in Markdown pages and plots made from that file.
 
-    python -m tools.publish --workdir=runs/cub50 --data=docs/results/cub50.json [--examples-of=NAME]
-    python -m tools.publish --data=docs/results/cub50.json --page=docs/results.md --page=README.md
+    fcam publish --workdir=runs/cub50 --data=docs/results/cub50.json [--examples-of=NAME]
+    fcam publish --data=docs/results/cub50.json --page=docs/results.md --page=README.md
 
 `docs/report.md` says what is in the file and which blocks a page may have.
 """
@@ -80,13 +80,9 @@ def _filled(page: pathlib.Path, data: Published) -> tuple[str, str]:
     return text, filled(text, str(page), BLOCKS, lambda name: block(name, data))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.publish",
-        description=main.__doc__,
-        epilog=f"Blocks of pages: {', '.join(BLOCKS)}.",
-        allow_abbrev=False,
-    )
+def options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = f"Blocks of pages: {', '.join(BLOCKS)}."
     path = pathlib.Path
     parser.add_argument("--data", type=path, required=True, help="file of results, .json; plots lie beside it")
     parser.add_argument(
@@ -96,19 +92,3 @@ def _parser() -> argparse.ArgumentParser:
         "--page", type=path, action="append", default=[], help="Markdown page to fill; without any, blocks are printed"
     )
     parser.add_argument("--examples-of", metavar="NAME", help="run whose examples are shown; the first with F-CAM")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Collect runs into a file of results; fill Markdown pages from such a file, and draw its plots."""
-    options = _parser().parse_args(arguments)
-    try:
-        run(options)
-    except InputError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: cannot be read or written: {error}")
-
-
-if __name__ == "__main__":
-    main()

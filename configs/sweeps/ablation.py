@@ -1,7 +1,7 @@
 """What each term of F-CAM's loss is worth (Table 3 of the paper), and the share n- of background (Fig. 8).
 
-    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/ablation.py --workdir=runs/ablation
-    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/ablation.py:cub,encoder=vgg16 --workdir=runs/ablation-cub \\
+    fcam sweep --sweep=ablation --workdir=runs/ablation
+    fcam sweep --sweep=ablation:cub,encoder=vgg16 --workdir=runs/ablation-cub \\
         -- --config.data.root=CUB --config.model.init=vgg16.pth
 
 The argument chooses by name: `benchmark` (a file of configs/; synthetic), `seeds` (how many; 3), `part` ("terms" or
@@ -13,10 +13,9 @@ the dense CRF, too, `sr-crf-asc` all of the loss, with the benchmark's n-; `n-0.
 too much for it without.
 """
 
-import importlib
 from typing import Any
 
-from fcam_jax.configuration.defaults import choices
+from fcam_jax.configuration import choices, configuration
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runs.sweeps.sweep_file import Run
 
@@ -37,7 +36,7 @@ def get_runs(args: str) -> list[Run]:
         raise unknown_name("part", part, PARTS)
     if not own.get("seeds", "3").isdigit() or int(own.get("seeds", "3")) < 1:
         raise InputError(f"seeds is {own['seeds']!r}; it must be a whole number, 1 or more")
-    usual = importlib.import_module(f"configs.{benchmark}").get_config(passed_on).fcam
+    usual = configuration(f"{benchmark}:{passed_on}", {}).fcam
     variants: dict[str, dict[str, Any]] = {ALL: {}}
     if part != "background":
         variants |= _terms(usual.loss.crf.weight)
@@ -47,7 +46,7 @@ def get_runs(args: str) -> list[Run]:
     return [
         Run(
             name=f"{name}-s{seed}",
-            config=f"configs/{benchmark}.py:{passed_on}" if passed_on else f"configs/{benchmark}.py",
+            config=f"{benchmark}:{passed_on}" if passed_on else benchmark,
             overrides={"seed": seed, **changes},
             classifier_of=None if name == ALL else f"{ALL}-s{seed}",
         )

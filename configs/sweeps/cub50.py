@@ -1,6 +1,6 @@
 """The paper's claims on real birds: the six CAMs of Table 1 on CUB's first 50 classes, F-CAM on each, and its ablation.
 
-    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/cub50.py --workdir=runs/cub50 \\
+    fcam sweep --sweep=cub50 --workdir=runs/cub50 \\
         -- --config.data.root=DIR --config.model.init=mobilenet_v1_075_224_imagenet.safetensors
 
 14 runs; on one core of a server thirteen minutes for each of three classifiers and ten to twelve for each run of
@@ -17,14 +17,14 @@ is F-CAM on CAM and LayerCAM with other weights of the CRF, with seed 0, to choo
 
 from typing import Any
 
-from configs.cub50 import DEVICES
-from configs.sweeps.ablation import WITHOUT
-from fcam_jax.configuration.defaults import choices
+from fcam_jax.configuration import choices
 from fcam_jax.errors import unknown_name
 from fcam_jax.runs.sweeps.sweep_file import Run
 
 CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 SEEDS = (0, 1, 2)
+DEVICES = ("cpu", "gpu")
+WITHOUT = {"sr": ("crf", "size"), "sr-crf": ("size",)}  # terms of the loss that are off
 CRF_WEIGHTS = (5e-9, 1e-8, 2e-8, 4e-8)
 
 
@@ -37,7 +37,7 @@ def get_runs(args: str) -> list[Run]:
     parts = {"all": _all, "weights": _weights}
     if part not in parts:
         raise unknown_name("part", part, parts)
-    return parts[part](f"configs/cub50.py:device={device}")
+    return parts[part](f"cub50:device={device}")
 
 
 def _all(config: str) -> list[Run]:

@@ -1,6 +1,6 @@
 """Every way to train the classifier on the embedded data set, three seeds each.
 
-python -m fcam_jax.cli.sweep --sweep=configs/sweeps/methods.py --workdir=runs/methods
+fcam sweep --sweep=methods --workdir=runs/methods
 """
 
 from fcam_jax.runs.sweeps.sweep_file import Run
@@ -14,7 +14,7 @@ def get_runs(args: str) -> list[Run]:
     if args:
         raise ValueError(f"there is no argument to give, such as {args!r}")
     return [
-        Run(name=f"{method}-s{seed}", config=f"configs/synthetic.py:method={method}", overrides={"seed": seed})
+        Run(name=f"{method}-s{seed}", config=f"synthetic:method={method}", overrides={"seed": seed})
         for method in METHODS
         for seed in SEEDS
     ]

@@ -1,6 +1,6 @@
 """The protocol's random search for the rate and the settings of a method: 30 trials, chosen by validation.
 
-    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/search.py:benchmark=cub,method=has --workdir=runs/search-has \\
+    fcam sweep --sweep=search:benchmark=cub,method=has --workdir=runs/search-has \\
         -- --config.data.root=CUB --config.model.init=resnet50.pth
 
 The argument chooses by name: `benchmark` (cub, openimages, ilsvrc, synthetic; needed), `method`, `encoder` and `seed`
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fcam_jax.configuration.defaults import choices
+from fcam_jax.configuration import choices
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runs.sweeps.sweep_file import Run
 
@@ -51,9 +51,7 @@ def get_runs(args: str) -> list[Run]:
             del drawn["model.final_stride"]  # its encoder has maps of one size
         elif chosen.get("encoder") == "vgg16" and drawn["model.final_stride"] == 16:
             drawn["model.decoder_widths"] = (256, 128, 64, 32)  # for one stage more
-        runs.append(
-            Run(f"trial-{trial:02d}", f"configs/{benchmark}.py:method={method}{encoder}", overrides=shared | drawn)
-        )
+        runs.append(Run(f"trial-{trial:02d}", f"{benchmark}:method={method}{encoder}", overrides=shared | drawn))
     return runs
 
 

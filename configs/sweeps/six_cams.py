@@ -1,6 +1,6 @@
 """The paper's six CAMs on the embedded data set, three seeds each: what F-CAM makes of each.
 
-    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/six_cams.py --workdir=runs/six_cams
+    fcam sweep --sweep=six_cams --workdir=runs/six_cams
 
 18 runs of two minutes on 2 CPU cores. With the argument `shared` (`six_cams.py:shared`) the CAMs of a seed share the
 classifier that is best for `cam`, and 12 runs train F-CAM alone.
@@ -19,7 +19,7 @@ def get_runs(args: str) -> list[Run]:
     return [
         Run(
             name=f"{cam}-s{seed}",
-            config="configs/synthetic.py",
+            config="synthetic",
             overrides={"cam.name": cam, "seed": seed},
             classifier_of=f"cam-s{seed}" if args == "shared" and cam != "cam" else None,
         )

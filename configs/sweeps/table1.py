@@ -1,6 +1,6 @@
 """Table 1 of the paper: six CAMs and F-CAM on each, with three encoders, on CUB and OpenImages.
 
-    python -m fcam_jax.cli.sweep --sweep=configs/sweeps/table1.py --workdir=runs/table1 --only='cub-resnet50-*'
+    fcam sweep --sweep=table1 --workdir=runs/table1 --only='cub-resnet50-*'
 
 36 runs, one seed. It looks for the data in data/CUB and data/OpenImages and for torchvision's files as
 weights/resnet50.pth, weights/vgg16.pth and weights/inceptionv3.pth, from where it is called; links will do.
@@ -24,7 +24,7 @@ def get_runs(args: str) -> list[Run]:
     return [
         Run(
             name=f"{benchmark}-{encoder}-{cam}",
-            config=f"configs/{benchmark}.py:{encoder},{cam}",
+            config=f"{benchmark}:{encoder},{cam}",
             overrides={"data.root": root, "model.init": f"weights/{encoder}.pth"},
             classifier_of=f"{benchmark}-{encoder}-cam" if args == "shared" and cam != "cam" else None,
         )

@@ -1,89 +1,87 @@
-"""The options --config=configs/NAME.py[:args] and --config.key=value: parsed, with every mistake in one line."""
+"""The options --config=NAME[:args] and --config.key=value: from words to a configuration, every mistake in one line."""
 
+import ast
 import difflib
-import pathlib
-import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
+from fcam_jax.configuration import files
 from fcam_jax.errors import InputError
 
-# What the flag library raises for mistakes on the command line and for names that a benchmark file gets wrong.
-_MISTAKES = (flags.Error, AttributeError, KeyError, ValueError, TypeError, ImportError, OSError)
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def configuration(config: str, overrides: Mapping[str, str]) -> ConfigDict:
-    """The configuration that these options stand for, as the program sees it when it is called with them.
+    """The configuration that these options stand for.
 
     Args:
-      config: value of the option --config.
+      config: value of the option --config: a packaged benchmark or a path, with its argument after a colon.
       overrides: values of the options --config.key, by key.
 
     Raises:
-      InputError: there is no such benchmark file, it fails, or an override names no key of it or has no fitting value.
+      InputError: there is no such benchmark, it fails, or an override names no key of it or has no fitting value.
     """
-    argv = ["", f"--config={config}", *(f"--config.{key}={value}" for key, value in overrides.items())]
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
-    parse(argv, values)
-    return values["config"].value
+    name, _, args = config.partition(":")
+    path = files.called(name, "--config")
+    result = files.result_of(path, "get_config", [args] if args else [], f"--config={config}")
+    if not isinstance(result, ConfigDict):
+        raise InputError(f"--config={config}: get_config must return what fcam_jax.configuration.defaults() began")
+    for key, text in overrides.items():
+        _set(result, key, text)
+    return result
 
 
-def given(argv: Sequence[str]) -> dict[str, str]:
-    """The options of a command line with a value, by name."""
-    return dict(re.findall(r"^--?([\w.]+)[=\n](.*)$", "\n".join(argv), flags=re.MULTILINE))
-
-
-def parse(argv: Sequence[str], values: flags.FlagValues) -> list[str]:
-    """Parse a command line, of which the first word is the program, into flags of which one is `config`.
-
-    Returns:
-      The words that are no options.
-
-    Raises:
-      InputError: for whatever is wrong on it or in the benchmark file that it names.
-    """
-    options = given(argv)
-    path = options.get("config", "").partition(":")[0]
-    overrides = [name for name in options if name.startswith("config.")]
-    if overrides and not path:
-        raise InputError(f"--{overrides[0]} changes a benchmark's value: it needs --config=configs/NAME.py too")
-    if "config" in options and not pathlib.Path(path).is_file():
-        raise InputError(f"--config: no such benchmark file: {path!r}")
-    try:
-        return values(argv)
-    except _MISTAKES as error:
-        if path and not isinstance(error, flags.Error):
-            _check_keys(options, values)
-        raise InputError(_last_message(str(error))) from error
-
-
-def _check_keys(options: Mapping[str, str], values: flags.FlagValues) -> None:
-    """Raise for the first option that names no key of the configuration, where that can be loaded at all."""
-    try:
-        config = values["config"].parser.parse(options["config"])
-    except _MISTAKES:
-        return
-    for option in options:
-        _check_key(option, config)
-
-
-def _check_key(option: str, config: ConfigDict) -> None:
-    """Raise where an option config.a.b names what the configuration does not hold."""
+def _set(config: ConfigDict, key: str, text: str) -> None:
+    """Set the value of a key to what a text says, in the type that it has."""
+    *path, leaf = key.split(".")
     node = config
-    for name in option.split(".")[1:]:
-        known = sorted(node) if isinstance(node, ConfigDict) else []
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise InputError(f"unknown configuration key {option}: {hint}known: {', '.join(known) or 'none'}")
-        node = node[name]
+    for name in path:
+        node = _at(node, name, key)
+    old = _at(node, leaf, key)
+    if isinstance(old, ConfigDict):
+        raise InputError(f"config.{key} is a part of the configuration; its keys: {', '.join(sorted(old))}")
+    try:
+        node[leaf] = _value(text, old, node.get_type(leaf))
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise InputError(f"--config.{key}={text}: {error or 'no such value'}") from error
 
 
-def _last_message(text: str) -> str:
-    """The text in one line; of a quoted traceback only the exception's own message."""
-    return re.sub(
-        r"Error whilst parsing config file: Traceback .*?\b\w+(?:Error|Exception): ", "", " ".join(text.split())
-    )
+def _at(node: Any, name: str, key: str) -> Any:
+    known = sorted(node) if isinstance(node, ConfigDict) else []
+    if name in known:
+        return node[name]
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise InputError(f"unknown configuration key config.{key}: {hint}known: {', '.join(known) or 'none'}")
+
+
+def _value(text: str, old: Any, kind: type) -> Any:
+    """A value of a type from its text."""
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() not in _WORDS:
+            raise ValueError("it must be true or false")
+        return _WORDS[text.lower()]
+    if old is None and text.lower() == "none":
+        return None
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            raise ValueError(f"it must be a {'whole ' if kind is int else ''}number") from None
+    if kind in (tuple, list):
+        return _items(text, old)
+    raise ValueError("its value cannot be given here")
+
+
+def _items(text: str, old: Sequence[Any]) -> tuple[Any, ...]:
+    """Several values, as Python writes them or with commas between; numbers as they are, else words."""
+    try:
+        value = ast.literal_eval(text.strip() or "()")
+    except (ValueError, SyntaxError):
+        value = tuple(word.strip() for word in text.strip("()").split(",") if word.strip())
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return tuple(map(float, values)) if old and all(isinstance(one, float) for one in old) else values

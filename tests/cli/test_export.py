@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from configs import synthetic
-from fcam_jax.cli import export
+from fcam_jax.cli import command
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
@@ -49,7 +49,7 @@ def first(tmp_path_factory):
 
 def test_a_run_that_starts_from_an_export_has_its_figures_before_the_first_step(first, tmp_path, capsys):
     folder, results = first
-    export.main([f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
+    command.main(["export", f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
     files = [tmp_path / "weights" / f"{part}.safetensors" for part in ("classifier", "decoder")]
     assert capsys.readouterr().out.split() == [str(file) for file in files]
     assert {"stem.conv.weight", "fc.bias"} <= load_file(files[0]).keys()
@@ -76,7 +76,7 @@ def test_a_run_that_starts_from_an_export_has_its_figures_before_the_first_step(
 def test_a_decoder_that_does_not_fit_or_is_not_there_is_told_before_the_classifier_is_trained(first, tmp_path, widths):
     weights = tmp_path / "weights"
     if widths:
-        export.main([f"--workdir={first[0]}", f"--out={weights}"])
+        command.main(["export", f"--workdir={first[0]}", f"--out={weights}"])
     with pytest.raises(InputError, match="does not fit this network" if widths else "No such file"):
         run(tmp_path / "run", fcam__init=str(weights), **({"model__decoder_widths": widths} if widths else {}))
     assert not list((tmp_path / "run").glob("classifier/checkpoints/*/*"))  # not even the untrained model is saved
@@ -88,21 +88,21 @@ def test_a_run_without_f_cam_gives_its_classifier(first, tmp_path):
     (tmp_path / "run").mkdir()
     for name in ("config.json", "classifier"):
         (tmp_path / "run" / name).symlink_to(folder / name)
-    export.main([f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}"])
+    command.main(["export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classifier.safetensors"]
 
 
 def test_what_cannot_be_exported_costs_one_line(first, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: --workdir=.* holds no run: there is no .*config\.json$"):
-        export.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+        command.main(["export", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
     (tmp_path / "config.json").write_text((first[0] / "config.json").read_text())
     with pytest.raises(SystemExit, match=r"^error: .*checkpoint"):
-        export.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+        command.main(["export", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
     config = json.loads((tmp_path / "config.json").read_text())
     del config["model"]["final_stride"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(SystemExit, match=r"^error: the run's config\.json is of another version .*final_stride"):
-        export.main([f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
+        command.main(["export", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"^error: --out=.*file cannot be written"):
-        export.main([f"--workdir={first[0]}", f"--out={tmp_path / 'file'}"])
+        command.main(["export", f"--workdir={first[0]}", f"--out={tmp_path / 'file'}"])

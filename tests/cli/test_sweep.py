@@ -9,15 +9,12 @@ import signal
 import pytest
 from program import ROOT, SMALL, only_line, program
 
-from fcam_jax.cli import sweep
-from fcam_jax.configuration import command_line
+from fcam_jax.cli import command, sweep
+from fcam_jax.configuration import configuration
 from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.runs.experiment import TAKEN_FROM
 from fcam_jax.runs.folder import config_hash
-from fcam_jax.runs.sweeps import runner
-
-# ml_collections loads benchmark files by a function that Python would see replaced.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+from fcam_jax.runs.sweeps import job, runner
 
 RUNS = """
 from fcam_jax.runs.sweeps.sweep_file import Run
@@ -40,8 +37,11 @@ def swept(tmp_path, monkeypatch, capsys):
     path.write_text(RUNS)
 
     def call(*options, args="", overrides=()):
-        options = sweep._parser().parse_args([f"--sweep={path}:{args}", f"--workdir={tmp_path / 'w'}", *options])
-        status = sweep.run(options, overrides)
+        words = [f"--sweep={path}:{args}", f"--workdir={tmp_path / 'w'}", *options, *overrides]
+        options = command.parsed("fcam sweep", "", sweep.options, words)
+        if options.words:
+            sweep.run(options)
+        status = job.carry_out_sweep(options, options.overrides)
         return status, capsys.readouterr().out.splitlines()
 
     return call
@@ -53,9 +53,9 @@ def pretended(monkeypatch):
     called, bad, reports = [], set(), []
 
     def execute(command, log):
-        given = command_line.given(command)
+        given = dict(word.removeprefix("--").split("=", 1) for word in command[3:])
         overrides = {key.removeprefix("config."): value for key, value in given.items() if key.startswith("config.")}
-        config = command_line.configuration(given["config"], overrides).to_dict()
+        config = configuration(given["config"], overrides).to_dict()
         folder = pathlib.Path(given["workdir"])
         called.append(folder.name)
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def pretended(monkeypatch):
         return out / "index.html"
 
     monkeypatch.setattr(runner, "execute", execute)
-    monkeypatch.setattr(sweep, "write_report", write_report)
+    monkeypatch.setattr(job, "write_report", write_report)
     return called, bad, reports
 
 
@@ -149,14 +149,14 @@ def test_a_run_that_was_asked_to_stop_ends_the_sweep_with_its_status(swept, pret
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
     try:
         with pytest.raises(SystemExit) as ended:
-            sweep.main([f"--sweep={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'w'}"])
+            command.main(["sweep", f"--sweep={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'w'}"])
         with pytest.raises(Preempted):
             signal.raise_signal(signal.SIGTERM)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     assert ended.value.code == 75
-    assert capsys.readouterr().err == "\nasked to stop; the same command goes on where this one stopped\n"
+    assert capsys.readouterr().err == "asked to stop; the same command goes on where this one stopped\n"
 
 
 def test_some_runs_of_a_sweep_write_no_report(swept, pretended):
@@ -197,8 +197,8 @@ def test_printed_commands_are_those_of_what_is_not_done(swept, pretended, tmp_pa
     assert (mark, other_mark) == ("needed by layercam-s1", "needs cam-s1")
     assert shlex.split(first)[-1] == root
     assert shlex.split(second)[1:] == [
-        *("-m", "fcam_jax.cli.sweep", f"--sweep={tmp_path / 'runs.py'}:shared", f"--workdir={tmp_path / 'w'}"),
-        *("--only=layercam-s1", "--", root),
+        *("-m", "fcam_jax", "sweep", f"--sweep={tmp_path / 'runs.py'}:shared", f"--workdir={tmp_path / 'w'}"),
+        *("--only=layercam-s1", root),
     ]
     assert called == []
     swept("--only=cam-s1", args="shared", overrides=[root])
@@ -238,13 +238,13 @@ def test_a_file_system_without_links_gets_copies(swept, pretended, tmp_path, mon
 
 
 def test_only_values_of_the_configuration_are_passed_on(swept):
-    with pytest.raises(InputError, match=r"^'--mode=eval' after --: a sweep passes --config.key=value to its runs"):
-        swept(overrides=["--mode=eval"])
+    with pytest.raises(InputError, match=r"^'eval': a sweep passes --config.key=value to its runs"):
+        swept(overrides=["eval"])
 
 
 def test_a_mistake_gets_one_line(tmp_path):
-    done = program("fcam_jax.cli.sweep", "--sweep=configs/sweeps/none.py", f"--workdir={tmp_path}")
-    assert only_line(done) == "--sweep: no such sweep file: 'configs/sweeps/none.py'"
+    done = program("fcam_jax", "sweep", "--sweep=configs/sweeps/none.py", f"--workdir={tmp_path}")
+    assert only_line(done).startswith("--sweep: no such sweep file: 'configs/sweeps/none.py'; ")
 
 
 def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
@@ -259,7 +259,7 @@ def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
     options = f"--sweep={path}:configs/synthetic.py", f"--workdir={tmp_path / 'w'}"
     few = {"bootstrap": 10, "examples": 2, "pictures": 1, "threshold_step": 0.05}
     overrides = [f"--config.evaluation.{key}={value}" for key, value in few.items()]
-    done = program("fcam_jax.cli.sweep", *options, "--", *overrides)
+    done = program("fcam_jax", "sweep", *options, "--", *overrides)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line.split(":")[0].split(" in ")[0] for line in lines[:2]] == ["[1/2] a done", "[2/2] b done"]
@@ -273,5 +273,5 @@ def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
     assert figures[0]["CAM"]["top1_cls"] == figures[1]["CAM"]["top1_cls"]
     assert f"fcam MaxBoxAcc {figures[1]['F-CAM']['MaxBoxAcc']:.1f}" in lines[1]
 
-    assert sweep.run(sweep._parser().parse_args([*options, "--print"]), overrides) == 0
+    assert command.main(["sweep", *options, "--print", *overrides]) == 0
     assert capsys.readouterr().out == ""

@@ -13,7 +13,7 @@ from configs import cub, synthetic
 from configs.sweeps import search
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import CONVENTIONS
-from fcam_jax.configuration import defaults as common
+from fcam_jax.configuration import defaults
 from fcam_jax.errors import InputError
 from fcam_jax.methods.registry import METHODS, WITHOUT_CLASSES, default_settings
 from fcam_jax.models import ENCODERS
@@ -65,7 +65,7 @@ def complaint(config):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_benchmark_has_the_keys_of_the_defaults_and_no_others(name):
-    assert list(keys(get_config(name))) == list(keys(common.defaults()))
+    assert list(keys(get_config(name))) == list(keys(defaults()))
 
 
 @pytest.mark.parametrize(("name", "args"), VARIANTS)
@@ -231,7 +231,7 @@ def test_both_stages_get_the_chosen_cam_with_its_settings():
 
 def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training():
     assert complaint(small_synthetic(model__decoder_widths=(8, 8))).startswith("decoder widths: got 2 (8, 8), but")
-    assert complaint(small_synthetic(model__decoder_widths=common.defaults().model.decoder_widths)).endswith(
+    assert complaint(small_synthetic(model__decoder_widths=defaults().model.decoder_widths)).endswith(
         "this encoder has 4 stages below the image's resolution and needs one width for each"
     )
 

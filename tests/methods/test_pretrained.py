@@ -14,7 +14,7 @@ from one_device import batch
 from configs import synthetic
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
-from fcam_jax.cli import export, predict
+from fcam_jax.cli import command
 from fcam_jax.errors import InputError
 from fcam_jax.methods.pretrained import PretrainedMethod
 from fcam_jax.models.classifier import Classifier
@@ -23,6 +23,7 @@ from fcam_jax.models.import_weights import count_classes, export_weights, save_w
 from fcam_jax.models.small import Small
 from fcam_jax.runs import build, trained
 from fcam_jax.runs.experiment import train_stages
+from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim, config_hash
 from fcam_jax.runs.stage_evaluation import evaluate_stages
 
@@ -147,7 +148,7 @@ def test_a_run_changes_nothing_and_is_evaluated_without_classes(weights, network
         np.testing.assert_array_equal(jnp.asarray(here), jnp.asarray(there))
 
     stages = build.recorded_stages(json.loads((folder / "config.json").read_text()))
-    (exported,) = export.export(stages, folder, tmp_path)
+    (exported,) = export(stages, folder, tmp_path)
     assert count_classes(exported) == CLASSES
 
 
@@ -159,7 +160,9 @@ def test_prediction_does_not_name_its_classes_as_the_data_does(weights, tmp_path
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "one.png")
     with pytest.raises(SystemExit) as end:
-        predict.main([f"--checkpoint={folder}", f"--images={tmp_path / 'one.png'}", f"--out={tmp_path / 'out'}"])
+        command.main(
+            ["predict", f"--checkpoint={folder}", f"--images={tmp_path / 'one.png'}", f"--out={tmp_path / 'out'}"]
+        )
     (line,) = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
     told = json.loads(line)
     assert end.value.code == 0 and told["class"] is None and 0 <= told["label"] < CLASSES

@@ -11,7 +11,7 @@ from flax import nnx
 from test_export import SMALL
 
 from configs import synthetic
-from fcam_jax.cli import export
+from fcam_jax.cli import command
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.experiment import train_stages
@@ -100,7 +100,7 @@ def test_pictures_do_not_change_the_training(joint, tmp_path):
 
 def test_an_export_holds_both_as_they_were_trained_together(joint, tmp_path):
     folder, results = joint
-    export.main([f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
+    command.main(["export", f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
     values = {"classifier.epochs": 0, "fcam.epochs": 0, "model.init_head": "keep"}
     values |= {key: str(tmp_path / "weights") for key in ("model.init", "fcam.init")}
     # Neither another head nor another training is needed to use them.

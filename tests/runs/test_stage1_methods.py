@@ -10,11 +10,12 @@ import PIL.Image
 import pytest
 
 from configs import synthetic
-from fcam_jax.cli import export, predict
+from fcam_jax.cli import command
 from fcam_jax.errors import InputError
 from fcam_jax.methods.registry import METHODS, PRETRAINED
 from fcam_jax.runs import build
 from fcam_jax.runs.experiment import train_stages
+from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim
 from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.runs.trained import load_trained
@@ -81,12 +82,14 @@ def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3), np.uint8)
     PIL.Image.fromarray(pixels).save(tmp_path / "one.png")
     with pytest.raises(SystemExit) as end:
-        predict.main([f"--checkpoint={folder}", f"--images={tmp_path / 'one.png'}", f"--out={tmp_path / 'out'}"])
+        command.main(
+            ["predict", f"--checkpoint={folder}", f"--images={tmp_path / 'one.png'}", f"--out={tmp_path / 'out'}"]
+        )
     (line,) = (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()
     assert end.value.code == 0 and json.loads(line)["class"] == ("object" if few_shot else None)
 
     stages = build.recorded_stages(json.loads((folder / "config.json").read_text()))
-    assert [path.name for path in export.export(stages, folder, tmp_path)] == ["classifier.safetensors"]
+    assert [path.name for path in export(stages, folder, tmp_path)] == ["classifier.safetensors"]
 
 
 def test_a_recorded_run_is_loaded_as_it_was(run):

@@ -7,6 +7,7 @@ import pytest
 from made_runs import ids, make_run, write_results
 from PIL import Image
 
+from fcam_jax.cli import command
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report.aggregate import configurations
 from tools import publish
@@ -67,7 +68,7 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="module")
 def data_file(runs, tmp_path_factory):
     path = tmp_path_factory.mktemp("out") / "results" / "some.json"
-    publish.main([f"--workdir={runs}", f"--data={path}", "--examples-of=cam-s0"])
+    command.main(["publish", f"--workdir={runs}", f"--data={path}", "--examples-of=cam-s0"])
     return path
 
 
@@ -188,7 +189,7 @@ def test_sizes_are_given_by_row(tmp_path):
     record = json.loads(path.read_text())
     record["by_size"] = {"below 10 %": {"images": 37, "BoxAcc_at_best": 12.5}, "60 % and more": {"images": 1200}}
     path.write_text(json.dumps(record))
-    publish.main([f"--workdir={run}", f"--data={tmp_path / 'd.json'}"])
+    command.main(["publish", f"--workdir={run}", f"--data={tmp_path / 'd.json'}"])
     rows = lines(read_published(tmp_path / "d.json"), "sizes")
     assert rows["map"] == ["below 10 % (37 images)", "60 % and more (1,200 images)"]
     assert rows["F-CAM on CAM"] == ["12.5", "-"] and rows["CAM"] == ["-", "-"]
@@ -197,7 +198,7 @@ def test_sizes_are_given_by_row(tmp_path):
 def test_two_configurations_of_one_cam_are_told_apart(tmp_path):
     for fraction in (0.3, 0.5):
         made(tmp_path / "w" / str(fraction), 50.0, 70.0, fcam__seeds__background_fraction=fraction)
-    publish.main([f"--workdir={tmp_path / 'w'}", f"--data={tmp_path / 'd.json'}"])
+    command.main(["publish", f"--workdir={tmp_path / 'w'}", f"--data={tmp_path / 'd.json'}"])
     rows = lines(read_published(tmp_path / "d.json"), "main")
     assert "CAM, resnet50, seeds.background\\_fraction=0.5" in rows and len(rows) == 5
 
@@ -210,7 +211,7 @@ def test_plots_and_grids_lie_beside_the_data(data_file):
         with Image.open(there[name]) as picture:
             assert picture.format == "JPEG" and picture.width == 128 + 5 * 166 and picture.height > 300
     before = {name: path.read_bytes() for name, path in there.items()}
-    publish.main([f"--data={data_file}"])
+    command.main(["publish", f"--data={data_file}"])
     assert {path.name: path.read_bytes() for path in data_file.parent.iterdir()} == before
 
 
@@ -220,12 +221,12 @@ PAGE = "# By hand ±\r\n\n<!-- publish: main -->\nold\n<!-- /publish -->\n tail\
 def test_blocks_are_filled_and_all_else_stays(data_file, data, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_bytes(PAGE.encode())
-    publish.main([f"--data={data_file}", f"--page={page}"])
+    command.main(["publish", f"--data={data_file}", f"--page={page}"])
     text = page.read_bytes().decode()
     begin, end = PAGE.split("old\n")
     assert text == f"{begin}\n{block('main', data)}\n{end}"
     before = page.stat().st_mtime_ns
-    publish.main([f"--data={data_file}", f"--page={page}"])
+    command.main(["publish", f"--data={data_file}", f"--page={page}"])
     assert page.read_bytes().decode() == text and page.stat().st_mtime_ns == before
     assert capsys.readouterr().out.splitlines()[-1] == f"{page} is as it was"
 
@@ -236,7 +237,7 @@ def test_a_page_with_other_line_ends_keeps_them():
 
 
 def test_blocks_are_printed_where_there_is_no_page(data_file, data, tmp_path, capsys):
-    publish.main([f"--data={data_file}"])
+    command.main(["publish", f"--data={data_file}"])
     text = capsys.readouterr().out
     assert all(f"<!-- publish: {name} -->\n\n{block(name, data)}" in text for name in BLOCKS)
 
@@ -254,7 +255,9 @@ def test_a_page_with_a_mistake_is_named_and_none_is_changed(data_file, tmp_path,
     good, bad = tmp_path / "good.md", tmp_path / "bad.md"
     good.write_bytes(PAGE.encode())
     bad.write_text(text)
-    options = publish._parser().parse_args([f"--data={data_file}", f"--page={good}", f"--page={bad}"])
+    options = command.parsed(
+        "fcam publish", "", publish.options, [f"--data={data_file}", f"--page={good}", f"--page={bad}"]
+    )
     with pytest.raises(InputError) as raised:
         publish.run(options)
     assert str(raised.value).startswith(f"{bad}, {message}") and "\n" not in str(raised.value)
@@ -289,7 +292,7 @@ def test_damaged_data_are_one_line(data_file, tmp_path, write, message):
     path = tmp_path / "bad.json"
     write(data_file, path)
     with pytest.raises(SystemExit) as ended:
-        publish.main([f"--data={path}"])
+        command.main(["publish", f"--data={path}"])
     text = str(ended.value.code)
     assert text.startswith(f"error: {path} {message}") and text.count("\n") == 0 and "collect it again" in text
 
@@ -307,7 +310,7 @@ def test_folders_that_cannot_be_published_are_one_line(runs, tmp_path):
         (("--data=page.md",), "--data=page.md: results are a .json file"),
     ):
         with pytest.raises(SystemExit) as ended:
-            publish.main([out, *options])
+            command.main(["publish", out, *options])
         text = str(ended.value.code)
         assert text.startswith("error: ") and message in text and "\n" not in text
     assert not (tmp_path / "out.json").exists()

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.runs import build
-from fcam_jax.configuration import command_line
-from fcam_jax.errors import InputError
+from fcam_jax.configuration import configuration
 from fcam_jax.configuration.flat import settings_key
+from fcam_jax.errors import InputError
+from fcam_jax.runs import build
+from fcam_jax.runs.folder import config_hash
 from fcam_jax.runs.sweeps.classifiers import check_same_training, origin
 from fcam_jax.runs.sweeps.sweep_file import Run
-from fcam_jax.runs.folder import config_hash
 
 # A run is a call of this; what it prints and its exit status are all that is known of it besides its folder.
 PROGRAM = (sys.executable, "-m", "fcam_jax.main")
@@ -70,7 +70,7 @@ def plan(runs: Sequence[Run], workdir: pathlib.Path, options: Mapping[str, str])
     for run in runs:
         values = {key: str(value) for key, value in run.overrides.items()} | dict(options)
         try:
-            config = build.resolved(command_line.configuration(run.config, values)).to_dict()
+            config = build.resolved(configuration(run.config, values)).to_dict()
         except InputError as error:
             raise InputError(f"run {run.name}: {error}") from error
         first = names.setdefault(settings_key(config), run.name)

@@ -2,12 +2,11 @@
 
 import collections
 import dataclasses
-import importlib.util
-import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcam_jax.configuration import files
 from fcam_jax.errors import InputError
 
 # Folder of the sweep's report, beside those of the runs.
@@ -35,27 +34,14 @@ def read_runs(sweep: str) -> tuple[Run, ...]:
     """The runs of a sweep, those whose classifiers others take first, else in the file's order.
 
     Args:
-      sweep: ``PATH`` or ``PATH:args`` of a Python file with ``get_runs(args: str) -> Sequence[Run]``.
+      sweep: name of a packaged sweep or path of a Python file with ``get_runs(args: str) -> Sequence[Run]``.
 
     Raises:
       InputError: there is no such file, it fails, or what it says is no sweep.
     """
-    path, _, args = sweep.partition(":")
-    if not pathlib.Path(path).is_file():
-        raise InputError(f"--sweep: no such sweep file: {path!r}")
-    try:
-        spec = importlib.util.spec_from_file_location("sweep", path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        get_runs = getattr(module, "get_runs", None)
-        runs = None if get_runs is None else get_runs(args)
-    except InputError as error:
-        raise InputError(f"--sweep={sweep}: {error}") from error
-    except Exception as error:  # a user's program may raise anything
-        raise InputError(f"--sweep={sweep}: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if get_runs is None:
-        raise InputError(f"--sweep={sweep}: the file defines no get_runs(args), which returns the sweep's runs")
+    name, _, args = sweep.partition(":")
+    path = files.called(name, "--sweep", "sweeps")
+    runs = files.result_of(path, "get_runs", [args], f"--sweep={sweep}")
     if not isinstance(runs, Sequence) or not runs or not all(isinstance(run, Run) for run in runs):
         raise InputError(f"--sweep={sweep}: get_runs must return one or more fcam_jax.runs.sweeps.sweep_file.Run")
     try:

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from fcam_jax.configuration.command_line import configuration
+from fcam_jax.configuration import configuration
 from fcam_jax.errors import InputError
 from fcam_jax.runs.folder import config_hash
 from fcam_jax.runs.sweeps.classifiers import STAGE, take_classifier
@@ -13,9 +13,6 @@ from fcam_jax.runs.sweeps.plan import matching, plan
 from fcam_jax.runs.sweeps.sweep_file import Run, read_runs
 
 SYNTHETIC = "configs/synthetic.py"
-
-# ml_collections loads benchmark files by a function that Python would see replaced.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
 
 def complaint(*runs, options=None):
@@ -51,9 +48,9 @@ def test_a_command_gives_the_configuration_that_is_planned_and_the_command_line_
     ("run", "words"),
     [
         (Run("a", SYNTHETIC, {"sed": 1}), "run a: unknown configuration key config.sed: did you mean 'seed'?"),
-        (Run("a", SYNTHETIC, {"seed": "x"}), "run a: flag --config.seed=x: invalid literal for int()"),
+        (Run("a", SYNTHETIC, {"seed": "x"}), "run a: --config.seed=x: it must be a whole number"),
         (Run("a", "configs/nothing.py"), "run a: --config: no such benchmark file: 'configs/nothing.py'"),
-        (Run("a", "configs/cub50.py:tpu"), "run a: flag --config=configs/cub50.py:tpu: configs/cub50.py takes"),
+        (Run("a", "configs/cub50.py:tpu"), "run a: --config=configs/cub50.py:tpu: configs/cub50.py takes"),
     ],
 )
 def test_a_run_that_cannot_be_built_is_named(run, words):

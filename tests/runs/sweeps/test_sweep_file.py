@@ -46,7 +46,7 @@ def test_a_file_that_is_no_sweep_gets_one_line(tmp_path, text, words):
 
 
 def test_a_sweep_that_is_not_there_is_named():
-    with pytest.raises(InputError, match=r"^--sweep: no such sweep file: 'nowhere.py'$"):
+    with pytest.raises(InputError, match=r"^--sweep: no such sweep file: 'nowhere.py'; packaged: ablation, "):
         read_runs("nowhere.py:args")
 
 
@@ -82,7 +82,7 @@ def test_the_sweeps_that_come_with_the_program(sweep, count, trained):
 
 def test_the_ablation_takes_terms_away_and_passes_other_names_to_the_benchmark():
     runs = {run.name: run for run in read_runs(f"{FOLDER}/ablation.py:cub,seeds=1,encoder=vgg16,cam=layercam")}
-    assert {run.config for run in runs.values()} == {"configs/cub.py:encoder=vgg16,cam=layercam"}
+    assert {run.config for run in runs.values()} == {"cub:encoder=vgg16,cam=layercam"}
     weights = {name: {key for key in run.overrides if key.endswith("weight")} for name, run in runs.items()}
     assert weights["sr-crf-asc-s0"] == set() and weights["sr-crf-s0"] == {"fcam.loss.size.weight"}
     assert weights["sr-s0"] == {"fcam.loss.crf.weight", "fcam.loss.size.weight"}

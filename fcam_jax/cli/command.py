@@ -1,0 +1,193 @@
+"""The command `fcam`: its subcommands, and what all of them share: options, exit status, every error in one line.
+
+A subcommand is a module of this package: its docstring is its help, `options(parser)` declares what it takes, and
+`run(options)` does it and returns the exit status, None for 0. `AGAIN` says what a call after an interruption does.
+What is slow to import is imported in `run`, so that a mistyped option is answered at once.
+"""
+
+import argparse
+import contextlib
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+import fcam_jax
+from fcam_jax.errors import OF_THE_DISK, REQUEUE, InputError, Preempted
+
+COMMANDS = {
+    "train": "train what is not trained yet of a run, and evaluate it",
+    "eval": "evaluate a run, or a checkpoint",
+    "report": "write a page on evaluated runs",
+    "predict": "maps, boxes and pictures of your own images",
+    "evaluate": "figures of score maps that any program has saved",
+    "export": "a run's weights as files for other programs",
+    "sweep": "many runs as one job",
+    "check": "list everything that is wrong with a data set",
+    "prepare": "make a published data set ready",
+    "publish": "results into the pages of the repository (in a checkout)",
+}
+BROKEN_PIPE = 141  # as a program that the signal ends, which Python does not let it do
+
+
+class Parser(argparse.ArgumentParser):
+    """Options of a command; a mistake is an `InputError`."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise InputError(f"{message} ({self.prog} --help lists the options)")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Carry out a command line.
+
+    Args:
+      words: of the command line, without the program; by default those that Python was called with.
+
+    Returns:
+      The exit status.
+
+    Raises:
+      SystemExit: with a line that says what the user has to mend.
+    """
+    words = list(sys.argv[1:] if words is None else words)
+    if words[:1] == ["--version"]:
+        print(f"fcam_jax {fcam_jax.__version__}")
+        return 0
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    with in_one_line():
+        if words[0] not in COMMANDS:
+            raise InputError(f"no such command: {words[0]!r}{hint(words[0], COMMANDS)}; known: {', '.join(COMMANDS)}")
+        module = importlib.import_module(f"fcam_jax.cli.{words[0]}")
+        again = getattr(module, "AGAIN", "")
+        with in_one_line(again):
+            if not hasattr(module, "options"):  # a command that still has a parser of its own
+                return module.main(words[1:]) or 0
+            status = module.run(parsed(f"fcam {words[0]}", str(module.__doc__), module.options, words[1:])) or 0
+            sys.stdout.flush()
+            return status
+
+
+def parsed(
+    prog: str, text: str, declare: Callable[[argparse.ArgumentParser], None], words: Sequence[str]
+) -> argparse.Namespace:
+    """The options of a command, and in `overrides` the values of ``--config.key=value`` by key, where it takes any.
+
+    Args:
+      prog: what is called.
+      text: what the help says.
+      declare: adds the options to a parser; one called ``--config`` or ``--sweep`` takes overrides.
+      words: of the command line.
+
+    Raises:
+      InputError: for whatever is wrong on the command line.
+    """
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = Parser(prog=prog, description=text, formatter_class=raw, allow_abbrev=False, add_help=False)
+    parser.add_argument("-h", "--help", action="store_true", help="what you read, and with --config its keys")
+    declare(parser)
+    names = {name for action in parser._actions for name in action.option_strings}
+    own, overrides = _divided(words) if names & {"--config", "--sweep"} else (list(words), {})
+    if {"-h", "--help"} & set(own):
+        print(parser.format_help())
+        _print_keys(own, overrides)
+        sys.stdout.flush()
+        raise SystemExit(0)
+    for word in own[: own.index("--") if "--" in own else None]:
+        name = word.partition("=")[0]
+        if word.startswith("--") and name != "--" and name not in names:
+            raise InputError(f"unknown option {name}{hint(name, names)} ({prog} --help lists the options)")
+    options = parser.parse_args(own)
+    options.overrides = overrides
+    return options
+
+
+def hint(name: str, known: Sequence[str] | set[str] | dict[str, str]) -> str:
+    """What a mistyped name may have meant, for messages."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+@contextlib.contextmanager
+def in_one_line(again: str = "") -> Iterator[None]:
+    """What the user can mend, or has done, ends the program with a line and without a traceback.
+
+    Args:
+      again: what the same command will do, such as "the same command goes on".
+    """
+    goes_on = f"; {again}" if again else ""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {error}")
+    except BrokenPipeError:
+        # What reads the output has ended, as `head` does; Python would tell at its end that it cannot write the rest.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
+    except OSError as error:
+        if error.errno in OF_THE_DISK:
+            mended = f"; once that is mended, {again}" if again else ""
+            sys.exit(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}{mended}")
+        if error.filename is None:
+            raise
+        sys.exit(f"error: cannot be read or written: {error}")
+    except Preempted:
+        print(f"asked to stop{goes_on}", file=sys.stderr)
+        sys.exit(REQUEUE)
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted{goes_on}")
+    except RuntimeError as error:
+        platforms = os.environ.get("JAX_PLATFORMS")
+        if platforms is None or not str(error).startswith("Unable to initialize backend"):
+            raise
+        why = " ".join(str(error).partition(" (you may need")[0].split())
+        sys.exit(f"error: JAX_PLATFORMS={platforms}: {why}; unset it to use what there is")
+
+
+def _divided(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without the overrides of the configuration, and these by key; a key alone is switched on."""
+    own: list[str] = []
+    overrides: dict[str, str] = {}
+    rest = iter(range(len(words)))
+    for place in rest:
+        name, given, value = words[place].partition("=")
+        if not name.startswith("--config."):
+            own.append(words[place])
+            continue
+        if not given:
+            following = words[place + 1] if place + 1 < len(words) else "--"
+            value = "true" if following.startswith("--") else following
+            if not following.startswith("--"):
+                next(rest)
+        overrides[name.removeprefix("--config.")] = value
+    return own, overrides
+
+
+def _print_keys(words: Sequence[str], overrides: dict[str, str]) -> None:
+    """The keys of the configuration that the words name, if they name one."""
+    chooser = Parser(add_help=False)
+    chooser.add_argument("--config")
+    name = chooser.parse_known_args(words)[0].config
+    if name:
+        from fcam_jax.configuration import configuration
+        from fcam_jax.configuration.meanings import keys_text
+
+        print(keys_text(configuration(name, overrides)))
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fcam COMMAND [--option=value ...] | --version",
+            "",
+            *lines,
+            "",
+            "fcam COMMAND --help lists its options.",
+        ]
+    )

@@ -1,0 +1,82 @@
+"""Files of Python that say what is to be done: benchmarks and sweeps, the packaged ones by name, others by path."""
+
+import difflib
+import hashlib
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+from fcam_jax.errors import InputError
+
+
+def packaged(folder: str = "") -> dict[str, pathlib.Path]:
+    """The packaged benchmarks, or those of a folder among them ("sweeps"), by name."""
+    package = pathlib.Path(__file__).resolve().parents[1]
+    within = package / "configs"  # of an installed wheel; in a checkout they lie beside the package
+    root = (within if within.is_dir() else package.parent / "configs") / folder
+    return {path.stem: path for path in sorted(root.glob("[!_]*.py"))}
+
+
+def called(name: str, option: str, folder: str = "") -> pathlib.Path:
+    """The file of a name, or of a path.
+
+    Args:
+      name: of a packaged file, or a path.
+      option: that gives it, for messages.
+      folder: of the packaged files.
+
+    Raises:
+      InputError: there is none.
+    """
+    path = pathlib.Path(name)
+    there = packaged(folder)
+    if path.is_file():
+        return path
+    if name in there:
+        return there[name]
+    what = "sweep" if folder else "benchmark"
+    close = difflib.get_close_matches(path.stem, there, n=1)  # configs/cub.py from elsewhere than a checkout, too
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise InputError(f"{option}: no such {what} file: {name!r}; {hint}packaged: {', '.join(there)}")
+
+
+def result_of(path: pathlib.Path, function: str, args: Sequence[str], given: str) -> Any:
+    """What a function of a file returns.
+
+    Args:
+      path: of the file.
+      function: its name.
+      args: its arguments.
+      given: the option as it was given, for messages.
+
+    Raises:
+      InputError: the file fails, or has no such function.
+    """
+    try:
+        module = loaded(path)
+        if not hasattr(module, function):
+            raise InputError(f"the file defines no {function}(args)")
+        return getattr(module, function)(*args)
+    except InputError as error:
+        raise InputError(f"{given}: {error}") from error
+    except Exception as error:  # a user's program may raise anything
+        raise InputError(f"{given}: {type(error).__name__}: {' '.join(str(error).split())}") from error
+
+
+def loaded(path: pathlib.Path) -> ModuleType:
+    """The module that a file is, executed anew; it may import what lies beside it."""
+    path = path.resolve()
+    name = f"fcam_jax_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for what their annotations mean
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

@@ -1,0 +1,38 @@
+"""Weights out of a run's best checkpoints, for other programs: safetensors files by torchvision's or Keras' names."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from fcam_jax.models.fcam import FCAM
+from fcam_jax.models.import_weights import export_weights, save_weights
+from fcam_jax.runs.experiment import Stage, has_begun, trained_model
+
+
+def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
+    """Write the best model of the last trained stage, whose classifier is that of the first unless both were trained.
+
+    Args:
+      stages: classifier and F-CAM.
+      folder: the run's.
+      out: the folder to write to.
+
+    Returns:
+      The files written.
+
+    Raises:
+      InputError: the classifier is not trained, or a checkpoint cannot be used.
+    """
+    model: Any = None
+    for stage in stages:
+        if stage.name == "fcam" and not has_begun(stage, folder):
+            break
+        model, _ = trained_model(stage, stage.build_model(model), folder)
+    parts = {"classifier": model}
+    if isinstance(model, FCAM):  # whose classifier may have been trained together with the decoder
+        parts = {"classifier": model.classifier, "decoder": model.decoder}
+    files = []
+    for name, part in parts.items():
+        files.append(out / f"{name}.safetensors")
+        save_weights(export_weights(part), files[-1])
+    return files

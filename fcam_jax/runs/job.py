@@ -1,0 +1,46 @@
+"""A run from its configuration: trained and evaluated in its folder.
+
+In: the configuration, and the run's folder, which is taken while the job goes on. Out: the table of results.
+"""
+
+import pathlib
+from typing import Any
+
+from fcam_jax.runs import build, experiment, stage_evaluation
+from fcam_jax.runs import folder as workdir
+
+
+def train(config: Any, folder: pathlib.Path, split: str = "test") -> str:
+    """Train what is not trained yet, evaluate the best models, and write results and pictures.
+
+    Args:
+      config: as `fcam_jax.configuration.configuration` gives it.
+      folder: the run's.
+      split: the images to evaluate; where the data has none of the kind, the run is trained only.
+
+    Returns:
+      The table of results, for people.
+
+    Raises:
+      InputError: for a configuration, data or a folder that cannot be used.
+      Preempted: the run was asked to stop.
+    """
+    return _carried_out(config, folder, split, trained_too=True)
+
+
+def evaluate(config: Any, folder: pathlib.Path, split: str = "test") -> str:
+    """As `train`, for a run that is trained already."""
+    return _carried_out(config, folder, split, trained_too=False)
+
+
+def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: bool) -> str:
+    config = build.resolved(config)
+    plan = build.experiment(config)
+    record = config.to_dict()
+    with workdir.occupied(folder):
+        config_hash = workdir.claim(folder, record)
+        if trained_too:
+            experiment.train_stages(plan, folder, workdir.training_hash(record))
+            if split not in plan.split_sizes:
+                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
+        return stage_evaluation.evaluate_stages(plan, folder, config_hash, split)
