@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
-from fcam_jax.evaluation.activations import Activations
 from fcam_jax.evaluation.boxes import best_iou, box_iou
-from fcam_jax.evaluation.findings import PROTOCOL, measured
+from fcam_jax.evaluation.findings import Sample, measured
 from fcam_jax.evaluation.metric import thresholds
+from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation
 
-KINDS = (*PROTOCOL, Activations)  # as a run's evaluation has it
+KINDS = kinds()  # as a run's evaluation has it
 SIDE = 224
 STEP = 0.001
 MAPS = 8
@@ -120,7 +120,11 @@ def compare_masks(maps: Sequence[np.ndarray]) -> None:
     compare("masks, np.histogram", library, here, len(maps), rounds=10)
     # All that the evaluator does for an image, histogram of scores and checks of the map included.
     compare(
-        "measure with mask, np.histogram", library, lambda i: measured(maps[i], truths[i], 0, STEP, KINDS), MAPS, 10
+        "measure with mask, np.histogram",
+        library,
+        lambda i: measured(Sample(i, maps[i], truths[i], 0), STEP, KINDS),
+        MAPS,
+        10,
     )
 
 
@@ -151,7 +155,7 @@ def main() -> None:
     compare(
         "measure with boxes, smooth",
         lambda i: plain_best_iou(smooth[i], truth),
-        lambda i: measured(smooth[i], annotation, 0, STEP, KINDS),
+        lambda i: measured(Sample(i, smooth[i], annotation, 0), STEP, KINDS),
         MAPS,
         rounds=4,
     )

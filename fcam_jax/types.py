@@ -5,10 +5,13 @@ classes, ``n`` a free count. Images are NHWC.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, UInt8
+
+from fcam_jax.annotation import Annotation as Annotation
 
 # The mesh axis that images are spread over. BatchNorm and the losses take their means over it.
 DATA_AXIS = "data"
@@ -58,29 +61,9 @@ class Localization:
     Attributes:
       maps: score map of the given labels at the images' size, in [0, 1].
       logits: class scores before softmax; None where there is no classifier.
-      insertion_deletion: areas under the insertion and the deletion curve of each map, in [0, 1]; None where they are
-        not asked for.
+      measures: figures of each map, in [0, 1], by their names: what a `DeviceMeasure` has found.
     """
 
     maps: Float[Array | np.ndarray, "b h w"]
     logits: Num[Array | np.ndarray, "b k"] | None
-    insertion_deletion: Float[Array | np.ndarray, "b 2"] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Annotation:
-    """Ground truth of one image in the frame of its score map; it never goes to the device.
-
-    Attributes:
-      image_id: the image's key in its data set.
-      label: its class, from 0.
-      boxes: inclusive pixel corners ``x0, y0, x1, y1``, or None where the data set has no boxes.
-      mask: True on the object, or None where the data set has no masks.
-      ignore: True where the mask is undecided, or None.
-    """
-
-    image_id: str
-    label: int
-    boxes: Int[np.ndarray, "n 4"] | None = None
-    mask: np.ndarray | None = None
-    ignore: np.ndarray | None = None
+    measures: Mapping[str, Float[Array | np.ndarray, " b"]] = dataclasses.field(default_factory=dict)

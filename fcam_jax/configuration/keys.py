@@ -13,6 +13,7 @@ from fcam_jax.component import defaults_of
 from fcam_jax.data import SOURCES
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses.constraints import CONSTRAINTS
 from fcam_jax.losses.constraints import default_settings as settings_of_constraint
 from fcam_jax.methods.registry import METHODS
@@ -111,18 +112,8 @@ def defaults() -> ConfigDict:
     config.train.checkpoint_steps = 1000  # steps between two checkpoints within an epoch; 0: at the ends of epochs only
     config.train.watchdog_seconds = 300.0  # a standstill of so long is told, with what is waited for; 0: never
 
-    config.validation = ConfigDict()
-    config.validation.selection = "MaxBoxAcc"  # the metric that chooses the checkpoint
-    config.validation.threshold_step = 0.004
-
-    config.evaluation = ConfigDict()
-    config.evaluation.batch_size = 32
-    config.evaluation.threshold_step = 0.001
-    config.evaluation.also = ""  # more figures, of "MeanBestIoU,PointingGame,InsertionDeletion"
-    config.evaluation.insertion_deletion_steps = 32  # of the curves; each takes two forward passes an image
-    config.evaluation.bootstrap = 1000  # replicates for the 95 % intervals; 0 leaves them out
-    config.evaluation.pictures = 12  # images in the grid
-    config.evaluation.examples = 100  # images that the report can show
+    config.validation = ConfigDict(defaults_of(ValidationSettings))
+    config.evaluation = ConfigDict(defaults_of(EvaluationSettings))
     return config.lock()
 
 

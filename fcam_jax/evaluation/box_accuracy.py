@@ -1,18 +1,19 @@
-"""Box metrics of the protocol: MaxBoxAcc, MaxBoxAccV2, top-1 and top-5 localization, classification accuracy.
+"""Box metrics of the protocol: MaxBoxAcc, MaxBoxAccV2, top-1 and top-5 localization.
 
 In: per image a score map of its true class, its boxes and the rank of that class among the predictions; out:
 percentages, and their curves against the threshold. Choe et al., CVPR 2020, Sec. 4.1 and appendix.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Int
 
+from fcam_jax.annotation import Annotation
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.boxes import best_iou
-from fcam_jax.evaluation.metric import Metric, thresholds
-from fcam_jax.types import Annotation
+from fcam_jax.evaluation.boxes import BestIou, best_iou, box_iou, largest_box
+from fcam_jax.evaluation.metric import Figure, Metric, Scored, thresholds
 
 SIGMAS = (30, 50, 70)
 
@@ -20,9 +21,6 @@ SIGMAS = (30, 50, 70)
 _LARGEST, _ANY_CONTOUR = 0, 1
 _IOU_50 = SIGMAS.index(50)
 _GIVEN_CLASS, _TOP1, _TOP5 = 0, 1, 2
-
-# IoUs are summed as whole multiples of this, so that their sum does not depend on the order of the images.
-_IOU_UNIT = 2.0**-32
 
 
 class BoxAccuracy(Metric):
@@ -33,45 +31,27 @@ class BoxAccuracy(Metric):
     largest contour. MaxBoxAccV2 takes the boxes of all contours, and the mean of the maxima at $\\sigma = 30, 50, 70$.
     Top-k localization is MaxBoxAcc with the demand that the true class be among the first k predictions.
 
-    Counts: ``images``; ``ranked``, images with a prediction; ``classified``, images with the true class among the
-    first one and five; ``localized``, correct images by contour (largest, any), sigma, demand on the class (none,
-    top-1, top-5) and threshold; ``overlap``, the sum of the largest contour's IoUs by threshold, in units of 2^-32.
+    Counts: ``ranked``, images with a prediction; ``localized``, correct images by contour (largest, any), sigma, demand
+    on the class (none, top-1, top-5) and threshold.
     """
 
-    @classmethod
-    def empty(cls, step: float = 0.001) -> "BoxAccuracy":
-        """The metric of no image."""
-        taus = len(thresholds(step))
-        counts = {
-            "images": np.zeros((), np.int64),
-            "ranked": np.zeros((), np.int64),
-            "classified": np.zeros(2, np.int64),
-            "localized": np.zeros((2, len(SIGMAS), 3, taus), np.int64),
-            "overlap": np.zeros(taus, np.int64),
-        }
-        return cls(step, counts)
+    figures = (
+        Figure("MaxBoxAcc", column=10),
+        *(Figure(f"BoxAccV2_{sigma}", column=None) for sigma in SIGMAS),
+        Figure("top1_loc", column=40),
+        Figure("top5_loc", column=50),
+        Figure("MaxBoxAcc_threshold", column=None, threshold=True),
+        Figure("MaxBoxAccV2", column=20),
+    )
+    needs = ("boxes",)
+    extra = False
 
-    @staticmethod
-    def measurable(annotation: Annotation) -> bool:
-        """Whether the image comes from a data set with boxes."""
-        return annotation.boxes is not None
-
-    def measure_checked(
-        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
-    ) -> "BoxAccuracy":
-        """The metric of one image; see `Metric.measure_checked`."""
-        boxes = _checked_boxes(annotation)
-        iou = best_iou(score_map, boxes, thresholds(self.step))
+    def count(self, image: Scored) -> Mapping[str, Any]:
+        """Counts of one image; see the class."""
+        iou, rank = overlap(image, self.step), image.rank
         within = np.array([True, rank is not None and rank < 1, rank is not None and rank < 5])
         reached = np.stack([iou.largest, iou.any_contour])[:, None, None] >= np.array(SIGMAS)[:, None, None] / 100
-        counts = {
-            "images": np.ones((), np.int64),
-            "ranked": np.array(rank is not None, np.int64),
-            "classified": within[1:].astype(np.int64),
-            "localized": (reached & within[:, None]).astype(np.int64),
-            "overlap": np.rint(iou.largest / _IOU_UNIT).astype(np.int64),
-        }
-        return type(self)(self.step, counts)
+        return {"ranked": rank is not None, "localized": reached & within[:, None]}
 
     def correct(self) -> dict[str, Int[np.ndarray, " t"]]:
         """Number of correct images at every threshold of ``thresholds(step)``, by name.
@@ -93,9 +73,7 @@ class BoxAccuracy(Metric):
         Raises:
           InputError: no image was evaluated.
         """
-        images, ranked = self.counts["images"], self.counts["ranked"]
-        if images == 0:
-            raise InputError("box accuracy of no image: the evaluated split is empty")
+        images, ranked = self.images, self.counts["ranked"]
         return {
             name: 100 * correct / (ranked if name.startswith("top") else images)
             for name, correct in self.correct().items()
@@ -106,68 +84,52 @@ class BoxAccuracy(Metric):
         return {name: int(correct.argmax()) for name, correct in self.correct().items()}
 
     def at(self, positions: Mapping[str, int], label: str) -> dict[str, float]:
-        """Accuracies at given thresholds instead of the best ones, and the mean of BoxAccV2's three.
-
-        Args:
-          positions: the threshold's position for each curve.
-          label: says in the figures' names which thresholds these are, as in ``BoxAcc_at_0.35``.
+        """Accuracies at given thresholds, and the mean of BoxAccV2's three.
 
         Raises:
           InputError: no image was evaluated.
         """
         values = {name: float(curve[positions[name]]) for name, curve in self.curves().items()}
-        values["BoxAccV2"] = float(np.mean([values[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))
-        return {f"{name.removeprefix('Max')}_at_{label}": value for name, value in values.items()}
-
-    def classification(self) -> dict[str, float]:
-        """Top-1 and top-5 classification accuracy in percent; empty without predictions."""
-        if self.counts["ranked"] == 0:
-            return {}
-        top1, top5 = 100 * self.counts["classified"] / self.counts["ranked"]
-        return {"top1_cls": float(top1), "top5_cls": float(top5)}
-
-    def mean_best_iou(self) -> float:
-        """Mean over the images of the largest contour's best IoU, in percent, at the best threshold of MaxBoxAcc.
-
-        Raises:
-          InputError: no image was evaluated.
-        """
-        if self.counts["images"] == 0:
-            raise InputError("mean IoU of no image: the evaluated split is empty")
-        return float(100 * _IOU_UNIT * self.counts["overlap"][self.best()["MaxBoxAcc"]] / self.counts["images"])
+        values["MaxBoxAccV2"] = _v2(values)
+        return {Figure(name).at(label): value for name, value in values.items()}
 
     def compute(self) -> dict[str, float]:
-        """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc, classification accuracies.
+        """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc.
 
         Raises:
           InputError: no image was evaluated.
         """
         result = {name: float(curve.max()) for name, curve in self.curves().items()}
         result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[self.best()["MaxBoxAcc"]])
-        result["MaxBoxAccV2"] = float(np.mean([result[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))
-        return result | self.classification()
+        return result | {"MaxBoxAccV2": _v2(result)}
+
+    def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
+        """Accuracies at the thresholds that are best for the whole."""
+        return self.at(best, "best")
+
+    def row(self, image: Scored, tau: float | None) -> dict[str, Any]:
+        """The box of the largest contour at the threshold, its best IoU, and whether that reaches 50 %."""
+        assert tau is not None and image.annotation.boxes is not None
+        box = largest_box(image.score_map, tau)
+        iou = float(box_iou(box[None], image.annotation.boxes).max())
+        corners = dict(zip(("x0", "y0", "x1", "y1"), box.tolist(), strict=True))
+        return {"threshold": round(tau, 10), "iou": iou, **corners, "correct": int(iou >= 0.5)}
 
 
-def class_ranks(
-    logits: Num[np.ndarray, "b k"], labels: Int[np.ndarray, " b"], image_ids: Sequence[str]
-) -> Int[np.ndarray, " b"]:
-    """How many classes stand before the true one in a stable descending sort of the logits; 0 is a top-1 hit.
+def overlap(image: Scored, step: float) -> BestIou:
+    """Best IoU of the map's boxes with the true ones at every threshold.
 
     Raises:
-      InputError: a logit is NaN, or a label is no class of the model; the message names the image.
+      InputError: the image has no box, or one that is none.
     """
-    classes = logits.shape[1]
-    for row, label, image_id in zip(logits, labels, image_ids, strict=True):
-        if not 0 <= label < classes:
-            raise InputError(f"image {image_id}: label {label} is none of the model's {classes} classes")
-        if np.isnan(row).any():
-            raise InputError(f"image {image_id}: a class score is NaN")
-    true = np.take_along_axis(logits, labels[:, None], axis=1)
-    earlier = np.arange(classes) < labels[:, None]
-    return ((logits > true) | ((logits == true) & earlier)).sum(axis=1)
+    return image.once((overlap, step), lambda: best_iou(image.score_map, _boxes(image.annotation), thresholds(step)))
 
 
-def _checked_boxes(annotation: Annotation) -> Int[np.ndarray, "n 4"]:
+def _v2(values: Mapping[str, float]) -> float:
+    return float(np.mean([values[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))
+
+
+def _boxes(annotation: Annotation) -> Int[np.ndarray, "n 4"]:
     boxes = annotation.boxes
     if boxes is None or len(boxes) == 0:
         raise InputError(f"image {annotation.image_id}: has no ground truth box; box metrics need at least one")

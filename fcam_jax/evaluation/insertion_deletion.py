@@ -14,84 +14,40 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
-from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import Metric
-from fcam_jax.methods.baselines import Localizer
-from fcam_jax.types import Annotation, Batch, Localization
-
-# Areas are summed as whole multiples of this, so that their sum does not depend on the order of the images.
-_UNIT = 2.0**-32
+from fcam_jax.component import at_least
+from fcam_jax.evaluation.device_measure import DEVICE_MEASURES, DeviceMeasure
+from fcam_jax.types import Batch, Localization
 
 # Side and deviation of the blur that insertion starts from, in pixels.
 _BLUR_SIDE, _BLUR_DEVIATION = 11, 5.0
 
 
-class InsertionDeletion(Metric):
-    """Mean areas under the curves of the class's probability, in percent: Insertion is better high, Deletion low.
-
-    Counts: ``images``; ``areas``, sums of the areas under the insertion and the deletion curve, in units of 2^-32.
-    """
-
-    @classmethod
-    def empty(cls, step: float = 0.001) -> "InsertionDeletion":
-        """The metric of no image."""
-        return cls(step, {"images": np.zeros((), np.int64), "areas": np.zeros(2, np.int64)})
-
-    @classmethod
-    def of_image(cls, areas: Float[np.ndarray, "2"], step: float) -> "InsertionDeletion":
-        """The metric of one image, from `insertion_deletion`."""
-        counts = np.rint(np.asarray(areas, np.float64) / _UNIT).astype(np.int64)
-        return cls(step, {"images": np.ones((), np.int64), "areas": counts})
-
-    @staticmethod
-    def measurable(annotation: Annotation) -> bool:
-        """Never from a score map alone: it takes the classifier, see `of_image`."""
-        return False
-
-    def measure_checked(
-        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
-    ) -> "InsertionDeletion":
-        """Not from a score map alone."""
-        raise NotImplementedError
-
-    def compute(self) -> dict[str, float]:
-        """Both areas in percent.
-
-        Raises:
-          InputError: no image was evaluated.
-        """
-        if self.counts["images"] == 0:
-            raise InputError("insertion and deletion of no image: the evaluated split is empty")
-        insertion, deletion = 100 * _UNIT * self.counts["areas"] / self.counts["images"]
-        return {"Insertion": float(insertion), "Deletion": float(deletion)}
-
-
-@dataclasses.dataclass(frozen=True)
-class WithInsertionDeletion:
-    """A localizer whose maps are judged by insertion and deletion too.
+@DEVICE_MEASURES.register("InsertionDeletion")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InsertionDeletion(DeviceMeasure):
+    """Mean areas under the curves of the class's probability: Insertion is better high, Deletion low.
 
     Attributes:
-      localizer: yields the maps.
-      steps: of both curves.
+      steps: of both curves; each takes two forward passes an image.
     """
 
-    localizer: Localizer
-    steps: int
+    steps: int = 32
 
-    def localize(self, model: Any, batch: Batch) -> Localization:
-        """The localizer's maps and scores, and the areas under the two curves."""
-        found = self.localizer.localize(model, batch)
-        images = jnp.asarray(batch.images)
+    def __post_init__(self) -> None:
+        at_least(self, steps=1)
+
+    def measure(self, model: Any, batch: Batch, found: Localization) -> dict[str, Float[Array, " b"]]:
+        """Areas under the two curves of each map."""
         classifier = getattr(model, "classifier", model)
         areas = insertion_deletion(
             lambda shown: classifier(shown, train=False)[1],
-            images,
+            jnp.asarray(batch.images),
             jnp.asarray(batch.labels),
             jnp.asarray(found.maps),
             blank=jnp.asarray(classifier.encoder.mean, jnp.float32),
             steps=self.steps,
         )
-        return dataclasses.replace(found, insertion_deletion=areas)
+        return {"Insertion": areas[:, 0], "Deletion": areas[:, 1]}
 
 
 def insertion_deletion(

@@ -1,56 +1,104 @@
-"""The contract of a localization metric, and what all of them share: thresholds and the demands on a score map.
+"""The contract of a metric: what it counts of an image's score map, and the figures that follow from the sums.
 
-A metric is a frozen value made of one setting and integer counts. Measuring an image gives the metric of that image
-alone; metrics of images, threads and hosts are summed exactly by adding their counts.
+A metric is a frozen value made of one setting and integer counts. Counting an image gives the metric of that image
+alone; metrics of images, threads and hosts are summed exactly by adding their counts. All that evaluator, tables and
+report know of a metric stands in its class, and one line in `metrics.METRICS` makes it known.
 """
 
 import abc
 import dataclasses
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from fcam_jax.annotation import Annotation
 from fcam_jax.errors import InputError
-from fcam_jax.types import Annotation
+from fcam_jax.evaluation.score_map import checked_score_map
 
 # `typing.Self` is beyond the shape checker of the tests.
 M = TypeVar("M", bound="Metric")
+T = TypeVar("T")
+
+# Means are sums of whole multiples of this, so that they do not depend on the order of the images.
+UNIT = 2.0**-32
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A figure that a metric gives.
+
+    Attributes:
+      name: in results and tables.
+      column: its place among a table's columns, from the left; None where it is none of them.
+      threshold: it is a threshold in [0, 1] and no percentage.
+    """
+
+    name: str
+    column: int | None = 100
+    threshold: bool = False
+
+    def at(self, label: str) -> str:
+        """Its name at a threshold that is not its own best, as in ``BoxAcc_at_val``."""
+        return f"{self.name.removeprefix('Max')}_at_{label}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """An image as metrics see it.
+
+    Attributes:
+      score_map: score of every pixel for the image's class, from `checked_score_map`.
+      annotation: ground truth in the frame of the score map.
+      rank: how many classes were predicted before the true one, see `class_ranks`; None without predictions.
+    """
+
+    score_map: Float[np.ndarray, "h w"]
+    annotation: Annotation
+    rank: int | None = None
+    _shared: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What several metrics need of the image, made for the first that asks."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]  # type: ignore[no-any-return]
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric(abc.ABC):
-    """Settings and counts; ``empty`` starts one, ``update`` and ``merge`` return a new one.
+    """A setting and counts; ``empty`` starts one, ``update`` and ``merge`` return a new one.
+
+    A subclass has `figures`, `count` and `compute`; the rest has a sense as it is.
 
     Attributes:
       step: distance of two thresholds, in (0, 1]; the protocol's is .001.
-      counts: integer arrays by name; those of two parts of a data set add up to those of the whole.
+      counts: integer arrays by name, "images" among them; those of two parts of a data set add up to the whole's.
     """
 
-    step: float
-    counts: dict[str, Int[np.ndarray, "..."]]
+    figures: ClassVar[tuple[Figure, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("boxes", "mask")  # fields of `Annotation`, one of which must be there
+    extra: ClassVar[bool] = True  # measured only where it is asked for by its name in the registry
+
+    step: float = 0.001
+    counts: dict[str, Int[np.ndarray, "..."]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    @abc.abstractmethod
     def empty(cls: type[M], step: float = 0.001) -> M:
         """The metric of no image."""
+        return cls(step)
 
-    @staticmethod
+    @classmethod
+    def measurable(cls, annotation: Annotation) -> bool:
+        """Whether the image has the ground truth that the metric needs."""
+        return not cls.needs or any(getattr(annotation, name) is not None for name in cls.needs)
+
     @abc.abstractmethod
-    def measurable(annotation: Annotation) -> bool:
-        """Whether the image has the kind of ground truth that the metric needs."""
+    def count(self, image: Scored) -> Mapping[str, Any]:
+        """Counts of one image, integers or arrays of them, but for "images".
 
-    @abc.abstractmethod
-    def measure_checked(
-        self: M, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
-    ) -> M:
-        """The metric of one image: reads ``step`` only and releases the interpreter lock, so threads may share it.
-
-        Args:
-          score_map: score of every pixel for the image's class, from `checked_score_map`.
-          annotation: ground truth in the frame of the score map.
-          rank: how many classes were predicted before the true one, see `class_ranks`; None without predictions.
+        Reads ``step`` only. Numeric work should release the interpreter lock: threads share the images.
 
         Raises:
           InputError: the annotation cannot be used; the message names the image.
@@ -64,16 +112,61 @@ class Metric(abc.ABC):
           InputError: the counts allow no figure, e.g. there was no image.
         """
 
+    @property
+    def images(self) -> int:
+        """The number of images, to divide by.
+
+        Raises:
+          InputError: it is 0.
+        """
+        if not self.counts or self.counts["images"] == 0:
+            raise InputError(f"{type(self).__name__} of no image: the evaluated split is empty")
+        return int(self.counts["images"])
+
+    def curves(self) -> dict[str, Float[np.ndarray, " t"]]:
+        """Figures at every threshold of ``thresholds(step)``, in percent, by name."""
+        return {}
+
+    def best(self) -> dict[str, int]:
+        """Position of the threshold that each figure is at, where it is at one that is best for the images."""
+        return {}
+
+    def at(self, positions: Mapping[str, int], label: str) -> dict[str, float]:
+        """Figures at given thresholds instead of the best ones, by `Figure.at`.
+
+        Args:
+          positions: the threshold's position for each name of `best`.
+          label: says in the figures' names which thresholds these are.
+        """
+        return {}
+
+    def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
+        """Figures of a part of a split: at the thresholds that are best for the whole, where there are any.
+
+        Args:
+          best: of the whole split.
+        """
+        return self.compute()
+
+    def row(self, image: Scored, tau: float | None) -> dict[str, Any]:
+        """What a table with a row per image tells of one, at a threshold where that is asked for."""
+        return {}
+
+    def measure_scored(self: M, image: Scored) -> M:
+        """The metric of one image."""
+        counts = {"images": 1, **self.count(image)}
+        return type(self)(self.step, {name: np.asarray(count, np.int64) for name, count in counts.items()})
+
     def measure(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
-        """The metric of one image whose score map is yet to be checked; otherwise as `measure_checked`.
+        """The metric of one image whose score map is yet to be checked; see `Scored`.
 
         Raises:
           InputError: the score map or the annotation cannot be used; the message names the image.
         """
-        return self.measure_checked(checked_score_map(score_map, annotation.image_id), annotation, rank)
+        return self.measure_scored(Scored(checked_score_map(score_map, annotation.image_id), annotation, rank))
 
     def update(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
-        """The metric with one more image; arguments as in `measure`."""
+        """The metric with one more image; as `measure`."""
         return self.merge(self.measure(score_map, annotation, rank))
 
     def merge(self: M, other: M) -> M:
@@ -84,9 +177,34 @@ class Metric(abc.ABC):
         """
         if self.step != other.step:
             raise InputError(f"metrics with threshold steps {self.step} and {other.step} cannot be merged")
-        return dataclasses.replace(
-            self, counts={name: np.asarray(self.counts[name] + other.counts[name]) for name in self.counts}
-        )
+        if not self.counts or not other.counts:
+            return other if other.counts else self
+        counts = {name: np.asarray(count + other.counts[name]) for name, count in self.counts.items()}
+        return dataclasses.replace(self, counts=counts)
+
+
+class Means(Metric):
+    """Means over the images of figures in [0, 1], in percent.
+
+    Counts: sums of the figures by their names, in units of 2^-32.
+    """
+
+    needs = ()
+
+    @classmethod
+    def of_image(cls: type[M], values: Mapping[str, Float[np.ndarray, ""] | float], step: float = 0.001) -> M:
+        """The metric of one image."""
+        sums = {name: np.asarray(np.rint(float(value) / UNIT), np.int64) for name, value in values.items()}
+        return cls(step, {"images": np.asarray(1, np.int64), **sums})
+
+    def count(self, image: Scored) -> Mapping[str, Any]:
+        """Nothing: the figures are not of a score map."""
+        return {}
+
+    def compute(self) -> dict[str, float]:
+        """The means in percent."""
+        images = self.images
+        return {name: float(100 * UNIT * count / images) for name, count in self.counts.items() if name != "images"}
 
 
 # What is known of a set of images: one metric of each kind.
@@ -100,6 +218,11 @@ def add(totals: Totals, metrics: Iterable[Metric]) -> None:
         totals[kind] = totals[kind].merge(metric) if kind in totals else metric
 
 
+def found(totals: Totals, kind: type[M]) -> M | None:
+    """The metric of a kind, if there is one."""
+    return totals.get(kind)  # type: ignore[return-value]
+
+
 def thresholds(step: float) -> Float[np.ndarray, " t"]:
     """Thresholds of the protocol, ``0, step, 2 step, ...`` below 1.
 
@@ -107,24 +230,5 @@ def thresholds(step: float) -> Float[np.ndarray, " t"]:
       InputError: the step is outside (0, 1].
     """
     if not 0 < step <= 1:
-        raise InputError(f"threshold step is {step}, must lie in (0, 1], e.g. .001")
+        raise InputError(f"threshold_step is {step}; it must lie in (0, 1], e.g. .001")
     return np.arange(0, 1, step)
-
-
-def checked_score_map(score_map: np.ndarray, image_id: str) -> Float[np.ndarray, "h w"]:
-    """The score map in float64, after a check that it can be evaluated.
-
-    Raises:
-      InputError: it is not a non-empty matrix of floating-point numbers in [0, 1].
-    """
-    if score_map.ndim != 2 or score_map.size == 0:
-        raise InputError(f"image {image_id}: score map has shape {score_map.shape}, must be (height, width)")
-    if not np.issubdtype(score_map.dtype, np.floating):
-        raise InputError(f"image {image_id}: score map holds {score_map.dtype}, must be floating point in [0, 1]")
-    score_map = np.ascontiguousarray(score_map, np.float64)
-    low, high = score_map.min(), score_map.max()
-    if not np.isfinite([low, high]).all():
-        raise InputError(f"image {image_id}: score map holds NaN or infinity")
-    if low < 0 or high > 1:
-        raise InputError(f"image {image_id}: score map lies in [{low:.6g}, {high:.6g}], must lie in [0, 1]")
-    return score_map

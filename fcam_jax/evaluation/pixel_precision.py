@@ -4,15 +4,15 @@ In: per image a score map, its object mask and its ignore mask; out: PxAP in per
 against recall. Only two histograms of scores are kept. Choe et al., CVPR 2020, Sec. 4.1.
 """
 
-from typing import no_type_check
+from collections.abc import Mapping
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import Metric, thresholds
+from fcam_jax.evaluation.metric import Figure, Metric, Scored, thresholds
 from fcam_jax.runtime.compiled import compiled
-from fcam_jax.types import Annotation
 
 
 class PixelPrecision(Metric):
@@ -22,32 +22,21 @@ class PixelPrecision(Metric):
 
     i over bins of scores from high to low. Pixels of the ignore mask that are not foreground do not count.
 
-    Counts: ``images``; ``foreground`` and ``background``, pixels in each bin of scores, from low to high.
+    Counts: ``foreground`` and ``background``, pixels in each bin of scores, from low to high.
     """
 
-    @classmethod
-    def empty(cls, step: float = 0.001) -> "PixelPrecision":
-        """The metric of no image."""
-        none = np.zeros(len(bin_edges(step)) - 1, np.int64)
-        return cls(step, {"images": np.zeros((), np.int64), "foreground": none, "background": none})
+    figures = (Figure("PxAP", column=30),)
+    needs = ("mask",)
+    extra = False
 
-    @staticmethod
-    def measurable(annotation: Annotation) -> bool:
-        """Whether the image has a mask."""
-        return annotation.mask is not None
-
-    def measure_checked(
-        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
-    ) -> "PixelPrecision":
-        """The metric of one image, whose rank plays no part; see `Metric.measure_checked`."""
+    def count(self, image: Scored) -> Mapping[str, Any]:
+        """Histograms of one image; see the class."""
+        score_map, annotation = image.score_map, image.annotation
         mask = _checked_mask(annotation.mask, "mask", score_map.shape, annotation.image_id)
-        ignore = annotation.ignore
-        if ignore is None:
-            ignore = np.zeros_like(mask)
+        ignore = np.zeros_like(mask) if annotation.ignore is None else annotation.ignore
         ignore = _checked_mask(ignore, "ignore mask", score_map.shape, annotation.image_id)
         foreground, background = _histograms(score_map.ravel(), mask.ravel(), ignore.ravel(), bin_edges(self.step))
-        counts = {"images": np.ones((), np.int64), "foreground": foreground, "background": background}
-        return type(self)(self.step, counts)
+        return {"foreground": foreground, "background": background}
 
     def curve(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Precision and recall in [0, 1] when pixels from a bin upwards are taken as object, from high scores to low.
@@ -57,12 +46,10 @@ class PixelPrecision(Metric):
         Raises:
           InputError: no image was evaluated, or no image has a foreground pixel.
         """
-        if self.counts["images"] == 0:
-            raise InputError("pixel precision of no image: the evaluated split is empty")
+        if not self.images or not self.counts["foreground"].any():
+            raise InputError("pixel precision without a foreground pixel: the masks of the evaluated split are empty")
         hits = np.cumsum(self.counts["foreground"][::-1])
         taken = hits + np.cumsum(self.counts["background"][::-1])
-        if hits[-1] == 0:
-            raise InputError("pixel precision without a foreground pixel: the masks of the evaluated split are empty")
         return hits / np.maximum(taken, 1), hits / hits[-1]
 
     def compute(self) -> dict[str, float]:
@@ -73,6 +60,14 @@ class PixelPrecision(Metric):
         """
         precision, recall = self.curve()
         return {"PxAP": float(100 * np.sum(precision[1:] * np.diff(recall)))}
+
+    def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
+        """PxAP of the part's pixels; none where it has no foreground."""
+        return self.compute() if self.counts["foreground"].any() else {}
+
+    def row(self, image: Scored, tau: float | None) -> dict[str, Any]:
+        """PxAP of the image alone; empty where it has no foreground."""
+        return {"PxAP": "", **self.measure_scored(image).of_part({})}
 
 
 def bin_edges(step: float) -> Float[np.ndarray, " n"]:

@@ -4,12 +4,14 @@ In: per image a score map and its boxes or mask; out: percentages. Needs neither
 al., Top-down Neural Attention by Excitation Backprop, IJCV 2018.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
-from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import Metric
-from fcam_jax.types import Annotation
+from fcam_jax.annotation import Annotation
+from fcam_jax.evaluation.metric import Figure, Metric, Scored
 
 TOLERANCE = 15  # pixels
 
@@ -19,42 +21,26 @@ class PointingGame(Metric):
 
     Of equal maxima the first in raster order counts. The object is the union of the image's boxes, or its mask.
 
-    Counts: ``images``; ``hits``, images with the maximum on the object and within the tolerance of it.
+    Counts: ``hits``, images with the maximum on the object and within the tolerance of it.
 
     Reference: Zhang et al., IJCV 2018, and their released program: a circle of radius 15 around the first maximum, in
     pixels of the original image, must meet the object.
     Differs from: it measures in the frame of the score map, and means over images instead of classes.
     """
 
-    @classmethod
-    def empty(cls, step: float = 0.001) -> "PointingGame":
-        """The metric of no image."""
-        return cls(step, {"images": np.zeros((), np.int64), "hits": np.zeros(2, np.int64)})
+    figures = (Figure("PointingGame"), Figure(f"PointingGame_{TOLERANCE}px"))
 
-    @staticmethod
-    def measurable(annotation: Annotation) -> bool:
-        """Whether the image has boxes or a mask."""
-        return annotation.boxes is not None or annotation.mask is not None
-
-    def measure_checked(
-        self, score_map: Float[np.ndarray, "h w"], annotation: Annotation, rank: int | None = None
-    ) -> "PointingGame":
-        """The metric of one image, whose rank plays no part; see `Metric.measure_checked`."""
-        y, x = divmod(int(score_map.argmax()), score_map.shape[1])
-        distance = _squared_distances(x, y, annotation).min(initial=np.inf)
-        hits = distance <= np.array([0, TOLERANCE**2])
-        return type(self)(self.step, {"images": np.ones((), np.int64), "hits": hits.astype(np.int64)})
+    def count(self, image: Scored) -> Mapping[str, Any]:
+        """Counts of one image; see the class."""
+        y, x = divmod(int(image.score_map.argmax()), image.score_map.shape[1])
+        distance = _squared_distances(x, y, image.annotation).min(initial=np.inf)
+        return {"hits": distance <= np.array([0, TOLERANCE**2])}
 
     def compute(self) -> dict[str, float]:
-        """Both shares in percent.
-
-        Raises:
-          InputError: no image was evaluated.
-        """
-        if self.counts["images"] == 0:
-            raise InputError("pointing game of no image: the evaluated split is empty")
-        on_object, near = 100 * self.counts["hits"] / self.counts["images"]
-        return {"PointingGame": float(on_object), f"PointingGame_{TOLERANCE}px": float(near)}
+        """Both shares in percent."""
+        images = self.images
+        shares = (100 * self.counts["hits"] / images).tolist()
+        return {figure.name: share for figure, share in zip(self.figures, shares, strict=True)}
 
 
 def _squared_distances(x: int, y: int, annotation: Annotation) -> Float[np.ndarray, " n"]:

@@ -1,41 +1,26 @@
 """Score maps that another program has left in a folder, one `.npy` file per image, with the ground truth of a split.
 
 In: the folder, its files named as by the program of Choe et al. (CVPR 2020): `<image_id>.npy`, the id with its
-sub-folders and the image's extension; the split's metadata. Out: `ScoredImage`s. Whatever can be said without opening a
-map is said when the folder is made.
+sub-folders and the image's extension; the split's metadata. Out: `Sample`s. Whatever can be said without opening a map
+is said when the folder is made.
 """
 
-import dataclasses
 import os
 import pathlib
 
-import cv2
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.images import read_mask
-from fcam_jax.data.layouts.metadata import MaskFiles, listed, read_metadata
+from fcam_jax.data.layouts.metadata import listed, read_metadata
 from fcam_jax.errors import InputError
+from fcam_jax.evaluation.findings import Sample
+from fcam_jax.evaluation.score_map import scaled_map
 from fcam_jax.types import Annotation
 
 _SUFFIX = ".npy"
 _ANY_LABEL = np.iinfo(np.int32).max
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoredImage:
-    """A score map as it is evaluated, with its ground truth.
-
-    Attributes:
-      score_map: in [0, 1].
-      annotation: ground truth in the frame of the score map.
-      constant: the file held the same value everywhere, so that the score map is 0.
-    """
-
-    score_map: Float[np.ndarray, "h w"]
-    annotation: Annotation
-    constant: bool
 
 
 class ScoreMapFolder:
@@ -44,13 +29,15 @@ class ScoreMapFolder:
     Attributes:
       image_ids: of the split, in the order of its `image_ids.txt`.
       labels: class of each image.
-      has_boxes: the ground truth is boxes; otherwise it is masks.
+      ranks: how many classes were predicted before each image's true one; None until they are known.
+      truth: the field of `Annotation` that holds the ground truth, "boxes" or "mask".
       surplus: names of maps that no image of the split has; they are not evaluated.
     """
 
     image_ids: list[str]
     labels: Int[np.ndarray, " n"]
-    has_boxes: bool
+    ranks: Int[np.ndarray, " n"] | None
+    truth: str
     surplus: list[str]
 
     def __init__(
@@ -81,25 +68,31 @@ class ScoreMapFolder:
         if not maps.is_dir():
             raise InputError(f"--scoremaps={maps}: no such folder")
         split = read_metadata(metadata, _ANY_LABEL, needs_localization=True)
-        self.image_ids, self.labels, self.has_boxes = split.image_ids, split.labels, split.boxes is not None
+        self.image_ids, self.labels, self.ranks = split.image_ids, split.labels, None
+        self.truth = "mask" if split.boxes is None else "boxes"
         self.surplus = _match(maps, self.image_ids)
-        self._check_labels(metadata, num_classes)
         self._split, self._maps, self._masks, self._size, self._minmax = split, maps, masks, size, minmax
+        if num_classes is not None and self.labels.max() >= num_classes:
+            position = int(self.labels.argmax())
+            raise InputError(
+                f"{metadata / 'class_labels.txt'}: label {self.labels[position]} of {self.image_ids[position]} "
+                f"must be below --num_classes={num_classes}"
+            )
         self._check_masks(metadata)
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.image_ids)
 
-    def __getitem__(self, index: int) -> ScoredImage:
+    def __getitem__(self, index: int) -> Sample:
         """The image at a position of the split.
 
         Raises:
           InputError: its map or one of its masks cannot be used; the message names the file.
         """
         path = self._maps / (self.image_ids[index] + _SUFFIX)
-        score_map, constant = scaled_map(read_map(path), self._size, self._minmax, path)
-        return ScoredImage(score_map, self._annotation(index), constant)
+        score_map = scaled_map(read_map(path), (self._size, self._size), self._minmax, str(path))
+        return Sample(index, score_map, self._annotation(index), None if self.ranks is None else int(self.ranks[index]))
 
     def _annotation(self, index: int) -> Annotation:
         image_id, label, size = self.image_ids[index], int(self.labels[index]), self._size
@@ -113,20 +106,12 @@ class ScoreMapFolder:
         ignore = resize_mask(read_mask(self._masks / files.ignore), size) & ~mask if files.ignore else None
         return Annotation(image_id, label, mask=mask, ignore=ignore)
 
-    def _check_labels(self, metadata: pathlib.Path, num_classes: int | None) -> None:
-        if num_classes is not None and self.labels.max() >= num_classes:
-            position = int(self.labels.argmax())
-            raise InputError(
-                f"{metadata / 'class_labels.txt'}: label {self.labels[position]} of {self.image_ids[position]} "
-                f"must be below --num_classes={num_classes}"
-            )
-
     def _check_masks(self, metadata: pathlib.Path) -> None:
         if self._split.masks is None:
             return
         if self._masks is None:
             raise InputError(f"{metadata / 'localization.txt'} names masks: give the folder of their paths by --masks")
-        names = [name for files in self._split.masks for name in _names(files)]
+        names = [name for files in self._split.masks for name in (*files.instances, files.ignore) if name]
         missing = [name for name in names if not (self._masks / name).is_file()]
         if missing:
             raise InputError(f"--masks={self._masks}: {len(missing)} mask(s) are not there: {listed(missing)}")
@@ -146,55 +131,6 @@ def read_map(path: pathlib.Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read as an array saved by numpy.save: {reason}") from error
 
 
-def scaled_map(
-    stored: np.ndarray, size: int, minmax: bool, path: pathlib.Path
-) -> tuple[Float[np.ndarray, "{size} {size}"], bool]:
-    """A stored map as it is evaluated, and whether it was constant.
-
-    A constant map becomes 0. A map of another size is resized and then scaled,
-
-    $$ (M - \\min M) / \\max(M - \\min M), \\quad M = bicubic(stored), $$
-
-    as the protocol does with a low-resolution CAM. A map of the right size is taken as it is: what the protocol's
-    program leaves in its files went through this already, and some methods' maps are meant not to.
-
-    Args:
-      stored: the map in its file.
-      size: side of the frame of evaluation, in pixels.
-      minmax: scale maps of the right size too.
-      path: the file, for messages.
-
-    Raises:
-      InputError: the array is no matrix of finite floating-point numbers, or of the right size and beyond [0, 1].
-
-    Reference: Choe et al., CVPR 2020, released program, which resizes by OpenCV in float64.
-    Differs from: `cams.score_maps`, which computes in float32 and is compiled anew for each size.
-    """
-    if not np.issubdtype(stored.dtype, np.floating):
-        raise InputError(f"{path}: holds {stored.dtype}, must be floating point")
-    if stored.ndim != 2 or stored.size == 0:
-        raise InputError(f"{path}: has shape {stored.shape}, must be (height, width)")
-    score_map = np.ascontiguousarray(stored, np.float64)
-    low, high = score_map.min(), score_map.max()
-    if not np.isfinite([low, high]).all():
-        raise InputError(f"{path}: holds NaN or infinity")
-    same_size = score_map.shape == (size, size)
-    if same_size and not minmax and not 0 <= low <= high <= 1:
-        raise InputError(
-            f"{path}: lies in [{low:.6g}, {high:.6g}], a map of the size of the frame must lie in [0, 1]; "
-            "--minmax scales it"
-        )
-    if low == high:
-        return np.zeros((size, size)), True
-    if same_size and not minmax:
-        return score_map, False
-    if not same_size:
-        score_map = np.asarray(cv2.resize(score_map, (size, size), interpolation=cv2.INTER_CUBIC))
-    score_map = score_map - score_map.min()
-    high = score_map.max()
-    return (score_map / high, False) if high > 0 else (score_map, True)
-
-
 def _match(maps: pathlib.Path, image_ids: list[str]) -> list[str]:
     """Maps that no image has, after a check that every image has its map."""
     present = {
@@ -203,16 +139,11 @@ def _match(maps: pathlib.Path, image_ids: list[str]) -> list[str]:
         for name in names
         if name.endswith(_SUFFIX)
     }
-    wanted = {image_id + _SUFFIX for image_id in image_ids}
     missing = [image_id for image_id in image_ids if image_id + _SUFFIX not in present]
-    surplus = sorted(present - wanted)
+    surplus = sorted(present - {image_id + _SUFFIX for image_id in image_ids})
     if missing:
         others = f"; {len(surplus)} map(s) of no image: {listed(surplus)}" if surplus else ""
         raise InputError(
             f"--scoremaps={maps}: {len(missing)} image(s) without a map <image_id>.npy: {listed(missing)}{others}"
         )
     return surplus
-
-
-def _names(files: MaskFiles) -> list[str]:
-    return [*files.instances, *([files.ignore] if files.ignore else [])]

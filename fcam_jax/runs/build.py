@@ -16,10 +16,11 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.cams.score_maps import CONVENTIONS
+from fcam_jax.component import at_key
 from fcam_jax.data.augment import augmenter
 from fcam_jax.data.source import Source
-from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.evaluation.evaluator import EXTRAS, EvaluationSettings
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
@@ -68,11 +69,6 @@ LEAST = {
     "train.accumulate": 1,
     "train.checkpoint_steps": 0,
     "train.watchdog_seconds": 0,
-    "evaluation.batch_size": 1,
-    "evaluation.pictures": 0,
-    "evaluation.examples": 0,
-    "evaluation.bootstrap": 0,
-    "evaluation.insertion_deletion_steps": 1,
 }
 
 
@@ -85,9 +81,9 @@ def experiment(config: ConfigDict) -> Experiment:
     config = resolved(config)
     _check_ranges(config)
     augment = augmenter(data_settings(config.data).augmentations)
-    extras = _extras(config.evaluation.also)
+    validation, evaluation = evaluation_settings(config)
     name = config.classifier.method
-    if name in WITHOUT_CLASSES and "InsertionDeletion" in extras:
+    if name in WITHOUT_CLASSES and any(one.needs_classes for one in evaluation.device_measures):
         why = f"InsertionDeletion watches a class score, and classifier.method={name} has none"
         raise InputError(f"evaluation.also: {why}")
     data = data_set(config)
@@ -125,14 +121,8 @@ def experiment(config: ConfigDict) -> Experiment:
         split_sizes=sizes,
         ruled_out={split: len(records.left_out) for split, records in data.sources.items()},
         evaluation_batch_size=config.evaluation.batch_size,
-        validation=EvaluationSettings(config.validation.threshold_step),
-        evaluation=EvaluationSettings(
-            config.evaluation.threshold_step,
-            also=extras,
-            bootstrap=config.evaluation.bootstrap,
-            parts=True,
-            insertion_deletion_steps=config.evaluation.insertion_deletion_steps,
-        ),
+        validation=validation,
+        evaluation=evaluation,
         pictures=config.evaluation.pictures,
         examples=config.evaluation.examples,
         record={
@@ -301,17 +291,16 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
     )
 
 
-def _extras(names: str) -> tuple[str, ...]:
-    extras = _names(names)
-    for name in extras:
-        if name not in EXTRAS:
-            raise unknown_name("config.evaluation.also", name, EXTRAS)
-    return extras
+def evaluation_settings(config: ConfigDict) -> tuple[ValidationSettings, EvaluationSettings]:
+    """What is measured while training, and for the results.
 
-
-def _names(text: str) -> tuple[str, ...]:
-    """The names in a list with commas."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    Raises:
+      InputError: a setting is outside its range.
+    """
+    with at_key("validation."):
+        validation = ValidationSettings(**config.validation)
+    with at_key("evaluation."):
+        return validation, EvaluationSettings(**config.evaluation)
 
 
 def _check_ranges(config: ConfigDict) -> None:
@@ -319,7 +308,3 @@ def _check_ranges(config: ConfigDict) -> None:
         value = functools.reduce(getattr, key.split("."), config)
         if value < least:
             raise InputError(f"{key} is {value}; it must be at least {least}")
-    for part in ("validation", "evaluation"):
-        step = config[part].threshold_step
-        if not 0 < step <= 1:
-            raise InputError(f"{part}.threshold_step is {step}; it must lie in (0, 1]")

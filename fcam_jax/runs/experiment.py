@@ -17,19 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fcam_jax.runtime import hosts
 from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
+from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import CLASS_NAMES
-from fcam_jax.runtime.progress import counted
-from fcam_jax.runtime.text import printable
 from fcam_jax.runs.report.training_batch import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
-from fcam_jax.runtime import preemption, watchdog
+from fcam_jax.runtime import hosts, preemption, watchdog
+from fcam_jax.runtime.progress import counted
+from fcam_jax.runtime.text import printable
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.feed import DataStream
@@ -138,7 +138,7 @@ class Experiment:
     split_sizes: dict[str, int]
     ruled_out: dict[str, int]
     evaluation_batch_size: int
-    validation: EvaluationSettings
+    validation: ValidationSettings
     evaluation: EvaluationSettings
     pictures: int
     examples: int
@@ -302,7 +302,7 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
         return evaluate(
             lambda batch: localize(state.params, state.rest, spread(batch, mesh)),
             watchdog.each(batches, "validation batch"),
-            plan.validation,
+            plan.validation.wanted,
         )[stage.row].metrics
 
     return validate

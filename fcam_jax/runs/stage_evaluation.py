@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from fcam_jax.runtime import hosts, provenance
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.evaluator import Evaluation, evaluate
-from fcam_jax.evaluation.insertion_deletion import WithInsertionDeletion
+from fcam_jax.evaluation.device_measure import WithMeasures
+from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.runs.experiment import PRETRAINED, Experiment, Stage, batch_count, record_left_out, trained_model
-from fcam_jax.runtime.progress import counted
 from fcam_jax.runs.report.examples import save_pictures
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.results import results_table
-from fcam_jax.runtime import watchdog
+from fcam_jax.runtime import hosts, provenance, watchdog
+from fcam_jax.runtime.progress import counted
 from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
 
@@ -89,9 +89,8 @@ def evaluate_model(
     _, *variables = split_model(model, stage.method)
     params, rest = replicate(variables, mesh)
     localizers = stage.baselines | {stage.row: stage.method}
-    if "InsertionDeletion" in plan.evaluation.also:
-        steps = plan.evaluation.insertion_deletion_steps
-        localizers = {row: WithInsertionDeletion(localizer, steps) for row, localizer in localizers.items()}
+    if plan.evaluation.device_measures:
+        localizers = {row: WithMeasures(one, plan.evaluation.device_measures) for row, one in localizers.items()}
     localize = make_localize(model, stage.method, {row: one.localize for row, one in localizers.items()}, mesh)
     # A baseline was not validated, so there is no threshold that validation chose.
     tau = record["val"].get("MaxBoxAcc_threshold")
@@ -101,7 +100,7 @@ def evaluate_model(
             counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
             "evaluation batch",
         ),
-        plan.evaluation,
+        plan.evaluation.wanted,
         keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
         val_thresholds={} if tau is None else {stage.row: tau},
     )

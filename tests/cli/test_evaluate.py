@@ -8,9 +8,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fcam_jax.cli.evaluate import main
+from fcam_jax.cli.command import main
 from fcam_jax.evaluation.boxes import box_iou, largest_box
-from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
+from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.metrics import kinds
+from fcam_jax.evaluation.stream import Wanted
 from fcam_jax.types import Annotation, Batch, Localization
 
 COUNT, SIDE, CLASSES = 12, 16, 6
@@ -35,7 +37,7 @@ class Folder:
         np.save(self.map_of(image_id), score_map)
 
     def run(self, *options):
-        main([f"--scoremaps={self.maps}", f"--metadata={self.metadata}", f"--out={self.out}", *options])
+        main(["evaluate", f"--scoremaps={self.maps}", f"--metadata={self.metadata}", f"--out={self.out}", *options])
         return json.loads(self.out.read_text())
 
     def complaint(self, *options):
@@ -151,7 +153,7 @@ def test_figures_are_those_of_the_evaluator_that_training_uses(data, folder, com
     logits = -np.argsort(predictions, axis=1).astype(np.float32)
     batch = Batch(np.zeros((COUNT, SIDE, SIDE, 3), np.uint8), labels, np.arange(COUNT), np.ones(COUNT, np.float32))
     truth = [Annotation(image_id(i), int(labels[i]), boxes[i : i + 1]) for i in range(COUNT)]
-    settings = EvaluationSettings(0.01, also=("PointingGame", "MeanBestIoU"), bootstrap=20, parts=True)
+    settings = Wanted(step=0.01, kinds=kinds(("PointingGame", "MeanBestIoU")), bootstrap=20, parts=True)
     expected = evaluate(lambda _: {"m": Localization(maps, logits)}, [(batch, truth)], settings)["m"]
     result = command(f"--predictions={folder.predictions}", "--also=PointingGame,MeanBestIoU", "--bootstrap=20")
     assert result["metrics"] == expected.metrics
@@ -344,10 +346,10 @@ def test_unusable_predictions_name_their_line(folder, lines, reason):
         ("--metadata={root}/none", "{root}/none/image_ids.txt: no such metadata file"),
         ("--predictions={root}/none", "--predictions={root}/none: cannot be read"),
         ("--at_threshold=.3555", "--at_threshold=0.3555 is none of the thresholds; the nearest is 0.35"),
-        ("--also=MeanBestIoU,Pointing", "unknown --also figure 'Pointing'; known: MeanBestIoU, PointingGame"),
-        ("--threshold_step=0", "threshold step is 0"),
-        ("--size=0", "--size=0: "),
-        ("--bootstrap=-1", "--bootstrap=-1 "),
+        ("--also=MeanBestIoU,Pointing", "--also names 'Pointing'; known: MeanBestIoU, PointingGame"),
+        ("--threshold_step=0", "--threshold_step is 0.0; it must lie in (0, 1]"),
+        ("--size=0", "--size is 0; it must be at least 1"),
+        ("--bootstrap=-1", "--bootstrap is -1; it must be at least 0"),
     ],
 )
 def test_options_that_cannot_be_used_are_refused_before_the_work(folder, option, reason):

@@ -18,8 +18,9 @@ def box_metrics(rng, count=IMAGES):
     for low, width in zip(rng.uniform(0, 0.8, count), rng.uniform(0, 0.6, count), strict=True):
         taus = np.arange(0, 1, STEP)
         found = ((taus >= low) & (taus < low + width)).astype(np.int64)
-        counts = BoxAccuracy.empty(STEP).counts | {
+        counts = {
             "images": np.ones((), np.int64),
+            "ranked": np.zeros((), np.int64),
             "localized": np.broadcast_to(found, (2, len(SIGMAS), 3, len(taus))),
         }
         metrics.append(BoxAccuracy(STEP, counts))
@@ -61,7 +62,7 @@ def test_a_replicate_is_the_metric_of_images_repeated_by_their_weight(large):
 
 
 def test_weights_are_poisson_of_mean_one():
-    one = BoxAccuracy(STEP, BoxAccuracy.empty(STEP).counts | {"images": np.ones((), np.int64)})
+    one = BoxAccuracy(STEP, {"images": np.ones((), np.int64)})
     weights = np.array([totals[BoxAccuracy].counts["images"] for totals in filled([one], [0], 20000).replicates()])
     expected = np.exp(-1) / np.array([1, 1, 2, 6])
     np.testing.assert_allclose(np.bincount(weights)[:4] / 20000, expected, atol=0.01)

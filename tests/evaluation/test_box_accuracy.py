@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy
+from fcam_jax.evaluation.class_accuracy import ClassAccuracy, class_ranks
 from fcam_jax.types import Annotation
 
 
@@ -25,8 +26,10 @@ def test_a_rectangle_is_found_at_every_threshold():
     assert metric.compute() == expected
     assert set(expected) == {
         *("MaxBoxAcc", "MaxBoxAcc_threshold", "MaxBoxAccV2", "BoxAccV2_30", "BoxAccV2_50", "BoxAccV2_70"),
-        *("top1_loc", "top5_loc", "top1_cls", "top5_cls"),
+        *("top1_loc", "top5_loc"),
     }
+    classes = ClassAccuracy.empty(0.01).update(rectangle(5, 6, 20, 30), annotation([5, 6, 20, 30]), 0)
+    assert classes.compute() == {"top1_cls": 100.0, "top5_cls": 100.0}
 
 
 def test_an_iou_of_exactly_sigma_is_correct():
@@ -61,18 +64,19 @@ def test_any_of_several_truth_boxes_will_do():
 
 
 def test_top_k_needs_the_class_among_the_first_k():
-    metric = BoxAccuracy.empty(0.1)
+    metrics = BoxAccuracy.empty(0.1), ClassAccuracy.empty(0.1)
     for rank in (0, 1, 4, 5):
-        metric = metric.update(rectangle(5, 6, 20, 30), annotation([5, 6, 20, 30]), rank)
-    metric = metric.update(rectangle(5, 6, 20, 30), annotation([25, 6, 36, 30]), 0)
-    result = metric.compute()
+        metrics = [one.update(rectangle(5, 6, 20, 30), annotation([5, 6, 20, 30]), rank) for one in metrics]
+    metrics = [one.update(rectangle(5, 6, 20, 30), annotation([25, 6, 36, 30]), 0) for one in metrics]
+    result = metrics[0].compute() | metrics[1].compute()
     assert (result["MaxBoxAcc"], result["top1_loc"], result["top5_loc"]) == (80, 20, 60)
     assert (result["top1_cls"], result["top5_cls"]) == (40, 80)
 
 
 def test_without_predictions_there_is_no_top_k():
-    result = BoxAccuracy.empty(0.1).update(rectangle(5, 6, 20, 30), annotation([5, 6, 20, 30])).compute()
-    assert not [name for name in result if name.startswith("top")]
+    for kind in (BoxAccuracy, ClassAccuracy):
+        result = kind.empty(0.1).update(rectangle(5, 6, 20, 30), annotation([5, 6, 20, 30])).compute()
+        assert not [name for name in result if name.startswith("top")]
 
 
 def test_centred_gaussian_predicts_centred_squares():

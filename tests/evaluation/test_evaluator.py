@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.box_accuracy import BoxAccuracy, class_ranks
-from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy
+from fcam_jax.evaluation.class_accuracy import ClassAccuracy, class_ranks
+from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.stream import Wanted
 from fcam_jax.evaluation.threads import in_threads
 from fcam_jax.types import Annotation, Batch, Localization
 
@@ -74,8 +77,8 @@ def localizer(data):
     return localize
 
 
-def evaluated(data, size=4, keep=frozenset(), val_threshold=None, **settings):
-    settings = EvaluationSettings(STEP, **settings)
+def evaluated(data, size=4, keep=frozenset(), val_threshold=None, also=(), **settings):
+    settings = Wanted(step=STEP, kinds=kinds(also), **settings)
     taus = {} if val_threshold is None else {"model": val_threshold}
     return evaluate(localizer(data), batches(data, size), settings, keep, taus)["model"]
 
@@ -93,8 +96,8 @@ def directly(kind, data):
 def test_figures_are_those_of_the_metrics_fed_directly():
     data = split()
     evaluation = evaluated(data)
-    boxes, masks = directly(BoxAccuracy, data), directly(PixelPrecision, data)
-    assert evaluation.metrics == boxes.compute() | masks.compute()
+    boxes, masks, classes = (directly(kind, data) for kind in (BoxAccuracy, PixelPrecision, ClassAccuracy))
+    assert evaluation.metrics == boxes.compute() | masks.compute() | classes.compute()
     assert 0 < evaluation.metrics["top1_loc"] < evaluation.metrics["MaxBoxAcc"] < 100
     assert evaluation.curves.keys() == boxes.curves().keys()
     for name, curve in boxes.curves().items():
@@ -110,7 +113,8 @@ def test_figures_do_not_depend_on_the_batch_size(size):
 
 
 def test_only_what_the_ground_truth_allows_is_measured():
-    assert evaluated(split(masks=False)).metrics.keys() == directly(BoxAccuracy, split()).compute().keys()
+    boxes_only = directly(BoxAccuracy, split()).compute().keys() | {"top1_cls", "top5_cls"}
+    assert evaluated(split(masks=False)).metrics.keys() == boxes_only
     masks_only = evaluated(split(boxes=False))
     assert masks_only.metrics.keys() == {"PxAP", "top1_cls", "top5_cls"}
     assert masks_only.curves == {}
@@ -161,7 +165,7 @@ def test_methods_are_measured_side_by_side():
     both = evaluate(
         lambda batch: {"a": localizer(data)(batch)["model"], "b": localizer(other)(batch)["model"]},
         batches(data, 4),
-        EvaluationSettings(STEP),
+        Wanted(step=STEP),
         frozenset({2}),
         {"b": 0.5},
     )
@@ -178,9 +182,10 @@ def test_areas_of_the_device_become_their_mean():
 
     def localize(batch):
         found = localizer(data)(batch)["model"]
-        return {"model": dataclasses.replace(found, insertion_deletion=areas[batch.index])}
+        measures = {"Insertion": areas[batch.index, 0], "Deletion": areas[batch.index, 1]}
+        return {"model": dataclasses.replace(found, measures=measures)}
 
-    found = evaluate(localize, batches(data, 3), EvaluationSettings(STEP, parts=True, bootstrap=20))["model"]
+    found = evaluate(localize, batches(data, 3), Wanted(step=STEP, parts=True, bootstrap=20))["model"]
     expected = 100 * areas.astype(np.float64).mean(axis=0)
     np.testing.assert_allclose([found.metrics["Insertion"], found.metrics["Deletion"]], expected, rtol=1e-7)
     assert {"Insertion", "Deletion"} <= found.intervals.keys() & next(iter(found.by_class.values())).keys()
@@ -215,7 +220,7 @@ def test_without_ground_truth_the_classification_alone_is_measured():
 
 def test_an_empty_split_is_an_error():
     with pytest.raises(InputError, match="no image that can be used"):
-        evaluate(localizer(split()), iter(()), EvaluationSettings(STEP))
+        evaluate(localizer(split()), iter(()), Wanted(step=STEP))
 
 
 @pytest.mark.parametrize("position", [5, COUNT - 1])
@@ -236,7 +241,7 @@ def test_bad_data_from_the_batches_is_passed_on():
         raise InputError("bird.jpg is truncated")
 
     with pytest.raises(InputError, match="truncated"):
-        evaluate(localizer(split()), broken(), EvaluationSettings(STEP))
+        evaluate(localizer(split()), broken(), Wanted(step=STEP))
 
 
 def test_tasks_give_their_results_in_order_two_groups_at_a_time():

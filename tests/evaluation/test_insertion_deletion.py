@@ -8,7 +8,9 @@ import pytest
 from flax import nnx
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.insertion_deletion import InsertionDeletion, WithInsertionDeletion, insertion_deletion
+from fcam_jax.evaluation.device_measure import WithMeasures
+from fcam_jax.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
+from fcam_jax.evaluation.metric import Means
 from fcam_jax.methods.baselines import Center
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
@@ -80,20 +82,20 @@ def test_a_localizer_keeps_its_maps_and_gains_the_areas_of_its_model(data):
     encoder = Small(final_stride=8, rngs=nnx.Rngs(0))
     model = Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
     batch = Batch(images, labels, np.arange(4), np.ones(4, np.float32))
-    found = WithInsertionDeletion(Center(), 4).localize(model, batch)
+    found = WithMeasures(Center(), [InsertionDeletion(steps=4)]).localize(model, batch)
     plain = Center().localize(model, batch)
     np.testing.assert_array_equal(found.maps, plain.maps)
     whole = jax.nn.softmax(plain.logits)[np.arange(4), labels]
     none = jax.nn.softmax(model(jnp.broadcast_to(jnp.array(encoder.mean), images.shape), train=False)[1])[0][labels]
-    one_step = WithInsertionDeletion(Center(), 1).localize(model, batch).insertion_deletion
-    np.testing.assert_allclose(one_step[:, 1], (whole + none) / 2, atol=1e-6)
-    assert found.insertion_deletion.shape == (4, 2)
+    one_step = WithMeasures(Center(), [InsertionDeletion(steps=1)]).localize(model, batch).measures
+    np.testing.assert_allclose(one_step["Deletion"], (whole + none) / 2, atol=1e-6)
+    assert {name: values.shape for name, values in found.measures.items()} == {"Insertion": (4,), "Deletion": (4,)}
 
 
 def test_the_metric_is_the_mean_and_knows_no_figure_of_nothing():
-    total = InsertionDeletion.empty()
+    total = Means.empty()
     with pytest.raises(InputError, match="of no image"):
         total.compute()
     for pair in ((0.25, 0.5), (0.75, 0.25)):
-        total = total.merge(InsertionDeletion.of_image(np.array(pair), 0.001))
+        total = total.merge(Means.of_image(dict(zip(("Insertion", "Deletion"), pair, strict=True))))
     assert total.compute() == {"Insertion": 50.0, "Deletion": 37.5}

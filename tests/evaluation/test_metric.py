@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import checked_score_map, thresholds
+from fcam_jax.evaluation.metric import thresholds
+from fcam_jax.evaluation.score_map import checked_score_map
 
 
 def test_thresholds_start_at_zero_and_stay_below_one():
@@ -14,7 +15,7 @@ def test_thresholds_start_at_zero_and_stay_below_one():
 
 @pytest.mark.parametrize("step", [0.0, -0.1, 1.5, float("nan")])
 def test_a_step_outside_zero_to_one_is_refused(step):
-    with pytest.raises(InputError, match="threshold step"):
+    with pytest.raises(InputError, match="threshold_step is"):
         thresholds(step)
 
 

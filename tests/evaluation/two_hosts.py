@@ -13,7 +13,9 @@ import numpy as np
 from fcam_jax.data.loaded import LoadedImages
 from fcam_jax.data.pipeline import evaluation_batches
 from fcam_jax.data.synthetic import Synthetic
-from fcam_jax.evaluation.evaluator import EvaluationSettings, evaluate
+from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.metrics import kinds
+from fcam_jax.evaluation.stream import Wanted
 from fcam_jax.train.step import data_mesh, spread
 from fcam_jax.types import Localization
 
@@ -38,7 +40,7 @@ def main(port, process):
     batches = evaluation_batches(
         images, batch_size=BATCH, process_index=jax.process_index(), process_count=jax.process_count()
     )
-    settings = EvaluationSettings(0.01, also=("PointingGame", "MeanBestIoU"), bootstrap=30, parts=True)
+    settings = Wanted(step=0.01, kinds=kinds(("PointingGame", "MeanBestIoU")), bootstrap=30, parts=True)
     found = evaluate(
         lambda batch: {"grey": localize(spread(batch, mesh))}, batches, settings, frozenset(range(IMAGES))
     )["grey"]

@@ -7,15 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fcam_jax.evaluation.metrics import columns as columns_of
 from fcam_jax.runs.report.aggregate import Configuration
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.runs import Record, Run
 from fcam_jax.runs.report.tables import Cell, Table
 
 _NOTHING = "-"
-# Figures of a part in this order, where a part has them; the thresholds are those of the whole split.
-_PART_FIGURES = ("BoxAcc_at_best", "BoxAccV2_at_best", "PxAP", "top1_loc_at_best", "top1_cls", "Insertion", "Deletion")
-
 
 def details(found: Sequence[Configuration]) -> list[Table]:
     """Every figure of every evaluation; by the object's size; by class, of the methods that the paper compares."""
@@ -77,8 +75,7 @@ def _by_part(
         for one, run, record in _evaluations(found)
         if methods is None or record.row in methods([other.row for other in run.records])
     ]
-    there = {name for *_, record in shown for figures in parts(record).values() for name in figures}
-    figures = [name for name in _PART_FIGURES if name in there]
+    figures = columns_of(name for *_, record in shown for figures in parts(record).values() for name in figures)
     rows = [
         (
             *_names(one, run, record),

@@ -6,9 +6,9 @@ In: the evaluations of the methods on one split. Out: `test_grid.png` and, where
 import pathlib
 from collections.abc import Mapping
 
-from fcam_jax.evaluation import evaluator
+from fcam_jax.evaluation import result
 from fcam_jax.evaluation.boxes import quantise
-from fcam_jax.evaluation.evaluator import Evaluation
+from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
 from fcam_jax.runs.report.localized import best_threshold, localized
 from fcam_jax.runs.report.pictures import Example, Panel, save_grid, spread
@@ -40,7 +40,7 @@ def save_pictures(folder: pathlib.Path, evaluations: Mapping[str, Evaluation], c
         save_plot([folder / "box_accuracy.png"], Plot(BOX_ACCURACY, lines))
 
 
-def _row(evaluations: Mapping[str, Evaluation], examples: tuple[evaluator.Example, ...]) -> Example:
+def _row(evaluations: Mapping[str, Evaluation], examples: tuple[result.Example, ...]) -> Example:
     """One image with a panel for every method."""
     image, truth = examples[0].image, examples[0].annotation
     panels = [
@@ -50,7 +50,7 @@ def _row(evaluations: Mapping[str, Evaluation], examples: tuple[evaluator.Exampl
     return Example(image, truth.image_id, f"class {truth.label}", panels, truth.boxes, truth.mask, truth.ignore)
 
 
-def _panel(name: str, metrics: Mapping[str, float], example: evaluator.Example) -> Panel:
+def _panel(name: str, metrics: Mapping[str, float], example: result.Example) -> Panel:
     """A method's map with what it localizes."""
     found = localized(quantise(example.score_map), example.annotation, best_threshold(metrics))
     return Panel(name, example.score_map, found.mask, found.box, found.iou, found.threshold)

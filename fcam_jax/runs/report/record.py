@@ -22,8 +22,8 @@ from jaxtyping import Float, UInt8
 
 from fcam_jax.evaluation.activations import BINS
 from fcam_jax.evaluation.boxes import quantise
-from fcam_jax.evaluation.evaluator import Evaluation, Example
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.result import Evaluation, Example
 from fcam_jax.runs.report.localized import best_threshold, localized
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 
+from fcam_jax.evaluation.metrics import columns as columns_of
 from fcam_jax.runtime.text import aligned
-
-COLUMNS = ("MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top5_loc", "top1_cls")
 
 
 def results_table(
@@ -20,7 +19,7 @@ def results_table(
       last: what gains; by default the last method.
       split: the data evaluated.
     """
-    columns = [column for column in COLUMNS if any(column in metrics for metrics in methods.values())]
+    columns = columns_of(name for metrics in methods.values() for name in metrics)
     rows = [[name, *(_figure(metrics.get(column)) for column in columns)] for name, metrics in methods.items()]
     names = list(methods)
     first, last = first or names[0], last or names[-1]

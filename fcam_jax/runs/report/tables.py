@@ -6,11 +6,11 @@ A cell is a text with the number that it is sorted by.
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
-from fcam_jax.runtime.text import printable
-from fcam_jax.runs.report.paper import entries, stage1_title
-from fcam_jax.runs.report.results import COLUMNS
 from fcam_jax.configuration.flat import setting
+from fcam_jax.evaluation.metrics import columns as columns_of
+from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
+from fcam_jax.runs.report.paper import entries, stage1_title
+from fcam_jax.runtime.text import printable
 
 _NOTHING = "-"
 
@@ -47,7 +47,7 @@ class Table:
 
 def results(rows: Sequence[Row]) -> Table:
     """All rows with all figures; where the paper has one, it stands beside ours with the difference."""
-    metrics = [metric for metric in COLUMNS if any(metric in row.figures for row in rows)]
+    metrics = columns_of(name for row in rows for name in row.figures)
     compared = {m for m in metrics if any(m in row.figures and row.figures[m].published is not None for row in rows)}
     names = _names(rows)
     columns = [*names]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
-from fcam_jax.evaluation.breakdown import SIZES, Breakdown, object_size
-from fcam_jax.evaluation.findings import PROTOCOL, measured
-from fcam_jax.evaluation.metric import add
+from fcam_jax.evaluation.findings import SIZES, Findings, Sample, measured, object_size
+from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.types import Annotation
 
 SHAPE = (10, 10)
@@ -32,26 +31,32 @@ def test_the_size_is_the_share_of_the_image_that_boxes_cover_together(boxes, siz
     assert SIZES[object_size(Annotation("a", 0, mask=mask), SHAPE)] == size
 
 
+def findings(*images):
+    """What is known of images with their annotation as label and map."""
+    known = Findings(parts=True)
+    for position, (score_map, annotation) in enumerate(images):
+        known.add(measured(Sample(position, score_map, annotation, 0), 0.1, kinds()))
+    return known
+
+
 def test_parts_are_measured_at_the_thresholds_of_the_whole():
     score_map = np.zeros(SHAPE)
     score_map[:9, :9] = 0.5
     score_map[:3, :3] = 1
-    wide, narrow = (Annotation("a", 0, boxes=np.array([[0, 0, side, side]])) for side in (9, 3))
-    totals, breakdown = {}, Breakdown()
-    for part, annotation in [(7, wide), (2, narrow), (2, narrow)]:
-        metrics = measured(score_map, annotation, 0, 0.1, PROTOCOL).metrics
-        add(totals, metrics)
-        breakdown.add(part, metrics)
-    figures = breakdown.figures(totals[BoxAccuracy].best())
+    truths = [Annotation("a", part, boxes=np.array([[0, 0, side, side]])) for part, side in ((7, 9), (2, 3), (2, 3))]
+    known = findings(*((score_map, truth) for truth in truths))
+    figures = known.by_class()
     assert list(figures) == [2, 7]
     assert (figures[2]["images"], figures[7]["images"]) == (2, 1)
     # Above .5 the narrow box is found, which is the majority; the wide one would have been found below.
     assert (figures[2]["BoxAcc_at_best"], figures[7]["BoxAcc_at_best"]) == (100, 0)
-    assert breakdown.parts[7][BoxAccuracy].compute()["MaxBoxAcc"] == 100
+    assert known.classes[7][BoxAccuracy].compute()["MaxBoxAcc"] == 100
 
 
 def test_a_part_without_a_foreground_pixel_has_no_pixel_precision():
-    breakdown, mask = Breakdown(), np.zeros(SHAPE, bool)
-    breakdown.add(0, measured(np.ones(SHAPE), Annotation("a", 0, mask=mask), None, 0.1, PROTOCOL).metrics)
-    breakdown.add(1, measured(np.ones(SHAPE), Annotation("b", 0, mask=~mask), None, 0.1, PROTOCOL).metrics)
-    assert breakdown.figures({}) == {0: {"images": 1}, 1: {"images": 1, "PxAP": 100.0}}
+    mask = np.zeros(SHAPE, bool)
+    truths = [Annotation("a", 0, mask=mask), Annotation("b", 1, mask=~mask)]
+    known = Findings(parts=True)
+    for position, truth in enumerate(truths):
+        known.add(measured(Sample(position, np.ones(SHAPE), truth), 0.1, kinds()))
+    assert known.by_class() == {0: {"images": 1}, 1: {"images": 1, "PxAP": 100.0}}

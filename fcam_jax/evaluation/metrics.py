@@ -1,0 +1,64 @@
+"""The metrics by name. Those that are no extras are always measured, where the ground truth allows."""
+
+import math
+from collections.abc import Iterable
+
+from fcam_jax.component import Registry
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.activations import Activations
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy
+from fcam_jax.evaluation.class_accuracy import ClassAccuracy
+from fcam_jax.evaluation.mean_best_iou import MeanBestIoU
+from fcam_jax.evaluation.metric import Metric
+from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.pointing_game import PointingGame
+
+METRICS: Registry[type[Metric]] = Registry(
+    "metric",
+    {
+        "BoxAccuracy": BoxAccuracy,
+        "PixelPrecision": PixelPrecision,
+        "ClassAccuracy": ClassAccuracy,
+        "MeanBestIoU": MeanBestIoU,
+        "PointingGame": PointingGame,
+        "Activations": Activations,
+    },
+)
+
+
+def extras() -> list[str]:
+    """Names of the metrics beyond the protocol."""
+    return [name for name, kind in METRICS.items() if kind.extra]
+
+
+def kinds(also: Iterable[str] = ()) -> tuple[type[Metric], ...]:
+    """The metrics that are measured: those that always are, and extras by name.
+
+    Raises:
+      InputError: a name is none of an extra.
+    """
+    also = tuple(also)
+    for name in also:
+        if name not in extras():
+            raise InputError(f"also names {name!r}; known: {', '.join(sorted(extras()))}")
+    return tuple(kind for name, kind in METRICS.items() if not kind.extra or name in also)
+
+
+def columns(names: Iterable[str]) -> list[str]:
+    """Those of some figures that are columns of tables, from left to right, at the best thresholds of a whole, too.
+
+    A figure that no metric here gives comes from a metric that a run's own file registered, or from the device: last.
+    """
+    names = list(dict.fromkeys(names))
+    place: dict[str, float | None] = {}
+    for kind in METRICS.values():
+        for figure in kind.figures:
+            place |= {figure.name: figure.column, figure.at("best"): figure.column}
+    place |= {name: math.inf for name in names if name not in place and not _derived(name)}
+    shown = {name: column for name in names if (column := place.get(name)) is not None}
+    return sorted(shown, key=lambda name: shown[name])
+
+
+def _derived(name: str) -> bool:
+    """Whether a name is that of a figure at some threshold, of a threshold, or of a number of images."""
+    return "_at_" in name or name.endswith("threshold") or name == "images"

@@ -1,0 +1,76 @@
+"""What a score map must be to be evaluated, and how one of another size becomes one of the frame of evaluation."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float
+
+from fcam_jax.errors import InputError
+
+
+def checked_score_map(score_map: np.ndarray, image_id: str) -> Float[np.ndarray, "h w"]:
+    """The score map in float64, after a check that it can be evaluated.
+
+    Raises:
+      InputError: it is not a non-empty matrix of floating-point numbers in [0, 1].
+    """
+    name = f"image {image_id}: score map"
+    score_map = _matrix(score_map, name)
+    low, high = _range(score_map, name)
+    if low < 0 or high > 1:
+        raise InputError(f"{name} lies in [{low:.6g}, {high:.6g}], must lie in [0, 1]")
+    return score_map
+
+
+def scaled_map(stored: np.ndarray, size: tuple[int, int], minmax: bool, name: str) -> Float[np.ndarray, "h w"]:
+    """A map of another program as it is evaluated.
+
+    A constant map becomes 0. A map of another size is resized and then scaled,
+
+    $$ (M - \\min M) / \\max(M - \\min M), \\quad M = bicubic(stored), $$
+
+    as the protocol does with a low-resolution CAM. A map of the right size is taken as it is: what the protocol's
+    program leaves in its files went through this already, and some methods' maps are meant not to.
+
+    Args:
+      stored: the map.
+      size: height and width of the frame of evaluation, in pixels.
+      minmax: scale maps of the right size too.
+      name: of the map, for messages.
+
+    Raises:
+      InputError: the array is no matrix of finite floating-point numbers, or of the right size and beyond [0, 1].
+
+    Reference: Choe et al., CVPR 2020, released program, which resizes by OpenCV in float64.
+    Differs from: `cams.score_maps`, which computes in float32 and is compiled anew for each size.
+    """
+    score_map = _matrix(stored, f"{name}:")
+    low, high = _range(score_map, f"{name}:")
+    same_size = score_map.shape == size
+    if same_size and not minmax and not 0 <= low <= high <= 1:
+        raise InputError(
+            f"{name}: lies in [{low:.6g}, {high:.6g}], must lie in [0, 1], being of the frame's size; minmax scales it"
+        )
+    if low == high:
+        return np.zeros(size)
+    if same_size and not minmax:
+        return score_map
+    if not same_size:
+        score_map = np.asarray(cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_CUBIC))
+    score_map = score_map - score_map.min()
+    high = score_map.max()
+    return score_map / high if high > 0 else score_map
+
+
+def _matrix(score_map: np.ndarray, name: str) -> Float[np.ndarray, "h w"]:
+    if not np.issubdtype(score_map.dtype, np.floating):
+        raise InputError(f"{name} holds {score_map.dtype}, must be floating point in [0, 1]")
+    if score_map.ndim != 2 or score_map.size == 0:
+        raise InputError(f"{name} has shape {score_map.shape}, must be (height, width)")
+    return np.ascontiguousarray(score_map, np.float64)
+
+
+def _range(score_map: Float[np.ndarray, "h w"], name: str) -> tuple[float, float]:
+    low, high = float(score_map.min()), float(score_map.max())
+    if not np.isfinite([low, high]).all():
+        raise InputError(f"{name} holds NaN or infinity")
+    return low, high
