@@ -49,8 +49,6 @@ def get_runs(args: str) -> list[Run]:
         drawn = trial_settings(method, int(chosen.get("seed", "0")), trial)
         if benchmark == "synthetic":
             del drawn["model.final_stride"]  # its encoder has maps of one size
-        elif chosen.get("encoder") == "vgg16" and drawn["model.final_stride"] == 16:
-            drawn["model.decoder_widths"] = (256, 128, 64, 32)  # for one stage more
         runs.append(Run(f"trial-{trial:02d}", f"{benchmark}:method={method}{encoder}", overrides=shared | drawn))
     return runs
 

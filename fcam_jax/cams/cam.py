@@ -25,4 +25,4 @@ def cam(target: Target) -> Float[Array, "b h w"]:
             f"the CAM 'cam' needs a method activation(features, labels) of {type(target.network).__name__}; "
             "'hirescam' is the same map, without one, of a head that averages and then is linear"
         )
-    return target.network.activation(target.stages[target.stage], target.labels).astype(jnp.float32)
+    return target.network.activation(target.map, target.labels).astype(jnp.float32)

@@ -5,7 +5,7 @@ A CAM is a function of a `Target` to a map of the target's stage, with its setti
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +20,25 @@ class Network(Protocol):
         """What the first stage takes, from RGB in [0, 255]."""
         ...
 
-    def stages(self, inputs: Float[Array, "b y x _"]) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """The maps of all stages, from high to low resolution."""
+    def stages(self, inputs: Float[Array, "b y x _"]) -> tuple[Any, ...]:
+        """All stages, from high to low resolution; each is a map [b, h, w, c] but for a `StageNetwork`."""
         ...
 
-    def score(self, features: Float[Array, "b h w c"], stage: int) -> Float[Array, "b k"]:
-        """Class scores before softmax of the rest of the network, given the map of stage `stage` (from 0)."""
+    def score(self, features: Any, stage: int) -> Float[Array, "b k"]:
+        """Class scores before softmax of the rest of the network, given stage `stage` (from 0)."""
+        ...
+
+
+@runtime_checkable
+class StageNetwork(Network, Protocol):
+    """A network whose stages may be more than maps, such as a map and a class token."""
+
+    def map_of(self, stage: Any) -> Float[Array, "b h w c"]:
+        """The map of a stage."""
+        ...
+
+    def with_map(self, stage: Any, features: Float[Array, "b h w c"]) -> Any:
+        """The stage with another map, for `score`."""
         ...
 
 
@@ -45,7 +58,7 @@ class Target:
     Attributes:
       network: the classifier.
       inputs: normalised images.
-      stages: the maps of all stages of these inputs; a forward pass that is done already is not repeated.
+      stages: all stages of these inputs; a forward pass that is done already is not repeated.
       labels: class y of each image.
       keys: a key for every image, for CAMs that draw.
       stage: position in `stages` of the one that explains.
@@ -53,15 +66,21 @@ class Target:
 
     network: Network
     inputs: Float[Array, "b _ _ _"]
-    stages: tuple[Float[Array, "b _ _ _"], ...]
+    stages: tuple[Any, ...]
     labels: Int[Array, " b"]
     keys: Key[Array, " b"]
     stage: int
 
     @property
+    def map(self) -> Float[Array, "b h w c"]:
+        """The map of the stage, as the network has computed it."""
+        stage = self.stages[self.stage]
+        return self.network.map_of(stage) if isinstance(self.network, StageNetwork) else stage
+
+    @property
     def features(self) -> Float[Array, "b h w c"]:
         """The activations A of the stage; float32, whatever the network computes in."""
-        return self.stages[self.stage].astype(jnp.float32)
+        return self.map.astype(jnp.float32)
 
     def score(self, features: Float[Array, "n h w c"]) -> Float[Array, " n"]:
         """Score of each image's class, before softmax, with other features in place of the stage's map.
@@ -70,8 +89,13 @@ class Target:
           features: for every image one map, or equally many side by side.
         """
         # The rest of the network gets its own dtype back and so does what it always does.
-        scores = self.network.score(features.astype(self.stages[self.stage].dtype), self.stage)
-        labels = jnp.repeat(self.labels, len(features) // len(self.labels))
+        resumed = features.astype(self.map.dtype)
+        count = len(features) // len(self.labels)
+        if isinstance(self.network, StageNetwork):
+            stage = jax.tree.map(lambda values: jnp.repeat(values, count, axis=0), self.stages[self.stage])
+            resumed = self.network.with_map(stage, resumed)
+        scores = self.network.score(resumed, self.stage)
+        labels = jnp.repeat(self.labels, count)
         return jnp.take_along_axis(scores.astype(jnp.float32), labels[:, None], axis=1)[:, 0]
 
     def gradient(self) -> Float[Array, "b h w c"]:
@@ -103,7 +127,7 @@ Cam = Callable[[Target], Float[Array, "b h w"]]
 def explain(
     network: Network,
     images: Num[Array, "b y x 3"],
-    stages: tuple[Float[Array, "b _ _ _"], ...],
+    stages: tuple[Any, ...],
     labels: Int[Array, " b"],
     keys: Key[Array, " b"],
 ) -> Target:
@@ -112,7 +136,7 @@ def explain(
     Args:
       network: the classifier.
       images: RGB in [0, 255].
-      stages: the maps of the images.
+      stages: the network's of the images.
       labels: class of each image.
       keys: a key for every image.
     """

@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "maps, boxes and pictures of your own images",
     "evaluate": "figures of score maps that any program has saved",
     "export": "a run's weights as files for other programs",
+    "weights": "what a weight file is, and its conversion to safetensors",
     "sweep": "many runs as one job",
     "check": "list everything that is wrong with a data set",
     "prepare": "make a published data set ready",

@@ -19,13 +19,14 @@ from typing import Any
 from flax import nnx
 
 from fcam_jax.cams.registry import CAMS
+from fcam_jax.component import at_key
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.import_weights import DROP, load_classifier
+from fcam_jax.models.import_weights import advising, load_classifier
 from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.runs.class_names import ClassNames, names_from_file, names_of_run
 from fcam_jax.runs.prediction.image_files import Found, find_images
@@ -123,20 +124,10 @@ def imported_network(weights: pathlib.Path, by_cam: ByCam | None, settings: dict
         body = ENCODERS[settings["encoder"]](final_stride=settings["final_stride"], rngs=nnx.Rngs(0))
         return Classifier(body, WGAP(body.channels[-1], settings["num_classes"], rngs=nnx.Rngs(0)))
 
-    try:
+    with at_key("--"):
         model = nnx.eval_shape(build)
+    with advising(encoder="--encoder={}", head="--num_classes={}"):
         imported = load_classifier(model, weights, keep_head=True)
-    except InputError as error:  # its advice is on a training's configuration
-        advice = {
-            f"this network's has {settings['num_classes']} ({DROP})": f"--num_classes is {settings['num_classes']}",
-            f" ({DROP})": "",
-            "--config.model.": "--",
-            "model.final_stride": "--final_stride",
-        }
-        text = str(error)
-        for there, here in advice.items():
-            text = text.replace(there, here)
-        raise InputError(text) from error
     if imported.untouched:
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
     by_cam.check(model)

@@ -18,6 +18,7 @@ from fcam_jax.losses.constraints import CONSTRAINTS
 from fcam_jax.losses.constraints import default_settings as settings_of_constraint
 from fcam_jax.methods.registry import METHODS
 from fcam_jax.methods.registry import default_settings as settings_of_method
+from fcam_jax.models.heads import HEADS
 
 
 def defaults() -> ConfigDict:
@@ -38,18 +39,12 @@ def defaults() -> ConfigDict:
     config.model.final_stride = 8  # side of the image over the side of the top map: 8, 16 or 32
     config.model.head = ConfigDict()
     config.model.head.name = "wgap"  # "wgap", or a head with a map of its own: "gap", "max", "lse", "wildcat"
-    config.model.head.wgap = ConfigDict()
-    config.model.head.gap = ConfigDict({"background": False})  # background: one more map, not a class
-    config.model.head.max = ConfigDict({"background": False})
-    config.model.head.lse = ConfigDict({"background": False, "r": 10.0})
-    config.model.head.wildcat = ConfigDict({"background": False, "modalities": 5})
-    config.model.head.wildcat.kmax = 0.5  # share, or above 1 number, of the highest positions
-    config.model.head.wildcat.kmin = 0.1  # and of the lowest
-    config.model.head.wildcat.alpha = 0.6  # weight of the lowest
+    for name, head in HEADS.items():
+        config.model.head[name] = ConfigDict(defaults_of(head))
     config.model.init = ""  # weight file, or folder, of the classifier; without one it is trained from scratch
     config.model.init_head = "drop"  # the classification layer in it: "drop" (start with a new one) or "keep"
-    config.model.decoder_widths = (256, 128, 64, 32, 16)
-    config.model.decoder_center = False  # two more convolutions on the top stage, as the paper's VGG16 has
+    config.model.decoder_widths = ()  # channels of its blocks, from the top stage upwards; none: the paper's
+    config.model.decoder_center = "encoder"  # two more convolutions on top: "yes", "no", or as for the paper's encoder
     config.model.dtype = "float32"  # of the computation: "float32" or "bfloat16"; parameters stay float32
 
     config.cam = ConfigDict()
@@ -146,16 +141,11 @@ def choices(args: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "cam", "method")) -> dict[str, str]:
-    """Choose encoder, CAM and training of stage 1 by `choices`; a VGG16 gets the decoder that the paper has for it."""
+    """Choose encoder, CAM and training of stage 1 by `choices`."""
     chosen = choices(args, names)
     config.model.encoder = chosen.get("encoder", config.model.encoder)
     config.cam.name = chosen.get("cam", config.cam.name)
     config.classifier.method = chosen.get("method", config.classifier.method)
-    if config.model.encoder == "vgg16":
-        config.model.decoder_widths = (256, 128, 64)
-        config.model.decoder_center = True
-    if (config.model.encoder, config.classifier.method) == ("inceptionv3", "acol"):
-        config.model.decoder_widths = (256, 128, 64, 32)  # its heads stand in the place of the top stage
     return chosen
 
 

@@ -19,6 +19,7 @@ from fcam_jax.losses.pixel_alignment import OFF, PixelAlignment, Term, crf_gradi
 from fcam_jax.losses.reconstruction import reconstruction_error
 from fcam_jax.methods.classifier import cross_entropy
 from fcam_jax.methods.contract import image_keys, rate_of_layers
+from fcam_jax.models.encoder import Stage
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
@@ -130,7 +131,7 @@ class FCAMMethod:
         return View(images, cams, draw_seeds(seed_keys, cams, self.seeds), probs[..., 1], pull)
 
     def seed_source(
-        self, model: FCAM, stages: tuple[Float[Array, "b _ _ _"], ...], batch: Batch, keys: Key[Array, " b"]
+        self, model: FCAM, stages: tuple[Stage, ...], batch: Batch, keys: Key[Array, " b"]
     ) -> Float[Array, "b h w"]:
         """The CAM C of the true label that seeds are drawn from, at the image's size; the batch's own if it has one."""
         size = batch.images.shape[1], batch.images.shape[2]

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Stage
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED, Batch, Localization
 
 
@@ -95,7 +96,7 @@ def pixel_cross_entropy(
     return loss / count, {"accuracy": 100.0 * correct / count}
 
 
-def _logits(model: Classifier, stages: tuple[Float[Array, "b _ _ _"], ...], batch: Batch) -> Float[Array, "b h w"]:
+def _logits(model: Classifier, stages: tuple[Stage, ...], batch: Batch) -> Float[Array, "b h w"]:
     """The map before the sigmoid at the image's size, enlarged bilinearly."""
-    maps = model.activation(stages[-1], jnp.asarray(batch.labels))
+    maps = model.activation(model.map_of(stages[-1]), jnp.asarray(batch.labels))
     return jax.image.resize(maps, batch.images.shape[:3], "bilinear")

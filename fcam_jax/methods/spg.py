@@ -14,7 +14,7 @@ from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.methods.classifier import cross_entropy
 from fcam_jax.methods.contract import check_share, image_keys
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.heads import GAP
+from fcam_jax.models.heads import GAP, Head
 from fcam_jax.models.layers import conv
 from fcam_jax.types import DATA_AXIS, Batch
 
@@ -82,6 +82,8 @@ class SPGHead(GAP):
       rngs: source of the initial weights.
     """
 
+    weight_names = Head.weight_names  # it has more than the published layer
+
     def __init__(
         self,
         features: int,
@@ -141,8 +143,8 @@ class SPG:
         stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
         lower, upper = (seen[place] for place, _ in model.encoder.guide_places)
         terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)} | self.guided(
-            model.head.activation(stages[-1], labels),
-            *model.head.sides(lower, upper, stages[-1]),
+            model.head.activation(model.map_of(stages[-1]), labels),
+            *model.head.sides(lower, upper, model.map_of(stages[-1])),
             size=(images.shape[1], images.shape[2]),
         )
         return sum(terms.values(), start=jnp.zeros(())), logits, terms

@@ -2,9 +2,9 @@
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Float, Int, Num
 
-from fcam_jax.models.encoder import At, Encoder, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, Stage, unchanged
 from fcam_jax.models.heads import Head
 
 
@@ -21,8 +21,8 @@ class Classifier(nnx.Module):
         return (images.astype(jnp.float32) - mean) / std
 
     def __call__(
-        self, images: Num[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None, at: At = unchanged
-    ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b k"]]:
+        self, images: Num[Array, "b h w 3"], *, train: bool, rng: Keys = None, at: At = unchanged
+    ) -> tuple[tuple[Stage, ...], Float[Array, "b k"]]:
         """Stages and class scores.
 
         Args:
@@ -36,22 +36,30 @@ class Classifier(nnx.Module):
           The encoder's stages from high to low resolution, and class scores before softmax.
         """
         stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
-        return stages, self.head(stages[-1])
+        return stages, self.head(self.map_of(stages[-1]))
 
-    def stages(self, inputs: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+    def stages(self, inputs: Float[Array, "b h w 3"]) -> tuple[Stage, ...]:
         """The encoder's stages of normalised images from high to low resolution, in inference mode."""
         return self.encoder(inputs, train=False)
 
-    def score(self, features: Float[Array, "b h w c"], stage: int) -> Float[Array, "b k"]:
+    def map_of(self, stage: Stage) -> Map:
+        """The map of a stage."""
+        return self.encoder.map_of(stage)
+
+    def with_map(self, stage: Stage, features: Map) -> Stage:
+        """The stage with another map, for `score`."""
+        return self.encoder.with_map(stage, features)
+
+    def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
         """Class scores before softmax of the rest of the network, in inference mode.
 
         Args:
-          features: the map of a stage.
+          features: a stage.
           stage: its position among the encoder's stages.
         """
         for index in range(stage + 1, len(self.encoder.channels)):
             features = self.encoder.stage(index, features, train=False)
-        return self.head(features)
+        return self.head(self.map_of(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The head's own map of the given class of each image, from the map of the top stage."""

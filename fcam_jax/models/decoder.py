@@ -4,7 +4,10 @@ In: stages from high to low resolution. Out: scores of background and foreground
 training on request also the image again, by a second head.
 """
 
+import math
 from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +23,21 @@ from fcam_jax.models.layers import (
     upsample_nearest,
     upsample_nearest_to,
 )
+from fcam_jax.models.weight_names import Names, Path, of_torch, torch_name
 from fcam_jax.runtime.remat import kept
 
 REGIONS = 2  # background, foreground
 COLOURS = 3
+WIDTHS = (256, 128, 64, 32, 16)  # the paper's, of the first blocks from the top stage
+
+_PLACES = {"conv": "0", "bn": "1", "head": "segmentation_head.0", "reconstruction": "reconstruction_head.0"}
+
+
+def decoder_name(path: Path) -> str:
+    """The authors' name of a decoder's parameter: ``("blocks", 0, "conv1", "bn", "scale")`` is
+    ``blocks.0.conv1.1.weight``: convolution and BatchNorm lie in a list there, and so does the last layer.
+    """
+    return torch_name((*(_PLACES.get(str(part), part) for part in path[:-1]), path[-1]))
 
 
 class UpBlock(nnx.Module):
@@ -46,14 +60,15 @@ class UpBlock(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """U-Net decoder for the stages of any encoder.
+    """U-Net decoder for the stages of any encoder, of which there may be one alone.
 
-    One block for every stage below the image's resolution, from the top stage upwards; the last has no skip.
+    From the top stage upwards, a block doubles the map and joins it with the next stage, or, where that is more than
+    twice as large, doubles it alone. Further blocks double it until it has the image's size.
 
     Args:
       channels: channels of the encoder's stages, from high to low resolution.
       strides: their strides. A stage of stride 1 is not used.
-      widths: channels of each block's result.
+      widths: channels of each block's result; none for the paper's, `WIDTHS`.
       center: two further convolutions of unchanged width on the top stage first (VGG16).
       reconstruction: a second head, which reconstructs the image.
       dtype: compute dtype; the result is float32 always.
@@ -65,38 +80,36 @@ class Decoder(nnx.Module):
     Reference: F-CAM (WACV 2022), Fig. 2 and section 4.1; Ronneberger et al., U-Net, MICCAI 2015.
     """
 
+    # The second head is for training alone: it may be in the file or in the module, in both or in neither.
+    weight_names: ClassVar[tuple[Names, ...]] = (
+        of_torch("the F-CAM program's decoder", decoder_name, "reconstruction_head.", added=("reconstruction_head.",)),
+    )
+
     def __init__(
         self,
         channels: Sequence[int],
         strides: Sequence[int],
-        widths: Sequence[int],
+        widths: Sequence[int] = (),
         *,
         center: bool = False,
         reconstruction: bool = False,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        used = [index for index, stride in enumerate(strides) if stride > 1]
-        if len(widths) != len(used):
+        self.skips = skips_of(strides)
+        blocks = len(self.skips)
+        widths = tuple(widths) or (*WIDTHS, *[WIDTHS[-1]] * blocks)[:blocks]
+        if len(widths) != blocks:
             raise InputError(
-                f"decoder widths: got {len(widths)} ({', '.join(map(str, widths))}), but this encoder has "
-                f"{len(used)} stages below the image's resolution and needs one width for each"
+                f"widths are {', '.join(map(str, widths))}, {len(widths)} of them; from this encoder's top stage to "
+                f"the image there are {blocks} blocks, which need one each"
             )
-        *skips, top = used
-        self.skips = tuple(reversed(skips))
-        inputs = (channels[top], *widths[:-1])
-        skip_channels = (*(channels[index] for index in self.skips), 0)
-        self.center = nnx.List(
-            [
-                ConvBNReLU(channels[top], channels[top], init=KAIMING_FAN_IN, dtype=dtype, rngs=rngs)
-                for _ in range(2 if center else 0)
-            ]
-        )
+        build = partial(ConvBNReLU, init=KAIMING_FAN_IN, dtype=dtype, rngs=rngs)
+        self.center = nnx.List([build(channels[-1], channels[-1]) for _ in range(2 if center else 0)])
+        inputs = (channels[-1], *widths[:-1])
+        skips = [0 if index is None else channels[index] for index in self.skips]
         self.blocks = nnx.List(
-            [
-                UpBlock(channels_in, skip, width, dtype=dtype, rngs=rngs)
-                for channels_in, skip, width in zip(inputs, skip_channels, widths, strict=True)
-            ]
+            [UpBlock(*sizes, dtype=dtype, rngs=rngs) for sizes in zip(inputs, skips, widths, strict=True)]
         )
         self.head = _head(widths[-1], REGIONS, rngs)
         # After all others, whose initial weights do not depend on whether there is this one.
@@ -129,9 +142,25 @@ class Decoder(nnx.Module):
         x = stages[-1]
         for layer in self.center:
             x = layer(x, train=train)
-        for block, skip in zip(self.blocks, [*(stages[index] for index in self.skips), None], strict=True):
-            x = kept(block(x, skip, train=train))
+        for block, index in zip(self.blocks, self.skips, strict=True):
+            x = kept(block(x, None if index is None else stages[index], train=train))
         return x
+
+
+def skips_of(strides: Sequence[int]) -> tuple[int | None, ...]:
+    """Which stage every block of a decoder joins, from the top stage upwards; None where it only doubles the map."""
+    below = strides[-1]
+    skips: list[int | None] = []
+    for index in reversed(range(len(strides) - 1)):
+        if strides[index] > 1:
+            skips += [*[None] * (_doublings(below, strides[index]) - 1), index]
+            below = strides[index]
+    return (*skips, *[None] * _doublings(below, 1))
+
+
+def _doublings(below: int, above: int) -> int:
+    """How often a map of one stride is doubled to reach another stride, at least once."""
+    return max(math.ceil(math.log2(below / above)), 1)
 
 
 def _head(channels_in: int, channels_out: int, rngs: nnx.Rngs) -> nnx.Conv:

@@ -1,11 +1,11 @@
-"""The contract of every encoder: normalised images in, the maps of all its stages out, from high to low resolution.
+"""The contract of every encoder: normalised images in, all its stages out, from high to low resolution.
 
 The last stage is what the classifier's head pools; the decoder takes all of them (F-CAM, Fig. 2).
 """
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,19 +13,25 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
+from fcam_jax.models.weight_names import Names
 from fcam_jax.runtime.remat import kept
 
 # Mean and deviation of ImageNet's RGB in [0, 255], as PyTorch's pretrained networks expect them.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
+FINAL_STRIDES = (8, 16, 32)
 _SIDE = 128  # of the image with which the places are looked up; every encoder takes it
 
+Map = Float[Array, "b _ _ _"]
+Stage = Any  # a `Map`, or arrays with one among them that `Encoder.map_of` knows; the first axis is the image's
+Keys = Key[Array, " b"] | None
+
 # Called with the name of a place within an encoder and the map there; the encoder goes on with what it returns.
-At = Callable[[str, Float[Array, "b _ _ _"]], Float[Array, "b _ _ _"]]
+At = Callable[[str, Map], Map]
 
 
-def unchanged(place: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+def unchanged(place: str, x: Map) -> Map:
     """The map as it is, wherever it is."""
     return x
 
@@ -48,39 +54,45 @@ class Place:
 class Encoder(nnx.Module):
     """A chain of stages, each computed from the one before it and the first from the image.
 
-    Every layer or block whose map others may read or change is a place with a name, such as ``"layer3.0"``.
+    Every layer or block whose map others may read or change is a place with a name, such as ``"layer3.0"``. A
+    constructor has the keywords `final_stride`, `dtype` and `rngs`; others have a default.
 
     Attributes:
+      channels: channels of the map of every stage.
+      strides: side of the image over the side of every stage's map, but for rounding.
       mean: what is subtracted from RGB in [0, 255].
       std: what the difference is divided by.
       new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
-      channels: channels of every stage.
-      strides: side of the image over the side of every stage, but for rounding.
-      attention_places: where ADL sits.
-      guide_places: the two places below the top stage that SPG reads, and the channels of the maps there.
-      guide_width: channels of the layers that SPG has for them.
+      published_stride: the final stride of the network whose weights are published.
+      weight_names: the families of weight files; it is exported by the first.
+      head_names: of the published network's linear classification layer, where PyTorch's do not fit.
+      decoder_center: whether the paper's decoder has two further convolutions on the top stage of this encoder.
     """
 
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     new_layers: tuple[str, ...] = ()
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
+    published_stride: ClassVar[int] = 32
+    weight_names: ClassVar[tuple[Names, ...]]
+    head_names: ClassVar[Names | None] = None
+    decoder_center: ClassVar[bool] = False
     attention_places: tuple[str, ...]
     guide_places: tuple[tuple[str, int], tuple[str, int]]
     guide_width: int
 
-    def stage(
-        self,
-        index: int,
-        x: Float[Array, "b h w c"],
-        *,
-        train: bool,
-        rng: Key[Array, " b"] | None = None,
-        at: At = unchanged,
-    ) -> Float[Array, "b _ _ _"]:
-        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+    def stage(self, index: int, x: Stage, *, train: bool, rng: Keys = None, at: At = unchanged) -> Stage:
+        """Stage `index` from all that the stage before it gave (from the image for stage 0)."""
         raise NotImplementedError
+
+    def map_of(self, stage: Stage) -> Map:
+        """The map of a stage, for heads, decoders and CAMs."""
+        return stage
+
+    def with_map(self, stage: Stage, features: Map) -> Stage:
+        """The stage with another map, from which the rest of the network can be resumed."""
+        return features
 
     def places(self) -> tuple[Place, ...]:
         """All places in the order in which their maps are computed.
@@ -90,7 +102,7 @@ class Encoder(nnx.Module):
         structure, variables = nnx.split(self)
         found: list[Place] = []
 
-        def follow(variables: Any, x: Array) -> None:
+        def follow(variables: Any, x: Stage) -> None:
             encoder = nnx.merge(structure, variables)
             for index in range(len(self.channels)):
 
@@ -105,9 +117,9 @@ class Encoder(nnx.Module):
         return tuple(found)
 
     def __call__(
-        self, images: Float[Array, "b h w 3"], *, train: bool, rng: Key[Array, " b"] | None = None, at: At = unchanged
-    ) -> tuple[Float[Array, "b _ _ _"], ...]:
-        """The maps of all stages, from high to low resolution.
+        self, images: Float[Array, "b h w 3"], *, train: bool, rng: Keys = None, at: At = unchanged
+    ) -> tuple[Stage, ...]:
+        """All stages, from high to low resolution.
 
         Args:
           images: normalised RGB, of any height and width.
@@ -118,10 +130,11 @@ class Encoder(nnx.Module):
         Raises:
           InputError: the images are so small that a stage would be empty.
         """
-        stages: list[Array] = []
+        stages: list[Stage] = []
         for index in range(len(self.channels)):
-            stages.append(kept(self.stage(index, stages[-1] if stages else images, train=train, rng=rng, at=at)))
-        if 0 in stages[-1].shape:
+            stage = self.stage(index, stages[-1] if stages else images, train=train, rng=rng, at=at)
+            stages.append(jax.tree.map(kept, stage))
+        if 0 in self.map_of(stages[-1]).shape:
             height, width = images.shape[1:3]
             raise InputError(f"images of {height}x{width} pixels are too small for {type(self).__name__}")
         return tuple(stages)
@@ -137,6 +150,6 @@ def strides_up_to(final_stride: int, strides: Sequence[int] = (2, 4, 8, 16, 32))
     Raises:
       InputError: the network cannot be cut to `final_stride`.
     """
-    if final_stride not in (8, 16, 32):
-        raise InputError(f"model.final_stride must be 8, 16 or 32, not {final_stride}")
+    if final_stride not in FINAL_STRIDES:
+        raise InputError(f"final_stride is {final_stride}; it must be 8, 16 or 32")
     return tuple(min(stride, final_stride) for stride in strides)

@@ -2,10 +2,11 @@
 
 import jax
 from flax import nnx
-from jaxtyping import Array, Float, Key, Num
+from jaxtyping import Array, Float, Num
 
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.encoder import Keys, Map, Stage
 
 
 class FCAM(nnx.Module):
@@ -17,7 +18,7 @@ class FCAM(nnx.Module):
 
     def __call__(
         self, images: Num[Array, "b h w 3"], *, train: bool
-    ) -> tuple[tuple[Float[Array, "b _ _ _"], ...], Float[Array, "b k"], Float[Array, "b h w 2"]]:
+    ) -> tuple[tuple[Stage, ...], Float[Array, "b k"], Float[Array, "b h w 2"]]:
         """Stages, class scores and map scores.
 
         The classifier runs in inference mode and passes no gradient, so that classification stays what it was.
@@ -33,12 +34,12 @@ class FCAM(nnx.Module):
         """
         stages, class_logits = jax.lax.stop_gradient(self.classifier(images, train=False))
         height, width = images.shape[1:3]
-        return stages, class_logits, self.decoder(stages, (height, width), train=train)
+        return stages, class_logits, self.decoder(self._maps(stages), (height, width), train=train)
 
     def training_pass(
-        self, images: Num[Array, "b h w 3"], *, rng: Key[Array, " b"] | None
+        self, images: Num[Array, "b h w 3"], *, rng: Keys
     ) -> tuple[
-        tuple[Float[Array, "b _ _ _"], ...],
+        tuple[Stage, ...],
         Float[Array, "b k"],
         Float[Array, "b h w 2"],
         Float[Array, "b h w 3"] | None,
@@ -57,4 +58,8 @@ class FCAM(nnx.Module):
             stages, class_logits = jax.lax.stop_gradient(self.classifier(images, train=False))
         else:
             stages, class_logits = self.classifier(images, train=True, rng=rng)
-        return stages, class_logits, *self.decoder.with_image(stages, (images.shape[1], images.shape[2]), train=True)
+        height, width = images.shape[1:3]
+        return stages, class_logits, *self.decoder.with_image(self._maps(stages), (height, width), train=True)
+
+    def _maps(self, stages: tuple[Stage, ...]) -> list[Map]:
+        return [self.classifier.map_of(stage) for stage in stages]

@@ -3,21 +3,37 @@
 WGAP pools the features and scores the result; every other head makes a map for each class and pools that.
 """
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from fcam_jax.component import Registry, above, at_least
 from fcam_jax.errors import InputError
 from fcam_jax.models.layers import conv
+from fcam_jax.models.weight_names import Names, of_torch, torch_name
 
 # As PyTorch's layers start: uniform within 1/sqrt(fan_in).
 INIT = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
+_AUTHORS: tuple[Names, ...] = (of_torch("the head"),)
+
+
 class Head(nnx.Module):
-    """The contract of every head."""
+    """The contract of every head.
+
+    Its constructor takes the channels of the top stage, the number of scores, and the keywords `dtype` and `rngs`; any
+    others are its settings, with a default.
+
+    Attributes:
+      weight_names: the families of weight files; it is exported by the first.
+    """
+
+    weight_names: ClassVar[tuple[Names, ...]] = (of_torch("the head", lambda path: f"head.{torch_name(path)}"),)
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
         """Class scores before softmax, float32.
@@ -44,6 +60,8 @@ class WGAP(Head):
 
     Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016, section 2.
     """
+
+    weight_names = _AUTHORS
 
     def __init__(self, features: int, num_classes: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.fc = nnx.Linear(
@@ -90,8 +108,16 @@ class MapHead(Head):
       rngs: source of the initial weights.
     """
 
+    weight_names = _AUTHORS
+
     def __init__(
-        self, features: int, num_classes: int, *, background: bool, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+        self,
+        features: int,
+        num_classes: int,
+        *,
+        background: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
     ):
         self.conv = conv(features, num_classes + background, 1, bias=True, init=INIT, dtype=dtype, rngs=rngs)
         self.background = background
@@ -184,15 +210,14 @@ class LogSumExp(MapHead):
         features: int,
         num_classes: int,
         *,
-        background: bool,
-        r: float,
+        background: bool = False,
+        r: float = 10.0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if not r > 0:
-            raise InputError(f"model.head.lse.r is {r}; it must be above 0")
-        super().__init__(features, num_classes, background=background, dtype=dtype, rngs=rngs)
         self.r = r
+        above(self, r=0)
+        super().__init__(features, num_classes, background=background, dtype=dtype, rngs=rngs)
 
     def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
         """The log-sum-exp over positions, less that of a map of zeros, over r."""
@@ -231,28 +256,23 @@ class WILDCAT(MapHead):
         features: int,
         num_classes: int,
         *,
-        background: bool,
-        modalities: int,
-        kmax: float | int,
-        kmin: float | int,
-        alpha: float,
+        background: bool = False,
+        modalities: int = 5,
+        kmax: float | int = 0.5,
+        kmin: float | int = 0.1,
+        alpha: float = 0.6,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        if modalities < 1:
-            raise InputError(f"model.head.wildcat.modalities is {modalities}; it must be at least 1")
+        self.background, self.modalities, self.dtype = background, modalities, dtype
+        self.kmax, self.kmin, self.alpha = kmax, kmin, alpha
+        at_least(self, modalities=1)
         if not (_is_share_or_count(kmax) and kmax > 0):
-            raise InputError(f"model.head.wildcat.kmax is {kmax}; it must be a share in (0, 1] or a whole number")
+            raise InputError(f"kmax is {kmax}; it must be a share in (0, 1] or a whole number")
         if not _is_share_or_count(kmin):
-            raise InputError(f"model.head.wildcat.kmin is {kmin}; it must be a share in [0, 1] or a whole number")
+            raise InputError(f"kmin is {kmin}; it must be a share in [0, 1] or a whole number")
         maps = modalities * (num_classes + background)
         self.to_modalities = conv(features, maps, 1, bias=True, init=INIT, dtype=dtype, rngs=rngs)
-        self.background = background
-        self.modalities = modalities
-        self.kmax = kmax
-        self.kmin = kmin
-        self.alpha = alpha
-        self.dtype = dtype
 
     def weights(self) -> tuple[Float[Array, "c n"], Float[Array, " n"]]:
         """Weights and bias of the mean of each class's maps: the means of theirs, so M maps cost as little as one."""
@@ -289,5 +309,6 @@ def _count(k: float | int, positions: int) -> int:
     return max(round(k * positions), 1) if isinstance(k, float) and k <= 1 else int(k)
 
 
-# The keywords of a head beside `dtype` and `rngs` are its settings in the configuration.
-HEADS: dict[str, type[Head]] = {"wgap": WGAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}
+HEADS: Registry[type[Head]] = Registry(
+    "head", {"wgap": WGAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}
+)

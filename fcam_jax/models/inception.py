@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import ConvBNReLU, conv, dropout, max_pool
+from fcam_jax.models.weight_names import Path, of_torch, torch_name
 
 _EPSILON = 1e-3  # of every BatchNorm
 
@@ -175,6 +176,11 @@ def _pool(x: Array, pool: Pool) -> Array:
     return max_pool(x, stride=pool.stride, padding=pool.padding)
 
 
+def _name(path: Path) -> str:
+    # The new convolutions follow a dropout in a list.
+    return torch_name((path[0], 1, path[1]) if str(path[0]).startswith("SPG_A3") else path)
+
+
 class InceptionV3(Encoder):
     """InceptionV3 without its pooling and classification layer.
 
@@ -200,6 +206,10 @@ class InceptionV3(Encoder):
       al., Self-produced guidance (SPG), ECCV 2018, for the layers on top.
     """
 
+    weight_names = (
+        of_torch("torchvision's InceptionV3", _name, "AuxLogits.", "Mixed_7", added=("SPG_A3_",)),
+        of_torch("the F-CAM program's InceptionV3", _name, "features."),
+    )
     guide_places = (("Mixed_5d", 288), ("Mixed_6e", 768))
     guide_width = 512
 
@@ -250,16 +260,8 @@ class InceptionV3(Encoder):
         self.channels = (64, 80, 288, 768, channels)[: None if self.plain or new else 4]
         self.strides = strides[: len(self.channels)]
 
-    def stage(
-        self,
-        index: int,
-        x: Float[Array, "b h w c"],
-        *,
-        train: bool,
-        rng: Key[Array, " b"] | None = None,
-        at: At = unchanged,
-    ) -> Float[Array, "b _ _ _"]:
-        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+    def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
+        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             names: tuple[str, ...] = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3")
         elif index == 1:

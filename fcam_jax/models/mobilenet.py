@@ -4,18 +4,35 @@ The layout is Keras', so that its ImageNet weights fit: ``SAME`` padding, BatchN
 Stages end after the pointwise convolutions 1, 3, 5, 11 and 13.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
 
-from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
+from fcam_jax.models.weight_names import Names, Path
 
 _EPSILON = 1e-3
 # Channels of the pointwise convolutions of every stage at width 1; the first block of a stage carries its stride.
 _STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
 _ENDS = ("blocks.4", "blocks.10", "blocks.12")  # of the last three stages
+
+
+_KERAS_LEAVES = {"kernel": "kernel", "scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
+
+
+def keras_name(path: Path) -> str:
+    """Keras' name of a parameter: ``("blocks", 0, "dw", "kernel")`` is in ``conv_dw_1``."""
+    *modules, last = path
+    leaf = _KERAS_LEAVES[str(last)]
+    if modules[0] != "blocks":
+        return f"{modules[0]}/{leaf}"
+    kind, _, norm = str(modules[2]).partition("_")
+    if kind == "dw" and leaf == "kernel":
+        leaf = "depthwise_kernel"
+    return f"conv_{kind}_{int(str(modules[1])) + 1}{'_bn' if norm else ''}/{leaf}"
 
 
 class SeparableBlock(nnx.Module):
@@ -29,7 +46,7 @@ class SeparableBlock(nnx.Module):
         self.pw = conv(channels_in, channels_out, 1, dtype=dtype, rngs=rngs)
         self.pw_bn = BatchNorm(channels_out, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
 
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
+    def __call__(self, x: Map, *, train: bool) -> Map:
         """Apply both convolutions."""
         x = nnx.relu6(self.dw_bn(self.dw(x), train=train))
         return nnx.relu6(self.pw_bn(self.pw(x), train=train))
@@ -43,6 +60,18 @@ class MobileNetV1(Encoder):
 
     mean = (127.5, 127.5, 127.5)
     std = (127.5, 127.5, 127.5)
+    weight_names = (
+        Names("Keras' MobileNetV1", keras_name),
+        # Keras 3 calls every kernel so.
+        Names("Keras 3's MobileNetV1", lambda path: keras_name(path).replace("depthwise_", "")),
+    )
+    # A 1x1 convolution there, a linear layer here.
+    head_names = Names(
+        "Keras' head",
+        lambda path: f"conv_preds/{path[-1]}",
+        lambda array: array.reshape(array.shape[-2:]) if array.ndim == 4 else array,
+        lambda array: array.reshape(1, 1, *array.shape) if array.ndim == 2 else array,
+    )
     attention_places = _ENDS
 
     def __init__(self, width: float, *, final_stride: int = 8, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
@@ -63,19 +92,14 @@ class MobileNetV1(Encoder):
                 channels, scale = int(filters * width), stride
         self.blocks = nnx.List(blocks)
 
-    def stage(
-        self,
-        index: int,
-        x: Float[Array, "b h w c"],
-        *,
-        train: bool,
-        rng: Key[Array, " b"] | None = None,
-        at: At = unchanged,
-    ) -> Float[Array, "b _ _ _"]:
-        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+    def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
+        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             x = nnx.relu6(self.conv1_bn(self.conv1(x), train=train))
         first = sum(map(len, _STAGES[:index]))
         for position in range(first, first + len(_STAGES[index])):
             x = at(f"blocks.{position}", self.blocks[position](x, train=train))
         return x
+
+
+MOBILENETS = {f"mobilenet_v1_{percent:03d}": partial(MobileNetV1, percent / 100) for percent in (25, 50, 75, 100)}

@@ -5,87 +5,68 @@ fit without translation. Stages: the stem before its max-pool, then layer1 to la
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
 
-from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import BatchNorm, conv, max_pool
+from fcam_jax.models.weight_names import of_torch
 
 
 class Residual(nnx.Module):
-    """What the two kinds of block share: `x + F(x)`, with a 1x1 projection of x where the shapes differ.
+    """ReLU of `x + F(x)`, with a 1x1 projection of x where the shapes differ; F is convolutions and BatchNorm in turn.
 
     Attributes:
       expansion: channels of the result over `width`.
+      sides: sides of the kernels, as many as there are convolutions.
+      strided: which of them has the stride.
     """
 
     expansion: ClassVar[int]
+    sides: ClassVar[tuple[int, ...]]
+    strided: ClassVar[int]
 
-    def __init__(self, channels_in: int, width: int, *, stride: int, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(
+        self, channels_in: int, width: int, *, stride: int = 1, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
+    ):
         channels_out = width * self.expansion
         self.downsample: nnx.List | None = nnx.data(None)
         if stride != 1 or channels_in != channels_out:
             projection = conv(channels_in, channels_out, 1, stride=stride, dtype=dtype, rngs=rngs)
             self.downsample = nnx.List([projection, BatchNorm(channels_out, dtype=dtype, rngs=rngs)])
+        widths = (channels_in, *[width] * (len(self.sides) - 1), channels_out)
+        for number, side in enumerate(self.sides, start=1):
+            inputs, outputs = widths[number - 1 : number + 1]
+            step = stride if number == self.strided else 1
+            setattr(self, f"conv{number}", conv(inputs, outputs, side, stride=step, dtype=dtype, rngs=rngs))
+            setattr(self, f"bn{number}", BatchNorm(outputs, dtype=dtype, rngs=rngs))
 
-    def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
-        """F(x), before the sum and its ReLU."""
-        raise NotImplementedError
-
-    def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
-        """ReLU of the sum of the branch and the (projected) input."""
+    def __call__(self, x: Map, *, train: bool) -> Map:
+        """The sum of the branch F and the (projected) input."""
         shortcut = x
         if self.downsample is not None:
             projection, norm = self.downsample
             shortcut = norm(projection(x), train=train)
-        return nnx.relu(self.branch(x, train=train) + shortcut)
+        for number in range(1, len(self.sides) + 1):
+            x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x), train=train)
+            x = nnx.relu(x if number < len(self.sides) else x + shortcut)
+        return x
 
 
 class BasicBlock(Residual):
     """Two 3x3 convolutions; the first carries the stride."""
 
-    expansion = 1
-
-    def __init__(
-        self, channels_in: int, width: int, *, stride: int = 1, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
-    ):
-        super().__init__(channels_in, width, stride=stride, dtype=dtype, rngs=rngs)
-        self.conv1 = conv(channels_in, width, 3, stride=stride, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(width, dtype=dtype, rngs=rngs)
-        self.conv2 = conv(width, width, 3, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(width, dtype=dtype, rngs=rngs)
-
-    def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
-        """F(x), before the sum and its ReLU."""
-        x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        return self.bn2(self.conv2(x), train=train)
+    expansion, sides, strided = 1, (3, 3), 1
 
 
 class Bottleneck(Residual):
     """1x1 convolution to `width` channels, 3x3 with the stride, 1x1 to four times as many."""
 
-    expansion = 4
-
-    def __init__(
-        self, channels_in: int, width: int, *, stride: int = 1, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
-    ):
-        super().__init__(channels_in, width, stride=stride, dtype=dtype, rngs=rngs)
-        self.conv1 = conv(channels_in, width, 1, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(width, dtype=dtype, rngs=rngs)
-        self.conv2 = conv(width, width, 3, stride=stride, dtype=dtype, rngs=rngs)
-        self.bn2 = BatchNorm(width, dtype=dtype, rngs=rngs)
-        self.conv3 = conv(width, width * self.expansion, 1, dtype=dtype, rngs=rngs)
-        self.bn3 = BatchNorm(width * self.expansion, dtype=dtype, rngs=rngs)
-
-    def branch(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
-        """F(x), before the sum and its ReLU."""
-        x = nnx.relu(self.bn1(self.conv1(x), train=train))
-        x = nnx.relu(self.bn2(self.conv2(x), train=train))
-        return self.bn3(self.conv3(x), train=train)
+    expansion, sides, strided = 4, (1, 3, 1), 2
 
 
 class ResNet(Encoder):
@@ -95,6 +76,7 @@ class ResNet(Encoder):
     """
 
     new_layers = ("layer4",)
+    weight_names = (of_torch("torchvision's ResNet"),)  # timm's are the same
 
     def __init__(
         self,
@@ -123,16 +105,8 @@ class ResNet(Encoder):
             layers.append(nnx.List([block(c, width, stride=s, dtype=dtype, rngs=rngs) for c, s in steps]))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
-    def stage(
-        self,
-        index: int,
-        x: Float[Array, "b h w c"],
-        *,
-        train: bool,
-        rng: Key[Array, " b"] | None = None,
-        at: At = unchanged,
-    ) -> Float[Array, "b _ _ _"]:
-        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+    def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
+        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             return at("relu", nnx.relu(self.bn1(self.conv1(x), train=train)))
         if index == 1:
@@ -140,3 +114,11 @@ class ResNet(Encoder):
         for position, block in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)[index - 1]):
             x = at(f"layer{index}.{position}", block(x, train=train))
         return x
+
+
+RESNETS = {
+    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
+    "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
+    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
+    "resnet101": partial(ResNet, Bottleneck, (3, 4, 23, 3)),
+}

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import At, Encoder, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, unchanged
 from fcam_jax.models.layers import ConvBNReLU
 from fcam_jax.models.resnet import BasicBlock
+from fcam_jax.models.weight_names import of_torch
 
 
 class Small(Encoder):
@@ -22,6 +22,8 @@ class Small(Encoder):
     The receptive field is 39 pixels: with larger ones, a CAM of so small an image would be one blob of a third of it.
     """
 
+    published_stride = 8
+    weight_names = (of_torch("this program's small encoder"),)
     attention_places = ("blocks.0", "blocks.1", "blocks.2")
 
     def __init__(
@@ -33,7 +35,7 @@ class Small(Encoder):
         rngs: nnx.Rngs,
     ):
         if final_stride != 8:
-            raise InputError(f"model.final_stride of the small encoder is 8, not {final_stride}")
+            raise InputError(f"final_stride is {final_stride}; that of the small encoder is 8")
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)
@@ -48,16 +50,8 @@ class Small(Encoder):
             ]
         )
 
-    def stage(
-        self,
-        index: int,
-        x: Float[Array, "b h w c"],
-        *,
-        train: bool,
-        rng: Key[Array, " b"] | None = None,
-        at: At = unchanged,
-    ) -> Float[Array, "b _ _ _"]:
-        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+    def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
+        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             return at("stem", self.stem(x, train=train))
         return at(f"blocks.{index - 1}", self.blocks[index - 1](x, train=train))

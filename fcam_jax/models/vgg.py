@@ -4,18 +4,27 @@ Stages end just before each max-pool; the 4th and 5th max-pool are removed for t
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Key
 
-from fcam_jax.models.encoder import At, Encoder, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import conv
+from fcam_jax.models.weight_names import Path, of_torch, torch_name
 
 # Channels of the 3x3 convolutions between the network's own max-pools.
 _GROUPS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+# Positions of the convolutions among torchvision's layers, which count ReLUs and max-pools too; the authors' program
+# has removed the last two max-pools from the count.
+_TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+_AUTHORS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 23, 25, 27)
 _PLACES = tuple(f"conv{group}_{n}" for group, widths in enumerate(_GROUPS, 1) for n in range(1, len(widths) + 1))
+
+
+def _name(positions: Sequence[int], path: Path) -> str:
+    return torch_name(("features", positions[int(str(path[1]))], *path[2:]) if path[0] == "features" else path)
 
 
 class VGG16(Encoder):
@@ -32,6 +41,12 @@ class VGG16(Encoder):
     Reference: Simonyan and Zisserman, Very deep convolutional networks, ICLR 2015, Table 1; F-CAM, section 4.1.
     """
 
+    decoder_center = True
+    weight_names = (
+        of_torch("torchvision's VGG16", partial(_name, _TORCHVISION), "classifier.", added=("conv6.", "conv7.")),
+        # The authors' module holds its layers twice.
+        of_torch("the F-CAM program's VGG16", partial(_name, _AUTHORS), "full_features."),
+    )
     attention_places = ("pool3", "conv4_3", "conv5_3")
     guide_places = (("conv4_3", 512), ("conv5_3", 512))
     guide_width = 512
@@ -61,16 +76,8 @@ class VGG16(Encoder):
             setattr(self, name, conv(channels, width, 3, bias=True, dtype=dtype, rngs=rngs))
             channels = width
 
-    def stage(
-        self,
-        index: int,
-        x: Float[Array, "b h w c"],
-        *,
-        train: bool,
-        rng: Key[Array, " b"] | None = None,
-        at: At = unchanged,
-    ) -> Float[Array, "b _ _ _"]:
-        """The map of stage `index` from the map of the stage before it (from the image for stage 0)."""
+    def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
+        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index > 0:
             x = at(f"pool{index}", nnx.max_pool(x, (2, 2), (2, 2)))
         first = sum(self.stage_lengths[:index])

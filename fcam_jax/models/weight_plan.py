@@ -4,16 +4,17 @@ before the whole plan is known to be sound.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fcam_jax.models import ENCODERS
+from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.weight_files import Weights
-from fcam_jax.models.weight_names import NAMES, Names, head_names
+from fcam_jax.models.weight_names import Named, Names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Plan:
         return len(self.values)
 
 
-def plan(module: nnx.Module, weights: Weights, names: Names) -> Plan:
+def plan(module: Named, weights: Weights, names: Names) -> Plan:
     """Compare a module, which may be abstract, with tensors named as a family names them."""
     variables = named_variables(module, names)
     values: dict[str, np.ndarray] = {}
@@ -70,30 +71,28 @@ def plan(module: nnx.Module, weights: Weights, names: Names) -> Plan:
     return Plan(names, variables, values, tuple(problems))
 
 
-def best_plan(module: nnx.Module, weights: Weights) -> Plan:
+def best_plan(module: Named, weights: Weights) -> Plan:
     """The comparison under the family of names that leaves the fewest problems."""
-    return min((plan(module, weights, names) for names in families(module)), key=lambda found: len(found.problems))
+    return min((plan(module, weights, names) for names in module.weight_names), key=lambda found: len(found.problems))
 
 
 def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encoder, Plan]:
-    """The supported encoder that shares the most tensors with a file: its name, its shapes, and how they compare."""
-    encoders = {name: _shapes(name, 8 if name == "small" else final_stride) for name in ENCODERS}
+    """The encoder that shares the most tensors with a file: its name, its shapes, and how they compare."""
+    encoders = {name: _shapes(build, final_stride) for name, build in ENCODERS.items()}
     found = [(name, encoder, best_plan(encoder, weights)) for name, encoder in encoders.items()]
     return max(found, key=lambda entry: (entry[2].fit, -len(entry[2].problems)))
 
 
-def named_variables(module: nnx.Module, names: Names) -> dict[str, nnx.Variable]:
+def named_variables(module: Named, names: Names) -> dict[str, nnx.Variable]:
     """Parameters and BatchNorm statistics of a module by their names in a family."""
     state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
     return {names.name(path): variable for path, variable in state}
 
 
-def families(module: nnx.Module) -> tuple[Names, ...]:
-    """The families of names of a module; it is exported by the first."""
-    return next((names for kind, names in NAMES.items() if isinstance(module, kind)), (head_names(module),))
-
-
 @functools.cache
-def _shapes(name: str, final_stride: int) -> Encoder:
-    """An encoder without values; nothing may be set in it."""
-    return nnx.eval_shape(lambda: ENCODERS[name](final_stride=final_stride, rngs=nnx.Rngs(0)))
+def _shapes(build: Callable[..., Encoder], final_stride: int) -> Encoder:
+    """An encoder without values, at its own stride where it has no other; nothing may be set in it."""
+    try:
+        return nnx.eval_shape(lambda: build(final_stride=final_stride, rngs=nnx.Rngs(0)))
+    except InputError:
+        return nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.component import at_key
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.registry import METHODS, PLAIN, PRETRAINED, Training
 from fcam_jax.models import ENCODERS, TOPS
@@ -19,10 +20,11 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import Imported, count_classes, load_classifier, load_decoder
+from fcam_jax.models.import_weights import Imported, advising, count_classes, load_classifier, load_decoder
 
 logger = logging.getLogger(__name__)
 
+CENTER = {"encoder": None, "yes": True, "no": False}  # None: as the encoder's paper has it
 INIT_HEAD = {"drop": False, "keep": True}
 HEAD_OF_METHODS = "wgap"  # what model.head.name is where the method of stage 1 has a head of its own
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -49,7 +51,8 @@ def classifier(config: ConfigDict) -> Classifier:
         return Classifier(body, training.head(body, num_classes, settings, dtype, rngs))
     build_head = look_up("model.head.name", name, HEADS)
     own = config.model.head[name].to_dict()
-    return Classifier(body, build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs))
+    with at_key(f"config.model.head.{name}."):
+        return Classifier(body, build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs))
 
 
 def method(settings: ConfigDict) -> tuple[Training, dict[str, Any]]:
@@ -66,22 +69,25 @@ def encoder(config: ConfigDict) -> Encoder:
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
     top = TOPS.get(config.classifier.method, {}).get(model.encoder, {})
-    return build_encoder(final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, 0))
+    with at_key("config.model."):
+        return build_encoder(final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, 0))
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:
     """The decoder with random weights for the stages of an encoder."""
     model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
-    return Decoder(
-        body.channels,
-        body.strides,
-        tuple(model.decoder_widths),
-        center=model.decoder_center,
-        reconstruction=config.fcam.loss.reconstruction.weight > 0,
-        dtype=dtype,
-        rngs=_rngs(config.seed, 2),
-    )
+    center = look_up("model.decoder_center", model.decoder_center, CENTER)
+    with at_key("config.model.decoder_"):
+        return Decoder(
+            body.channels,
+            body.strides,
+            tuple(model.decoder_widths),
+            center=body.decoder_center if center is None else center,
+            reconstruction=config.fcam.loss.reconstruction.weight > 0,
+            dtype=dtype,
+            rngs=_rngs(config.seed, 2),
+        )
 
 
 def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | None:
@@ -90,7 +96,8 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
     if not model.init:
         logger.info("no model.init: the classifier is trained from scratch")
         return None
-    imported = load_classifier(network, model.init, keep_head=keep_head)
+    with advising(encoder="--config.model.encoder={}", head="--config.model.init_head=drop starts with a new one"):
+        imported = load_classifier(network, model.init, keep_head=keep_head)
     fate = {"left out": "left out, a new one is trained (config.model.init_head=keep takes it)"}
     logger.info(
         "classifier initialised from %s; classification layer %s", model.init, fate.get(imported.head, imported.head)

@@ -296,9 +296,12 @@ def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
         (("--encoder=small", "--num_classes=5"), "--weights needs --cam"),
         (("--cam=cam", "--num_classes=5"), "--weights needs --encoder"),
         (("--cam=cam", "--encoder=small"), "--weights needs --num_classes"),
-        ((*network, "--cam=cam", "--num_classes=7"), "its classification layer has 5 classes, --num_classes is 7"),
+        (
+            (*network, "--cam=cam", "--num_classes=7"),
+            "layer has 5 classes, this network's has 7 (--num_classes=5)",
+        ),
         ((*network, "--cam=cam", "--encoder=smaller"), "unknown --encoder 'smaller'"),
-        ((*network, "--cam=cam", "--final_stride=7"), "--final_stride of the small encoder is 8"),
+        ((*network, "--cam=cam", "--final_stride=7"), "--final_stride is 7; that of the small encoder is 8"),
     ):
         line = command(*options, source=f"--weights={weights}")
         assert line.startswith("error: ") and told in line and "\n" not in line and "config" not in line

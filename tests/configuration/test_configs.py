@@ -103,7 +103,6 @@ def test_cub_takes_encoder_and_cam():
 def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
     config = get_config(name, (args,))
     assert (config.model.encoder, config.cam.name, config.classifier.method) == chosen
-    assert (config.model.decoder_widths == (256, 128, 64)) == (chosen[0] == "vgg16")
     assert (config.data.size == 128) == (args == "cpu,method=acol")
 
 
@@ -230,10 +229,12 @@ def test_both_stages_get_the_chosen_cam_with_its_settings():
 
 
 def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training():
-    assert complaint(small_synthetic(model__decoder_widths=(8, 8))).startswith("decoder widths: got 2 (8, 8), but")
-    assert complaint(small_synthetic(model__decoder_widths=defaults().model.decoder_widths)).endswith(
-        "this encoder has 4 stages below the image's resolution and needs one width for each"
+    few = complaint(small_synthetic(model__decoder_widths=(8, 8)))
+    assert few.startswith("config.model.decoder_widths are 8, 8, 2 of them")
+    assert complaint(small_synthetic(model__decoder_widths=(8, 8, 8, 8, 8))).endswith(
+        "from this encoder's top stage to the image there are 4 blocks, which need one each"
     )
+    assert complaint(small_synthetic(model__decoder_widths=())) == complaint()
 
 
 def test_a_missing_data_root_names_the_key():

@@ -10,9 +10,9 @@ import pytest
 from flax import nnx
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.decoder import Decoder
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.decoder import Decoder, decoder_name
 from fcam_jax.models.import_weights import export_weights, load_decoder, save_weights
-from fcam_jax.models.weight_names import decoder_name
 
 # Channels and strides of the stages, decoder widths, centre block, parameters without the last layer (spec, section 2).
 PAPER = {
@@ -44,6 +44,38 @@ def test_names_and_shapes_are_those_of_the_released_program(name, shared):
     }
     state = nnx.state(paper_decoder(name), nnx.Any(nnx.Param, nnx.BatchStat))
     assert {decoder_name(path): leaf.size for path, leaf in nnx.to_flat_state(state)} == expected
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+def test_no_widths_are_the_paper_s_and_the_encoder_knows_whether_there_is_a_centre(name):
+    channels, strides, widths, center, _ = PAPER[name]
+    encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0)))
+    assert (encoder.channels, encoder.strides, encoder.decoder_center) == (channels, strides, center)
+    decoder = nnx.eval_shape(lambda: Decoder(channels, strides, rngs=nnx.Rngs(0)))
+    assert tuple(block.conv2.conv.out_features for block in decoder.blocks) == widths
+
+
+@pytest.mark.parametrize(
+    ("strides", "skips", "widths"),
+    [
+        ((16,), (None,) * 4, (256, 128, 64, 32)),
+        ((14,), (None,) * 4, (256, 128, 64, 32)),  # patches of 14 pixels
+        ((64,), (None,) * 6, (256, 128, 64, 32, 16, 16)),
+        ((4, 16), (None, 0, None, None), (256, 128, 64, 32)),
+        ((1, 8), (None,) * 3, (256, 128, 64)),
+        ((2, 4, 8, 8, 8), (3, 2, 1, 0, None), (256, 128, 64, 32, 16)),
+        ((8, 8, 8), (1, 0, None, None, None), (256, 128, 64, 32, 16)),
+    ],
+)
+def test_the_map_is_doubled_up_to_the_image_whatever_stages_there_are(strides, skips, widths):
+    size = 32, 48
+    decoder = nnx.eval_shape(lambda: Decoder((8,) * len(strides), strides, rngs=nnx.Rngs(0)))
+    assert decoder.skips == skips
+    assert tuple(block.conv2.conv.out_features for block in decoder.blocks) == widths
+    graph, state = nnx.split(decoder)
+    given = [jax.ShapeDtypeStruct((2, *(-(-side // stride) for side in size), 8), jnp.float32) for stride in strides]
+    result = jax.eval_shape(lambda state, given: nnx.merge(graph, state)(given, size, train=False), state, given)
+    assert result.shape == (2, *size, 2)
 
 
 def tiny(strides=(2, 4, 8, 8), widths=(8, 6, 4, 4), dtype=jnp.float32):
@@ -92,7 +124,7 @@ def test_initial_weights_follow_the_stated_distributions():
 
 
 def test_a_wrong_number_of_widths_says_how_many_are_needed():
-    with pytest.raises(InputError, match=r"got 2 \(8, 4\).* has 4 stages"):
+    with pytest.raises(InputError, match=r"widths are 8, 4, 2 of them; .* there are 4 blocks"):
         Decoder((3, 4, 6, 8), (2, 4, 8, 8), (8, 4), rngs=nnx.Rngs(0))
 
 

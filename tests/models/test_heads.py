@@ -184,5 +184,5 @@ def test_a_head_starts_as_pytorch_s_convolution_but_with_zero_bias(name):
     ],
 )
 def test_a_setting_outside_its_range_is_refused_by_name(name, setting, value):
-    with pytest.raises(InputError, match=rf"^model\.head\.{name}\.{setting} is {value}; it must be .*$"):
+    with pytest.raises(InputError, match=rf"^{setting} is {value}; it must be .*$"):
         build(name, **{setting: value})

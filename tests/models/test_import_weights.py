@@ -13,12 +13,13 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from fcam_jax.cli.command import main
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.heads import HEADS, WGAP
-from fcam_jax.models.import_weights import export_weights, load_classifier, load_decoder, main, set_weights
+from fcam_jax.models.import_weights import advising, export_weights, load_classifier, load_decoder, set_weights
 
 HEAD_SETTINGS = {
     "gap": {"background": True},
@@ -99,16 +100,17 @@ def test_the_classification_layer_comes_along_where_it_is_asked_for(resnet_file)
 
 
 def test_another_number_of_classes_is_refused_with_both_and_the_option(resnet_file):
-    with pytest.raises(
-        InputError, match=r"classification layer has 1000 classes, this network's has 200 \(.*init_head=drop"
-    ):
+    unfit = r"its classification layer has 1000 classes, this network's has 200"
+    with pytest.raises(InputError, match=f"{unfit}$"):
+        load_classifier(empty("resnet18", 200), resnet_file[0], keep_head=True)
+    with pytest.raises(InputError, match=rf"{unfit} \(--num_classes=1000\)$"), advising(head="--num_classes={}"):
         load_classifier(empty("resnet18", 200), resnet_file[0], keep_head=True)
 
 
 def test_a_head_that_is_asked_for_and_absent_is_missed(resnet_file, tmp_path):
     body = {name: array for name, array in resnet_file[1].items() if not name.startswith("fc.")}
     save_file(body, tmp_path / "body.safetensors")
-    with pytest.raises(InputError, match=r"has no classification layer \(.*init_head=drop"):
+    with pytest.raises(InputError, match=r"has no classification layer \(drop it\)$"), advising(head="drop it"):
         load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=True)
     assert load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=False).head == "absent"
 
@@ -265,7 +267,10 @@ def test_every_mismatch_is_listed_and_nothing_is_set():
 def test_a_file_of_another_supported_network_names_it_and_changes_nothing(given, wanted, tmp_path):
     save_file(export_weights(fill(empty(given))), tmp_path / "other.safetensors")
     classifier = fill(empty(wanted), seed=1)
-    with pytest.raises(InputError, match=rf"another network .* --config\.model\.encoder={given}$") as error:
+    with (
+        pytest.raises(InputError, match=rf"another network .* is {given} \(--encoder={given}\)$") as error,
+        advising(encoder="--encoder={}"),
+    ):
         load_classifier(classifier, tmp_path / "other.safetensors", keep_head=False)
     assert "\n" not in str(error.value)
     assert_equal(classifier, fill(empty(wanted), seed=1))
@@ -288,31 +293,31 @@ def test_the_program_says_what_a_file_is_and_converts_it(tmp_path, capsys):
     save_file({"fc.weight": np.ones((7, 1024), np.float32), "fc.bias": np.ones(7, np.float32)}, tmp_path / "x")
     (tmp_path / "x").rename(tmp_path / "classification_head.safetensors")
     save_file(export_weights(fill(empty_decoder())), tmp_path / "decoder.safetensors")
-    main([str(tmp_path), f"--out={tmp_path / 'out'}"])
+    main(["weights", str(tmp_path), f"--out={tmp_path / 'out'}"])
     told = capsys.readouterr().out
     for text in (
         hashlib.sha256((tmp_path / "encoder.safetensors").read_bytes()).hexdigest(),
         "the F-CAM program's VGG16: model.encoder=vgg16, 28 of 28 tensors",
         "classification layer: 7 classes",
         "model.decoder_widths=(4, 3, 2)",
-        "model.decoder_center=True",
+        "model.decoder_center=yes",
     ):
         assert text in told
     written = load_file(tmp_path / "out" / "classifier.safetensors")
     np.testing.assert_array_equal(written["features.28.weight"], weights["features.27.weight"])
     assert written["fc.bias"].shape == (7,)
     load_decoder(empty_decoder(), tmp_path / "out")
-    main([str(tmp_path), f"--out={tmp_path / 'out'}", "--drop_head"])
+    main(["weights", str(tmp_path), f"--out={tmp_path / 'out'}", "--drop_head"])
     assert "fc.bias" not in load_file(tmp_path / "out" / "classifier.safetensors")
 
 
 def test_the_program_ends_with_one_line_where_it_cannot(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: weights .*absent\.pth: .*"):
-        main([str(tmp_path / "absent.pth")])
+        main(["weights", str(tmp_path / "absent.pth")])
     save_file({"a.weight": np.zeros(3, np.float32)}, tmp_path / "a.safetensors")
     with pytest.raises(SystemExit, match="no supported network"):
-        main([str(tmp_path / "a.safetensors")])
+        main(["weights", str(tmp_path / "a.safetensors")])
     save_file(export_weights(fill(empty("mobilenet_v1_025"))), tmp_path / "m.safetensors")
     (tmp_path / "file").touch()
     with pytest.raises(SystemExit, match=r"^error: --out=.*file cannot be written"):
-        main([str(tmp_path / "m.safetensors"), f"--out={tmp_path / 'file'}"])
+        main(["weights", str(tmp_path / "m.safetensors"), f"--out={tmp_path / 'file'}"])

@@ -12,7 +12,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import load_classifier, set_weights
 from fcam_jax.models.layers import BatchNorm
-from fcam_jax.models.weight_names import keras_name
+from fcam_jax.models.mobilenet import keras_name
 
 # ImageNet's bird classes: cock to great grey owl, black grouse to black swan, white stork to albatross.
 BIRDS = {*range(7, 25), *range(80, 101), *range(127, 147)}
