@@ -6,6 +6,7 @@ value are. It says what is wrong with a setting by the field's name; whoever kno
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -71,7 +72,10 @@ def defaults_of(component: Callable[..., Any]) -> dict[str, Any]:
     if dataclasses.is_dataclass(component):
         fields = [field for field in dataclasses.fields(component) if field.init]
         return {field.name: _default(field) for field in fields if _default(field) is not dataclasses.MISSING}
-    parameters = inspect.signature(component).parameters.values()
+    given = component if isinstance(component, functools.partial) else functools.partial(component)
+    if inspect.isclass(given.func):  # the metaclass of modules hides what their constructors take
+        given = functools.partial(given.func.__init__, None, *given.args, **given.keywords)
+    parameters = inspect.signature(given).parameters.values()
     return {
         one.name: one.default for one in parameters if one.default is not one.empty and one.name not in _OF_THE_BUILDER
     }

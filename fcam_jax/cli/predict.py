@@ -21,7 +21,7 @@ from flax import nnx
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.baselines import Localizer
-from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED
+from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
@@ -77,16 +77,12 @@ def trained_network(path: pathlib.Path, by_cam: ByCam | None) -> Network:
     trained = load_trained(path)
     config, is_fcam = trained.config, trained.stage.name == "fcam"
     data = config["data"]
-    names: ClassNames
-    if config["classifier"]["method"] == FEW_SHOT:
-        title, names = trained.stage.row, ["object"]
-    else:
-        title = "F-CAM" if is_fcam else config["cam"]["name"]
-        # The names that a run has are the data set's; a network that stays as it is has other classes.
-        if config["classifier"]["method"] == PRETRAINED:
-            names = [None] * config["classifier"]["pretrained"]["num_classes"]
-        else:
-            names = names_of_run(trained.run, data["num_classes"])
+    title, names = "F-CAM", None
+    if isinstance(trained.stage.method, ClassifierMethod):
+        way = trained.stage.method.training
+        title, names = config["cam"]["name"] if way.by_cam else way.title, way.class_names()
+    if names is None:  # those that a run has are the data set's
+        names = names_of_run(trained.run, data["num_classes"])
     settings = {"size": data["size"], "model": config["model"]}
     if by_cam is not None and by_cam != ByCam(title):
         by_cam.check(trained.model)

@@ -16,8 +16,7 @@ from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses.constraints import CONSTRAINTS
 from fcam_jax.losses.constraints import default_settings as settings_of_constraint
-from fcam_jax.methods.registry import METHODS
-from fcam_jax.methods.registry import default_settings as settings_of_method
+from fcam_jax.methods import METHODS
 
 
 def defaults() -> ConfigDict:
@@ -64,7 +63,7 @@ def defaults() -> ConfigDict:
     config.classifier = ConfigDict()
     config.classifier.method = "cam"  # "cam", "has", "acol", "spg", "adl", "cutmix", "fsl" or "pretrained"
     for name in METHODS:  # what they mean and their published values: docs/methods.md
-        config.classifier[name] = ConfigDict(settings_of_method(name))
+        config.classifier[name] = ConfigDict(defaults_of(METHODS[name]))
     config.classifier.epochs = 50
     config.classifier.new_layers_factor = 10.0  # on the learning rate of layers that are not pretrained
     config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)

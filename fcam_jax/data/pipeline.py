@@ -7,7 +7,7 @@ every image once. Several processes share a data set without overlap, each with 
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -19,6 +19,10 @@ from fcam_jax.data.annotations import crop_annotation, object_map
 from fcam_jax.data.loaded import Loaded, LoadedImages
 from fcam_jax.errors import InputError
 from fcam_jax.types import Annotation, Batch
+
+# Position in the split of the image at a place of the endless stream of training images, from 0. It may depend on
+# nothing else, so that a run goes on where it stood, with any number of processes.
+Order = Callable[[int], int]
 
 READ_THREADS = min(16, os.cpu_count() or 1)
 
@@ -130,10 +134,11 @@ def train_batches(
     seed: int,
     cams: Float[np.ndarray, "n h w"] | None = None,
     objects: bool = False,
+    order: Order | None = None,
     process_index: int = 0,
     process_count: int = 1,
 ) -> TrainingStream:
-    """An endless stream of training batches, in a new order every epoch.
+    """An endless stream of training batches, in a new order every epoch or in one that is given.
 
     The epochs follow each other without a gap, so a batch may hold the end of one and the start of the next. Order and
     random transforms depend on the seed and the place in the stream alone: not on threads, batch size or processes.
@@ -146,6 +151,7 @@ def train_batches(
       seed: of order, crops and flips; not negative.
       cams: a CAM of every image, by position, to travel with it; see `Batch.cams`.
       objects: whether `Batch.objects` says where the objects are, of images that were loaded with their ground truth.
+      order: of the images; None to shuffle them every epoch.
       process_index: which process this is.
       process_count: number of processes.
 
@@ -156,14 +162,12 @@ def train_batches(
         raise InputError("the training split holds no images")
     if crop > images.side:
         raise InputError(f"a crop of {crop} pixels does not fit into images resized to {images.side}")
-    examples = (
-        grain.MapDataset.range(len(images))
-        .seed(seed)
-        .shuffle()
-        .repeat()
-        .map(images.usable)
-        .random_map(functools.partial(_augment, crop))
-    )
+    positions = grain.MapDataset.range(len(images)).seed(seed)
+    if order is None:
+        positions = positions.shuffle().repeat()
+    else:
+        positions = positions.repeat().map_with_index(lambda place, _: order(place))
+    examples = positions.map(images.usable).random_map(functools.partial(_augment, crop))
     return TrainingStream(
         examples,
         batch_size=batch_size,

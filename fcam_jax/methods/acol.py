@@ -1,5 +1,9 @@
 """ACoL: two heads on one encoder; the second sees the features without what the first has found."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,9 +11,11 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.component import at_least, defaults_of, shares
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.heads import GAP, Head
 from fcam_jax.models.layers import conv
 from fcam_jax.types import DATA_AXIS, Batch
@@ -57,15 +63,6 @@ class ACoLHead(Head):
       threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
       dtype: compute dtype; scores and maps are float32 always.
       rngs: source of the initial weights.
-
-    Raises:
-      InputError: the threshold is outside of [0, 1].
-
-    Differs from: the released program, whose VGG16 has under ACoL overlapping 3x3 max-pools and a 3x3 mean before the
-    branches; here every encoder stays what it is.
-
-    Reference: Zhang et al., Adversarial complementary learning, CVPR 2018, section 3.2 and Fig. 3; Choe et al., CVPR
-      2020, released program.
     """
 
     def __init__(
@@ -73,12 +70,11 @@ class ACoLHead(Head):
         features: int,
         num_classes: int,
         *,
-        width: int = 1024,
-        threshold: float = 0.7,
+        width: int,
+        threshold: float,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
-        check_share("classifier.acol.threshold", threshold)
         self.first = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
         self.second = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
         self.threshold = threshold
@@ -123,18 +119,48 @@ def erase(features: Float[Array, "b h w c"], maps: Float[Array, "b h w"], thresh
     return jnp.where((minmax(maps) >= threshold)[..., None], 0, features)  # a comparison passes no gradient
 
 
-def acol(
-    model: Classifier, batch: Batch, rng: Key[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
-    """Sum of the mean cross-entropies of both branches over the global batch; an `Objective`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ACoL(ClassifierTraining):
+    """Sum of the mean cross-entropies of both branches over the global batch.
 
-    Returns:
-      The loss, the first branch's scores, and both terms, "first" and "second".
+    Attributes:
+      threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
+      width: channels of the branches' convolutions.
+
+    Raises:
+      InputError: a setting is outside its range.
+
+    Differs from: the released program, whose VGG16 has under ACoL overlapping 3x3 max-pools and a 3x3 mean before the
+    branches; here every encoder stays what it is.
+
+    Reference: Zhang et al., Adversarial complementary learning, CVPR 2018, section 3.2 and Fig. 3; Choe et al., CVPR
+      2020, released program.
     """
-    assert isinstance(model.head, ACoLHead)
-    labels = jnp.asarray(batch.labels)
-    stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
-    first, second = model.head.both(stages[-1], labels)
-    means = cross_entropy(first, labels).mean(), cross_entropy(second, labels).mean()
-    terms = dict(zip(("first", "second"), jax.lax.pmean(means, DATA_AXIS), strict=True))
-    return terms["first"] + terms["second"], first, terms
+
+    title = "ACoL"
+
+    threshold: float = 0.7
+    width: int = 1024
+
+    def __post_init__(self) -> None:
+        shares(self, "threshold")
+        at_least(self, width=1)
+
+    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
+        """The branches stand in the place of new layers on top."""
+        return {"top": ()} if "top" in defaults_of(encoder) else {}
+
+    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ACoLHead:
+        """Both branches."""
+        features, settings = encoder.channels[-1], dataclasses.asdict(self)
+        return ACoLHead(features, num_classes, **settings, dtype=dtype, rngs=rngs)
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
+        """The loss, the first branch's scores, and both terms, "first" and "second"."""
+        assert isinstance(model.head, ACoLHead)
+        labels = jnp.asarray(batch.labels)
+        stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
+        first, second = model.head.both(stages[-1], labels)
+        means = cross_entropy(first, labels).mean(), cross_entropy(second, labels).mean()
+        terms = dict(zip(("first", "second"), jax.lax.pmean(means, DATA_AXIS), strict=True))
+        return terms["first"] + terms["second"], first, terms

@@ -4,17 +4,33 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from fcam_jax.methods.classifier import plain
-from fcam_jax.methods.contract import batch_key, check_share
+from fcam_jax.component import shares
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
+from fcam_jax.methods.contract import batch_key
+from fcam_jax.methods.places import ends_of_stages, of_encoder
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.inception import InceptionV3
+from fcam_jax.models.resnet import ResNet
+from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import Batch
 
+_TOP = ""  # stands for the last place of all
+# Where it sits in the encoders of the authors' programs.
+PUBLISHED: dict[type[Encoder], tuple[str, str, str]] = {
+    ResNet: ("layer3.0", "layer4.0", _TOP),
+    VGG16: ("pool3", "conv4_3", "conv5_3"),
+    InceptionV3: ("Mixed_5d", "Mixed_6e", _TOP),
+}
 
-@dataclasses.dataclass(frozen=True)
-class ADL:
-    """Cross-entropy with attention-based dropout at the encoder's `attention_places`; an `Objective`.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ADL(ClassifierTraining):
+    """Cross-entropy with attention-based dropout at three places of the encoder.
+
+    They are those of the authors' programs; in other encoders, the ends of the last three stages.
 
     At every place one draw a step, for all images and devices alike as in the authors' program, decides between the
     drop mask and the importance map. Localization uses the network without either.
@@ -31,18 +47,17 @@ class ADL:
     Reference: Choe and Shim, Attention-based dropout layer, CVPR 2019, section 3.
     """
 
+    title = "ADL"
+
     rate: float = 0.75
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        check_share("classifier.adl.rate", self.rate)
-        check_share("classifier.adl.threshold", self.threshold)
+        shares(self, "rate", "threshold")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Mean cross-entropy of the global batch; class scores; no further figures."""
-        places = model.encoder.attention_places
+        places = attention_places(model.encoder)
 
         def at(place: str, x: Array) -> Array:
             if place not in places:
@@ -51,6 +66,18 @@ class ADL:
             return attention_dropout(x, jax.random.bernoulli(key, self.rate), self.threshold)
 
         return plain(model, batch, rng, at=at)
+
+
+def attention_places(encoder: Encoder) -> tuple[str, ...]:
+    """Names of the places where it sits, in their order.
+
+    Raises:
+      InputError: the encoder has fewer than three places.
+    """
+    published = of_encoder(PUBLISHED, encoder)
+    if published is None:
+        return tuple(place.name for place in ends_of_stages(encoder, 3))
+    return tuple(name or encoder.places()[-1].name for name in published)
 
 
 def attention_dropout(x: Float[Array, "b h w c"], drop: Bool[Array, ""], threshold: float) -> Float[Array, "b h w c"]:

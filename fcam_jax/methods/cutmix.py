@@ -11,16 +11,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import batch_key, check_share, image_keys
+from fcam_jax.component import above, shares
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.methods.contract import batch_key, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch
 
 
-@dataclasses.dataclass(frozen=True)
-class CutMix:
-    """Cross-entropy of mixed images, with both labels in the shares of their images: an `Objective`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutMix(ClassifierTraining):
+    """Cross-entropy of mixed images, with both labels in the shares of their images.
 
     $$ L = \\lambda \\, \\mathrm{CE}(y) + (1 - \\lambda) \\, \\mathrm{CE}(y_{partner}) $$
 
@@ -32,17 +32,16 @@ class CutMix:
       InputError: a setting is outside its range.
     """
 
+    title = "CutMix"
+
     beta: float = 1.0
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise InputError(f"classifier.cutmix.beta is {self.beta}; it must be above 0")
-        check_share("classifier.cutmix.probability", self.probability)
+        above(self, beta=0)
+        shares(self, "probability")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Loss over the global batch, class scores of the mixed images, and the share of the images in them."""
         labels = jnp.asarray(batch.labels)
         mixed = mix(

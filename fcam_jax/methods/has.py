@@ -4,20 +4,20 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.component import at_least, shares
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch
 
 _HIDDEN = 2**32 - 3  # no image has this index, so what is hidden and what dropout drops are drawn apart
 
 
-@dataclasses.dataclass(frozen=True)
-class HaS:
-    """Mean cross-entropy of images with hidden cells: an `Objective`. What is evaluated is never hidden.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HaS(ClassifierTraining):
+    """Mean cross-entropy of images with hidden cells. What is evaluated is never hidden.
 
     Attributes:
       grid: side of a cell in pixels.
@@ -27,17 +27,16 @@ class HaS:
       InputError: a setting is outside its range.
     """
 
+    title = "HaS"
+
     grid: int = 4
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.grid < 1:
-            raise InputError(f"classifier.has.grid is {self.grid}; it must be at least 1")
-        check_share("classifier.has.rate", self.rate)
+        at_least(self, grid=1)
+        shares(self, "rate")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Loss over the global batch, and class scores of the images with their hidden cells."""
         mean = jnp.asarray(model.encoder.mean, jnp.float32)
         keys = image_keys(jax.random.fold_in(rng, _HIDDEN), batch)

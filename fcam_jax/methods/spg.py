@@ -1,7 +1,8 @@
 """SPG: the map of the label teaches side branches of the encoder, and these each other, where it is sure."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,28 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax, resize_bilinear
+from fcam_jax.errors import InputError
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.methods.contract import image_keys
+from fcam_jax.methods.places import ends_of_stages, of_encoder
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder, Place
 from fcam_jax.models.heads import GAP
+from fcam_jax.models.inception import InceptionV3
 from fcam_jax.models.layers import conv
+from fcam_jax.models.resnet import ResNet
+from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import DATA_AXIS, Batch
+
+# The two places that B1 and B2 read in the authors' programs; none stands for the end of the stage below the top.
+PUBLISHED: dict[type[Encoder], tuple[str, str]] = {
+    ResNet: ("layer3.0", ""),
+    VGG16: ("conv4_3", "conv5_3"),
+    InceptionV3: ("Mixed_5d", "Mixed_6e"),
+}
+_WIDTHS: dict[type[Encoder], int] = {InceptionV3: 512}  # channels of B1 and B2; else as many as the upper place has
+_TOPS: dict[type[Encoder], tuple[int, ...]] = {VGG16: (512, 512)}  # of the new layers on top, where they are others
 
 _TOP_WIDTH = 512  # channels of the branch on the top stage, or the stage's own where they are fewer
 _FEWEST = 30  # pixels of a foreground that is taken as it is
@@ -26,8 +42,9 @@ _FALLBACK = 0.7  # share of its maximum above which a map is foreground otherwis
 class SideBranches(nnx.Module):
     """Three branches to a map of the foreground each.
 
-    B1 and B2 read the encoder's two `guide_places`: a 3x3 convolution and ReLU each, then the same {3x3 convolution,
-    ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to a map}.
+    B1 and B2 read two places of the encoder (`guide_places`): a 3x3 convolution and ReLU each, then the same
+    {3x3 convolution, ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to
+    a map}.
 
     Args:
       lower: channels at the first guide place.
@@ -76,7 +93,7 @@ class SPGHead(GAP):
     Args:
       features: channels of the top stage.
       num_classes: number of scores.
-      guides: channels at the encoder's two guide places.
+      guides: channels at the two guide places.
       width: channels of the convolutions of B1 and B2.
       dtype: compute dtype; scores and maps are float32 always.
       rngs: source of the initial weights.
@@ -97,9 +114,9 @@ class SPGHead(GAP):
         self.sides = SideBranches(lower, upper, features, width=width, dtype=dtype, rngs=rngs)
 
 
-@dataclasses.dataclass(frozen=True)
-class SPG:
-    """Cross-entropy, and that of the side branches where their teacher is sure; an `Objective`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SPG(ClassifierTraining):
+    """Cross-entropy, and that of the side branches where their teacher is sure.
 
     $$ L = \\mathrm{CE} + \\mathrm{BCE}(B_2 \\,|\\, A_y) + \\mathrm{BCE}(B_1 \\,|\\, \\sigma(B_2))
          + \\mathrm{BCE}(C \\,|\\, (\\sigma(B_1) + \\sigma(B_2)) / 2) $$
@@ -117,6 +134,8 @@ class SPG:
     Reference: Zhang et al., ECCV 2018, sections 3.2 and 3.3; Choe et al., CVPR 2020, released program.
     """
 
+    title = "SPG"
+
     attention: tuple[float, float] = (0.7, 0.01)
     b2: tuple[float, float] = (0.5, 0.05)
     fused: tuple[float, float] = (0.7, 0.1)
@@ -124,11 +143,21 @@ class SPG:
     def __post_init__(self) -> None:
         for name, thresholds in dataclasses.asdict(self).items():
             for threshold in thresholds:
-                check_share(f"classifier.spg.{name}", threshold)
+                if not 0 <= threshold <= 1:
+                    raise InputError(f"{name} is {threshold}; it must lie in [0, 1]")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
+        """The new layers on top that the authors' program has."""
+        top = of_encoder(_TOPS, encoder)
+        return {} if top is None else {"top": top}
+
+    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SPGHead:
+        """Class maps and the three side branches."""
+        guides = [place.channels for place in guide_places(encoder)]
+        width = of_encoder(_WIDTHS, encoder) or guides[1]
+        return SPGHead(encoder.channels[-1], num_classes, guides=guides, width=width, dtype=dtype, rngs=rngs)
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; class scores; its terms "ce", "b2", "b1" and "c"."""
         assert isinstance(model.head, SPGHead)
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
@@ -139,7 +168,7 @@ class SPG:
             return x
 
         stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
-        lower, upper = (seen[place] for place, _ in model.encoder.guide_places)
+        lower, upper = (seen[place.name] for place in guide_places(model.encoder))
         terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)} | self.guided(
             model.head.activation(stages[-1], labels),
             *model.head.sides(lower, upper, stages[-1]),
@@ -177,6 +206,20 @@ class SPG:
             name: _binary(scores, mask)
             for (name, scores), mask in zip({"b2": b2, "b1": b1, "c": c}.items(), masks, strict=True)
         }
+
+
+def guide_places(encoder: Encoder) -> tuple[Place, Place]:
+    """The places that B1 and B2 read: those of the authors' programs, else the ends of the two stages below the top.
+
+    Raises:
+      InputError: the encoder has fewer than three places.
+    """
+    lower, upper, _ = ends_of_stages(encoder, 3)
+    published = of_encoder(PUBLISHED, encoder)
+    if published is None:
+        return lower, upper
+    named = {place.name: place for place in encoder.places()} | {"": upper}
+    return named[published[0]], named[published[1]]
 
 
 def guidance_mask(maps: Float[Array, "b h w"], high: float, low: float) -> Int[Array, "b h w"]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.inception import InceptionV3
@@ -24,10 +23,4 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "mobilenet_v1_075": partial(MobileNetV1, 0.75),
     "mobilenet_v1_100": partial(MobileNetV1, 1.0),
     "small": Small,
-}
-
-# Further keywords of an encoder under a method that puts other layers on top of it than the classifier that CAMs read.
-TOPS: dict[str, dict[str, dict[str, Any]]] = {
-    "acol": {"vgg16": {"top": ()}, "inceptionv3": {"top": ()}},
-    "spg": {"vgg16": {"top": (512, 512)}},
 }

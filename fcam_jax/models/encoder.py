@@ -56,9 +56,6 @@ class Encoder(nnx.Module):
       new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
       channels: channels of every stage.
       strides: side of the image over the side of every stage, but for rounding.
-      attention_places: where ADL sits.
-      guide_places: the two places below the top stage that SPG reads, and the channels of the maps there.
-      guide_width: channels of the layers that SPG has for them.
     """
 
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -66,9 +63,6 @@ class Encoder(nnx.Module):
     new_layers: tuple[str, ...] = ()
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    attention_places: tuple[str, ...]
-    guide_places: tuple[tuple[str, int], tuple[str, int]]
-    guide_width: int
 
     def stage(
         self,

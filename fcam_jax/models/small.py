@@ -22,8 +22,6 @@ class Small(Encoder):
     The receptive field is 39 pixels: with larger ones, a CAM of so small an image would be one blob of a third of it.
     """
 
-    attention_places = ("blocks.0", "blocks.1", "blocks.2")
-
     def __init__(
         self,
         widths: Sequence[int] = (16, 32, 64, 128),
@@ -37,8 +35,6 @@ class Small(Encoder):
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)
-        self.guide_places = (("blocks.0", quarter), ("blocks.1", eighth))
-        self.guide_width = eighth
         self.stem = ConvBNReLU(3, stem, stride=2, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(
             [

@@ -32,10 +32,6 @@ class VGG16(Encoder):
     Reference: Simonyan and Zisserman, Very deep convolutional networks, ICLR 2015, Table 1; F-CAM, section 4.1.
     """
 
-    attention_places = ("pool3", "conv4_3", "conv5_3")
-    guide_places = (("conv4_3", 512), ("conv5_3", 512))
-    guide_width = 512
-
     def __init__(
         self,
         *,

@@ -22,18 +22,14 @@ from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.baselines import Center, Decision
-from fcam_jax.methods.classifier import ClassifierMethod
-from fcam_jax.methods.contract import Method
+from fcam_jax.methods.classifier import ClassifierMethod, new_layers
+from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import FCAMMethod
-from fcam_jax.methods.few_shot import FewShotMethod
-from fcam_jax.methods.pretrained import PretrainedMethod
-from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
 from fcam_jax.runs.build_data import chosen, data_set
 from fcam_jax.runs.build_data import settings as data_settings
 from fcam_jax.runs.build_loss import alignment, term
 from fcam_jax.runs.build_model import (
     INIT_HEAD,
-    as_pretrained,
     cam,
     check_joint,
     classifier,
@@ -50,7 +46,7 @@ from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.feed import DataStream
-from fcam_jax.train.loop import LAST, LoopSettings
+from fcam_jax.train.loop import LoopSettings
 from fcam_jax.train.optimizer import OptimizerSettings
 
 logger = logging.getLogger(__name__)
@@ -82,9 +78,9 @@ def experiment(config: ConfigDict) -> Experiment:
     _check_ranges(config)
     augment = augmenter(data_settings(config.data).augmentations)
     validation, evaluation = evaluation_settings(config)
-    name = config.classifier.method
-    if name in WITHOUT_CLASSES and any(one.needs_classes for one in evaluation.device_measures):
-        why = f"InsertionDeletion watches a class score, and classifier.method={name} has none"
+    watched = any(one.needs_classes for one in evaluation.device_measures)
+    if watched and not method(config.classifier).has_classes:
+        why = f"InsertionDeletion watches a class score, and classifier.method={config.classifier.method} has none"
         raise InputError(f"evaluation.also: {why}")
     data = data_set(config)
     sizes = {split: len(records) for split, records in data.sources.items()}
@@ -170,10 +166,14 @@ def resolved(config: ConfigDict) -> ConfigDict:
     Raises:
       InputError: the data or the weights are not there or cannot be used.
     """
-    if config.classifier.method == PRETRAINED:
-        config = as_pretrained(config)
+    config = config.copy_and_resolve_references()
+    way, part = method(config.classifier).resolved(config.model.init), config.classifier
+    part[part.method] = ConfigDict(dataclasses.asdict(way))
+    if way.epochs is not None:
+        part.epochs = way.epochs
+    if way.whole_file:
+        config.model.init_head = "keep"
     if config.data.num_classes == 0:
-        config = config.copy_and_resolve_references()
         data = chosen(config.data)
         config.data.num_classes = data.open(data.splits()[0]).num_classes
     return config
@@ -183,7 +183,8 @@ def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
     """The stage with another way to choose its best model where the validation split tells nothing of places."""
     if stage.loop.selection == LAST or (val is not None and val.localized):
         return stage
-    by = "top1_cls" if val is not None and isinstance(stage.method, ClassifierMethod) else LAST
+    classes = isinstance(stage.method, ClassifierMethod) and stage.method.training.has_classes
+    by = "top1_cls" if val is not None and classes else LAST
     what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
     logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
     return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
@@ -195,7 +196,7 @@ def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
     """
     look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGES))
     first = classifier_stage(config, steps_per_epoch)
-    alone = config.last_stage == "classifier" or config.classifier.method in WITHOUT_CLASSES
+    alone = config.last_stage == "classifier" or not method(config.classifier).has_classes
     return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))
 
 
@@ -203,34 +204,29 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights, or a baseline in its place."""
     look_up("cam.convention", config.cam.convention, CONVENTIONS)
     look_up("model.init_head", config.model.init_head, INIT_HEAD)
-    training, settings = method(config.classifier)
+    way = method(config.classifier)
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
-    layers: dict[str, Any] = {
-        "new_layers": (("head",), *(("encoder", name) for name in network.encoder.new_layers)),
-        "new_layers_factor": config.classifier.new_layers_factor,
-    }
     loop = _loop(config, "classifier", config.classifier.epochs, steps_per_epoch)
-    trained_by: Method
-    if config.classifier.method == FEW_SHOT:
-        trained_by = FewShotMethod(**layers)
-        loop = dataclasses.replace(loop, selection=LAST)  # it has seen what the others are validated on
-    elif training.objective is None:
-        trained_by = PretrainedMethod(cam(config.cam, network.encoder), config.cam.convention)
-    else:
-        by_cam, objective = cam(config.cam, network.encoder), training.objective(settings)
-        trained_by = ClassifierMethod(by_cam, config.cam.convention, **layers, objective=objective)
+    trained_by = ClassifierMethod(
+        cam=cam(config.cam, network.encoder),
+        cam_convention=config.cam.convention,
+        new_layers=new_layers(network),
+        new_layers_factor=config.classifier.new_layers_factor,
+        training=way,
+    )
     return Stage(
         name="classifier",
-        row=training.title,
-        baselines={"Center": Center(classes=training.objective is not None)},
+        row=way.title,
+        baselines={"Center": Center(classes=way.has_classes)},
         build_model=lambda _: classifier(config),
         check_pretrained=lambda: None,  # the first stage loads them before anything else
         load_pretrained=lambda network: pretrained_classifier(config.model, network),
         whole_maps=None,
         method=trained_by,
         optimizer=OptimizerSettings(**config.classifier.optimizer),
-        loop=loop,
+        own_optimizer=way.optimizer,
+        loop=dataclasses.replace(loop, selection=way.selection or loop.selection),
     )
 
 
@@ -239,8 +235,9 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
-    method = FCAMMethod(
-        cam=cam(config.cam, body),
+    seed_maps = functools.partial(method(config.classifier).seed_maps, cam=cam(config.cam, body))
+    trained_by = FCAMMethod(
+        cam=seed_maps,
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
@@ -252,15 +249,15 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     return Stage(
         name="fcam",
         row="F-CAM",
-        baselines={DECISION_ROW: Decision(method)},
+        baselines={DECISION_ROW: Decision(trained_by)},
         build_model=lambda trained: fcam(config, trained),
         check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
         load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),
-        whole_maps=method.whole_maps,
-        method=method,
+        whole_maps=trained_by.whole_maps,
+        method=trained_by,
         optimizer=OptimizerSettings(**config.fcam.optimizer),
         loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
-        view=method.view,
+        view=trained_by.view,
         pictures_epochs=config.fcam.pictures_epochs,
     )
 

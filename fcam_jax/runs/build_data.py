@@ -13,10 +13,9 @@ from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, train_batches, whole_batches
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.data.source import SPLITS, DataSet, Source
-from fcam_jax.data.subset import few, share
+from fcam_jax.data.subset import share
 from fcam_jax.errors import InputError
-from fcam_jax.methods.few_shot import FewShot
-from fcam_jax.methods.registry import FEW_SHOT
+from fcam_jax.runs.build_model import method
 from fcam_jax.types import Annotation, Batch
 
 
@@ -72,11 +71,12 @@ def data_set(config: ConfigDict) -> Data:
     data = config.data
     there = chosen(data)
     sources = {split: there.open(split) for split in SPLITS if split in there.splits()}
-    few_shot = config.classifier.method == FEW_SHOT
-    if few_shot:
-        sources["train"] = _few(config, sources.get("val"))
-    elif "train" in sources:
+    if "train" in sources:
         sources["train"] = share(sources["train"], data.fraction, seed=0)  # the same images in every run
+    way = method(config.classifier)
+    if (own := way.training_records(sources, config.seed)) is not None:
+        sources["train"] = own
+    objects = "objects" in way.needs
     left_out = LeftOut() if data.on_error == "skip" else None
     memory = Memory(int(data.cache_gigabytes * 2**30))
 
@@ -92,7 +92,7 @@ def data_set(config: ConfigDict) -> Data:
             name=split,
         )
 
-    training = functools.cache(lambda: loaded("train", data.resize, annotated=few_shot, kept=True))
+    training = functools.cache(lambda: loaded("train", data.resize, annotated=objects, kept=True))
     validation = functools.cache(lambda: loaded("val", data.size, annotated=True, kept=True))
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
@@ -111,19 +111,17 @@ def data_set(config: ConfigDict) -> Data:
     return Data(
         sources=sources,
         stream=lambda seed, cams: train_batches(
-            training(), batch_size=data.batch_size, crop=data.size, seed=seed, cams=cams, objects=few_shot, **here
+            training(),
+            batch_size=data.batch_size,
+            crop=data.size,
+            seed=seed,
+            cams=cams,
+            objects=objects,
+            order=way.order(sources["train"], seed),
+            **here,
         ),
         sample=sample,
         whole=lambda positions: whole_batches(training(), positions, batch_size=config.evaluation.batch_size),
         evaluated=evaluated,
         left_out=lines,
     )
-
-
-def _few(config: ConfigDict, val: Source | None) -> Source:
-    """What the few-shot baseline is trained on: some validation images, with their ground truth."""
-    if val is None or not val.localized:
-        what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
-        raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
-    settings = FewShot(**config.classifier.fsl.to_dict())
-    return few(val, settings.images_per_class, config.seed)

@@ -11,15 +11,17 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.component import at_key
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.methods.registry import METHODS, PLAIN, PRETRAINED, Training
-from fcam_jax.models import ENCODERS, TOPS
+from fcam_jax.methods import METHODS
+from fcam_jax.methods.classifier import ClassifierTraining
+from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import Imported, count_classes, load_classifier, load_decoder
+from fcam_jax.models.import_weights import Imported, load_classifier, load_decoder
 
 logger = logging.getLogger(__name__)
 
@@ -37,27 +39,28 @@ def classifier(config: ConfigDict) -> Classifier:
     body = encoder(config)
     name, rngs = config.model.head.name, _rngs(config.seed, 1)
     dtype = look_up("model.dtype", config.model.dtype, DTYPES)
-    training, settings = method(config.classifier)
-    pretrained = config.classifier.method == PRETRAINED
-    num_classes = config.classifier.pretrained.num_classes if pretrained else config.data.num_classes
-    if training.head is not None:
-        if name != HEAD_OF_METHODS:
-            raise InputError(
-                f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "
-                f"leave model.head.name at {HEAD_OF_METHODS!r}"
-            )
-        return Classifier(body, training.head(body, num_classes, settings, dtype, rngs))
-    build_head = look_up("model.head.name", name, HEADS)
-    own = config.model.head[name].to_dict()
-    return Classifier(body, build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs))
+    way = method(config.classifier)
+    num_classes = way.classes(config.data.num_classes)
+    if way.own_head and name != HEAD_OF_METHODS:
+        raise InputError(
+            f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "
+            f"leave model.head.name at {HEAD_OF_METHODS!r}"
+        )
+    head = way.head(body, num_classes, dtype=dtype, rngs=rngs)
+    if head is None:
+        build_head = look_up("model.head.name", name, HEADS)
+        own = config.model.head[name].to_dict()
+        head = build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs)
+    return way.extend(Classifier(body, head), dtype=dtype, rngs=rngs)
 
 
-def method(settings: ConfigDict) -> tuple[Training, dict[str, Any]]:
-    """How stage 1 is trained, with the settings of that way."""
-    training = look_up("classifier.method", settings.method, METHODS)
+def method(settings: ConfigDict) -> ClassifierTraining:
+    """How stage 1 is trained."""
+    kind = look_up("classifier.method", settings.method, METHODS)
     # A recorded configuration has lists where the settings are tuples.
     own = settings[settings.method].to_dict()
-    return training, {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
+    with at_key(f"classifier.{settings.method}."):
+        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in own.items()})
 
 
 def encoder(config: ConfigDict) -> Encoder:
@@ -65,8 +68,8 @@ def encoder(config: ConfigDict) -> Encoder:
     model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
-    top = TOPS.get(config.classifier.method, {}).get(model.encoder, {})
-    return build_encoder(final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, 0))
+    own = method(config.classifier).encoder_settings(build_encoder)
+    return build_encoder(final_stride=model.final_stride, **own, dtype=dtype, rngs=_rngs(config.seed, 0))
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:
@@ -100,32 +103,6 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
     return imported
 
 
-def as_pretrained(config: ConfigDict) -> ConfigDict:
-    """The configuration of a classifier that stays as its weight file has it: the whole file, and no epoch.
-
-    How many classes the file has is noted as `classifier.pretrained.num_classes`, a key that no user sets:
-    `data.num_classes` stays the data set's.
-
-    Raises:
-      InputError: there is no weight file, it cannot be read, or it has no classification layer.
-    """
-    if "num_classes" in config.classifier.pretrained:
-        return config  # recorded by a run, whose folder has the weights
-    of = f"classifier.method={PRETRAINED}"
-    if not config.model.init:
-        raise InputError(f"{of} shows what a pretrained network finds; name its file by --config.model.init=FILE")
-    classes = count_classes(config.model.init)
-    if classes is None:
-        raise InputError(
-            f"model.init={config.model.init} has no classification layer, and {of} needs the one that was pretrained; "
-            "name the whole network's file"
-        )
-    config = config.copy_and_resolve_references()
-    config.classifier.pretrained = ConfigDict({"num_classes": classes})
-    config.model.init_head, config.classifier.epochs = "keep", 0
-    return config
-
-
 def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
     """Weights of the file that the configuration names, if it names one, into the decoder."""
     return load_decoder(network, init) if init else None
@@ -146,10 +123,10 @@ def check_joint(config: ConfigDict) -> None:
     if not weight:
         return
     key = f"fcam.loss.classification.weight is {weight}"
-    if config.classifier.method != PLAIN:
+    if not method(config.classifier).plain:
         raise InputError(
             f"{key}, but classifier.method={config.classifier.method} trains the classifier in a way of its own; "
-            f"set the weight to 0, or classifier.method={PLAIN}"
+            "set the weight to 0, or classifier.method=cam"
         )
     if config.cam.cache:
         raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")

@@ -75,6 +75,7 @@ class Stage:
       whole_maps: yields the CAMs of whole images that seeds are drawn from; None where there are no seeds.
       method: what is trained.
       optimizer: how.
+      own_optimizer: the update from gradients, given the one of these settings and its rate by step.
       loop: how long.
       view: what training sees of a batch, for pictures; None where there are none.
       pictures_epochs: epochs from one picture to the next; 0 for none.
@@ -90,6 +91,7 @@ class Stage:
     method: Method
     optimizer: OptimizerSettings
     loop: LoopSettings
+    own_optimizer: Callable[[Any, Any], Any] = lambda default, schedule: default
     view: ViewOf | None = None
     pictures_epochs: int = 0
 
@@ -175,7 +177,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
         if not has_begun(stage, workdir):
             _record_pretrained(stage.load_pretrained(model), workdir / stage.name)
         schedule = learning_rate_schedule(stage.optimizer, stage.loop.steps_per_epoch)
-        optimizer = sgd(stage.optimizer, schedule, stage.method.learning_rate_factor)
+        optimizer = stage.own_optimizer(sgd(stage.optimizer, schedule, stage.method.learning_rate_factor), schedule)
         rng = jax.random.fold_in(jax.random.key(plan.seed), number)
         train(
             initial_state(model, stage.method, optimizer, mesh),

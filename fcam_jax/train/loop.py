@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.methods.contract import LAST
 from fcam_jax.runtime import preemption, watchdog
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
@@ -20,9 +21,6 @@ from fcam_jax.train.metric_log import MetricLog, logged
 from fcam_jax.train.step import TrainState, TrainStep, replicate
 
 logger = logging.getLogger(__name__)
-
-# The selection by which a later model is always better, for data without ground truth to validate on.
-LAST = "last"
 
 # Folder of what is kept of a failure, in that of the stage.
 FAILED = "failed"

@@ -13,9 +13,10 @@ from configs import cub, synthetic
 from configs.sweeps import search
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import CONVENTIONS
+from fcam_jax.component import defaults_of
 from fcam_jax.configuration import defaults
 from fcam_jax.errors import InputError
-from fcam_jax.methods.registry import METHODS, WITHOUT_CLASSES, default_settings
+from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
 from fcam_jax.runs import build
 
@@ -28,7 +29,7 @@ VARIANTS = [
     ("cub50", ("gpu",)),
     ("cub", ("mobilenet_v1_025,layercam",)),
     *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
-    *(("synthetic", (f"method={method}",)) for method in METHODS if method not in WITHOUT_CLASSES),
+    *(("synthetic", (f"method={method}",)) for method in METHODS if METHODS[method].has_classes),
     *(("cub", (f"method={method},encoder={encoder}",)) for method in ("acol", "spg") for encoder in PAPERS),
 ]
 
@@ -138,11 +139,11 @@ def test_trials_of_the_search_are_in_its_space_and_the_same_every_time(method):
     assert {trial["model.final_stride"] for trial in trials} == {8, 16}
     for trial in trials:  # every setting of the method but these, within the range that its method takes
         settings = {key.removeprefix(f"classifier.{method}."): value for key, value in trial.items() if method in key}
-        assert settings.keys() == default_settings(method).keys() - {"grid", "width", "images_per_class"}
+        fixed = {"grid", "width", "images_per_class", "num_classes"}
+        assert settings.keys() == defaults_of(METHODS[method]).keys() - fixed
         for value in settings.values():
             assert not isinstance(value, tuple) or value[0] >= value[1]
-        if METHODS[method].objective is not None:
-            METHODS[method].objective(settings if method != "acol" else {})
+        METHODS[method](**settings)
 
 
 def test_splits_come_from_the_folder(bird_folder):
@@ -223,8 +224,10 @@ def test_settings_of_the_chosen_cam_are_checked_before_any_training(settings, me
 def test_both_stages_get_the_chosen_cam_with_its_settings():
     settings = {"cam__name": "smooth_gradcampp", "cam__smooth_gradcampp__variant": "released"}
     plan = build.experiment(small_synthetic(cam__stages=("stage4", "stage2"), **settings))
-    for stage in plan.stages:
-        cam, stages = (stage.method.cam.keywords[name] for name in ("cam", "stages"))
+    classifier, fcam = (stage.method for stage in plan.stages)
+    assert fcam.cam.func == classifier.training.seed_maps
+    for fused in (classifier.cam, fcam.cam.keywords["cam"]):
+        cam, stages = (fused.keywords[name] for name in ("cam", "stages"))
         assert cam.func is CAMS["smooth_gradcampp"] and stages == (1, 3)
         assert cam.keywords == {"variant": "released", "samples": 4, "std": 0.3}
 

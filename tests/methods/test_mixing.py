@@ -113,7 +113,7 @@ def shown_to(objective):
 
     def loss():
         shown.clear()
-        return *objective(model, batch(), jax.random.key(2)), shown[0]
+        return *objective.loss(model, batch(), jax.random.key(2), jnp.asarray(0)), shown[0]
 
     return *map(jax.device_get, on_one_device(loss)), model
 

@@ -16,7 +16,8 @@ from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.cli import command
 from fcam_jax.errors import InputError
-from fcam_jax.methods.pretrained import PretrainedMethod
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.pretrained import Pretrained
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import count_classes, export_weights, save_weights
@@ -28,7 +29,7 @@ from fcam_jax.runs.folder import claim, config_hash
 from fcam_jax.runs.stage_evaluation import evaluate_stages
 
 CLASSES = 12  # more than the eight of the data set
-METHOD = PretrainedMethod(CAMS["cam"], "protocol")
+METHOD = ClassifierMethod(CAMS["cam"], "protocol", (), 1.0, Pretrained(num_classes=CLASSES))
 SMALL = {
     "classifier.method": "pretrained",
     "data.size": 32,

@@ -12,7 +12,8 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.methods.registry import FEW_SHOT, METHODS, PLAIN
+from fcam_jax.methods import METHODS
+from fcam_jax.methods.classifier import ClassifierTraining, Plain
 
 # Ours by the paper's.
 METRICS = {
@@ -92,8 +93,11 @@ def entries() -> tuple[Entry, ...]:
 
 def stage1_title(classifier: str | None) -> str:
     """What the tables call a way to train stage 1; None, in configurations of other versions, is the plain one."""
-    training = METHODS.get(classifier or PLAIN)
-    return str(classifier) if training is None else training.title
+    return str(classifier) if (way := _way(classifier)) is None else way.title
+
+
+def _way(classifier: str | None) -> type[ClassifierTraining] | None:
+    return Plain if classifier is None else dict(METHODS).get(classifier)
 
 
 def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> Method:
@@ -112,11 +116,12 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
     title = stage1_title(classifier)
     if row not in (title, FCAM_ROW):
         return Method(row)
-    if classifier in (None, PLAIN):
+    way = _way(classifier)
+    if way is not None and way.plain:
         names = {_plain(entry.method.name): entry.method.name for entry in entries()}
         name = names.get(_plain(cam), cam)
     else:
-        name = title if cam == "cam" or classifier == FEW_SHOT else f"{title}, {cam}"
+        name = title if cam == "cam" or not (way is None or way.by_cam) else f"{title}, {cam}"
     if row == title:
         return Method(name)
     terms = frozenset(term for term, weight in loss_weights.items() if weight)

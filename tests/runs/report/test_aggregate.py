@@ -3,7 +3,7 @@
 import pytest
 from made_runs import make_run
 
-from fcam_jax.methods.registry import METHODS
+from fcam_jax.methods import METHODS
 from fcam_jax.runs.report.aggregate import configurations, settings_text, sweeps, table_rows
 from fcam_jax.runs.report.paper import Method, entries, method, published
 from fcam_jax.runs.report.runs import read_run
