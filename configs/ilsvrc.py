@@ -4,7 +4,7 @@
         --config.data.root=DATA --config.model.init=resnet50.pth --config.model.init_head=keep
 
 The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
-`encoder,cam`; without it, ResNet50, CAM and its plain training. `DATA` is what `fcam_jax.cli.prepare` wrote
+`encoder,cam`; without it, ResNet50, CAM and its plain training. `DATA` is what `fcam prepare` wrote
 (docs/data/ilsvrc.md); `init` is torchvision's ImageNet file of the encoder, whose classes are these.
 
 The F-CAM paper has no figures on it, so there are none to expect. To know where a run stands: the centre baseline of

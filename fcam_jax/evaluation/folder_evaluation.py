@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from fcam_jax.component import at_key, at_least
-from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.findings import Sample
 from fcam_jax.evaluation.metric import Scored, thresholds
@@ -24,6 +23,7 @@ from fcam_jax.evaluation.score_map import checked_score_map
 from fcam_jax.evaluation.score_map_folder import ScoreMapFolder
 from fcam_jax.evaluation.stream import TOGETHER, Wanted, each, evaluate_each
 from fcam_jax.runtime.progress import counted
+from fcam_jax.runtime.text import listed
 
 Warn = Callable[[str], None]
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 _LINE = re.compile(r"(.+?)((?:,\s*-?\d+)+)\s*")
 _TOP = 5

@@ -13,10 +13,11 @@ from jaxtyping import Int
 
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.images import read_mask
-from fcam_jax.data.layouts.metadata import listed, read_metadata
+from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.findings import Sample
 from fcam_jax.evaluation.score_map import scaled_map
+from fcam_jax.runtime.text import listed
 from fcam_jax.types import Annotation
 
 _SUFFIX = ".npy"
@@ -101,9 +102,10 @@ class ScoreMapFolder:
             boxes = rescale_boxes(self._split.boxes[index], (width, height), (size, size))
             return Annotation(image_id, label, boxes.astype(np.int64))
         assert self._masks is not None and self._split.masks is not None
-        files = self._split.masks[index]
-        mask = np.any([resize_mask(read_mask(self._masks / name), size) for name in files.instances], axis=0)
-        ignore = resize_mask(read_mask(self._masks / files.ignore), size) & ~mask if files.ignore else None
+        masks, folder = self._split.masks[index], self._masks
+        mask = np.any([resize_mask(read_mask(folder / str(name)), size) for name in masks.instances], axis=0)
+        undecided = [resize_mask(read_mask(folder / str(name)), size) for name in masks.ignore]
+        ignore = np.any(undecided, axis=0) & ~mask if undecided else None
         return Annotation(image_id, label, mask=mask, ignore=ignore)
 
     def _check_masks(self, metadata: pathlib.Path) -> None:
@@ -111,7 +113,7 @@ class ScoreMapFolder:
             return
         if self._masks is None:
             raise InputError(f"{metadata / 'localization.txt'} names masks: give the folder of their paths by --masks")
-        names = [name for files in self._split.masks for name in (*files.instances, files.ignore) if name]
+        names = [name for masks in self._split.masks for name in masks.files()]
         missing = [name for name in names if not (self._masks / name).is_file()]
         if missing:
             raise InputError(f"--masks={self._masks}: {len(missing)} mask(s) are not there: {listed(missing)}")

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from fcam_jax.data.checksums import SuspectError
 from fcam_jax.data.folder import check_size
 from fcam_jax.data.images import decode_image, decode_mask
-from fcam_jax.data.layouts.metadata import MaskFiles, Metadata
+from fcam_jax.data.layouts.metadata import Masks, Metadata
 from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.progress import progress_bar
@@ -146,16 +146,15 @@ class CheckedSplit:
         if decoded:
             height, width = self._decoded(index, image, name).shape[:2]
             check_size(metadata, index, pathlib.Path(name), (width, height))
-        masks = metadata.masks[index] if metadata.masks is not None else MaskFiles((), None)
-        instances = [self.files.read(mask) for mask in masks.instances]
-        ignore = self.files.read(masks.ignore) if masks.ignore else (b"", "")
+        masks = metadata.masks[index] if metadata.masks is not None else Masks()
+        instances, ignores = ([self.files.read(str(name)) for name in some] for some in (masks.instances, masks.ignore))
         if decoded:
             shapes = {decode_mask(*instance).shape for instance in instances}
             if len(shapes) > 1:
                 raise InputError(f"{name}: its masks are not of one size")
-            if masks.ignore:
+            for ignore in ignores:
                 decode_mask(*ignore)
-        return Raw(image, tuple(data for data, _ in instances), ignore[0])
+        return Raw(image, tuple(data for data, _ in instances), b"".join(data for data, _ in ignores))
 
     def _decoded(self, index: int, image: bytes, name: str) -> Image:
         """The pixels; what libjpeg only warns of was published so, and belongs to the published figures."""

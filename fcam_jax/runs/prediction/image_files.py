@@ -12,9 +12,8 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from fcam_jax.data.layouts.class_folders import SUFFIXES
-from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.text import printable
+from fcam_jax.runtime.text import listed, printable
 
 
 @dataclasses.dataclass(frozen=True)
