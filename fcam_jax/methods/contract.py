@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 # The selection by which a later model is always better, for what cannot be validated.
 LAST = "last"
-
-_BATCH = 2**32 - 2  # no image has this index, so no image's draws are repeated
 
 
 @runtime_checkable
@@ -52,7 +51,7 @@ def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
 
 def batch_key(rng: Key[Array, ""], batch: Batch) -> Key[Array, ""]:
     """A key for what is drawn once for a batch, or a part of it, from the key of the step: the same on every device."""
-    key = jax.random.fold_in(rng, _BATCH)
+    key = stream(rng, OfStep.BATCH)
     return key if batch.part is None else jax.random.fold_in(key, batch.part)
 
 

@@ -20,6 +20,7 @@ from fcam_jax.losses.reconstruction import reconstruction_error
 from fcam_jax.methods.classifier import cross_entropy
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.runtime.random import OfImage, stream
 from fcam_jax.runtime.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
@@ -112,8 +113,7 @@ class FCAMMethod:
         if self.classification.weight:
             fixed = _fixed(model)
             stages, _ = fixed.classifier(images, train=False)
-            # Folding in 0, 1 or 2 would give keys that seeds, CRF and CAM have.
-            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(image_keys(rng, batch))
+            dropout_keys = stream(image_keys(rng, batch), OfImage.DROPOUT)
             return fixed, stages, *model.training_pass(images, rng=dropout_keys)[1:]
         if self.reconstruction.weight:
             return model, *model.training_pass(images, rng=None)
@@ -160,9 +160,7 @@ class FCAMMethod:
 def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"], Key[Array, " b"], Key[Array, " b"]]:
     """Keys of each image's seeds, of its landmarks for the CRF, and of its CAM."""
     keys = image_keys(rng, batch)
-    seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    # Folding in 0 or 1 would give the two keys above once more.
-    return seed_keys, crf_keys, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+    return stream(keys, OfImage.SEEDS), stream(keys, OfImage.LANDMARKS), stream(keys, OfImage.CAM)
 
 
 def _colours(batch: Batch) -> UInt8[Array, "b h w 3"]:

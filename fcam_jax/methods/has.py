@@ -10,9 +10,8 @@ from fcam_jax.component import at_least, shares
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.types import DATA_AXIS, Batch
-
-_HIDDEN = 2**32 - 3  # no image has this index, so what is hidden and what dropout drops are drawn apart
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class HaS(ClassifierTraining):
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Loss over the global batch, and class scores of the images with their hidden cells."""
         mean = jnp.asarray(model.encoder.mean, jnp.float32)
-        keys = image_keys(jax.random.fold_in(rng, _HIDDEN), batch)
+        keys = image_keys(stream(rng, OfStep.HIDDEN), batch)
         images = hide(keys, jnp.asarray(batch.images), mean, grid=self.grid, rate=self.rate)
         _, logits = model(images, train=True, rng=image_keys(rng, batch))
         losses = cross_entropy(logits, jnp.asarray(batch.labels))

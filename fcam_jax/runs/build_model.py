@@ -22,6 +22,7 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import HEADS
 from fcam_jax.models.import_weights import Imported, load_classifier, load_decoder
+from fcam_jax.runtime.random import OfWeights, stream
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def classifier(config: ConfigDict) -> Classifier:
       InputError: a head is chosen, but the method has its own.
     """
     body = encoder(config)
-    name, rngs = config.model.head.name, _rngs(config.seed, 1)
+    name, rngs = config.model.head.name, _rngs(config.seed, OfWeights.HEAD)
     dtype = look_up("model.dtype", config.model.dtype, DTYPES)
     way = method(config.classifier)
     num_classes = way.classes(config.data.num_classes)
@@ -69,7 +70,9 @@ def encoder(config: ConfigDict) -> Encoder:
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
     own = method(config.classifier).encoder_settings(build_encoder)
-    return build_encoder(final_stride=model.final_stride, **own, dtype=dtype, rngs=_rngs(config.seed, 0))
+    return build_encoder(
+        final_stride=model.final_stride, **own, dtype=dtype, rngs=_rngs(config.seed, OfWeights.ENCODER)
+    )
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:
@@ -83,7 +86,7 @@ def decoder(config: ConfigDict, body: Encoder) -> Decoder:
         center=model.decoder_center,
         reconstruction=config.fcam.loss.reconstruction.weight > 0,
         dtype=dtype,
-        rngs=_rngs(config.seed, 2),
+        rngs=_rngs(config.seed, OfWeights.DECODER),
     )
 
 
@@ -132,9 +135,9 @@ def check_joint(config: ConfigDict) -> None:
         raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")
 
 
-def _rngs(seed: int, part: int) -> nnx.Rngs:
+def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
     """Randomness of the initial weights of one part of the model."""
-    return nnx.Rngs(jax.random.fold_in(jax.random.key(seed), part))
+    return nnx.Rngs(stream(jax.random.key(seed), part))
 
 
 def cam(settings: ConfigDict, body: Encoder) -> Cam:

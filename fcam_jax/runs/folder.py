@@ -7,10 +7,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fcam_jax.runtime import hosts
-from fcam_jax.errors import InputError
-from fcam_jax.runtime.lock import held
 from fcam_jax.configuration.flat import differences, flat_settings
+from fcam_jax.errors import InputError
+from fcam_jax.runtime import hosts
+from fcam_jax.runtime.lock import held
 from fcam_jax.train.checkpoint import CHECKPOINTS
 from fcam_jax.train.manifest import replace_file
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from flax import nnx
 
-from fcam_jax.runs import build, folder as workdir
 from fcam_jax.errors import InputError
+from fcam_jax.runs import build
+from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.experiment import Stage, has_begun, trained_model
 from fcam_jax.runs.stage_evaluation import evaluate_model, write_results
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, LATEST

@@ -21,12 +21,11 @@ from fcam_jax.data.augment import Augment
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method, image_keys
 from fcam_jax.runtime.compiler_options import compiler_options
+from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.runtime.remat import only_kept
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)
-
-_AUGMENTATION = 2**32 - 1
 
 Tree = TypeVar("Tree")
 
@@ -222,8 +221,7 @@ def _accumulated(
 def augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:
     """The batch with the images changed as in the step of this key, and the raw ones beside them."""
     raw = jnp.asarray(batch.images)
-    # No image has this index, so the method's own draws are not repeated.
-    keys = image_keys(jax.random.fold_in(step_key, _AUGMENTATION), batch)
+    keys = image_keys(stream(step_key, OfStep.AUGMENTATION), batch)
     return dataclasses.replace(batch, images=augment(keys, raw), raw=raw)
 
 

@@ -15,11 +15,11 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs import build, experiment
 from fcam_jax.runs.experiment import train_stages, trained_model
 from fcam_jax.runs.folder import claim, training_hash
-from fcam_jax.runtime.text import file_name
 from fcam_jax.runs.report.runs import read_run
 from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
 from fcam_jax.runtime import provenance
+from fcam_jax.runtime.text import file_name
 
 SMALL = {
     "data.size": 32,

@@ -10,8 +10,8 @@ import pytest
 from configs import synthetic
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
-from fcam_jax.runs.experiment import train_stages
 from fcam_jax.runs.class_names import names_of_run
+from fcam_jax.runs.experiment import train_stages
 from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.train.metric_log import logged
 

@@ -13,10 +13,10 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
 from fcam_jax.runs.prediction.image_files import ImageFile
 from fcam_jax.runtime.text import printable
-from fcam_jax.configuration.flat import differences
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
 MAPS, OVERLAYS = "maps", "overlays"

@@ -26,8 +26,8 @@ from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of,
 from fcam_jax.runs.prediction.overlay import draw_overlay
 from fcam_jax.runs.prediction.predictor import Predicted, Predictor
 from fcam_jax.runs.prediction.restored import Threshold, bounded, boxes_above, rescale, restore, to_levels
-from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runs.report.drawing import enlarge
+from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runtime.text import printable
 
 # Each may hold a large image and its map at full size.

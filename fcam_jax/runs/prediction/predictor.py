@@ -18,11 +18,11 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import bind
-from fcam_jax.runtime.compiler_options import compiler_options
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.runtime.compiler_options import compiler_options
 from fcam_jax.train.step import SPREAD, data_mesh, replicate
 from fcam_jax.types import Batch, Localization
 

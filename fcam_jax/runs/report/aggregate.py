@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.runs.report.paper import Method, method, published, stage1_title
 from fcam_jax.configuration.flat import flat_settings, setting, settings_key
+from fcam_jax.runs.report.paper import Method, method, published, stage1_title
 from fcam_jax.runs.report.runs import Record, Run
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"

@@ -15,6 +15,7 @@ from fcam_jax.runs.report.tables import Cell, Table
 
 _NOTHING = "-"
 
+
 def details(found: Sequence[Configuration]) -> list[Table]:
     """Every figure of every evaluation; by the object's size; by class, of the methods that the paper compares."""
     tables = [_every_figure(found)]

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
 from fcam_jax.runs.report.localized import localized
-from fcam_jax.runtime.text import file_name
 from fcam_jax.runs.report.page import PageFigure
-from fcam_jax.runs.report.pictures import Example, Panel, save_grid, spread
 from fcam_jax.runs.report.paper import main_rows
-from fcam_jax.configuration.flat import setting
+from fcam_jax.runs.report.pictures import Example, Panel, save_grid, spread
 from fcam_jax.runs.report.runs import Histogram, Record
 from fcam_jax.runs.report.simulation import FACTORS, pxap_by_factor
 from fcam_jax.runs.report.stored_examples import StoredExample, read_pixels
+from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation
 
 ACTIVATIONS = Axes("value of the map", "pixels in a bin of 1/256, percent", y_powers=10)

@@ -10,17 +10,17 @@ import pathlib
 import tempfile
 from collections.abc import Mapping, Sequence
 
+from fcam_jax.configuration.flat import setting
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.progress import counted
 from fcam_jax.runs.report import tables
 from fcam_jax.runs.report.aggregate import Configuration, configurations, sweeps, table_rows
 from fcam_jax.runs.report.detail_tables import details
 from fcam_jax.runs.report.figures import configuration_figures, save_grids, simulation_figure, sweep_figure
-from fcam_jax.runtime.text import printable
 from fcam_jax.runs.report.page import PageExamples, PageFigure, PixelBlocks, write_page
-from fcam_jax.configuration.flat import setting
 from fcam_jax.runs.report.runs import Run, read_run
 from fcam_jax.runs.report.stored_examples import StoredExample, read_examples, read_pixels
+from fcam_jax.runtime.progress import counted
+from fcam_jax.runtime.text import printable
 
 logger = logging.getLogger(__name__)
 

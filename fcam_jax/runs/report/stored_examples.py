@@ -16,8 +16,8 @@ import PIL.Image
 from jaxtyping import Int, UInt8
 
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.text import file_name
 from fcam_jax.runs.report.record import EVALUATION, EXAMPLES, OBJECT, UNDECIDED
+from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation, Image
 
 Levels = UInt8[np.ndarray, "h w"]

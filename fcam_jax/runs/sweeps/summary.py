@@ -5,8 +5,8 @@ from typing import Any
 
 from fcam_jax.configuration.flat import settings_key
 from fcam_jax.runs.report.aggregate import Figure
-from fcam_jax.runtime.text import aligned
 from fcam_jax.runs.sweeps.plan import Planned
+from fcam_jax.runtime.text import aligned
 
 METRICS = ("MaxBoxAcc", "PxAP")
 
