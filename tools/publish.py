@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report.paper import FCAM_ROW
 from fcam_jax.runs.report.runs import Run
-from fcam_jax.train.manifest import replace_file
+from fcam_jax.runtime.files import replace_file
 from tools.publication import collect
 from tools.publication.blocks import BLOCKS, block
 from tools.publication.data import Published, data_text, name_of, read_published

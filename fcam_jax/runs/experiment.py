@@ -27,14 +27,14 @@ from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import CLASS_NAMES
 from fcam_jax.runs.report.training_batch import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
-from fcam_jax.runtime import hosts, preemption, watchdog
+from fcam_jax.runtime import hosts, preemption, random, watchdog
+from fcam_jax.runtime.files import write_record
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import printable
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.feed import DataStream
 from fcam_jax.train.loop import LoopSettings, OnEpoch, Validate, is_finished, train
-from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
 from fcam_jax.train.step import (
     TrainState,
@@ -171,14 +171,14 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
     if hosts.is_first():
         _show_data(plan, workdir)
     model: Any = None
-    for number, stage in enumerate(plan.stages):
+    for number, stage in zip(random.OfRun, plan.stages, strict=False):  # the last may be missing
         preemption.stop_if_requested()
         model = stage.build_model(model)
         if not has_begun(stage, workdir):
             _record_pretrained(stage.load_pretrained(model), workdir / stage.name)
         schedule = learning_rate_schedule(stage.optimizer, stage.loop.steps_per_epoch)
         optimizer = stage.own_optimizer(sgd(stage.optimizer, schedule, stage.method.learning_rate_factor), schedule)
-        rng = jax.random.fold_in(jax.random.key(plan.seed), number)
+        rng = random.stream(jax.random.key(plan.seed), number)
         train(
             initial_state(model, stage.method, optimizer, mesh),
             make_train_step(
@@ -313,8 +313,7 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
 def _record_pretrained(imported: Imported | None, directory: pathlib.Path) -> None:
     """Keep what a stage started from beside its checkpoints."""
     if imported is not None and hosts.is_first():
-        directory.mkdir(parents=True, exist_ok=True)
-        replace_file(directory / PRETRAINED, json.dumps(dataclasses.asdict(imported), indent=2) + "\n")
+        write_record(directory / PRETRAINED, dataclasses.asdict(imported))
 
 
 def _checkpoints(stage: Stage, workdir: pathlib.Path) -> pathlib.Path:

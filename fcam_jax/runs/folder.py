@@ -10,9 +10,9 @@ from typing import Any
 from fcam_jax.configuration.flat import differences, flat_settings
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
+from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.lock import held
 from fcam_jax.train.checkpoint import CHECKPOINTS
-from fcam_jax.train.manifest import replace_file
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (

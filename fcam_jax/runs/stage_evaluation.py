@@ -21,8 +21,8 @@ from fcam_jax.runs.report.examples import save_pictures
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.results import results_table
 from fcam_jax.runtime import hosts, provenance, watchdog
+from fcam_jax.runtime.files import write_record
 from fcam_jax.runtime.progress import counted
-from fcam_jax.train.manifest import replace_file
 from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
 
 logger = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ def _write(
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
         save_record(out, row, evaluation, images=images, split=split)
-    replace_file(out / "results.json", json.dumps(results, indent=2) + "\n")
+    write_record(out / "results.json", results)
     record_left_out(plan, out)
     save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
     if "MaxBoxAcc" in evaluations[stages[-1]].metrics:

@@ -37,7 +37,17 @@ class OfWeights(enum.IntEnum):
     DECODER = 2
 
 
-Stream = OfStep | OfImage | OfWeights
+class OfRun(enum.IntEnum):
+    """Of the trainings of a run, from its key; these numbers also seed the order of their images.
+
+    They are those of `OfWeights` once more: initial weights and steps draw from unlike distributions.
+    """
+
+    CLASSIFIER = 0
+    FCAM = 1
+
+
+Stream = OfStep | OfImage | OfWeights | OfRun
 
 
 def stream(key: Key[Array, "*shape"], of: Stream) -> Key[Array, "*shape"]:

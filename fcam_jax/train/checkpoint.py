@@ -17,7 +17,8 @@ from typing import Any
 
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
-from fcam_jax.train.checkpoint_folder import CheckpointFolder, link_or_copy
+from fcam_jax.runtime.files import link_or_copy
+from fcam_jax.train.checkpoint_folder import CheckpointFolder
 from fcam_jax.train.step import TrainState
 
 logger = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from fcam_jax.runtime.random import OfImage, OfStep, OfWeights, named, stream
+from fcam_jax.runtime.random import OfImage, OfRun, OfStep, OfWeights, named, stream
 
 KEY = jax.random.key(3)
 
@@ -15,7 +15,7 @@ def data(key):
     return jax.random.key_data(key).tolist()
 
 
-@pytest.mark.parametrize("kind", [OfStep, OfImage, OfWeights])
+@pytest.mark.parametrize("kind", [OfStep, OfImage, OfWeights, OfRun])
 def test_streams_of_one_key_are_distinct(kind):
     assert len({tuple(data(stream(KEY, one))) for one in kind}) == len(kind.__members__)
 
@@ -30,6 +30,7 @@ def test_the_numbers_are_those_that_a_seed_has_always_meant():
         (OfStep, of_step),
         (OfImage, {"CAM": 2, "DROPOUT": 3}),
         (OfWeights, {"ENCODER": 0, "HEAD": 1, "DECODER": 2}),
+        (OfRun, {"CLASSIFIER": 0, "FCAM": 1}),
     ):
         for name, number in numbers.items():
             assert data(stream(KEY, kind[name])) == data(jax.random.fold_in(KEY, number))
