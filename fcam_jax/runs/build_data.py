@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from fcam_jax.component import at_key
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
-from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, train_batches, whole_batches
+from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.data.source import SPLITS, DataSet, Source
 from fcam_jax.data.subset import share
@@ -98,7 +98,7 @@ def data_set(config: ConfigDict) -> Data:
 
     def sample(count: int, seed: int) -> tuple[Batch, list[Annotation]]:
         images = loaded("train", data.resize, annotated=True, kept=False)
-        return train_batches(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
+        return TrainingStream(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
 
     def evaluated(split: str) -> Iterator[tuple[Batch, list[Annotation]]]:
         images = validation() if split == "val" else loaded(split, data.size, annotated=True, kept=False)
@@ -110,7 +110,7 @@ def data_set(config: ConfigDict) -> Data:
 
     return Data(
         sources=sources,
-        stream=lambda seed, cams: train_batches(
+        stream=lambda seed, cams: TrainingStream(
             training(),
             batch_size=data.batch_size,
             crop=data.size,

@@ -15,7 +15,7 @@ from fcam_jax.cli import command
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.images import decode_image
 from fcam_jax.data.loaded import LoadedImages
-from fcam_jax.data.pipeline import train_batches
+from fcam_jax.data.pipeline import TrainingStream
 from fcam_jax.data.published import builder as wsol_builder
 from fcam_jax.data.published import check as wsol_check
 from fcam_jax.data.published import files as wsol_files
@@ -538,7 +538,7 @@ def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
         assert (record.image_id, record.label) == (expected.image_id, expected.label)
         np.testing.assert_array_equal(record.image, expected.image)
         np.testing.assert_array_equal(record.boxes, expected.boxes)
-    streams = [train_batches(LoadedImages(one, 146), batch_size=32, crop=128, seed=0) for one in (source, folder)]
+    streams = [TrainingStream(LoadedImages(one, 146), batch_size=32, crop=128, seed=0) for one in (source, folder)]
     for _ in range(3):
         for array, same in zip(*(jax.tree.leaves(next(stream)) for stream in streams), strict=True):
             np.testing.assert_array_equal(array, same)
