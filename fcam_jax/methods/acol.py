@@ -37,75 +37,43 @@ class Branch(Head):
         self.conv2 = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.top = GAP(width, num_classes, background=False, dtype=dtype, rngs=rngs)
 
-    def hidden(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w _"]:
-        """What the maps of the classes are made of."""
+    def _hidden(self, features: Array) -> Array:
         return nnx.relu(self.conv2(nnx.relu(self.conv1(features))))
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
         """Class scores before softmax, float32."""
-        return self.top(self.hidden(features))
+        return self.top(self._hidden(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The map of the given class of each image, signed, float32."""
-        return self.top.activation(self.hidden(features), labels)
+        return self.top.activation(self._hidden(features), labels)
 
 
 class ACoLHead(Head):
     """Two branches, of which the second sees the features erased where the first's map of the label is high.
 
     Class scores, and so every CAM by gradients or scores, are those of the first branch; the head's own map is fused
-    from both.
-
-    Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
-      width: channels of the branches' convolutions.
-      threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
-      dtype: compute dtype; scores and maps are float32 always.
-      rngs: source of the initial weights.
+    from both. Arguments are those of `Branch` and the threshold of `ACoL`.
     """
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        width: int,
-        threshold: float,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        self.first = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
-        self.second = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, num_classes: int, *, threshold: float, **of_branch: Any):
+        self.first = Branch(features, num_classes, **of_branch)
+        self.second = Branch(features, num_classes, **of_branch)
         self.threshold = threshold
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores of the first branch before softmax, float32.
-
-        Args:
-          features: map of the top stage.
-        """
+        """Class scores of the first branch before softmax, float32."""
         return self.first(features)
 
     def both(
         self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]
     ) -> tuple[Float[Array, "b k"], Float[Array, "b k"]]:
-        """Class scores of both branches; the label says what is erased for the second.
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image.
-        """
+        """Class scores of both branches; the label says what is erased for the second."""
         erased = erase(features, self.first.activation(features, labels), self.threshold)
         return self.first(features), self.second(erased)
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The higher of the two branches' maps of the label, each scaled to [0, 1].
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image.
-        """
+        """The higher of the two branches' maps of the label, each scaled to [0, 1]."""
         first = self.first.activation(features, labels)
         second = self.second.activation(erase(features, first, self.threshold), labels)
         return jnp.maximum(minmax(first), minmax(second))
@@ -152,8 +120,7 @@ class ACoL(ClassifierTraining):
 
     def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ACoLHead:
         """Both branches."""
-        features, settings = encoder.channels[-1], dataclasses.asdict(self)
-        return ACoLHead(features, num_classes, **settings, dtype=dtype, rngs=rngs)
+        return ACoLHead(encoder.channels[-1], num_classes, **dataclasses.asdict(self), dtype=dtype, rngs=rngs)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss, the first branch's scores, and both terms, "first" and "second"."""

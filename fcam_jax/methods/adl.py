@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from fcam_jax.component import shares
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
 from fcam_jax.methods.contract import batch_key
-from fcam_jax.methods.places import ends_of_stages, of_encoder
+from fcam_jax.methods.places import three_places
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.inception import InceptionV3
@@ -17,12 +17,11 @@ from fcam_jax.models.resnet import ResNet
 from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import Batch
 
-_TOP = ""  # stands for the last place of all
-# Where it sits in the encoders of the authors' programs.
-PUBLISHED: dict[type[Encoder], tuple[str, str, str]] = {
-    ResNet: ("layer3.0", "layer4.0", _TOP),
+# Where it sits in the authors' programs; where a name is empty and in other encoders, at the end of a stage.
+PUBLISHED: dict[type[Encoder], tuple[str, ...]] = {
+    ResNet: ("layer3.0", "layer4.0", ""),
     VGG16: ("pool3", "conv4_3", "conv5_3"),
-    InceptionV3: ("Mixed_5d", "Mixed_6e", _TOP),
+    InceptionV3: ("Mixed_5d", "Mixed_6e", ""),
 }
 
 
@@ -69,15 +68,8 @@ class ADL(ClassifierTraining):
 
 
 def attention_places(encoder: Encoder) -> tuple[str, ...]:
-    """Names of the places where it sits, in their order.
-
-    Raises:
-      InputError: the encoder has fewer than three places.
-    """
-    published = of_encoder(PUBLISHED, encoder)
-    if published is None:
-        return tuple(place.name for place in ends_of_stages(encoder, 3))
-    return tuple(name or encoder.places()[-1].name for name in published)
+    """Names of the three places where it sits, in their order."""
+    return tuple(place.name for place in three_places(encoder, PUBLISHED))
 
 
 def attention_dropout(x: Float[Array, "b h w c"], drop: Bool[Array, ""], threshold: float) -> Float[Array, "b h w c"]:

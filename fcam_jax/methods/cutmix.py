@@ -44,33 +44,16 @@ class CutMix(ClassifierTraining):
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Loss over the global batch, class scores of the mixed images, and the share of the images in them."""
         labels = jnp.asarray(batch.labels)
-        mixed = mix(
-            batch_key(rng, batch), jnp.asarray(batch.images), labels, beta=self.beta, probability=self.probability
-        )
-        _, logits = model(mixed.images, train=True, rng=image_keys(rng, batch))
-        own, partners = cross_entropy(logits, labels).mean(), cross_entropy(logits, mixed.partners).mean()
-        loss = jax.lax.pmean(mixed.share * own + (1 - mixed.share) * partners, DATA_AXIS)
-        return loss, logits, {"share": mixed.share}
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixed:
-    """A device's part of a mixed batch.
-
-    Attributes:
-      images: with the box of their partners.
-      partners: labels of the partners.
-      share: of each image in its own picture, in [0, 1]; the partner has the rest.
-    """
-
-    images: Num[Array, "b h w c"]
-    partners: Int[Array, " b"]
-    share: Float[Array, ""]
+        key, images = batch_key(rng, batch), jnp.asarray(batch.images)
+        images, partners, share = mix(key, images, labels, beta=self.beta, probability=self.probability)
+        _, logits = model(images, train=True, rng=image_keys(rng, batch))
+        own, others = cross_entropy(logits, labels).mean(), cross_entropy(logits, partners).mean()
+        return jax.lax.pmean(share * own + (1 - share) * others, DATA_AXIS), logits, {"share": share}
 
 
 def mix(
     key: Key[Array, ""], images: Num[Array, "b h w c"], labels: Int[Array, " b"], *, beta: float, probability: float
-) -> Mixed:
+) -> tuple[Num[Array, "b h w c"], Int[Array, " b"], Float[Array, ""]]:
     """Mix a batch that is spread over the devices of the mesh axis; runs per device.
 
     Args:
@@ -79,6 +62,10 @@ def mix(
       labels: of the same images.
       beta: b, of the distribution of the share, Beta(b, b); above 0.
       probability: with which the batch is mixed at all, in [0, 1].
+
+    Returns:
+      Images with the box of their partners, labels of the partners, and the share of each image in its own picture, in
+      [0, 1]; the partner has the rest.
 
     Reference: Yun et al., CutMix, ICCV 2019, section 3.1 and Eq. 2; the box as in the program of Choe et al.,
       CVPR 2020.
@@ -96,11 +83,9 @@ def mix(
     everyone = jax.lax.all_gather(images, DATA_AXIS, tiled=True)
     order = jax.random.permutation(partner_key, len(everyone))
     mine = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(DATA_AXIS) * count, count)
-    return Mixed(
-        images=jnp.where(inside[..., None], everyone[mine], images),
-        partners=jax.lax.all_gather(labels, DATA_AXIS, tiled=True)[mine],
-        share=1 - (bottom - top) * (right - left) / (height * width),
-    )
+    partners = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)[mine]
+    area = (bottom - top) * (right - left) / (height * width)
+    return jnp.where(inside[..., None], everyone[mine], images), partners, 1 - area
 
 
 def box(

@@ -72,12 +72,5 @@ def hide(
 def pixels_of_cells(
     cells: Bool[Array, "b _ _"], grid: int, height: int, width: int
 ) -> Bool[Array, "b {height} {width}"]:
-    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image.
-
-    Args:
-      cells: a value for every cell, by row and column.
-      grid: side of a cell in pixels.
-      height: of the image in pixels.
-      width: likewise.
-    """
+    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image."""
     return jnp.repeat(jnp.repeat(cells, grid, axis=1), grid, axis=2)[:, :height, :width]

@@ -1,5 +1,6 @@
 """Which places of an encoder a method reads or changes: those of its authors' program, else by one rule for all."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -7,20 +8,27 @@ from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Encoder, Place
 
 T = TypeVar("T")
+COUNT = 3
 
 
-def ends_of_stages(encoder: Encoder, count: int) -> tuple[Place, ...]:
-    """The last place of each of the last `count` stages; the last places of all where there are fewer stages.
+def three_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, ...]]) -> tuple[Place, ...]:
+    """The ends of the last three stages, or the last three places where there are fewer stages.
+
+    Args:
+      encoder: which may be abstract.
+      published: names that stand in their place in encoders of a class; an empty one leaves the end of the stage.
 
     Raises:
       InputError: the encoder has fewer places.
     """
     places = encoder.places()
-    if len(places) < count:
-        what = f"{len(places)} places where its maps can be read; the method needs {count}"
+    if len(places) < COUNT:
+        what = f"{len(places)} places where its maps can be read; the method needs {COUNT}"
         raise InputError(f"{type(encoder).__name__} has {what}")
-    ends = tuple({place.stage: place for place in places}.values())[-count:]
-    return ends if len(ends) == count else places[-count:]
+    ends = tuple({place.stage: place for place in places}.values())[-COUNT:]
+    named = {place.name: place for place in places}
+    pairs = itertools.zip_longest(of_encoder(published, encoder) or (), ends if len(ends) == COUNT else places[-COUNT:])
+    return tuple(named[name] if name else end for name, end in pairs)
 
 
 def of_encoder(known: Mapping[type[Encoder], T], encoder: Encoder | Callable[..., Encoder]) -> T | None:

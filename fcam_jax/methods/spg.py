@@ -15,7 +15,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
 from fcam_jax.methods.contract import image_keys
-from fcam_jax.methods.places import ends_of_stages, of_encoder
+from fcam_jax.methods.places import of_encoder, three_places
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder, Place
 from fcam_jax.models.heads import GAP
@@ -25,8 +25,8 @@ from fcam_jax.models.resnet import ResNet
 from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import DATA_AXIS, Batch
 
-# The two places that B1 and B2 read in the authors' programs; none stands for the end of the stage below the top.
-PUBLISHED: dict[type[Encoder], tuple[str, str]] = {
+# The two places that B1 and B2 read in the authors' programs; in other encoders, the ends of the stages below the top.
+PUBLISHED: dict[type[Encoder], tuple[str, ...]] = {
     ResNet: ("layer3.0", ""),
     VGG16: ("conv4_3", "conv5_3"),
     InceptionV3: ("Mixed_5d", "Mixed_6e"),
@@ -61,7 +61,7 @@ class SideBranches(nnx.Module):
       program.
     """
 
-    def __init__(self, lower: int, upper: int, top: int, *, width: int, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, lower: int, upper: int, top: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         top_width = min(top, _TOP_WIDTH)
         self.b1 = conv(lower, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.b2 = conv(upper, width, 3, bias=True, dtype=dtype, rngs=rngs)
@@ -73,13 +73,7 @@ class SideBranches(nnx.Module):
     def __call__(
         self, lower: Float[Array, "b h1 w1 c1"], upper: Float[Array, "b h2 w2 c2"], top: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h1 w1"], Float[Array, "b h2 w2"], Float[Array, "b h w"]]:
-        """Maps of B1, B2 and C: scores of the foreground before the sigmoid, float32.
-
-        Args:
-          lower: map at the first guide place.
-          upper: map at the second.
-          top: map of the top stage.
-        """
+        """Maps of B1, B2 and C: scores of the foreground before the sigmoid, float32."""
         b1, b2 = (
             self.shared_map(nnx.relu(self.shared(nnx.relu(own(x)))))[..., 0]
             for own, x in ((self.b1, lower), (self.b2, upper))
@@ -95,23 +89,12 @@ class SPGHead(GAP):
       num_classes: number of scores.
       guides: channels at the two guide places.
       width: channels of the convolutions of B1 and B2.
-      dtype: compute dtype; scores and maps are float32 always.
-      rngs: source of the initial weights.
+      of_layers: "dtype" and "rngs"; scores and maps are float32 always.
     """
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        guides: Sequence[int],
-        width: int,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(features, num_classes, background=False, dtype=dtype, rngs=rngs)
-        lower, upper = guides
-        self.sides = SideBranches(lower, upper, features, width=width, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, num_classes: int, *, guides: Sequence[int], width: int, **of_layers: Any):
+        super().__init__(features, num_classes, background=False, **of_layers)
+        self.sides = SideBranches(guides[0], guides[1], features, width=width, **of_layers)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,37 +172,24 @@ class SPG(ClassifierTraining):
 
         Args:
           class_map: the label's map.
-          b1: scores of the foreground by B1, before the sigmoid, as are the next two.
+          b1: scores of the foreground by B1, before the sigmoid, as those of the next two.
           b2: by B2.
           c: by C.
           size: height and width to which all maps are brought: the images'.
         """
         b1, b2, c = (resize_bilinear(maps, size) for maps in (b1, b2, c))
-        teachers = (
-            minmax(resize_bilinear(class_map, size)),
-            jax.nn.sigmoid(b2),
-            (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2,
-        )
-        thresholds = (self.attention, self.b2, self.fused)
-        masks = (guidance_mask(t, *hl) for t, hl in zip(teachers, thresholds, strict=True))
-        return {
-            name: _binary(scores, mask)
-            for (name, scores), mask in zip({"b2": b2, "b1": b1, "c": c}.items(), masks, strict=True)
+        fused = (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2
+        lessons = {
+            "b2": (b2, minmax(resize_bilinear(class_map, size)), self.attention),
+            "b1": (b1, jax.nn.sigmoid(b2), self.b2),
+            "c": (c, fused, self.fused),
         }
+        return {name: _binary(scores, guidance_mask(of, *sure)) for name, (scores, of, sure) in lessons.items()}
 
 
-def guide_places(encoder: Encoder) -> tuple[Place, Place]:
-    """The places that B1 and B2 read: those of the authors' programs, else the ends of the two stages below the top.
-
-    Raises:
-      InputError: the encoder has fewer than three places.
-    """
-    lower, upper, _ = ends_of_stages(encoder, 3)
-    published = of_encoder(PUBLISHED, encoder)
-    if published is None:
-        return lower, upper
-    named = {place.name: place for place in encoder.places()} | {"": upper}
-    return named[published[0]], named[published[1]]
+def guide_places(encoder: Encoder) -> tuple[Place, ...]:
+    """The two places that B1 and B2 read."""
+    return three_places(encoder, PUBLISHED)[:2]
 
 
 def guidance_mask(maps: Float[Array, "b h w"], high: float, low: float) -> Int[Array, "b h w"]:
