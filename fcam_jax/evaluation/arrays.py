@@ -15,8 +15,7 @@ from fcam_jax.annotation import Annotation
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
-from fcam_jax.evaluation.findings import Sample
-from fcam_jax.evaluation.metric import thresholds
+from fcam_jax.evaluation.metric import Scored, thresholds
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.evaluation.score_map import scaled_map
@@ -74,7 +73,6 @@ def evaluate_arrays(
 
     Reference: Choe et al., CVPR 2020.
     """
-    also = [name.strip() for name in also.split(",") if name.strip()] if isinstance(also, str) else also
     wanted = Wanted(step=threshold_step, kinds=kinds(also), bootstrap=bootstrap, seed=seed, parts=True)
     thresholds(threshold_step)
     at_least(wanted, bootstrap=0, seed=0)
@@ -121,9 +119,9 @@ class _Samples:
     def __len__(self) -> int:
         return len(self.maps)
 
-    def __getitem__(self, i: int) -> Sample:
+    def __getitem__(self, i: int) -> Scored:
         scaled = scaled_map(_channel(self.maps[i]), self.frames[i], self.minmax, f"maps[{i}]")
-        return Sample(i, scaled, self.annotations[i], None if self.ranks is None else int(self.ranks[i]))
+        return Scored(scaled, self.annotations[i], None if self.ranks is None else int(self.ranks[i]), i)
 
 
 def _entries(name: str, values: Arrays, n: int | None = None) -> list[Any]:
