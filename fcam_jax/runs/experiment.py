@@ -24,13 +24,12 @@ from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.import_weights import Imported
-from fcam_jax.runs.class_names import CLASS_NAMES
+from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.report.training_batch import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
 from fcam_jax.runtime import hosts, preemption, random, watchdog
 from fcam_jax.runtime.files import write_record
 from fcam_jax.runtime.progress import counted
-from fcam_jax.runtime.text import printable
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, saved_progress
 from fcam_jax.train.feed import DataStream
@@ -200,10 +199,7 @@ def train_stages(plan: Experiment, workdir: pathlib.Path, training_hash: str = "
 
 def _show_data(plan: Experiment, workdir: pathlib.Path) -> None:
     """What the run is trained on, for people: the classes' names, and a batch as the network sees it."""
-    if plan.class_names is not None:
-        (workdir / CLASS_NAMES).write_text(
-            "".join(f"{printable(name)}\n" for name in plan.class_names), encoding="utf-8"
-        )
+    save_names(workdir, plan.class_names)
     picture = workdir / "pictures" / "training_batch.png"
     if not picture.exists():
         _draw_sample(plan, picture)

@@ -8,19 +8,26 @@ import shutil
 from typing import Any
 
 
-def replace_file(path: pathlib.Path, text: str) -> None:
-    """Put a text file in place as a whole: a crash leaves the old one or the new one."""
+def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) -> None:
+    """Put a file in place as a whole: a crash leaves the old one or the new one. Its folder is made where it is not.
+
+    Args:
+      path: of the file.
+      data: its contents; a text is written in UTF-8.
+      sync: wait until the disk has it, so that this holds when the machine stops, too.
+    """
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with partial.open("wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
     partial.replace(path)
 
 
 def write_record(path: pathlib.Path, record: Any) -> None:
-    """Put JSON data in place as a whole, laid out for people; its folder is made where it does not exist."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Put JSON data in place as a whole, laid out for people."""
     replace_file(path, json.dumps(record, indent=2) + "\n")
 
 
