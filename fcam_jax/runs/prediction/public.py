@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
@@ -297,7 +297,7 @@ def show(
     return picture
 
 
-def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> Image:
+def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt8[np.ndarray, "_ _ 3"]:
     height, width = size = image.shape[:2]
     drawn = enlarge(image, side)
     if score_map is not None:
@@ -321,7 +321,7 @@ def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> Imag
     return drawn
 
 
-def _grid(cells: Sequence[Image]) -> Image:
+def _grid(cells: Sequence[np.ndarray]) -> Image:
     """Cells in rows, on white."""
     rows = [cells[first : first + _COLUMNS] for first in range(0, len(cells), _COLUMNS)]
     high, wide = ([max(cell.shape[axis] for cell in cells) + GAP] * len(cells) for axis in (0, 1))

@@ -24,8 +24,8 @@ def enlarge(image: Image, side: int = CELL) -> UInt8[np.ndarray, "_ _ 3"]:
 
 
 def overlay_map(image: Image, score_map: Float[np.ndarray, "a b"]) -> Image:
-    """The image under a map in [0, 1] in colours from blue to red; what is not a number counts as 0."""
-    colours = cv2.applyColorMap(_fit(_levels(score_map), image), cv2.COLORMAP_JET)
+    """The image under a map in [0, 1] in colours from dark violet to light yellow; what is not a number counts as 0."""
+    colours = cv2.applyColorMap(_fit(_levels(score_map), image), cv2.COLORMAP_INFERNO)
     return cv2.addWeighted(image, 0.5, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 0.5, 0)
 
 
