@@ -159,7 +159,7 @@ def jitted_step(
         def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
             local = nnx.merge(structure, params, rest, copy=True)
             loss, metrics = method.loss(local, batch, key, step)
-            return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
+            return loss, ({"loss": loss, **metrics}, _same(split_model(local, method)[2]))
 
         return jax.grad(only_kept(loss_of) if remat else loss_of, has_aux=True)(params)
 
@@ -191,6 +191,17 @@ def jitted_step(
 
 def _options(mesh: Mesh) -> dict[str, str] | None:
     return compiler_options(mesh.devices.flat[0].platform)
+
+
+def _same(rest: dict[Any, Any]) -> dict[Any, Any]:
+    """The variables that are not trained; raises where a method leaves in one what only one device knows."""
+    for path, leaf in jax.tree.leaves_with_path(rest):
+        if DATA_AXIS in jax.typeof(leaf).manual_axis_type.varying:
+            raise ValueError(
+                f"the loss leaves another value in {jax.tree_util.keystr(path, simple=True, separator='.')} on every "
+                "device; take a mean over DATA_AXIS, or `of_all` or `same` of methods.contract"
+            )
+    return rest
 
 
 def _part(batch: Batch, number: Int[Array, ""], count: int) -> Batch:
