@@ -27,17 +27,15 @@ UNIT = 2.0**-32
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure that a metric gives.
+    """A figure that a metric gives, in percent; one whose name ends with "_threshold" is a threshold in [0, 1].
 
     Attributes:
       name: in results and tables.
       column: its place among a table's columns, from the left; None where it is none of them.
-      threshold: it is a threshold in [0, 1] and no percentage.
     """
 
     name: str
     column: int | None = 100
-    threshold: bool = False
 
     def at(self, label: str) -> str:
         """Its name at a threshold that is not its own best, as in ``BoxAcc_at_val``."""
