@@ -32,7 +32,7 @@ def get_config(args: str = "") -> ConfigDict:
     """The published settings; `args` as for `choose`."""
     config = defaults()
     config.data.name = "OpenImages"
-    config.data.source = "tfds"
+    choose(config, "source=tfds", ("source",))
     config.data.tfds = "openimages30k_wsol"
     config.data.num_classes = 100
     choose(config, args)

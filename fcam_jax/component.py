@@ -76,14 +76,14 @@ def defaults_of(component: Callable[..., Any]) -> dict[str, Any]:
     if inspect.isclass(given.func):  # the metaclass of modules hides what their constructors take
         given = functools.partial(given.func.__init__, None, *given.args, **given.keywords)
     parameters = inspect.signature(given).parameters.values()
-    return {
-        one.name: one.default for one in parameters if one.default is not one.empty and one.name not in _OF_THE_BUILDER
-    }
+    keywords = [one for one in parameters if one.kind is one.KEYWORD_ONLY and one.name not in _OF_THE_BUILDER]
+    return {one.name: one.default for one in keywords if one.default is not one.empty}
 
 
 def meanings_of(component: Callable[..., Any]) -> dict[str, str]:
     """What the settings mean: the sections "Attributes" and "Args" of the docstring, a line for each name."""
     found: dict[str, str] = {}
+    component = getattr(component, "func", component)
     bases = component.__mro__[::-1] if inspect.isclass(component) else (component,)
     for one in bases:
         text = inspect.cleandoc(one.__doc__ or "")

@@ -29,6 +29,7 @@ ORDER = (
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 CONFIG_READERS = {
     "configuration/command_line.py",
+    "configuration/components.py",
     "configuration/keys.py",
     "configuration/meanings.py",
     *(f"runs/build{part}.py" for part in ("", "_data", "_loss", "_model")),

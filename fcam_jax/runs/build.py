@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.component import at_key
+from fcam_jax.configuration.components import own
 from fcam_jax.data.augment import augmenter
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
@@ -168,7 +169,8 @@ def resolved(config: ConfigDict) -> ConfigDict:
     """
     config = config.copy_and_resolve_references()
     way, part = method(config.classifier).resolved(config.model.init), config.classifier
-    part[part.method] = ConfigDict(dataclasses.asdict(way))
+    if part.method in part:
+        part[part.method].update(dataclasses.asdict(way))
     if way.epochs is not None:
         part.epochs = way.epochs
     if way.whole_file:
@@ -241,8 +243,8 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
-        reconstruction=term(config.fcam.loss.reconstruction),
-        classification=term(config.fcam.loss.classification),
+        reconstruction=term(config.fcam.loss, "reconstruction"),
+        classification=term(config.fcam.loss, "classification"),
         classifier_factor=config.fcam.classifier_factor,
     )
     check_joint(config)
@@ -268,10 +270,10 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
     network = {key: value for key, value in config.model.to_dict().items() if key not in ("init", "init_head")}
     return {
         "cam": name,
-        "settings": config.cam[name].to_dict(),
+        "settings": own(config.cam, name),
         "stages": list(config.cam.stages),
         "network": network,
-        "head": {"method": config.classifier.method, **config.classifier[config.classifier.method].to_dict()},
+        "head": {"method": config.classifier.method, **own(config.classifier, config.classifier.method)},
         "side": config.data.resize,
     }
 

@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 from fcam_jax.errors import InputError
 from fcam_jax.losses.constraints import CONSTRAINTS, Constraint, default_settings
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.losses.pixel_alignment import OFF, CrfTerm, PixelAlignment, Term
 
 
 def alignment(loss: ConfigDict) -> PixelAlignment:
@@ -16,19 +16,24 @@ def alignment(loss: ConfigDict) -> PixelAlignment:
     for name, settings in loss.items():
         _check_term(f"fcam.loss.{name}", settings)
     return PixelAlignment(
-        seeds=term(loss.seeds),
+        seeds=term(loss, "seeds"),
         crf=CrfTerm(**loss.crf),
-        size=term(loss.size),
+        size=term(loss, "size"),
         barrier_start=loss.size.barrier_start,
         barrier_rate=loss.size.barrier_rate,
         barrier_limit=loss.size.barrier_limit,
-        constraints=tuple((name, term(loss[name]), _constraint(name, loss[name])) for name in CONSTRAINTS),
-        entropy=term(loss.entropy),
+        constraints=tuple(
+            (name, term(loss, name), _constraint(name, loss[name])) for name in CONSTRAINTS if name in loss
+        ),
+        entropy=term(loss, "entropy"),
     )
 
 
-def term(settings: ConfigDict) -> Term:
-    """Weight and epochs of a term."""
+def term(loss: ConfigDict, name: str) -> Term:
+    """Weight and epochs of a term; one that is absent is off."""
+    if name not in loss:
+        return OFF
+    settings = loss[name]
     return Term(weight=settings.weight, start_epoch=settings.start_epoch, end_epoch=settings.end_epoch)
 
 

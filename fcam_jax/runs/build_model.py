@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.component import at_key
+from fcam_jax.configuration.components import own
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods import METHODS
 from fcam_jax.methods.classifier import ClassifierTraining
@@ -50,18 +51,16 @@ def classifier(config: ConfigDict) -> Classifier:
     head = way.head(body, num_classes, dtype=dtype, rngs=rngs)
     if head is None:
         build_head = look_up("model.head.name", name, HEADS)
-        own = config.model.head[name].to_dict()
-        head = build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs)
+        settings = own(config.model.head, name)
+        head = build_head(body.channels[-1], num_classes, **settings, dtype=dtype, rngs=rngs)
     return way.extend(Classifier(body, head), dtype=dtype, rngs=rngs)
 
 
 def method(settings: ConfigDict) -> ClassifierTraining:
     """How stage 1 is trained."""
     kind = look_up("classifier.method", settings.method, METHODS)
-    # A recorded configuration has lists where the settings are tuples.
-    own = settings[settings.method].to_dict()
     with at_key(f"classifier.{settings.method}."):
-        return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in own.items()})
+        return kind(**own(settings, settings.method))
 
 
 def encoder(config: ConfigDict) -> Encoder:
@@ -69,9 +68,9 @@ def encoder(config: ConfigDict) -> Encoder:
     model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
-    own = method(config.classifier).encoder_settings(build_encoder)
+    top = method(config.classifier).encoder_settings(build_encoder)
     return build_encoder(
-        final_stride=model.final_stride, **own, dtype=dtype, rngs=_rngs(config.seed, OfWeights.ENCODER)
+        final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, OfWeights.ENCODER)
     )
 
 
@@ -84,7 +83,7 @@ def decoder(config: ConfigDict, body: Encoder) -> Decoder:
         body.strides,
         tuple(model.decoder_widths),
         center=model.decoder_center,
-        reconstruction=config.fcam.loss.reconstruction.weight > 0,
+        reconstruction=own(config.fcam.loss, "reconstruction").get("weight", 0) > 0,
         dtype=dtype,
         rngs=_rngs(config.seed, OfWeights.DECODER),
     )
@@ -122,7 +121,7 @@ def check_joint(config: ConfigDict) -> None:
     Raises:
       InputError: the classifier has an objective of its own, or the seeds' CAMs are kept.
     """
-    weight = config.fcam.loss.classification.weight
+    weight = own(config.fcam.loss, "classification").get("weight", 0)
     if not weight:
         return
     key = f"fcam.loss.classification.weight is {weight}"
@@ -143,7 +142,7 @@ def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
 def cam(settings: ConfigDict, body: Encoder) -> Cam:
     """The CAM of the chosen stages of an encoder."""
     look_up("cam.name", settings.name, CAMS)
-    return bind(settings.name, settings[settings.name].to_dict(), tuple(settings.stages), len(body.channels))
+    return bind(settings.name, own(settings, settings.name), tuple(settings.stages), len(body.channels))
 
 
 def look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from fcam_jax.train.checkpoint import CHECKPOINTS
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (
+    "components",
     "evaluation.",
     "data.name",
     "data.root",

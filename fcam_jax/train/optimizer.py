@@ -24,10 +24,10 @@ class OptimizerSettings:
     """
 
     learning_rate: float
-    decay_epochs: int
-    decay_rate: float
-    momentum: float
-    weight_decay: float
+    decay_epochs: int = 0
+    decay_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
 
 
 def learning_rate_schedule(settings: OptimizerSettings, steps_per_epoch: int) -> optax.Schedule:

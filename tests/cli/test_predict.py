@@ -16,6 +16,7 @@ from flax import nnx
 
 from configs import synthetic
 from fcam_jax.cli import command as fcam
+from fcam_jax.configuration import override
 from fcam_jax.evaluation.boxes import largest_box
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
@@ -53,7 +54,7 @@ def trained_run(tmp_path_factory):
     """A run with untrained weights."""
     folder = tmp_path_factory.mktemp("run")
     config = synthetic.get_config()
-    config.update_from_flattened_dict(SMALL)
+    override(config, SMALL)
     workdir.claim(folder, config.to_dict())
     train_stages(build.experiment(config), folder)
     return folder

@@ -15,6 +15,7 @@ from configs import synthetic
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.cli import command
+from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.pretrained import Pretrained
@@ -61,7 +62,7 @@ def weights(network, tmp_path_factory):
 
 def config(**values):
     settings = synthetic.get_config()
-    settings.update_from_flattened_dict(SMALL | {key.replace("__", "."): value for key, value in values.items()})
+    override(settings, SMALL | {key.replace("__", "."): value for key, value in values.items()})
     return settings
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import synthetic
+from fcam_jax.configuration import override
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build, experiment
@@ -43,7 +44,7 @@ PROGRAM = {"version": "1.2.3", "commit": "0123456789abcdef", "modified": False}
 
 def config(**values):
     settings = synthetic.get_config()
-    settings.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    override(settings, SMALL | {name.replace("__", "."): value for name, value in values.items()})
     return settings
 
 

@@ -12,6 +12,7 @@ from test_export import SMALL
 
 from configs import synthetic
 from fcam_jax.cli import command
+from fcam_jax.configuration import override
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.experiment import train_stages
@@ -33,7 +34,7 @@ JOINT = {
 def run(folder, pictures=1, **values):
     """Train and evaluate as the program does, or go on with it; returns the results."""
     config = synthetic.get_config()
-    config.update_from_flattened_dict(SMALL | JOINT | values | {"fcam.pictures_epochs": pictures})
+    override(config, SMALL | JOINT | values | {"fcam.pictures_epochs": pictures})
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     train_stages(plan, folder, workdir.training_hash(config.to_dict()))

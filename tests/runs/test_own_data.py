@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from configs import synthetic
+from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs.class_names import names_of_run
@@ -50,7 +51,7 @@ def classes(tmp_path) -> pathlib.Path:
 def config(root: pathlib.Path, **values):
     settings = synthetic.get_config()
     own = {"data.root": str(root), **{name.replace("__", "."): value for name, value in values.items()}}
-    settings.update_from_flattened_dict(SMALL | own)
+    override(settings, SMALL | own)
     return build.resolved(settings)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from configs import synthetic
 from fcam_jax.cli import command
+from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.runs import build
@@ -43,7 +44,7 @@ TITLES = {name: training.title for name, training in METHODS.items()}
 def config(method, **values):
     settings = synthetic.get_config()
     own = {"classifier.method": method} | {name.replace("__", "."): value for name, value in values.items()}
-    settings.update_from_flattened_dict(SMALL | own)
+    override(settings, SMALL | own)
     return settings
 
 
