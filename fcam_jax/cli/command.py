@@ -65,8 +65,6 @@ def main(words: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"fcam_jax.cli.{words[0]}")
         again = getattr(module, "AGAIN", "")
         with in_one_line(again):
-            if not hasattr(module, "options"):  # a command that still has a parser of its own
-                return module.main(words[1:]) or 0
             status = module.run(parsed(f"fcam {words[0]}", str(module.__doc__), module.options, words[1:])) or 0
             sys.stdout.flush()
             return status
