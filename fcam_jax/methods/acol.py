@@ -22,15 +22,7 @@ from fcam_jax.types import DATA_AXIS, Batch
 
 
 class Branch(Head):
-    """3x3 convolution, ReLU, 3x3 convolution, ReLU, and a map for each class whose mean is its score.
-
-    Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
-      width: channels of both convolutions.
-      dtype: compute dtype; scores and maps are float32 always.
-      rngs: source of the initial weights.
-    """
+    """{3x3 convolution to `width` channels, ReLU} twice, and a map for each class whose mean is its score."""
 
     def __init__(self, features: int, num_classes: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.conv1 = conv(features, width, 3, bias=True, dtype=dtype, rngs=rngs)
@@ -94,9 +86,6 @@ class ACoL(ClassifierTraining):
     Attributes:
       threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
       width: channels of the branches' convolutions.
-
-    Raises:
-      InputError: a setting is outside its range.
 
     Differs from: the released program, whose VGG16 has under ACoL overlapping 3x3 max-pools and a 3x3 mean before the
     branches; here every encoder stays what it is.

@@ -38,9 +38,6 @@ class ADL(ClassifierTraining):
       rate: probability of the drop mask.
       threshold: what the drop mask keeps is below this share of the maximum of an image's attention.
 
-    Raises:
-      InputError: a setting is outside of [0, 1].
-
     Differs from: the released program, which leaves out InceptionV3's dropout under ADL; here the encoder keeps it.
 
     Reference: Choe and Shim, Attention-based dropout layer, CVPR 2019, section 3.

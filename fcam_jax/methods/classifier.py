@@ -26,6 +26,7 @@ from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 # The loss over the global batch, class scores of this device's images if there are any, and further figures to log.
 Outcome = tuple[Float[Array, ""], Float[Array, "b k"] | None, dict[str, Float[Array, ""]]]
+ByCam = Callable[[Classifier, Batch], Localization]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,8 @@ class ClassifierTraining:
     """A way to train stage 1; one that says nothing is a classifier trained by the cross-entropy of its labels.
 
     A way of its own is a frozen dataclass below this one: its fields are the settings, and it redefines what differs.
-    `title` is what the tables call it, by its paper's name. The other class variables:
+    A setting outside its range raises an `InputError` that names the field. `title` is what the tables call it. The
+    other class variables:
 
     plain: F-CAM may go on training the classifier, and the tables call it by its CAM.
     has_classes: there are scores of the data set's classes. Without them there is no stage 2.
@@ -59,7 +61,6 @@ class ClassifierTraining:
 
     def resolved(self, init: str) -> "ClassifierTraining":
         """The settings with what they leave to the weight file `model.init` filled in."""
-        del init
         return self
 
     def classes(self, of_data: int) -> int:
@@ -72,53 +73,43 @@ class ClassifierTraining:
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
         """Further keywords of an encoder under this way, given what builds it."""
-        del encoder
         return {}
 
     def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Head | None:
         """A head of its own; None for that of the configuration."""
-        del encoder, num_classes, dtype, rngs
         return None
 
     def extend(self, network: Classifier, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Classifier:
         """The network with what this way adds to it: branches, a second network, a memory, as attributes of it."""
-        del dtype, rngs
         return network
 
     # What it is trained on.
 
     def training_records(self, sources: Mapping[str, Source], seed: int) -> Source | None:
         """Records of its own to train on, out of the data set's splits; None for the split "train"."""
-        del sources, seed
         return None
 
     def order(self, records: Source, seed: int) -> Order | None:
         """An order of its own of the training images; None for a new shuffle every epoch."""
-        del records, seed
         return None
 
     # How it is trained, and what it finds.
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Runs per device inside the mapped step: loss and figures are reduced over `DATA_AXIS`, the scores are not."""
-        del step
         return plain(model, batch, rng)
 
     def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
         """Factor on the rate of the variable at a path; by default it is higher for layers that are not pretrained."""
-        del path
         return default
 
     def optimizer(
         self, default: optax.GradientTransformation, schedule: optax.Schedule
     ) -> optax.GradientTransformation:
         """The update from gradients, given that of the configuration and its rate by step."""
-        del schedule
         return default
 
-    def localize(
-        self, model: Classifier, batch: Batch, by_cam: Callable[[Classifier, Batch], Localization]
-    ) -> Localization:
+    def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """Maps of the batch's labels at the image's size, in [0, 1], and scores of the data set's classes.
 
         Args:

@@ -27,9 +27,6 @@ class CutMix(ClassifierTraining):
     Attributes:
       beta: of the distribution of the share before the box is cut to the image, Beta(beta, beta).
       probability: with which a batch is mixed at all.
-
-    Raises:
-      InputError: a setting is outside its range.
     """
 
     title = "CutMix"

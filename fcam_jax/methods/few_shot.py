@@ -5,7 +5,7 @@ own: its last model counts.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from fcam_jax.component import at_least
 from fcam_jax.data.source import Source
 from fcam_jax.data.subset import few
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
 from fcam_jax.methods.contract import LAST, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder
@@ -31,11 +31,6 @@ class Saliency(GAP):
     $$ p = \\sigma(b + \\sum_k w_k A_{kp}) $$
 
     Its score is the mean of the map before the sigmoid, that of the only class, "object".
-
-    Args:
-      features: channels of the top stage.
-      dtype: compute dtype; map and score are float32 always.
-      rngs: source of the initial weights.
 
     Reference: Choe et al., CVPR 2020, the few-shot learning baseline.
     """
@@ -55,9 +50,6 @@ class FewShot(ClassifierTraining):
     Attributes:
       images_per_class: of the validation split, or all where a class has fewer; the protocol's 5 on CUB and OpenImages,
         10 on ILSVRC.
-
-    Raises:
-      InputError: a setting is outside its range.
 
     Reference: Choe et al., CVPR 2020, the few-shot learning baseline. No program of it is published; that the map is
       enlarged before the loss, and not normalised before it is evaluated, is a choice of this one.
@@ -101,9 +93,7 @@ class FewShot(ClassifierTraining):
         loss, figures = pixel_cross_entropy(_logits(model, stages, batch), jnp.asarray(batch.objects))
         return loss, None, figures
 
-    def localize(
-        self, model: Classifier, batch: Batch, by_cam: Callable[[Classifier, Batch], Localization]
-    ) -> Localization:
+    def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """The probability that a pixel is of the object, in [0, 1], not normalised again; no class scores."""
         stages, _ = model(jnp.asarray(batch.images), train=False)
         return Localization(jax.nn.sigmoid(_logits(model, stages, batch)), None)

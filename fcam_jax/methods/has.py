@@ -21,9 +21,6 @@ class HaS(ClassifierTraining):
     Attributes:
       grid: side of a cell in pixels.
       rate: probability that a cell is hidden.
-
-    Raises:
-      InputError: a setting is outside its range.
     """
 
     title = "HaS"

@@ -5,14 +5,13 @@ set's, so an image's map is that of the class which the network itself predicts.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.import_weights import count_classes
 from fcam_jax.types import Batch, Localization
@@ -67,9 +66,7 @@ class Pretrained(ClassifierTraining):
         """There is none: a run of this method has no step."""
         raise AssertionError("a pretrained classifier is not trained")
 
-    def localize(
-        self, model: Classifier, batch: Batch, by_cam: Callable[[Classifier, Batch], Localization]
-    ) -> Localization:
+    def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """CAM of the predicted class at the image's size, in [0, 1]; no scores of the data set's classes."""
         _, logits = model(jnp.asarray(batch.images), train=False)
         return Localization(by_cam(model, dataclasses.replace(batch, labels=logits.argmax(axis=-1))).maps, None)

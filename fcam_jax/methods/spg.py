@@ -47,12 +47,8 @@ class SideBranches(nnx.Module):
     a map}.
 
     Args:
-      lower: channels at the first guide place.
-      upper: channels at the second.
-      top: channels of the top stage.
+      lower, upper, top: channels at the guide places and of the top stage.
       width: channels of the convolutions of B1 and B2.
-      dtype: compute dtype; the maps are float32 always.
-      rngs: source of the initial weights.
 
     Differs from: the released program, whose VGG16 subsamples before B1 at 1/16 maps, where the guide place is just
     before it here, and whose InceptionV3 drops half of the top stage once more before C and the class maps.
@@ -110,9 +106,6 @@ class SPG(ClassifierTraining):
       attention: thresholds (high, low) of the label's map A, which teaches B2.
       b2: of B2, which teaches B1.
       fused: of the mean of B1 and B2, which teaches C.
-
-    Raises:
-      InputError: a threshold is outside of [0, 1].
 
     Reference: Zhang et al., ECCV 2018, sections 3.2 and 3.3; Choe et al., CVPR 2020, released program.
     """
