@@ -5,7 +5,7 @@ and entry.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -125,13 +125,7 @@ class _Samples:
 
 
 def _entries(name: str, values: Arrays, n: int | None = None) -> list[Any]:
-    """An entry for each image.
-
-    Args:
-      name: of the argument.
-      values: the argument.
-      n: number of the maps, once it is known.
-    """
+    """An entry for each image, of which there are `n` where that is known."""
     if not hasattr(values, "__len__") or isinstance(values, str | bytes | dict):
         raise InputError(f"{name} is {type(values).__name__}; give an array or a list with an entry for each image")
     values = values if isinstance(values, list | tuple) else np.asarray(values)
@@ -239,12 +233,11 @@ def _ranks(
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         raise InputError(f"logits is {values.dtype} of shape {values.shape}; give numbers [n, classes]")
 
-    def refuse(wrong: Bool[np.ndarray, " n"], why: Callable[[int], str]) -> None:
-        if wrong.any():
-            raise InputError(why(int(wrong.argmax())))
-
-    refuse(np.isnan(values).any(axis=1), lambda i: f"logits[{i}] holds NaN")
-    refuse(labels >= values.shape[1], lambda i: f"labels[{i}] is {labels[i]}; logits are of {values.shape[1]} classes")
+    if np.isnan(values).any():
+        raise InputError(f"logits[{np.isnan(values).any(axis=1).argmax()}] holds NaN")
+    if labels.max() >= values.shape[1]:
+        i = int(labels.argmax())
+        raise InputError(f"labels[{i}] is {labels[i]}; logits are of {values.shape[1]} classes")
     return class_ranks(values, labels, [""] * len(labels)), True
 
 
