@@ -18,9 +18,7 @@ from fcam_jax.cams.registry import CAMS
 from fcam_jax.component import defaults_of
 from fcam_jax.data import SOURCES
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.losses.constraints import CONSTRAINTS
-from fcam_jax.losses.constraints import default_settings as settings_of_constraint
-from fcam_jax.losses.pixel_alignment import Term
+from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import HEADS
@@ -50,27 +48,6 @@ _HEADS: dict[str, dict[str, Any]] = {
     "lse": {"background": False, "r": 10.0},
     "wildcat": {"background": False, "modalities": 5, "kmax": 0.5, "kmin": 0.1, "alpha": 0.6},
 }
-_TERM = {"weight": 0.0, "start_epoch": 0, "end_epoch": None}
-_CRF = {
-    "sigma_xy": 100.0,
-    "sigma_rgb": 15.0,
-    "form": "landmarks",
-    "stride": 4,
-    "scale": 1.0,
-    "amplitude": "exact",
-    "kernel": "auto",
-}
-TERMS: dict[str, dict[str, Any]] = {
-    "seeds": _TERM | {"weight": 1.0},
-    "crf": _TERM | {"weight": 1.2e-9} | _CRF,
-    "size": _TERM | {"weight": 0.1, "barrier_start": 1.0, "barrier_rate": 1.01, "barrier_limit": 10.0},
-    **{name: _TERM | settings_of_constraint(name) for name in CONSTRAINTS},
-    "entropy": _TERM,
-    "reconstruction": _TERM,
-    "classification": _TERM,
-}
-ON = ("seeds", "crf", "size")
-
 _Pairs = tuple[tuple[str, str], ...]
 _of_the_command_line: contextvars.ContextVar[_Pairs] = contextvars.ContextVar("choices", default=())
 
@@ -197,8 +174,10 @@ def add_term(config: ConfigDict, name: str) -> None:
     """Bring a term of the loss that is off, with weight 0, to give its settings values."""
     if name not in config.fcam.loss:
         with config.unlocked():
-            config.fcam.loss[name] = ConfigDict()
-            fill(config.fcam.loss[name], TERMS[name], Term)
+            term = LOSSES[name]
+            config.fcam.loss[name] = ConfigDict({"weight": term.default_weight})
+            fill(config.fcam.loss[name], defaults_of(Weighted), Weighted)
+            fill(config.fcam.loss[name], defaults_of(term), term)
         config.lock()
 
 
@@ -218,7 +197,7 @@ def found(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
       InputError: there is no such key, or it is a setting of a component that is not chosen.
     """
     names = key.split(".")
-    if key.startswith(f"{LOSS}.") and names[2] in TERMS:
+    if key.startswith(f"{LOSS}.") and names[2] in LOSSES:
         add_term(config, names[2])
     node: Any = config
     for place, name in enumerate(names):

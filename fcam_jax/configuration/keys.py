@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fcam_jax.component import defaults_of
-from fcam_jax.configuration.components import ON, add_term, bring, fill, from_the_command_line
+from fcam_jax.configuration.components import add_term, bring, fill, from_the_command_line
 from fcam_jax.configuration.settings import (
     CamSettings,
     ClassifierStage,
@@ -22,6 +22,7 @@ from fcam_jax.configuration.settings import (
 )
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
+from fcam_jax.losses import LOSSES
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.optimizer import OptimizerSettings
 
@@ -65,8 +66,9 @@ def defaults() -> ConfigDict:
     config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)
     config.fcam.optimizer = sgd(learning_rate=0.01, decay_epochs=0)
     config.fcam.loss = ConfigDict()
-    for name in ON:
-        add_term(config, name)
+    for name, component in LOSSES.items():
+        if component.default_weight:
+            add_term(config, name)
     bring(config, dict(from_the_command_line()))
     return config
 

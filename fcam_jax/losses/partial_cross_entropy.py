@@ -1,8 +1,13 @@
 """Cross-entropy over the few pixels that carry a pseudo-label (F-CAM, Eq. 3, first term)."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
+
+from fcam_jax.losses.term import Evidence, LossTerm
 
 
 def partial_cross_entropy(
@@ -28,3 +33,14 @@ def partial_cross_entropy(
     if axis_name is not None:
         total, count = jax.lax.psum((total, count), axis_name)
     return total / jnp.maximum(count, 1.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Seeds(LossTerm):
+    """Partial cross-entropy of the seeded pixels of the whole batch (alpha)."""
+
+    default_weight: ClassVar[float] = 1.0
+
+    def __call__(self, known: Evidence) -> Float[Array, ""]:
+        """The mean over all seeded pixels, not over images."""
+        return partial_cross_entropy(known.logits, known.seeds, known.axis_name)

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax
 from fcam_jax.component import at_least, defaults_of, shares
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder

@@ -18,6 +18,7 @@ from fcam_jax.cams.contract import Cam, Target, explain
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.data.pipeline import Order
 from fcam_jax.data.source import Source
+from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import At, Encoder, unchanged
@@ -192,12 +193,6 @@ def new_layers(network: Classifier) -> tuple[tuple[str, ...], ...]:
     """Prefixes of the paths of a classifier's variables that no weight file has: all beside the encoder, some in it."""
     beside = {str(path[0]) for path, _ in nnx.to_flat_state(nnx.state(network))} - {"encoder"}
     return (*((name,) for name in sorted(beside)), *(("encoder", name) for name in network.encoder.new_layers))
-
-
-def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Cross-entropy -log softmax(logits)[y] of every image, float32."""
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0]
 
 
 def plain(model: Classifier, batch: Batch, rng: Key[Array, ""], *, at: At = unchanged) -> Outcome:

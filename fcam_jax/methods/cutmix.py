@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
 from fcam_jax.component import above, shares
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import batch_key, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from fcam_jax.component import at_least, shares
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.runtime.random import OfStep, stream

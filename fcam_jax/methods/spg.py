@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax, resize_bilinear
 from fcam_jax.errors import InputError
+from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome, cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.methods.places import of_encoder, three_places
 from fcam_jax.models.classifier import Classifier

@@ -28,7 +28,7 @@ from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.runs.build_data import chosen, data_set
 from fcam_jax.runs.build_data import settings as data_settings
-from fcam_jax.runs.build_loss import alignment, term
+from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
     INIT_HEAD,
     cam,
@@ -243,8 +243,6 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
-        reconstruction=term(config.fcam.loss, "reconstruction"),
-        classification=term(config.fcam.loss, "classification"),
         classifier_factor=config.fcam.classifier_factor,
     )
     check_joint(config)

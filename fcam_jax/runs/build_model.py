@@ -23,6 +23,7 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import HEADS
 from fcam_jax.models.import_weights import Imported, load_classifier, load_decoder
+from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runtime.random import OfWeights, stream
 
 logger = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def decoder(config: ConfigDict, body: Encoder) -> Decoder:
         body.strides,
         tuple(model.decoder_widths),
         center=model.decoder_center,
-        reconstruction=own(config.fcam.loss, "reconstruction").get("weight", 0) > 0,
+        reconstruction=alignment(config.fcam.loss).needs_image,
         dtype=dtype,
         rngs=_rngs(config.seed, OfWeights.DECODER),
     )
@@ -121,10 +122,10 @@ def check_joint(config: ConfigDict) -> None:
     Raises:
       InputError: the classifier has an objective of its own, or the seeds' CAMs are kept.
     """
-    weight = own(config.fcam.loss, "classification").get("weight", 0)
-    if not weight:
+    joint = [(name, one) for name, one in alignment(config.fcam.loss).active.items() if one.term.trains_classifier]
+    if not joint:
         return
-    key = f"fcam.loss.classification.weight is {weight}"
+    key = f"fcam.loss.{joint[0][0]}.weight is {joint[0][1].weight}"
     if not method(config.classifier).plain:
         raise InputError(
             f"{key}, but classifier.method={config.classifier.method} trains the classifier in a way of its own; "

@@ -270,7 +270,10 @@ def test_further_terms_change_what_is_built_and_trained():
     off = build.experiment(small_synthetic()).stages[1]
     weights = {f"fcam__loss__{name}__weight": 0.5 for name in ("entropy", "reconstruction", "classification")}
     on = build.experiment(small_synthetic(**weights, fcam__classifier_factor=0.3)).stages[1]
-    assert (on.method.alignment.entropy.weight, on.method.learning_rate_factor(("classifier", "head"))) == (0.5, 0.3)
+    assert (on.method.alignment.terms["entropy"].weight, on.method.learning_rate_factor(("classifier", "head"))) == (
+        0.5,
+        0.3,
+    )
     trained = []
     for stage in (off, on):
         first = build.experiment(small_synthetic()).stages[0]

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from fcam_jax.cams.registry import CAMS
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.losses import DenseCRF, PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models.classifier import Classifier
@@ -56,7 +56,11 @@ STAGES = {
             CAMS["cam"],
             SeedSettings(0.5, 2, 2, 3, 3),
             PixelAlignment(
-                Term(1.0), CrfTerm(weight=1.2e-9, sigma_xy=100.0, sigma_rgb=15.0, stride=2), Term(0.1), 1.0, 1.01, 10.0
+                {
+                    "seeds": Weighted(Seeds(), 1.0),
+                    "crf": Weighted(DenseCRF(stride=2), 1.2e-9),
+                    "size": Weighted(Size(), 0.1),
+                }
             ),
             steps_per_epoch=2,
         ),

@@ -10,7 +10,7 @@ from flax import nnx
 from test_parts import assert_same, run
 from tiny_stages import STAGES, classifier, optimizer
 
-from fcam_jax.losses.pixel_alignment import Term
+from fcam_jax.losses import Classification, Entropy, PixelAlignment, Reconstruction, Weighted
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.train.step import data_mesh, initial_state
@@ -22,9 +22,14 @@ def joint_stage():
     decoder = Decoder(body.channels, body.strides, (6, 6, 4, 4), reconstruction=True, rngs=nnx.Rngs(2))
     method = dataclasses.replace(
         STAGES["fcam"].method,
-        alignment=dataclasses.replace(STAGES["fcam"].method.alignment, entropy=Term(0.1)),
-        reconstruction=Term(0.5),
-        classification=Term(0.5),
+        alignment=PixelAlignment(
+            STAGES["fcam"].method.alignment.terms
+            | {
+                "entropy": Weighted(Entropy(), 0.1),
+                "reconstruction": Weighted(Reconstruction(), 0.5),
+                "classification": Weighted(Classification(), 0.5),
+            }
+        ),
         classifier_factor=0.1,
     )
     return types.SimpleNamespace(name="joint", model=FCAM(trained, decoder), method=method, optimizer=optimizer(method))

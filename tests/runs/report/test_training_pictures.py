@@ -11,7 +11,7 @@ from flax import nnx
 
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.errors import InputError
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.losses import PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.fcam import FCAMMethod, View
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
@@ -89,9 +89,7 @@ def stage():
     encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
     classifier = Classifier(encoder, WGAP(10, 3, rngs=nnx.Rngs(1)))
     model = FCAM(classifier, Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
-    alignment = PixelAlignment(
-        Term(1.0), CrfTerm(weight=0.0, sigma_xy=100.0, sigma_rgb=15.0), Term(0.1), 1.0, 1.01, 10.0
-    )
+    alignment = PixelAlignment({"seeds": Weighted(Seeds(), 1.0), "size": Weighted(Size(), 0.1)})
     return types.SimpleNamespace(
         model=model,
         method=FCAMMethod(CAMS["cam"], SeedSettings(0.5, 1, 1, 3, 3), alignment, steps_per_epoch=2),
