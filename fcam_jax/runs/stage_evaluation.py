@@ -156,7 +156,7 @@ def _write(
         save_record(out, row, evaluation, images=images, split=split)
     write_record(out / "results.json", results)
     record_left_out(plan, out)
-    save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
+    save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures, plan.class_names)
     if "MaxBoxAcc" in evaluations[stages[-1]].metrics:
         logger.info(
             "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",

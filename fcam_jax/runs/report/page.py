@@ -30,32 +30,20 @@ _BLOCK = 16
 
 @dataclasses.dataclass(frozen=True)
 class PageFigure:
-    """A plot of the page.
+    """A plot of the page."""
 
-    Attributes:
-      caption: what it shows.
-      path: its SVG file.
-    """
-
-    caption: str
-    path: pathlib.Path
+    caption: str  # what it shows
+    path: pathlib.Path  # its SVG file
 
 
 @dataclasses.dataclass(frozen=True)
 class PageExamples:
-    """The examples of a run.
+    """The examples of a run."""
 
-    Attributes:
-      title: of the run.
-      methods: its methods.
-      examples: in the order of the blocks of pixels.
-      sizes: height and width of each.
-    """
-
-    title: str
-    methods: Sequence[str]
-    examples: Sequence[StoredExample]
-    sizes: Sequence[tuple[int, int]]
+    title: str  # of the run
+    methods: Sequence[str]  # its methods
+    examples: Sequence[StoredExample]  # in the order of the blocks of pixels
+    sizes: Sequence[tuple[int, int]]  # height and width of each
 
 
 class PixelBlocks:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Key
 from fcam_jax.data.augment import Augment
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import View
+from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.training_view import save_training_view
 from fcam_jax.train.step import TrainState, augmented, split_model
 from fcam_jax.types import Annotation, Batch
@@ -32,17 +33,11 @@ ViewOf = Callable[[Any, Batch, Key[Array, ""]], View]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When pictures are made.
+    """When pictures are made."""
 
-    Attributes:
-      every: epochs from one to the next, from epoch 0, before training, on; there is one after the last epoch, too.
-      epochs: length of the training.
-      steps_per_epoch: turns an epoch into the step whose random keys are used.
-    """
-
-    every: int
-    epochs: int
-    steps_per_epoch: int
+    every: int  # epochs from one to the next, from epoch 0, before training, on; there is one after the last epoch, too
+    epochs: int  # length of the training
+    steps_per_epoch: int  # turns an epoch into the step whose random keys are used
 
     def has(self, epoch: int) -> bool:
         """Whether there is a picture after so many epochs."""
@@ -89,8 +84,7 @@ def training_pictures(
         # The copies of one device: no other device or process takes part.
         params, rest = jax.tree.map(lambda array: array.addressable_data(0), (state.params, state.rest))
         seen = jax.device_get(view(params, rest, batch, rng, np.int32(epoch * schedule.steps_per_epoch)))
-        labels = [annotation.label for annotation in annotations]
-        names = [f"class {label}" if class_names is None else class_names[label] for label in labels]
+        names = [class_title(class_names, annotation.label) for annotation in annotations]
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / "unfinished.png"
         save_training_view(unfinished, seen, names, f"epoch {epoch}")
