@@ -18,13 +18,13 @@ from fcam_jax.configuration.settings import (
     HeadChoice,
     Model,
     Run,
-    TrainSettings,
 )
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses import LOSSES
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.optimizer import OptimizerSettings
+from fcam_jax.train.loop import TrainSettings
+from fcam_jax.train.optimizer import SGD
 
 # The parts of a configuration, and what holds their settings.
 PARTS: dict[str, Callable[..., Any]] = {
@@ -34,9 +34,9 @@ PARTS: dict[str, Callable[..., Any]] = {
     "model.head": HeadChoice,
     "cam": CamSettings,
     "classifier": ClassifierStage,
-    "classifier.optimizer": OptimizerSettings,
+    "classifier.optimizer": SGD,
     "fcam": FcamStage,
-    "fcam.optimizer": OptimizerSettings,
+    "fcam.optimizer": SGD,
     "fcam.seeds": SeedSettings,
     "train": TrainSettings,
     "validation": ValidationSettings,
@@ -76,4 +76,4 @@ def defaults() -> ConfigDict:
 def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:
     """Settings of SGD; a rate that decays by 10 every `decay_epochs` epochs, never where that is 0."""
     settings = {"learning_rate": learning_rate, "decay_epochs": decay_epochs}
-    return ConfigDict(defaults_of(OptimizerSettings) | settings).lock()
+    return ConfigDict(defaults_of(SGD) | settings).lock()

@@ -130,23 +130,3 @@ class FcamStage:
 
     def __post_init__(self) -> None:
         at_least(self, epochs=0, classifier_factor=0, pictures_epochs=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """The steps of both stages.
-
-    Attributes:
-      accumulate: parts of a batch that a device takes one after the other, for one update.
-      remat: less memory for more time: maps are computed again for the gradients.
-      checkpoint_steps: steps between two checkpoints within an epoch; 0: at the ends of epochs only.
-      watchdog_seconds: a standstill of so long is told, with what is waited for; 0: never.
-    """
-
-    accumulate: int = 1
-    remat: bool = False
-    checkpoint_steps: int = 1000
-    watchdog_seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        at_least(self, accumulate=1, checkpoint_steps=0, watchdog_seconds=0)

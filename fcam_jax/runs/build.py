@@ -8,17 +8,17 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 
-import numpy as np
+import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.cams.score_maps import CONVENTIONS
-from fcam_jax.component import at_key
+from fcam_jax.component import at_key, defaults_of
 from fcam_jax.configuration.components import own
-from fcam_jax.data.augment import augmenter
+from fcam_jax.configuration.settings import ClassifierStage, FcamStage
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
@@ -27,7 +27,6 @@ from fcam_jax.methods.classifier import ClassifierMethod, new_layers
 from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.runs.build_data import chosen, data_set
-from fcam_jax.runs.build_data import settings as data_settings
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
     INIT_HEAD,
@@ -42,31 +41,18 @@ from fcam_jax.runs.build_model import (
     pretrained_classifier,
     pretrained_decoder,
 )
-from fcam_jax.runs.experiment import Experiment, Stage
+from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.feed import DataStream
-from fcam_jax.train.loop import LoopSettings
-from fcam_jax.train.optimizer import OptimizerSettings
+from fcam_jax.train.loop import LoopSettings, TrainSettings
+from fcam_jax.train.optimizer import OPTIMIZERS, SGD
 
 logger = logging.getLogger(__name__)
 
-LAST_STAGES = ("classifier", "fcam")
+T = TypeVar("T")
 
-# Least values of the settings that nothing else checks before it is too late for a clear message.
-LEAST = {
-    "seed": 0,
-    "log_steps": 1,
-    "data.num_classes": 1,
-    "classifier.epochs": 0,
-    "fcam.epochs": 0,
-    "fcam.pictures_epochs": 0,
-    "fcam.classifier_factor": 0,
-    "train.accumulate": 1,
-    "train.checkpoint_steps": 0,
-    "train.watchdog_seconds": 0,
-}
+LAST_STAGES = ("classifier", "fcam")
 
 
 def experiment(config: ConfigDict) -> Experiment:
@@ -77,51 +63,35 @@ def experiment(config: ConfigDict) -> Experiment:
     """
     config = resolved(config)
     _check_ranges(config)
-    augment = augmenter(data_settings(config.data).augmentations)
+    train = _of(TrainSettings, "train", config.train)
     validation, evaluation = evaluation_settings(config)
     watched = any(one.needs_classes for one in evaluation.device_measures)
     if watched and not method(config.classifier).has_classes:
         why = f"InsertionDeletion watches a class score, and classifier.method={config.classifier.method} has none"
         raise InputError(f"evaluation.also: {why}")
     data = data_set(config)
-    sizes = {split: len(records) for split, records in data.sources.items()}
+    sizes = data.sizes
     if config.data.batch_size > sizes.get("train", config.data.batch_size):
         raise InputError(f"data.batch_size is {config.data.batch_size}; there are {sizes['train']} images to train on")
     steps_per_epoch = math.ceil(sizes.get("train", 0) / config.data.batch_size)
     stages = _stages(config, steps_per_epoch)
 
-    def training_stream(stage: int, cams: np.ndarray | None = None) -> DataStream:
-        return data.stream(int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1), cams)
-
     return Experiment(
         seed=config.seed,
-        batch_size=config.data.batch_size,
         stages=tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages),
-        training_stream=training_stream,
-        training_sample=lambda count: data.sample(count, config.seed),
-        augment=augment,
-        accumulate=config.train.accumulate,
-        remat=config.train.remat,
+        data=data,
+        train=train,
         whole_cams=WholeCams(
             batches=data.whole,
-            count=sizes["train"],
-            batch_size=config.evaluation.batch_size,
+            count=data.sizes["train"],
+            batch_size=evaluation.batch_size,
             of=_cam_facts(config) | {"images": data.sources["train"].fingerprint},
             folder=config.cam.cache_dir,
         )
-        if config.cam.cache and "train" in sizes and len(stages) > 1
+        if config.cam.cache and "train" in data.sizes and len(stages) > 1
         else None,
-        evaluation_batches=data.evaluated,
-        training_image=lambda position: data.sources["train"][position].image_id,
-        left_out=data.left_out,
-        class_names=next((records.class_names for records in data.sources.values()), None),
-        split_sizes=sizes,
-        ruled_out={split: len(records.left_out) for split, records in data.sources.items()},
-        evaluation_batch_size=config.evaluation.batch_size,
         validation=validation,
         evaluation=evaluation,
-        pictures=config.evaluation.pictures,
-        examples=config.evaluation.examples,
         record={
             "encoder": config.model.encoder,
             "method": config.classifier.method,
@@ -209,31 +179,36 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     way = method(config.classifier)
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
-    loop = _loop(config, "classifier", config.classifier.epochs, steps_per_epoch)
+    settings = _of(ClassifierStage, "classifier", config.classifier)
+    rule = _optimizer("classifier.optimizer", config.classifier.optimizer)
+    loop = _loop(config, "classifier", settings.epochs, steps_per_epoch)
     trained_by = ClassifierMethod(
         cam=cam(config.cam, network.encoder),
         cam_convention=config.cam.convention,
         new_layers=new_layers(network),
-        new_layers_factor=config.classifier.new_layers_factor,
+        new_layers_factor=settings.new_layers_factor,
         training=way,
     )
+
+    def optimizer() -> optax.GradientTransformation:
+        schedule = rule.schedule(steps_per_epoch)
+        return way.optimizer(rule.update(schedule, trained_by.learning_rate_factor), schedule)
+
     return Stage(
         name="classifier",
         row=way.title,
         baselines={"Center": Center(classes=way.has_classes)},
         build_model=lambda _: classifier(config),
-        check_pretrained=lambda: None,  # the first stage loads them before anything else
-        load_pretrained=lambda network: pretrained_classifier(config.model, network),
-        whole_maps=None,
+        pretrained=Pretrained(lambda network: pretrained_classifier(config.model, network)),  # loaded before all else
         method=trained_by,
-        optimizer=OptimizerSettings(**config.classifier.optimizer),
-        own_optimizer=way.optimizer,
+        optimizer=optimizer,
         loop=dataclasses.replace(loop, selection=way.selection or loop.selection),
     )
 
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
+    settings, rule = _of(FcamStage, "fcam", config.fcam), _optimizer("fcam.optimizer", config.fcam.optimizer)
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
@@ -243,7 +218,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         seeds=SeedSettings(**config.fcam.seeds),
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
-        classifier_factor=config.fcam.classifier_factor,
+        classifier_factor=settings.classifier_factor,
     )
     check_joint(config)
     return Stage(
@@ -251,14 +226,16 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         row="F-CAM",
         baselines={DECISION_ROW: Decision(trained_by)},
         build_model=lambda trained: fcam(config, trained),
-        check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
-        load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),
+        pretrained=Pretrained(
+            load=lambda network: pretrained_decoder(settings.init, network.decoder),
+            check=lambda: pretrained_decoder(settings.init, untrained),
+        ),
         whole_maps=trained_by.whole_maps,
         method=trained_by,
-        optimizer=OptimizerSettings(**config.fcam.optimizer),
-        loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
+        optimizer=lambda: rule.update(rule.schedule(steps_per_epoch), trained_by.learning_rate_factor),
+        loop=_loop(config, "fcam", settings.epochs, steps_per_epoch),
         view=trained_by.view,
-        pictures_epochs=config.fcam.pictures_epochs,
+        pictures_epochs=settings.pictures_epochs,
     )
 
 
@@ -274,6 +251,11 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
         "head": {"method": config.classifier.method, **own(config.classifier, config.classifier.method)},
         "side": config.data.resize,
     }
+
+
+def _optimizer(key: str, settings: ConfigDict) -> SGD:
+    with at_key(f"config.{key}."):
+        return OPTIMIZERS["sgd"](**settings)
 
 
 def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> LoopSettings:
@@ -300,8 +282,13 @@ def evaluation_settings(config: ConfigDict) -> tuple[ValidationSettings, Evaluat
         return validation, EvaluationSettings(**config.evaluation)
 
 
+def _of(kind: Callable[..., T], key: str, part: ConfigDict) -> T:
+    """Settings of a part of the configuration, of which other readers take the rest."""
+    with at_key(f"config.{key}."):
+        return kind(**{name: part[name] for name in defaults_of(kind)})
+
+
 def _check_ranges(config: ConfigDict) -> None:
-    for key, least in LEAST.items():
-        value = functools.reduce(getattr, key.split("."), config)
-        if value < least:
-            raise InputError(f"{key} is {value}; it must be at least {least}")
+    for key, least in (("seed", 0), ("log_steps", 1)):
+        if config[key] < least:
+            raise InputError(f"config.{key} is {config[key]}; it must be at least {least}")

@@ -2,42 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fcam_jax.component import at_key
+from fcam_jax.data.augment import augmenter
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
 from fcam_jax.data.settings import DataSettings
-from fcam_jax.data.source import SPLITS, DataSet, Source
+from fcam_jax.data.source import SPLITS, DataSet
 from fcam_jax.data.subset import share
 from fcam_jax.errors import InputError
 from fcam_jax.runs.build_model import method
+from fcam_jax.runs.data import Data, EvaluationBatches
 from fcam_jax.types import Annotation, Batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A data set.
-
-    Attributes:
-      sources: records of the splits that there are; in the place of "train" what is trained on, which may be less.
-      stream: training batches from a seed on, with the CAMs of the images if given.
-      sample: a training batch of so many images from a seed, with its ground truth.
-      whole: batches of the training images at some positions.
-      evaluated: the batches of a split, each image once; those of val are kept in memory for the next time.
-      left_out: what was wrong with each image that was left out so far, a line each.
-    """
-
-    sources: dict[str, Source]
-    stream: Callable[[int, np.ndarray | None], TrainingStream]
-    sample: Callable[[int, int], tuple[Batch, list[Annotation]]]
-    whole: Callable[[Sequence[int]], Iterator[Batch]]
-    evaluated: Callable[[str], Iterator[tuple[Batch, list[Annotation]]]]
-    left_out: Callable[[], list[str]]
 
 
 def settings(data: ConfigDict) -> DataSettings:
@@ -100,7 +79,7 @@ def data_set(config: ConfigDict) -> Data:
         images = loaded("train", data.resize, annotated=True, kept=False)
         return TrainingStream(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
 
-    def evaluated(split: str) -> Iterator[tuple[Batch, list[Annotation]]]:
+    def evaluated(split: str) -> EvaluationBatches:
         images = validation() if split == "val" else loaded(split, data.size, annotated=True, kept=False)
         return evaluation_batches(images, batch_size=config.evaluation.batch_size, **here)
 
@@ -110,6 +89,8 @@ def data_set(config: ConfigDict) -> Data:
 
     return Data(
         sources=sources,
+        batch_size=data.batch_size,
+        augment=augmenter(settings(data).augmentations),
         stream=lambda seed, cams: TrainingStream(
             training(),
             batch_size=data.batch_size,

@@ -39,8 +39,9 @@ def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: boo
     record = config.to_dict()
     with workdir.occupied(folder):
         config_hash = workdir.claim(folder, record)
-        if trained_too:
-            experiment.train_stages(plan, folder, workdir.training_hash(record))
-            if split not in plan.split_sizes:
-                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
-        return stage_evaluation.evaluate_stages(plan, folder, config_hash, split)
+        with workdir.RunFolder(folder, training=trained_too) as run:
+            if trained_too:
+                experiment.train_stages(plan, run, workdir.training_hash(record))
+                if split not in plan.data.sizes:
+                    return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
+            return stage_evaluation.evaluate_stages(plan, run, config_hash, split)

@@ -8,6 +8,7 @@ import enum
 import zlib
 
 import jax
+import numpy as np
 from jaxtyping import Array, Key
 
 
@@ -60,6 +61,11 @@ def stream(key: Key[Array, "*shape"], of: Stream) -> Key[Array, "*shape"]:
     if key.ndim:
         return jax.vmap(lambda one: stream(one, of))(key)
     return jax.random.fold_in(key, int(of))
+
+
+def order_seed(seed: int, of: OfRun) -> int:
+    """The seed of a training's order of images and crops."""
+    return int(np.random.SeedSequence((seed, int(of))).generate_state(1)[0] >> 1)
 
 
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:

@@ -78,6 +78,12 @@ class Checkpoints:
         if training:
             hosts.of_first(self._tidy)
 
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def progress(self) -> Progress | None:
         """Progress of the newest sound checkpoint to go on from, or None where there is no checkpoint.
 
@@ -263,15 +269,6 @@ class Checkpoints:
             older,
         )
         return self._best, {"instead_of": wanted} | self._best.facts(older) | lost
-
-
-def saved_progress(directory: pathlib.Path) -> Progress | None:
-    """Progress of the newest sound checkpoint in a folder, or None where there is none."""
-    checkpoints = Checkpoints(directory)
-    try:
-        return checkpoints.progress()
-    finally:
-        checkpoints.close()
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

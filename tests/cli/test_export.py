@@ -4,6 +4,7 @@ import json
 
 import pytest
 from safetensors.numpy import load_file
+from staged import evaluate_stages, train_stages
 
 from configs import synthetic
 from fcam_jax.cli import command
@@ -11,8 +12,6 @@ from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.experiment import train_stages
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 
 SMALL = {
     "data.size": 32,

@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
+from staged import train_stages
 
 from configs import synthetic
 from fcam_jax.cli import command as fcam
@@ -24,7 +25,6 @@ from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.small import Small
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.experiment import train_stages
 from fcam_jax.runs.prediction import loop
 from fcam_jax.runs.prediction.image_files import find_images
 from fcam_jax.runs.prediction.journal import Journal

@@ -151,7 +151,7 @@ def test_trials_of_the_search_are_in_its_space_and_the_same_every_time(method):
 
 def test_splits_come_from_the_folder(bird_folder):
     plan = build.experiment(changed(cub.get_config(), data__root=str(bird_folder), data__batch_size=4))
-    assert plan.split_sizes == {"train": 8, "val": 4, "test": 4}
+    assert plan.data.sizes == {"train": 8, "val": 4, "test": 4}
     assert [stage.loop.steps_per_epoch for stage in plan.stages] == [2, 2]
 
 

@@ -15,7 +15,8 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
+from fcam_jax.train.optimizer import SGD
+from fcam_jax.train.placed import Placed
 from fcam_jax.types import Batch
 
 SIDE, CLASSES, BATCH = 16, 3, 8
@@ -41,9 +42,14 @@ def fcam():
     return FCAM(trained, Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
 
 
+def placed(stage, mesh):
+    """A stage's model on the devices."""
+    return Placed.split(stage.model, stage.method, mesh)
+
+
 def optimizer(method):
-    settings = OptimizerSettings(0.05, 1, 0.1, 0.9, 1e-4)
-    return sgd(settings, learning_rate_schedule(settings, 2), method.learning_rate_factor)
+    settings = SGD(learning_rate=0.05, decay_epochs=1)
+    return settings.update(settings.schedule(2), method.learning_rate_factor)
 
 
 STAGES = {

@@ -28,7 +28,8 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import initial_state, make_train_step, replicate, spread
+from fcam_jax.train.placed import Placed, replicate, spread
+from fcam_jax.train.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 FILE = '''
@@ -151,9 +152,9 @@ def trained(way, devices, steps=3, **how):
     method = ClassifierMethod(CAMS["cam"], "protocol", new_layers(model), 10.0, way)
     mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
     rule = way.optimizer(optimizer(method), lambda step: 0.01)
-    state = initial_state(model, method, rule, mesh)
+    state = initial_state(Placed.split(model, method, mesh), rule)
     before, key = jax.device_get(state), replicate(jax.random.key(7), mesh)
-    step, logged = make_train_step(model, method, rule, mesh, **how), []
+    step, logged = make_train_step(Placed.split(model, method, mesh), method, rule, **how), []
     for number in range(steps):
         state, metrics = step(state, spread(batch(number), mesh), key)
         logged.append(jax.device_get(metrics))

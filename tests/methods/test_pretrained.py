@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 from flax import nnx
 from one_device import batch
+from staged import evaluate_stages, train_stages
 
 from configs import synthetic
 from fcam_jax.cams.registry import CAMS
@@ -24,10 +25,8 @@ from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import count_classes, export_weights, save_weights
 from fcam_jax.models.small import Small
 from fcam_jax.runs import build, trained
-from fcam_jax.runs.experiment import train_stages
 from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim, config_hash
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 
 CLASSES = 12  # more than the eight of the data set
 METHOD = ClassifierMethod(CAMS["cam"], "protocol", (), 1.0, Pretrained(num_classes=CLASSES))
@@ -115,8 +114,8 @@ def test_the_classes_of_the_network_are_not_those_of_the_data(classes, tmp_path)
     network = plan.stages[0].build_model(None)
     plan.stages[0].load_pretrained(network)
     assert network.head.fc.bias.shape == (classes,)
-    known = build.experiment(config(classifier__method="cam")).class_names
-    assert plan.class_names == known
+    known = build.experiment(config(classifier__method="cam")).data.class_names
+    assert plan.data.class_names == known
 
 
 def test_a_run_changes_nothing_and_is_evaluated_without_classes(weights, network, tmp_path):

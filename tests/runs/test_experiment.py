@@ -8,16 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from staged import evaluate_stages, train_stages, trained_model
 
 from configs import synthetic
 from fcam_jax.configuration import override
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build, experiment
-from fcam_jax.runs.experiment import train_stages, trained_model
 from fcam_jax.runs.folder import claim, training_hash
 from fcam_jax.runs.report.runs import read_run
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
 from fcam_jax.runtime import provenance
 from fcam_jax.runtime.text import file_name

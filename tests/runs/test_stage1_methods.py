@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import PIL.Image
 import pytest
+from staged import evaluate_stages, train_stages
 
 from configs import synthetic
 from fcam_jax.cli import command
@@ -15,10 +16,8 @@ from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.runs import build
-from fcam_jax.runs.experiment import train_stages
 from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.runs.trained import load_trained
 
 SMALL = {
@@ -155,4 +154,4 @@ def test_what_contradicts_a_method_is_one_line():
 
 
 def test_a_share_of_the_training_images_is_trained_on():
-    assert build.experiment(config("cam", data__fraction=0.5)).split_sizes["train"] == 8
+    assert build.experiment(config("cam", data__fraction=0.5)).data.sizes["train"] == 8

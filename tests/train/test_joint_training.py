@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from test_parts import assert_same, run
-from tiny_stages import STAGES, classifier, optimizer
+from tiny_stages import STAGES, classifier, optimizer, placed
 
 from fcam_jax.losses import Classification, Entropy, PixelAlignment, Reconstruction, Weighted
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.train.step import data_mesh, initial_state
+from fcam_jax.train.placed import data_mesh
+from fcam_jax.train.step import initial_state
 
 
 def joint_stage():
@@ -36,7 +37,7 @@ def joint_stage():
 
 
 def start(stage):
-    return jax.device_get(initial_state(stage.model, stage.method, stage.optimizer, data_mesh(8)))
+    return jax.device_get(initial_state(placed(stage, data_mesh(8)), stage.optimizer))
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import initial_state, make_train_step, replicate, spread
+from fcam_jax.train.placed import Placed, replicate, spread
+from fcam_jax.train.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 METHODS = {"adl": ADL(), "acol": ACoL(), "spg": SPG(), "has": HaS(), "cutmix": CutMix(), "fsl": FewShot()}
@@ -59,9 +60,9 @@ def mesh_of(devices):
 
 def step(model, method, devices, **how):
     mesh = mesh_of(devices)
-    state = initial_state(model, method, optimizer(method), mesh)
+    state = initial_state(Placed.split(model, method, mesh), optimizer(method))
     before = jax.device_get(state.params)
-    run = make_train_step(model, method, optimizer(method), mesh, **how)
+    run = make_train_step(Placed.split(model, method, mesh), method, optimizer(method), **how)
     state, metrics = run(state, spread(annotated(0), mesh), replicate(jax.random.key(7), mesh))
     return before, jax.device_get(state), jax.device_get(metrics)
 

@@ -16,11 +16,11 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from fcam_jax.data.augment import Augment
-from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import View
 from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.training_view import save_training_view
-from fcam_jax.train.step import TrainState, augmented, split_model
+from fcam_jax.train.placed import Placed
+from fcam_jax.train.step import TrainState, augmented
 from fcam_jax.types import Annotation, Batch
 
 logger = logging.getLogger(__name__)
@@ -45,8 +45,7 @@ class Schedule:
 
 
 def training_pictures(
-    model: nnx.Module,
-    method: Method,
+    placed: Placed,
     view_of: ViewOf,
     sample: Callable[[], tuple[Batch, list[Annotation]]],
     augment: Augment | None,
@@ -60,8 +59,7 @@ def training_pictures(
     A picture that fails is warned of, and the training goes on.
 
     Args:
-      model: gives the structure; its variables are not used.
-      method: what is trained of it.
+      placed: gives the structure; its variables are not used.
       view_of: what is to be seen of a model and a batch at the step of a key.
       sample: the images, with their ground truth.
       augment: changes the images, as in training.
@@ -70,14 +68,13 @@ def training_pictures(
       schedule: when.
       class_names: by label.
     """
-    structure, _, _ = split_model(model, method)
 
     @jax.jit
     def view(params: Any, rest: Any, batch: Batch, rng: Key[Array, ""], step: Array) -> View:
         key = jax.random.fold_in(rng, step)
         if augment is not None:
             batch = augmented(batch, augment, key)
-        return view_of(nnx.merge(structure, params, rest, copy=True), batch, key)
+        return view_of(nnx.merge(placed.structure, params, rest, copy=True), batch, key)
 
     def draw(state: TrainState, epoch: int, path: pathlib.Path) -> None:
         batch, annotations = sample()

@@ -22,7 +22,8 @@ from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, d
 from fcam_jax.runs.report.training_pictures import Schedule, training_pictures
 from fcam_jax.runs.report.training_view import save_training_view
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.step import data_mesh, initial_state, make_train_step, replicate, spread
+from fcam_jax.train.placed import Placed, data_mesh, replicate, spread
+from fcam_jax.train.step import initial_state, make_train_step
 from fcam_jax.types import Annotation, Batch
 
 SIDE, WIDE = 32, CELL + 6
@@ -98,7 +99,7 @@ def stage():
 
 
 def state_of(stage):
-    return initial_state(stage.model, stage.method, stage.optimizer, data_mesh(8))
+    return initial_state(Placed.split(stage.model, stage.method, data_mesh(8)), stage.optimizer)
 
 
 def batch(count=8):
@@ -111,7 +112,13 @@ def batch(count=8):
 
 def pictures_of(stage, folder, sample):
     return training_pictures(
-        stage.model, stage.method, stage.method.view, sample, None, jax.random.key(1), folder, Schedule(1, 4, 2)
+        Placed.split(stage.model, stage.method, data_mesh(8)),
+        stage.method.view,
+        sample,
+        None,
+        jax.random.key(1),
+        folder,
+        Schedule(1, 4, 2),
     )
 
 
@@ -121,7 +128,7 @@ def sample():
 
 def test_training_does_not_notice_its_pictures(stage, tmp_path):
     mesh, key = data_mesh(8), replicate(jax.random.key(1), data_mesh(8))
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    step = make_train_step(Placed.split(stage.model, stage.method, mesh), stage.method, stage.optimizer)
     ends = []
     for look in (lambda state, epoch: None, pictures_of(stage, tmp_path / "pictures", sample)):
         state = state_of(stage)
