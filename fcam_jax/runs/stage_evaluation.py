@@ -144,7 +144,7 @@ def _write(
     for row, evaluation in evaluations.items():
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
-        save_record(out, row, evaluation, images=images, split=split, class_names=plan.class_names)
+        save_record(out, row, evaluation, images=images, split=split, class_names=plan.data.class_names)
     write_record(out / "results.json", results)
     record_left_out(plan.data.left_out(), out)
     shown = {row: evaluations[row] for row in stages}
