@@ -13,7 +13,7 @@ from fcam_jax.errors import InputError
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def configuration(config: str, overrides: Mapping[str, str]) -> ConfigDict:
+def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
     """The configuration that these options stand for.
 
     Args:
@@ -25,7 +25,7 @@ def configuration(config: str, overrides: Mapping[str, str]) -> ConfigDict:
     """
     name, _, args = config.partition(":")
     path = files.called(name, "--config")
-    chosen = {key: value for key, value in overrides.items() if key in CHOICES}
+    chosen = {key: str(value) for key, value in overrides.items() if key in CHOICES}
     with choosing(chosen):
         result = files.result_of(path, "get_config", [args] if args else [], f"--config={config}")
     if not isinstance(result, ConfigDict):

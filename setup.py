@@ -1,0 +1,7 @@
+"""The packages of a wheel: the benchmarks of `configs/` lie within it as `fcam_jax.configs`; the rest is pyproject.toml."""
+
+from setuptools import find_namespace_packages, setup
+
+CONFIGS = {"fcam_jax.configs": "configs", "fcam_jax.configs.sweeps": "configs/sweeps"}
+
+setup(packages=[*find_namespace_packages(include=["fcam_jax*"]), *CONFIGS], package_dir=CONFIGS)
