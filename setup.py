@@ -1,4 +1,4 @@
-"""The packages of a wheel: the benchmarks of `configs/` lie within it as `fcam_jax.configs`; the rest is pyproject.toml."""
+"""What a wheel holds: the packages, with the benchmarks of `configs/` as `fcam_jax.configs`; the rest is pyproject.toml."""
 
 from setuptools import find_namespace_packages, setup
 
