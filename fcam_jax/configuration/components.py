@@ -8,6 +8,7 @@ import contextlib
 import contextvars
 import difflib
 import operator
+import pathlib
 import typing
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,16 +16,18 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from fcam_jax.cams.registry import CAMS
-from fcam_jax.component import defaults_of
+from fcam_jax.component import Registry, defaults_of
+from fcam_jax.configuration import files
 from fcam_jax.data import SOURCES
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.metrics import METRICS
 from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import HEADS
 
 # Key of the choice -> the components that can be chosen. Their settings stand beside the key, under their names.
-CHOICES: dict[str, Mapping[str, Any]] = {
+CHOICES: dict[str, Registry[Any]] = {
     "model.encoder": ENCODERS,
     "model.head.name": HEADS,
     "cam.name": CAMS,
@@ -212,8 +215,26 @@ def found(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
 def outside(config: ConfigDict) -> tuple[str, ...]:
     """The files outside of the package that have registered what is chosen."""
     chosen = [(known, operator.attrgetter(key)(config)) for key, known in CHOICES.items()]
-    files = [getattr(known, "files", {}).get(name) for known, name in chosen]
-    return tuple(sorted({file for file in files if file is not None}))
+    chosen += [(LOSSES, name) for name in config.fcam.loss] + [(METRICS, name) for name in METRICS]
+    return tuple(sorted({known.files[name] for known, name in chosen if name in known.files}))
+
+
+def import_components(record: Mapping[str, Any]) -> None:
+    """Import the files that a recorded configuration says its components are in, unless they are there.
+
+    Raises:
+      InputError: one is not where it was, or fails.
+    """
+    for name in record.get("components", ()):
+        if any(name in known.files.values() for known in (*CHOICES.values(), LOSSES, METRICS)):
+            continue
+        path = pathlib.Path(name)
+        if not path.is_file():
+            raise InputError(
+                f"{name} registers components of this run and is not there; put it back, or say in the run's "
+                'config.json, under "components", where it is now'
+            )
+        files.load(path, "components")
 
 
 def _decoder_for(encoder: str, method: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from fcam_jax.component import Registry
 from fcam_jax.errors import InputError
 from fcam_jax.models.layers import conv
 
@@ -290,4 +291,6 @@ def _count(k: float | int, positions: int) -> int:
 
 
 # The keywords of a head beside `dtype` and `rngs` are its settings in the configuration.
-HEADS: dict[str, type[Head]] = {"wgap": WGAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}
+HEADS: Registry[type[Head]] = Registry(
+    "head", {"wgap": WGAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}
+)

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.component import at_key, defaults_of
-from fcam_jax.configuration.components import own
+from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.settings import ClassifierStage, FcamStage
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
@@ -107,6 +107,7 @@ def recorded_experiment(record: Mapping[str, Any]) -> Experiment:
     Raises:
       InputError: as `experiment`; the record lacks a key that this version of the program knows.
     """
+    import_components(record)
     with _of_this_version():
         return experiment(ConfigDict(dict(record)))
 
@@ -117,6 +118,7 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
     Raises:
       InputError: the record lacks a key that this version of the program knows.
     """
+    import_components(record)
     config = ConfigDict(dict(record))
     with _of_this_version():
         return _stages(config, 1)
