@@ -11,6 +11,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -138,11 +139,11 @@ def in_one_line(again: str = "") -> Iterator[None]:
         sys.exit(REQUEUE)
     except KeyboardInterrupt:
         sys.exit(f"interrupted{goes_on}")
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         platforms = os.environ.get("JAX_PLATFORMS")
-        if platforms is None or not str(error).startswith("Unable to initialize backend"):
+        if not platforms or not traceback.extract_tb(error.__traceback__)[-1].filename.endswith("xla_bridge.py"):
             raise
-        why = " ".join(str(error).partition(" (you may need")[0].split())
+        why = " ".join(str(error).partition(" (")[0].split()) or "JAX finds no such device"
         sys.exit(f"error: JAX_PLATFORMS={platforms}: {why}; unset it to use what there is")
 
 
