@@ -27,22 +27,11 @@ _AT_ONCE = 64  # images for each thread before the results are noted down
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """The files of one image as they are stored.
-
-    Attributes:
-      image: encoded image.
-      masks: an encoded mask for each object.
-      ignore: encoded mask of the undecided pixels, empty where there is none.
-    """
+    """The files of one image as they are stored: image, a mask for each object, that of undecided pixels or nothing."""
 
     image: bytes
     masks: tuple[bytes, ...]
     ignore: bytes
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-        return len(self.image) + sum(map(len, self.masks)) + len(self.ignore)
 
     @property
     def digest(self) -> int:
@@ -58,18 +47,8 @@ class CheckedSplit:
     """
 
     def __init__(self, files: WsolFiles, metadata: Metadata, notes: pathlib.Path):
-        """Find out what has been checked already.
-
-        Args:
-          files: of the split.
-          metadata: of the split.
-          notes: file of the notes; made, where it is not there or belongs to a split of another length.
-
-        Raises:
-          OSError: the notes cannot be written.
-        """
-        self.files = files
-        self.metadata = metadata
+        """Find out what has been checked already; `notes` is made where it is not there or of another length."""
+        self.files, self.metadata = files, metadata
         self.suspect: dict[int, str] = {}
         count = len(metadata.image_ids)
         if not notes.exists() or notes.stat().st_size != count * _ROW.itemsize:
@@ -92,15 +71,7 @@ class CheckedSplit:
         return int(self._rows["digest"][index])
 
     def check(self, workers: int, title: str) -> dict[int, str]:
-        """Check what has not been checked.
-
-        Args:
-          workers: number of threads.
-          title: of the progress bar.
-
-        Returns:
-          What is wrong with each image that cannot be used, by its position.
-        """
+        """Check what has not been checked, in threads; says by position what is wrong with images."""
         todo = np.flatnonzero(~self.good).tolist()
         problems: dict[int, str] = {}
         step = _AT_ONCE * workers
@@ -135,7 +106,7 @@ class CheckedSplit:
         except InputError as error:
             return str(error)
         row = self._rows[index : index + 1]
-        row["digest"], row["bytes"] = raw.digest, raw.size
+        row["digest"], row["bytes"] = raw.digest, len(raw.image) + sum(map(len, raw.masks)) + len(raw.ignore)
         row["asked"] = self._asked[index]  # last: it makes the row valid
         return None
 

@@ -24,13 +24,8 @@ _TIMEOUT = 60  # seconds without an answer
 def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) -> None:
     """Download the text files of all splits that are not in a folder yet.
 
-    A file is put in place as a whole. OpenImages has no sizes, and training splits need neither sizes nor boxes: files
-    that do not exist for this reason are empty here.
-
-    Args:
-      dataset: which.
-      folder: gets a folder for each split.
-      base: address of the collection.
+    OpenImages has no sizes, and training splits need neither sizes nor boxes: files that do not exist for this reason
+    are empty here. `base` is the address of the collection.
 
     Raises:
       InputError: an address does not answer, or has no such file.
