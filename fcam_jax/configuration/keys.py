@@ -4,12 +4,14 @@ A benchmark starts from `defaults()` and says where it differs. The values are t
 of the components, so that each stands once.
 """
 
-from collections.abc import Callable
+import dataclasses
+import functools
+import operator
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fcam_jax.component import defaults_of
+from fcam_jax.component import at_key, defaults_of
 from fcam_jax.configuration.components import add_term, bring, fill, from_the_command_line
 from fcam_jax.configuration.settings import (
     CamSettings,
@@ -27,7 +29,7 @@ from fcam_jax.train.loop import TrainSettings
 from fcam_jax.train.optimizer import SGD
 
 # The parts of a configuration, and what holds their settings.
-PARTS: dict[str, Callable[..., Any]] = {
+PARTS: dict[str, type[Any]] = {
     "": Run,
     "data": DataSettings,
     "model": Model,
@@ -71,6 +73,22 @@ def defaults() -> ConfigDict:
             add_term(config, name)
     bring(config, dict(from_the_command_line()))
     return config
+
+
+def part(config: ConfigDict, path: str) -> Any:
+    """The settings of a part of a configuration, checked.
+
+    Args:
+      config: all of it.
+      path: one of `PARTS`.
+
+    Raises:
+      InputError: a setting is outside its range.
+    """
+    node = functools.reduce(operator.getitem, filter(None, path.split(".")), config)
+    values = {field.name: node[field.name] for field in dataclasses.fields(PARTS[path])}
+    with at_key(f"config.{path}.".replace("..", ".")):
+        return PARTS[path](**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
 def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:

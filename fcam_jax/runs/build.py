@@ -8,20 +8,17 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fcam_jax.cams.score_maps import CONVENTIONS
-from fcam_jax.component import at_key, defaults_of
 from fcam_jax.configuration.components import import_components, own
-from fcam_jax.configuration.settings import ClassifierStage, FcamStage
+from fcam_jax.configuration.keys import part
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, new_layers
 from fcam_jax.methods.contract import LAST
@@ -29,14 +26,12 @@ from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.runs.build_data import chosen, data_set
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
-    INIT_HEAD,
     cam,
     check_joint,
     classifier,
     decoder,
     encoder,
     fcam,
-    look_up,
     method,
     pretrained_classifier,
     pretrained_decoder,
@@ -45,14 +40,9 @@ from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.loop import LoopSettings, TrainSettings
-from fcam_jax.train.optimizer import OPTIMIZERS, SGD
+from fcam_jax.train.loop import LoopSettings
 
 logger = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-LAST_STAGES = ("classifier", "fcam")
 
 
 def experiment(config: ConfigDict) -> Experiment:
@@ -62,9 +52,7 @@ def experiment(config: ConfigDict) -> Experiment:
       InputError: for a name that does not exist, data that is not there, or a setting outside its range.
     """
     config = resolved(config)
-    _check_ranges(config)
-    train = _of(TrainSettings, "train", config.train)
-    validation, evaluation = evaluation_settings(config)
+    train, validation, evaluation = (part(config, name) for name in ("train", "validation", "evaluation"))
     watched = any(one.needs_classes for one in evaluation.device_measures)
     if watched and not method(config.classifier).has_classes:
         why = f"InsertionDeletion watches a class score, and classifier.method={config.classifier.method} has none"
@@ -140,11 +128,11 @@ def resolved(config: ConfigDict) -> ConfigDict:
       InputError: the data or the weights are not there or cannot be used.
     """
     config = config.copy_and_resolve_references()
-    way, part = method(config.classifier).resolved(config.model.init), config.classifier
-    if part.method in part:
-        part[part.method].update(dataclasses.asdict(way))
+    way, stage = method(config.classifier).resolved(config.model.init), config.classifier
+    if stage.method in stage:
+        stage[stage.method].update(dataclasses.asdict(way))
     if way.epochs is not None:
-        part.epochs = way.epochs
+        stage.epochs = way.epochs
     if way.whole_file:
         config.model.init_head = "keep"
     if config.data.num_classes == 0:
@@ -168,7 +156,8 @@ def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
     """The classifier and, where it is wanted, F-CAM on it; never on one without classes, as F-CAM learns from the CAM
     of the true one.
     """
-    look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGES))
+    for name in ("", "model", "cam"):
+        part(config, name)
     first = classifier_stage(config, steps_per_epoch)
     alone = config.last_stage == "classifier" or not method(config.classifier).has_classes
     return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))
@@ -176,13 +165,11 @@ def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights, or a baseline in its place."""
-    look_up("cam.convention", config.cam.convention, CONVENTIONS)
-    look_up("model.init_head", config.model.init_head, INIT_HEAD)
     way = method(config.classifier)
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
-    settings = _of(ClassifierStage, "classifier", config.classifier)
-    rule = _optimizer("classifier.optimizer", config.classifier.optimizer)
+    settings = part(config, "classifier")
+    rule = part(config, "classifier.optimizer")
     loop = _loop(config, "classifier", settings.epochs, steps_per_epoch)
     trained_by = ClassifierMethod(
         cam=cam(config.cam, network.encoder),
@@ -210,7 +197,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
-    settings, rule = _of(FcamStage, "fcam", config.fcam), _optimizer("fcam.optimizer", config.fcam.optimizer)
+    settings, rule = part(config, "fcam"), part(config, "fcam.optimizer")
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
@@ -255,11 +242,6 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
     }
 
 
-def _optimizer(key: str, settings: ConfigDict) -> SGD:
-    with at_key(f"config.{key}."):
-        return OPTIMIZERS["sgd"](**settings)
-
-
 def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> LoopSettings:
     return LoopSettings(
         name=name,
@@ -270,27 +252,3 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
         checkpoint_steps=config.train.checkpoint_steps,
         watchdog_seconds=config.train.watchdog_seconds,
     )
-
-
-def evaluation_settings(config: ConfigDict) -> tuple[ValidationSettings, EvaluationSettings]:
-    """What is measured while training, and for the results.
-
-    Raises:
-      InputError: a setting is outside its range.
-    """
-    with at_key("validation."):
-        validation = ValidationSettings(**config.validation)
-    with at_key("evaluation."):
-        return validation, EvaluationSettings(**config.evaluation)
-
-
-def _of(kind: Callable[..., T], key: str, part: ConfigDict) -> T:
-    """Settings of a part of the configuration, of which other readers take the rest."""
-    with at_key(f"config.{key}."):
-        return kind(**{name: part[name] for name in defaults_of(kind)})
-
-
-def _check_ranges(config: ConfigDict) -> None:
-    for key, least in (("seed", 0), ("log_steps", 1)):
-        if config[key] < least:
-            raise InputError(f"config.{key} is {config[key]}; it must be at least {least}")
