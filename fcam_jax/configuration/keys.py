@@ -44,15 +44,6 @@ PARTS: dict[str, type[Any]] = {
     "validation": ValidationSettings,
     "evaluation": EvaluationSettings,
 }
-PUBLISHED: dict[str, dict[str, Any]] = {
-    "fcam.seeds": {
-        "background_fraction": 0.7,
-        "foreground_count": 1,
-        "background_count": 1,
-        "erosion": 11,
-        "dilation": 3,
-    }
-}
 
 
 def defaults() -> ConfigDict:
@@ -64,7 +55,7 @@ def defaults() -> ConfigDict:
             if name not in node:
                 node[name] = ConfigDict()
             node = node[name]
-        fill(node, PUBLISHED.get(path, {}) | defaults_of(kind), kind)
+        fill(node, defaults_of(kind), kind)
     config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)
     config.fcam.optimizer = sgd(learning_rate=0.01, decay_epochs=0)
     config.fcam.loss = ConfigDict()

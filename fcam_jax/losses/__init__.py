@@ -3,9 +3,10 @@
 from fcam_jax.component import Registry
 from fcam_jax.losses.classification import Classification
 from fcam_jax.losses.constraints import Constraint, ForegroundBounds, Size
-from fcam_jax.losses.dense_crf import DenseCRF
+from fcam_jax.losses.dense_crf import DenseCRF, dense_crf
 from fcam_jax.losses.entropy import Entropy
-from fcam_jax.losses.partial_cross_entropy import Seeds
+from fcam_jax.losses.log_barrier import log_barrier
+from fcam_jax.losses.partial_cross_entropy import Seeds, partial_cross_entropy
 from fcam_jax.losses.pixel_alignment import PixelAlignment, pixel_alignment
 from fcam_jax.losses.reconstruction import Reconstruction
 from fcam_jax.losses.term import Evidence, LossTerm, Weighted
@@ -38,5 +39,8 @@ __all__ = [
     "Seeds",
     "Size",
     "Weighted",
+    "dense_crf",
+    "log_barrier",
+    "partial_cross_entropy",
     "pixel_alignment",
 ]

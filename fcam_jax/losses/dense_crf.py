@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
-from fcam_jax.component import above, at_least, known
-from fcam_jax.errors import InputError
+from fcam_jax.component import above, at_least, defaults_of, known
+from fcam_jax.data.arrays import array_of, keys_of, levels_of
+from fcam_jax.data.arrays import known as is_known
+from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.losses.crf_energy import FORMS, crf_energy
 from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
 from fcam_jax.losses.term import Evidence, LossTerm
@@ -91,3 +93,52 @@ class DenseCRF(LossTerm):
             kernel=self.kernel,
         )
         return AMPLITUDES[self.amplitude] * found / side**4
+
+
+def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Float[Array, "*b"]:
+    """Dense CRF energy of maps on their images: low where neighbouring pixels of similar colour agree.
+
+    $$ R(S, X) = -\\sum_k S_k^\\top K S_k, \\qquad
+       K_{ij} = \\exp\\Big(-\\frac{|p_i - p_j|^2}{2\\sigma_{xy}^2} - \\frac{|X_i - X_j|^2}{2\\sigma_{rgb}^2}\\Big) $$
+
+    at any size as it would be at 224 x 224 pixels: F-CAM's weight for it is 1.2e-9. Differentiable in the maps.
+
+    Args:
+      maps: softmax maps S, [b, h, w, k], or foreground maps s in [0, 1], [b, h, w] or [b, h, w, 1], for which S is
+        (1 - s, s). Smaller ones than the images are enlarged bilinearly.
+      images: RGB X, [b, h, w, 3]: integers in [0, 255], or floats in [0, 255] or [0, 1]. One image and its map may go
+        without the batch's axis.
+      keys: a seed, a key, or a key for each image, for the choice of landmarks; by default seed 0.
+      **settings: of `DenseCRF`, where they differ from its defaults: sigma_xy=100.0 in pixels of a 224 x 224 image,
+        sigma_rgb=15.0 levels of 255, form="landmarks" or "exact", and more.
+
+    Returns:
+      R of each image, between -224^4 and 0; a scalar for one image.
+
+    Raises:
+      InputError: a shape, range, key or setting that does not fit.
+
+    Reference: F-CAM (WACV 2022), Eq. 3, R; Tang et al., On regularized losses for weakly-supervised CNN segmentation.
+    """
+    unknown = settings.keys() - defaults_of(DenseCRF).keys()
+    if unknown:
+        raise unknown_name("setting of the dense CRF:", min(unknown), defaults_of(DenseCRF))
+    colours, found = levels_of(images), array_of(maps, "maps")
+    if found.ndim == colours.ndim and found.shape[-1] == 1:
+        found = found[..., 0]
+    if found.ndim == colours.ndim - 1:
+        found = jnp.stack([1 - found, found], axis=-1)
+    single = colours.ndim == 3
+    if single:
+        colours, found = colours[None], found[None]
+    height, width = colours.shape[1:3]
+    fit = found.ndim == 4 and len(found) == len(colours) and found.shape[1] <= height and found.shape[2] <= width
+    if not fit:
+        raise InputError(f"maps have the shape {jnp.shape(maps)} and images {jnp.shape(images)}; they do not fit")
+    if is_known(found) and not 0 <= float(found.min()) <= float(found.max()) <= 1 + 1e-5:
+        raise InputError(f"maps lie in [{float(found.min()):g}, {float(found.max()):g}]; they must lie in [0, 1]")
+    size = (len(found), height, width, found.shape[-1])
+    if found.shape != size:
+        found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")
+    energy = DenseCRF(**settings).energy(found, colours, keys_of(keys, len(found)))
+    return energy[0] if single else energy
