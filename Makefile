@@ -25,7 +25,7 @@ $(VENV)/bin/python:
 	    || { echo "error: fcam_jax needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python requirements.txt constraints.txt pyproject.toml
+$(VENV)/.installed: $(VENV)/bin/python requirements.txt constraints.txt pyproject.toml setup.py
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
 

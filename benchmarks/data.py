@@ -26,7 +26,7 @@ import PIL.Image
 from fcam_jax.data import transforms
 from fcam_jax.data.images import decode_image, read_image
 from fcam_jax.data.loaded import LoadedImages, Memory
-from fcam_jax.data.pipeline import train_batches
+from fcam_jax.data.pipeline import TrainingStream
 from fcam_jax.data.source import Record
 from fcam_jax.types import Image
 
@@ -213,10 +213,10 @@ def print_threads(paths: Sequence[pathlib.Path], rounds: int) -> None:
 
 
 def print_epochs(paths: Sequence[pathlib.Path], epochs: int) -> None:
-    """Print images/s of `train_batches`, with and without its cache: by the clock and per core."""
+    """Print images/s of `TrainingStream`, with and without its cache: by the clock and per core."""
     for name, memory in (("not cached", 0), ("cached", 1 << 40)):
         images = LoadedImages(Files(paths), RESIZED, memory=Memory(memory))
-        batches = train_batches(images, batch_size=BATCH, crop=SIDE, seed=0)
+        batches = TrainingStream(images, batch_size=BATCH, crop=SIDE, seed=0)
         speeds = []
         for _ in range(epochs):
             start, busy = time.perf_counter(), time.process_time()
@@ -225,7 +225,7 @@ def print_epochs(paths: Sequence[pathlib.Path], epochs: int) -> None:
             count = len(paths) // BATCH * BATCH
             speeds.append((count / (time.perf_counter() - start), count / (time.process_time() - busy)))
         cells = ", ".join(f"{clock:.0f} ({core:.0f})" for clock, core in speeds)
-        print(f"train_batches, {name}, epoch by epoch, by the clock (per core): {cells} images/s")
+        print(f"TrainingStream, {name}, epoch by epoch, by the clock (per core): {cells} images/s")
 
 
 def main() -> None:

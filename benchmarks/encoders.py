@@ -37,13 +37,14 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
-from fcam_jax.train.step import REPLICATED, SPREAD, initial_state, jitted_step, replicate, split_model, spread
+from fcam_jax.train.optimizer import SGD
+from fcam_jax.train.placed import REPLICATED, SPREAD, Placed, replicate, split_model, spread
+from fcam_jax.train.step import initial_state, jitted_step
 from fcam_jax.types import DATA_AXIS, Batch
 
 CLASSES = 200
 METHOD = ClassifierMethod(CAMS["cam"], "protocol", new_layers=(("head",),), new_layers_factor=10.0)
-SETTINGS = OptimizerSettings(learning_rate=1e-3, decay_epochs=0, decay_rate=1.0, momentum=0.9, weight_decay=1e-4)
+SETTINGS = SGD(learning_rate=1e-3, decay_epochs=0, decay_rate=1.0, momentum=0.9, weight_decay=1e-4)
 PRODUCTS = 4  # matrix products one after another in one program, so that its dispatch does not count
 RATE_SECONDS = 2.0  # for each of the machine's own rates
 # Titles of the table, as wide as their columns; stripped they are the keys of the JSON.
@@ -157,9 +158,9 @@ def forward(model: Classifier, batch: Batch) -> Workload:
 def training(model: Classifier, batch: Batch) -> Workload:
     """The classifier's train step."""
     mesh = one_device()
-    optimizer = sgd(SETTINGS, learning_rate_schedule(SETTINGS, 1), METHOD.learning_rate_factor)
-    arguments = (initial_state(model, METHOD, optimizer, mesh), batch, replicate(jax.random.key(0), mesh))
-    return Workload(jitted_step(model, METHOD, optimizer, mesh), arguments, carried=True)
+    optimizer = SETTINGS.update(SETTINGS.schedule(1), METHOD.learning_rate_factor)
+    arguments = (initial_state(Placed.split(model, METHOD, mesh), optimizer), batch, replicate(jax.random.key(0), mesh))
+    return Workload(jitted_step(Placed.split(model, METHOD, mesh), METHOD, optimizer), arguments, carried=True)
 
 
 def part(model: Classifier, index: int, x: jax.ShapeDtypeStruct) -> Workload:

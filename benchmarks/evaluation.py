@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from fcam_jax.evaluation.boxes import best_iou, box_iou
-from fcam_jax.evaluation.findings import Sample, measured
-from fcam_jax.evaluation.metric import thresholds
+from fcam_jax.evaluation.findings import measured
+from fcam_jax.evaluation.metric import Scored, thresholds
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation
@@ -122,7 +122,7 @@ def compare_masks(maps: Sequence[np.ndarray]) -> None:
     compare(
         "measure with mask, np.histogram",
         library,
-        lambda i: measured(Sample(i, maps[i], truths[i], 0), STEP, KINDS),
+        lambda i: measured(Scored(maps[i], truths[i], 0), STEP, KINDS),
         MAPS,
         10,
     )
@@ -155,7 +155,7 @@ def main() -> None:
     compare(
         "measure with boxes, smooth",
         lambda i: plain_best_iou(smooth[i], truth),
-        lambda i: measured(Sample(i, smooth[i], annotation, 0), STEP, KINDS),
+        lambda i: measured(Scored(smooth[i], annotation, 0), STEP, KINDS),
         MAPS,
         rounds=4,
     )

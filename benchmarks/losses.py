@@ -34,7 +34,7 @@ from benchmarks.encoders import row
 from fcam_jax.data.images import read_image
 from fcam_jax.data.synthetic import render
 from fcam_jax.data.transforms import resize
-from fcam_jax.losses.dense_crf import BLOCK, dense_crf, landmarks, pixel_features
+from fcam_jax.losses.crf_energy import BLOCK, crf_energy, landmarks, pixel_features
 from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
 from fcam_jax.losses.gaussian_sum import gaussian_sum
 from fcam_jax.runs.prediction.image_files import find_images
@@ -164,7 +164,7 @@ class Timed:
         sigma_xy = SIGMA_XY * images.shape[1] / 224
 
         def loss(probs: Array, images: Array, keys: Array) -> Array:
-            return dense_crf(probs, images, keys, sigma_xy=sigma_xy, sigma_rgb=SIGMA_RGB, **how).sum()
+            return crf_energy(probs, images, keys, sigma_xy=sigma_xy, sigma_rgb=SIGMA_RGB, **how).sum()
 
         keys = jax.random.split(jax.random.key(0), len(images))
         self.arguments = jnp.asarray(maps), jnp.asarray(images, jnp.float32), keys

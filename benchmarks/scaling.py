@@ -25,8 +25,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 
 from benchmarks import encoders, train
 from benchmarks.hlo_collectives import MACHINES, Collective, collectives, efficiency
-from fcam_jax.train.optimizer import learning_rate_schedule, sgd
-from fcam_jax.train.step import REPLICATED, SPREAD, TrainState, jitted_step, split_model
+from fcam_jax.train.placed import REPLICATED, SPREAD, Placed, split_model
+from fcam_jax.train.step import TrainState, jitted_step
 from fcam_jax.types import DATA_AXIS, Batch
 
 TITLES = (
@@ -47,7 +47,7 @@ def mesh_of(devices: int, *, tpu: bool) -> Mesh:
 def arguments(model: nnx.Module, stage: str, count: int, size: int, mesh: Mesh) -> tuple[Any, ...]:
     """Shapes and places of what the step takes."""
     method = train.method_of(stage)
-    optimizer = sgd(encoders.SETTINGS, learning_rate_schedule(encoders.SETTINGS, 1), method.learning_rate_factor)
+    optimizer = encoders.SETTINGS.update(encoders.SETTINGS.schedule(1), method.learning_rate_factor)
     _, params, rest = split_model(model, method)
     state = TrainState(jax.ShapeDtypeStruct((), jnp.int32), params, rest, jax.eval_shape(optimizer.init, params))
     images = jax.ShapeDtypeStruct((count, size, size, 3), jnp.uint8)
@@ -65,8 +65,10 @@ def compile_step(stage: str, encoder: str, devices: int, options: argparse.Names
     """The figures of a line."""
     mesh, method = mesh_of(devices, tpu=options.tpu), train.method_of(stage)
     model = nnx.eval_shape(lambda: train.network(stage, encoder, options.dtype))
-    optimizer = sgd(encoders.SETTINGS, learning_rate_schedule(encoders.SETTINGS, 1), method.learning_rate_factor)
-    step = jitted_step(model, method, optimizer, mesh, accumulate=options.accumulate, remat=options.remat)
+    optimizer = encoders.SETTINGS.update(encoders.SETTINGS.schedule(1), method.learning_rate_factor)
+    step = jitted_step(
+        Placed.split(model, method, mesh), method, optimizer, accumulate=options.accumulate, remat=options.remat
+    )
     start = time.perf_counter()
     traced = step.trace(*arguments(model, stage, options.images * devices, options.size, mesh))
     compiled = traced.lower().compile()

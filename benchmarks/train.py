@@ -42,8 +42,8 @@ from fcam_jax.runs.build_loss import alignment
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.train.checkpoint import Checkpoints, Progress
 from fcam_jax.train.metric_log import MetricLog
-from fcam_jax.train.optimizer import learning_rate_schedule, sgd
-from fcam_jax.train.step import TrainState, initial_state, jitted_step, replicate, spread
+from fcam_jax.train.placed import Placed, replicate, spread
+from fcam_jax.train.step import TrainState, initial_state, jitted_step
 from fcam_jax.types import Batch
 
 STAGES = ("classifier", "fcam")
@@ -87,15 +87,17 @@ class Step:
 
     def __init__(self, model: nnx.Module, method: Method, batch: Batch, options: argparse.Namespace):
         mesh = one_device()
-        optimizer = sgd(SETTINGS, learning_rate_schedule(SETTINGS, 1), method.learning_rate_factor)
-        self.state = initial_state(model, method, optimizer, mesh)
+        optimizer = SETTINGS.update(SETTINGS.schedule(1), method.learning_rate_factor)
+        self.state = initial_state(Placed.split(model, method, mesh), optimizer)
         self.batch, self.key = batch, replicate(jax.random.key(0), mesh)
         self.metrics: dict[str, jax.Array] = {}
         how = {"accumulate": options.accumulate, "remat": options.remat}
 
         def compiled() -> Any:
             start = time.perf_counter()
-            traced = jitted_step(model, method, optimizer, mesh, **how).trace(self.state, self.batch, self.key)
+            traced = jitted_step(Placed.split(model, method, mesh), method, optimizer, **how).trace(
+                self.state, self.batch, self.key
+            )
             return traced, traced.lower().compile(), time.perf_counter() - start
 
         traced, self.compiled, self.compile_seconds = compiled()

@@ -22,11 +22,11 @@ DEVICES = ("cpu", "gpu")
 def get_config(args: str = "") -> ConfigDict:
     """The setting for a CPU, or for a GPU; `args` chooses "device", "cam" and "method"."""
     config = defaults()
+    choose(config, "encoder=mobilenet_v1_075", ("encoder",))
     device = choose(config, args, ("device", "cam", "method")).get("device", "cpu")
     if device not in DEVICES:
         raise InputError(f"configs/cub50.py takes the device cpu or gpu, not {device!r}")
     config.data.num_classes = 50
-    config.model.encoder = "mobilenet_v1_075"
     config.classifier.optimizer = sgd(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
@@ -34,7 +34,8 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.loss.crf.weight = 2e-8
     config.fcam.loss.crf.start_epoch = 1  # so strong, it may flood a map that does not know the object yet
     if device == "cpu":
-        config.classifier.acol.width = 256
+        if config.classifier.method == "acol":
+            config.classifier.acol.width = 256
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8

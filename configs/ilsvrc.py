@@ -4,7 +4,7 @@
         --config.data.root=DATA --config.model.init=resnet50.pth --config.model.init_head=keep
 
 The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
-`encoder,cam`; without it, ResNet50, CAM and its plain training. `DATA` is what `fcam_jax.cli.prepare` wrote
+`encoder,cam`; without it, ResNet50, CAM and its plain training. `DATA` is what `fcam prepare` wrote
 (docs/data/ilsvrc.md); `init` is torchvision's ImageNet file of the encoder, whose classes are these.
 
 The F-CAM paper has no figures on it, so there are none to expect. To know where a run stands: the centre baseline of
@@ -25,7 +25,7 @@ CLASSIFIER_RATES = {"vgg16": 1.654502e-5, "resnet50": 3.108411e-5, "inceptionv3"
 def get_config(args: str = "") -> ConfigDict:
     """The protocol's settings; `args` as for `choose`."""
     config = defaults()
-    config.data.source = "tfds"
+    choose(config, "source=tfds", ("source",))
     config.data.tfds = "ilsvrc_wsol"
     config.data.num_classes = 1000
     choose(config, args)
@@ -33,7 +33,8 @@ def get_config(args: str = "") -> ConfigDict:
     config.classifier.epochs = 10
     rate = CLASSIFIER_RATES.get(config.model.encoder, CLASSIFIER_RATES["resnet50"])
     config.classifier.optimizer = sgd(learning_rate=rate, decay_epochs=3)
-    config.classifier.fsl.images_per_class = 10  # the protocol's
+    if config.classifier.method == "fsl":
+        config.classifier.fsl.images_per_class = 10  # the protocol's
     config.fcam.epochs = 10
     config.fcam.seeds.background_fraction = 0.4
     return config

@@ -4,7 +4,7 @@
         --config.data.root=DATA --config.model.init=resnet50.pth
 
 The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
-`encoder,cam`; without it, ResNet50, CAM and its plain training. `DATA` is what `fcam_jax.cli.prepare` wrote
+`encoder,cam`; without it, ResNet50, CAM and its plain training. `DATA` is what `fcam prepare` wrote
 (docs/data/openimages.md); `init` is torchvision's ImageNet file of the encoder.
 
 To expect (F-CAM, WACV 2022, Table 1, PxAP on test), CAM and LayerCAM, each followed by its F-CAM:
@@ -32,7 +32,7 @@ def get_config(args: str = "") -> ConfigDict:
     """The published settings; `args` as for `choose`."""
     config = defaults()
     config.data.name = "OpenImages"
-    config.data.source = "tfds"
+    choose(config, "source=tfds", ("source",))
     config.data.tfds = "openimages30k_wsol"
     config.data.num_classes = 100
     choose(config, args)

@@ -18,19 +18,19 @@ from fcam_jax.configuration import choose, defaults, sgd
 def get_config(args: str = "") -> ConfigDict:
     """Settings that two CPU cores train within five minutes; `args` chooses "cam" and "method"."""
     config = defaults()
+    choose(config, "source=synthetic,encoder=small", ("source", "encoder"))
     choose(config, args, ("cam", "method"))
-    config.data.source = "synthetic"
     config.data.num_classes = 8
     config.data.resize, config.data.size = 72, 64
     config.data.synthetic.train = 2000
     config.data.synthetic.val = 200
     config.data.synthetic.test = 500
-    config.model.encoder = "small"
     config.model.decoder_widths = (32, 16, 16, 8)
     config.classifier.epochs = 12
     config.classifier.new_layers_factor = 1.0
     config.classifier.optimizer = sgd(learning_rate=0.05, decay_epochs=9)
-    config.classifier.acol.width = 64
+    if config.classifier.method == "acol":
+        config.classifier.acol.width = 64
     if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
         config.classifier.optimizer.learning_rate = 0.02
     if config.classifier.method == "fsl":  # two steps an epoch

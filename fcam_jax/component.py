@@ -6,6 +6,7 @@ value are. It says what is wrong with a setting by the field's name; whoever kno
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -39,7 +40,10 @@ class Registry(Mapping[str, T]):
           InputError: the name is taken by another component.
         """
 
-        file = sys._getframe(1).f_code.co_filename
+        caller = sys._getframe(1)
+        while caller.f_back and caller.f_globals["__name__"].partition(".")[0] in ("jaxtyping", "beartype"):
+            caller = caller.f_back  # what checks types in the tests stands between
+        file = caller.f_code.co_filename
 
         def add(member: T) -> T:
             there = self._members.get(name, member)
@@ -71,15 +75,18 @@ def defaults_of(component: Callable[..., Any]) -> dict[str, Any]:
     if dataclasses.is_dataclass(component):
         fields = [field for field in dataclasses.fields(component) if field.init]
         return {field.name: _default(field) for field in fields if _default(field) is not dataclasses.MISSING}
-    parameters = inspect.signature(component).parameters.values()
-    return {
-        one.name: one.default for one in parameters if one.default is not one.empty and one.name not in _OF_THE_BUILDER
-    }
+    given = component if isinstance(component, functools.partial) else functools.partial(component)
+    if inspect.isclass(given.func):  # the metaclass of modules hides what their constructors take
+        given = functools.partial(given.func.__init__, None, *given.args, **given.keywords)
+    parameters = inspect.signature(given).parameters.values()
+    keywords = [one for one in parameters if one.kind is one.KEYWORD_ONLY and one.name not in _OF_THE_BUILDER]
+    return {one.name: one.default for one in keywords if one.default is not one.empty}
 
 
 def meanings_of(component: Callable[..., Any]) -> dict[str, str]:
     """What the settings mean: the sections "Attributes" and "Args" of the docstring, a line for each name."""
     found: dict[str, str] = {}
+    component = getattr(component, "func", component)
     bases = component.__mro__[::-1] if inspect.isclass(component) else (component,)
     for one in bases:
         text = inspect.cleandoc(one.__doc__ or "")

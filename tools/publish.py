@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report.paper import FCAM_ROW
-from fcam_jax.runs.report.runs import Run
-from fcam_jax.train.manifest import replace_file
+from fcam_jax.runs.report.runs import StoredRun
+from fcam_jax.runtime.files import replace_file
 from tools.publication import collect
 from tools.publication.blocks import BLOCKS, block
 from tools.publication.data import Published, data_text, name_of, read_published
@@ -59,7 +59,7 @@ def _collect(workdirs: Sequence[pathlib.Path], path: pathlib.Path, examples_of: 
         print(one)
 
 
-def _examples_of(runs: Sequence[Run], name: str | None) -> Run | None:
+def _examples_of(runs: Sequence[StoredRun], name: str | None) -> StoredRun | None:
     """The run whose examples are shown: the one of the name, or the first with F-CAM."""
     if name is None:
         return next((run for run in runs if any(record.row == FCAM_ROW for record in run.records)), None)

@@ -17,7 +17,7 @@ from typing import Any
 
 from fcam_jax.configuration import choices, configuration
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 BENCHMARKS = ("synthetic", "cub50", "cub", "openimages", "ilsvrc", "folder")
 PARTS = ("terms", "background")
@@ -26,7 +26,7 @@ WITHOUT = {"sr": ("crf", "size"), "sr-crf": ("size",)}
 BACKGROUND_FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
 
-def get_runs(args: str) -> list[Run]:
+def get_runs(args: str) -> list[SweepRun]:
     """Runs with and without the terms, and with other n-, for every seed; `args` as "name=value", commas between."""
     own, passed_on = _divided(args)
     benchmark, part = own.get("benchmark", "synthetic"), own.get("part", "")
@@ -44,7 +44,7 @@ def get_runs(args: str) -> list[Run]:
         fractions = [fraction for fraction in BACKGROUND_FRACTIONS if fraction != usual.seeds.background_fraction]
         variants |= {f"n-{fraction}": {"fcam.seeds.background_fraction": fraction} for fraction in fractions}
     return [
-        Run(
+        SweepRun(
             name=f"{name}-s{seed}",
             config=f"{benchmark}:{passed_on}" if passed_on else benchmark,
             overrides={"seed": seed, **changes},

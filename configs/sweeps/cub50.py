@@ -19,7 +19,7 @@ from typing import Any
 
 from fcam_jax.configuration import choices
 from fcam_jax.errors import unknown_name
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 SEEDS = (0, 1, 2)
@@ -28,7 +28,7 @@ WITHOUT = {"sr": ("crf", "size"), "sr-crf": ("size",)}  # terms of the loss that
 CRF_WEIGHTS = (5e-9, 1e-8, 2e-8, 4e-8)
 
 
-def get_runs(args: str) -> list[Run]:
+def get_runs(args: str) -> list[SweepRun]:
     """The runs of a part on a device; `args` as "name=value", commas between."""
     chosen = choices(args, ("device", "part"))
     device, part = chosen.get("device", "cpu"), chosen.get("part", "all")
@@ -40,10 +40,10 @@ def get_runs(args: str) -> list[Run]:
     return parts[part](f"cub50:device={device}")
 
 
-def _all(config: str) -> list[Run]:
+def _all(config: str) -> list[SweepRun]:
     # Of the strides 8, 16 and 32, this is the one that validation likes best: at 8 the network no longer knows what it
     # sees, at 32 its map has few cells.
-    runs = [Run("imagenet-cam", f"{config},method=pretrained", {"model.final_stride": 16})]
+    runs = [SweepRun("imagenet-cam", f"{config},method=pretrained", {"model.final_stride": 16})]
     runs += [_classifier(config, seed) for seed in SEEDS]
     runs += [_fcam(config, cam, seed) for cam in CAMS for seed in (SEEDS if cam == "cam" else SEEDS[:1])]
     for name, terms in WITHOUT.items():
@@ -52,17 +52,17 @@ def _all(config: str) -> list[Run]:
     return runs
 
 
-def _weights(config: str) -> list[Run]:
+def _weights(config: str) -> list[SweepRun]:
     weights = {f"crf-{weight:g}": {"fcam.loss.crf.weight": weight} for weight in CRF_WEIGHTS}
     fcams = [_fcam(config, cam, 0, name, change) for cam in ("cam", "layercam") for name, change in weights.items()]
     return [_classifier(config, 0), *fcams]
 
 
-def _classifier(config: str, seed: int) -> Run:
-    return Run(f"classifier-s{seed}", config, {"seed": seed, "last_stage": "classifier"})
+def _classifier(config: str, seed: int) -> SweepRun:
+    return SweepRun(f"classifier-s{seed}", config, {"seed": seed, "last_stage": "classifier"})
 
 
-def _fcam(config: str, cam: str, seed: int, variant: str = "", changes: dict[str, Any] | None = None) -> Run:
+def _fcam(config: str, cam: str, seed: int, variant: str = "", changes: dict[str, Any] | None = None) -> SweepRun:
     name = "-".join(part for part in (cam, variant, f"s{seed}") if part)
     overrides = {"cam.name": cam, "seed": seed, **(changes or {})}
-    return Run(name, config, overrides, classifier_of=f"classifier-s{seed}")
+    return SweepRun(name, config, overrides, classifier_of=f"classifier-s{seed}")

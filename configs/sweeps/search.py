@@ -19,7 +19,7 @@ import numpy as np
 
 from fcam_jax.configuration import choices
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 TRIALS = 30
 BENCHMARKS = {"cub": 1.0, "openimages": 1.0, "ilsvrc": 0.1, "synthetic": 1.0}  # share of the training images
@@ -34,7 +34,7 @@ SHARES = {
 PAIRS = {"spg": ("attention", "b2", "fused")}
 
 
-def get_runs(args: str) -> list[Run]:
+def get_runs(args: str) -> list[SweepRun]:
     """The trials of a method on a benchmark; `args` as "name=value" with commas between."""
     chosen = choices(args, ("benchmark", "method", "encoder", "seed"))
     benchmark, method = chosen.get("benchmark", ""), chosen.get("method", "cam")
@@ -49,7 +49,7 @@ def get_runs(args: str) -> list[Run]:
         drawn = trial_settings(method, int(chosen.get("seed", "0")), trial)
         if benchmark == "synthetic":
             del drawn["model.final_stride"]  # its encoder has maps of one size
-        runs.append(Run(f"trial-{trial:02d}", f"{benchmark}:method={method}{encoder}", overrides=shared | drawn))
+        runs.append(SweepRun(f"trial-{trial:02d}", f"{benchmark}:method={method}{encoder}", overrides=shared | drawn))
     return runs
 
 

@@ -6,18 +6,18 @@
 classifier that is best for `cam`, and 12 runs train F-CAM alone.
 """
 
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 SEEDS = (0, 1, 2)
 
 
-def get_runs(args: str) -> list[Run]:
+def get_runs(args: str) -> list[SweepRun]:
     """A run for every CAM and seed; `args` is "" or "shared"."""
     if args not in ("", "shared"):
         raise ValueError(f"the argument is shared or none, not {args!r}")
     return [
-        Run(
+        SweepRun(
             name=f"{cam}-s{seed}",
             config="synthetic",
             overrides={"cam.name": cam, "seed": seed},

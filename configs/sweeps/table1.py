@@ -10,19 +10,19 @@ With the argument `shared` (`table1.py:shared`) the CAMs of an encoder share the
 classifiers are trained instead of 36, and the figures of the other CAMs are not the protocol's.
 """
 
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 DATA = {"cub": "data/CUB", "openimages": "data/OpenImages"}
 ENCODERS = ("resnet50", "vgg16", "inceptionv3")
 CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 
 
-def get_runs(args: str) -> list[Run]:
+def get_runs(args: str) -> list[SweepRun]:
     """A run for every data set, encoder and CAM; `args` is "" or "shared"."""
     if args not in ("", "shared"):
         raise ValueError(f"the argument is shared or none, not {args!r}")
     return [
-        Run(
+        SweepRun(
             name=f"{benchmark}-{encoder}-{cam}",
             config=f"{benchmark}:{encoder},{cam}",
             overrides={"data.root": root, "model.init": f"weights/{encoder}.pth"},

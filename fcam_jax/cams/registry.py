@@ -26,23 +26,27 @@ from fcam_jax.cams.scorecam import scorecam
 from fcam_jax.cams.smooth_gradcampp import smooth_gradcampp
 from fcam_jax.cams.sscam import sscam
 from fcam_jax.cams.xgradcam import xgradcam
+from fcam_jax.component import Registry
 from fcam_jax.errors import InputError, unknown_name
 
-CAMS: dict[str, Callable[..., Float[Array, "b h w"]]] = {
-    "cam": cam,
-    "gradcam": gradcam,
-    "gradcampp": gradcampp,
-    "smooth_gradcampp": smooth_gradcampp,
-    "xgradcam": xgradcam,
-    "layercam": layercam,
-    "hirescam": hirescam,
-    "elementwise": elementwise,
-    "scorecam": scorecam,
-    "sscam": sscam,
-    "iscam": iscam,
-    "ablationcam": ablationcam,
-    "eigencam": eigencam,
-}
+CAMS: Registry[Callable[..., Float[Array, "b h w"]]] = Registry(
+    "CAM",
+    {
+        "cam": cam,
+        "gradcam": gradcam,
+        "gradcampp": gradcampp,
+        "smooth_gradcampp": smooth_gradcampp,
+        "xgradcam": xgradcam,
+        "layercam": layercam,
+        "hirescam": hirescam,
+        "elementwise": elementwise,
+        "scorecam": scorecam,
+        "sscam": sscam,
+        "iscam": iscam,
+        "ablationcam": ablationcam,
+        "eigencam": eigencam,
+    },
+)
 
 # A setting means the same to every CAM that has it.
 _LEAST = {"samples": 1, "chunk": 1, "std": 0}

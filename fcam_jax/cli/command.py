@@ -11,6 +11,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
@@ -66,8 +67,6 @@ def main(words: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"fcam_jax.cli.{words[0]}")
         again = getattr(module, "AGAIN", "")
         with in_one_line(again):
-            if not hasattr(module, "options"):  # a command that still has a parser of its own
-                return module.main(words[1:]) or 0
             status = module.run(parsed(f"fcam {words[0]}", str(module.__doc__), module.options, words[1:])) or 0
             sys.stdout.flush()
             return status
@@ -141,11 +140,11 @@ def in_one_line(again: str = "") -> Iterator[None]:
         sys.exit(REQUEUE)
     except KeyboardInterrupt:
         sys.exit(f"interrupted{goes_on}")
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         platforms = os.environ.get("JAX_PLATFORMS")
-        if platforms is None or not str(error).startswith("Unable to initialize backend"):
+        if not platforms or not traceback.extract_tb(error.__traceback__)[-1].filename.endswith("xla_bridge.py"):
             raise
-        why = " ".join(str(error).partition(" (you may need")[0].split())
+        why = " ".join(str(error).partition(" (")[0].split()) or "JAX finds no such device"
         sys.exit(f"error: JAX_PLATFORMS={platforms}: {why}; unset it to use what there is")
 
 

@@ -15,8 +15,8 @@ import sys
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from fcam_jax.component import defaults_of, meanings_of
-    from fcam_jax.evaluation.folder_evaluation import FolderOptions
     from fcam_jax.evaluation.metrics import extras
+    from fcam_jax.evaluation.score_map_folder import FolderOptions
 
     kinds = {"size": int, "num_classes": int, "bootstrap": int, "seed": int, "also": str}
     kinds |= {"threshold_step": float, "at_threshold": float}
@@ -32,7 +32,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate a folder of score maps by the protocol."""
-    from fcam_jax.evaluation.folder_evaluation import FolderOptions, evaluate_folder
+    from fcam_jax.evaluation.folder_evaluation import evaluate_folder
+    from fcam_jax.evaluation.score_map_folder import FolderOptions
 
     given = {name: value for name, value in vars(options).items() if name not in ("overrides", "help")}
     found, record = evaluate_folder(FolderOptions(**given), lambda told: print(f"warning: {told}", file=sys.stderr))

@@ -9,6 +9,8 @@ writes `DIR/classifier.safetensors` (encoder and classification layer) and, wher
 import argparse
 import pathlib
 
+from fcam_jax.errors import InputError
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -23,6 +25,9 @@ def run(options: argparse.Namespace) -> None:
     from fcam_jax.runs.folder import recorded
 
     stages = build.recorded_stages(recorded(options.workdir))
-    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out={options.out} cannot be written ({error.strerror})") from error
     for path in export(stages, options.workdir, options.out):
         print(path)

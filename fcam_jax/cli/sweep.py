@@ -8,9 +8,9 @@
 import argparse
 import pathlib
 import signal
-from types import FrameType
 
-from fcam_jax.errors import InputError, Preempted
+from fcam_jax.errors import InputError
+from fcam_jax.runtime import preemption
 
 AGAIN = "the same command goes on where this one stopped"
 
@@ -31,17 +31,9 @@ def run(options: argparse.Namespace) -> int:
     if options.words:
         raise InputError(f"{options.words[0]!r}: a sweep passes --config.key=value to its runs, and nothing else")
     # The run that is going on is to be stopped before this process.
-    for number, handler in {
-        signal.SIGTERM: _preempted,
-        signal.SIGUSR1: _preempted,
-        signal.SIGHUP: signal.default_int_handler,
-    }.items():
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, handler)
+    preemption.listen()
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     from fcam_jax.runs.sweeps.job import carry_out_sweep
 
     return 1 if carry_out_sweep(options, options.overrides) else 0
-
-
-def _preempted(number: int, frame: FrameType | None) -> None:
-    raise Preempted

@@ -4,7 +4,9 @@ A benchmark is a file with `get_config(args)`, which starts from `defaults()` an
 """
 
 from fcam_jax.configuration.command_line import configuration as configuration
-from fcam_jax.configuration.keys import choices as choices
-from fcam_jax.configuration.keys import choose as choose
+from fcam_jax.configuration.command_line import override as override
+from fcam_jax.configuration.components import add_term as add_term
+from fcam_jax.configuration.components import choices as choices
+from fcam_jax.configuration.components import choose as choose
 from fcam_jax.configuration.keys import defaults as defaults
 from fcam_jax.configuration.keys import sgd as sgd

@@ -1,19 +1,19 @@
 """The options --config=NAME[:args] and --config.key=value: from words to a configuration, every mistake in one line."""
 
 import ast
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from fcam_jax.configuration import files
+from fcam_jax.configuration.components import CHOICES, bring, choosing, found, outside
 from fcam_jax.errors import InputError
 
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def configuration(config: str, overrides: Mapping[str, str]) -> ConfigDict:
+def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
     """The configuration that these options stand for.
 
     Args:
@@ -25,36 +25,45 @@ def configuration(config: str, overrides: Mapping[str, str]) -> ConfigDict:
     """
     name, _, args = config.partition(":")
     path = files.called(name, "--config")
-    result = files.result_of(path, "get_config", [args] if args else [], f"--config={config}")
+    chosen = {key: str(value) for key, value in overrides.items() if key in CHOICES}
+    with choosing(chosen):
+        result = files.result_of(path, "get_config", [args] if args else [], f"--config={config}")
     if not isinstance(result, ConfigDict):
         raise InputError(f"--config={config}: get_config must return what fcam_jax.configuration.defaults() began")
-    for key, text in overrides.items():
-        _set(result, key, text)
+    override(result, overrides)
     return result
 
 
-def _set(config: ConfigDict, key: str, text: str) -> None:
-    """Set the value of a key to what a text says, in the type that it has."""
-    *path, leaf = key.split(".")
-    node = config
-    for name in path:
-        node = _at(node, name, key)
-    old = _at(node, leaf, key)
-    if isinstance(old, ConfigDict):
-        raise InputError(f"config.{key} is a part of the configuration; its keys: {', '.join(sorted(old))}")
+def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
+    """Give keys other values: choices first, which bring their settings with them.
+
+    Args:
+      config: changed in place.
+      values: by dotted key; a text is read in the type that the key has.
+
+    Returns:
+      The configuration.
+
+    Raises:
+      InputError: there is no such key or component, or a value does not fit.
+    """
+    bring(config, {key: str(value) for key, value in values.items() if key in CHOICES})
+    for key, value in values.items():
+        if key not in CHOICES:
+            _set(config, key, value)
+    with config.unlocked():
+        config.components = outside(config)
+    return config
+
+
+def _set(config: ConfigDict, key: str, value: Any) -> None:
+    node, leaf = found(config, key)
+    if isinstance(node[leaf], ConfigDict):
+        raise InputError(f"config.{key} is a part of the configuration; its keys: {', '.join(sorted(node[leaf]))}")
     try:
-        node[leaf] = _value(text, old, node.get_type(leaf))
-    except (ValueError, TypeError, SyntaxError) as error:
-        raise InputError(f"--config.{key}={text}: {error or 'no such value'}") from error
-
-
-def _at(node: Any, name: str, key: str) -> Any:
-    known = sorted(node) if isinstance(node, ConfigDict) else []
-    if name in known:
-        return node[name]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"unknown configuration key config.{key}: {hint}known: {', '.join(known) or 'none'}")
+        node[leaf] = _value(value, node[leaf], node.get_type(leaf)) if isinstance(value, str) else value
+    except (ValueError, TypeError) as error:
+        raise InputError(f"--config.{key}={value}: {error}") from error
 
 
 def _value(text: str, old: Any, kind: type) -> Any:

@@ -1,11 +1,12 @@
 """Files of Python that say what is to be done: benchmarks and sweeps, the packaged ones by name, others by path."""
 
+import contextlib
 import difflib
 import hashlib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -55,19 +56,29 @@ def result_of(path: pathlib.Path, function: str, args: Sequence[str], given: str
     Raises:
       InputError: the file fails, or has no such function.
     """
-    try:
-        module = loaded(path)
-        if not hasattr(module, function):
-            raise InputError(f"the file defines no {function}(args)")
+    module = load(path, given)
+    if not hasattr(module, function):
+        raise InputError(f"{given}: the file defines no {function}(args)")
+    with _in_one_line(given):
         return getattr(module, function)(*args)
+
+
+@contextlib.contextmanager
+def _in_one_line(given: str) -> Iterator[None]:
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{given}: {error}") from error
     except Exception as error:  # a user's program may raise anything
         raise InputError(f"{given}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def loaded(path: pathlib.Path) -> ModuleType:
-    """The module that a file is, executed anew; it may import what lies beside it."""
+def load(path: pathlib.Path, given: str) -> ModuleType:
+    """The module that a file is, executed anew; it may import what lies beside it.
+
+    Raises:
+      InputError: it fails; the message begins with the option or key as it was given.
+    """
     path = path.resolve()
     name = f"fcam_jax_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -76,7 +87,8 @@ def loaded(path: pathlib.Path) -> ModuleType:
     sys.modules[name] = module  # where dataclasses look for what their annotations mean
     sys.path.insert(0, str(path.parent))
     try:
-        spec.loader.exec_module(module)
+        with _in_one_line(given):
+            spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))
     return module

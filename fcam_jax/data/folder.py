@@ -7,19 +7,20 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from fcam_jax.component import known
-from fcam_jax.data.images import decode_image, read_image, read_mask
-from fcam_jax.data.layouts.metadata import BOX_RULE, Metadata, fitting
+from fcam_jax.data.images import decode_image, read_bytes, read_mask
+from fcam_jax.data.layouts.metadata import BOX_RULE, Masks, Metadata, Place, fitting
 from fcam_jax.data.layouts.paths import absent
 from fcam_jax.data.layouts.problems import ON_ERROR, Problems
-from fcam_jax.data.layouts.registry import Place, locate, mask_names, read, splits
+from fcam_jax.data.layouts.regions import Region
+from fcam_jax.data.layouts.registry import locate, read, splits
 from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError
-from fcam_jax.types import Image
 
 # With more, where the number of classes is left to the data, a label is taken to be mistyped.
 _CLASSES_PER_IMAGE = 100
@@ -82,21 +83,21 @@ class FolderSource:
         """
         problems = Problems()
         place = locate(root, layout, images, metadata)
-        known = read(place, split, num_classes, problems)
-        if num_classes == 0 and known.num_classes > _CLASSES_PER_IMAGE * len(known.image_ids):
-            text = f"its labels give {known.num_classes} classes for {len(known.image_ids)} images of {split}"
+        said = read(place, split, num_classes, problems)
+        if num_classes == 0 and said.num_classes > _CLASSES_PER_IMAGE * len(said.image_ids):
+            text = f"its labels give {said.num_classes} classes for {len(said.image_ids)} images of {split}"
             raise InputError(f"{place.metadata}: {text}; if that is right, give data.num_classes")
-        report_absent(place, known, problems)
+        report_absent(place, said, problems)
         left_out = problems.settle(on_error, root)
-        keep = np.array([image_id not in left_out for image_id in known.image_ids], bool)
+        keep = np.array([image_id not in left_out for image_id in said.image_ids], bool)
         if not keep.any():
             first = next(iter(left_out.values()), "")
             raise InputError(f"{place.root}: every image of split {split} has an error: {first}")
-        self._metadata = known.select(keep)
+        self._metadata = said.select(keep)
         self._images = place.images
         self._upright = upright
-        self.num_classes = known.num_classes
-        self.class_names = known.class_names
+        self.num_classes = said.num_classes
+        self.class_names = said.class_names
         self.localized = bool(self._metadata.localized().all())
         self.left_out = tuple(left_out.values())
         frame = " upright" if upright else ""  # what is kept of one kind of pixels is not for the other
@@ -120,24 +121,32 @@ class FolderSource:
 
 
 def read_record(metadata: Metadata, images: pathlib.Path, index: int, upright: bool) -> Record:
-    """Decode an image and its masks.
-
-    Args:
-      metadata: of the split.
-      images: folder that the paths of images start from.
-      index: position in the split.
-      upright: turn the image as its EXIF orientation says.
+    """Decode an image, at a position in the split, and its masks; their paths start from a folder of images.
 
     Raises:
       InputError: when a file cannot be decoded, or is not as the metadata say: other bytes, another size, boxes outside
         the image, masks of several sizes.
     """
-    path = images / (metadata.paths or metadata.image_ids)[index]
-    image = _image(path, metadata.checksums[index] if metadata.checksums else "", upright)
+    path = images / metadata.paths[index]
+    data = read_bytes(path)
+    published = check_content(metadata, index, path, data) if metadata.checksums and metadata.checksums[index] else ""
+    image = decode_image(data, str(path), upright=upright, trusted=bool(published))
     check_size(metadata, index, path, (image.shape[1], image.shape[0]))
     boxes = metadata.boxes[index] if metadata.boxes is not None else None
     mask, ignore = read_masks(metadata, images, index)
     return Record(image, int(metadata.labels[index]), metadata.image_ids[index], boxes, mask, ignore)
+
+
+def check_content(metadata: Metadata, index: int, path: pathlib.Path, data: bytes) -> str:
+    """The SHA-256 of an image's file.
+
+    Raises:
+      InputError: the metadata state another one.
+    """
+    checksum = hashlib.sha256(data).hexdigest()
+    if metadata.checksums and metadata.checksums[index] not in ("", checksum):
+        raise InputError(f"{path}: is damaged or was exchanged: its SHA-256 is not the one of the manifest")
+    return checksum
 
 
 def check_size(metadata: Metadata, index: int, path: pathlib.Path, size: tuple[int, int]) -> None:
@@ -165,49 +174,25 @@ def read_masks(
     Raises:
       InputError: a file cannot be decoded, or masks of the image differ in size.
     """
-    mask, ignore = None, None
-    name = metadata.image_ids[index]
-    if metadata.masks is not None:
-        files = metadata.masks[index]
-        for file in files.instances:
-            mask = _united(mask, read_mask(images / file), str(images / file))
-        ignore = read_mask(images / files.ignore) if files.ignore else None
-    if metadata.regions is not None:
-        for region in metadata.regions[index].instances:
-            mask = _united(mask, region.mask(), name)
-        for region in metadata.regions[index].ignore:
-            ignore = _united(ignore, region.mask(), name)
-    return mask, ignore
+    masks, name = metadata.masks[index] if metadata.masks is not None else Masks(), metadata.image_ids[index]
+    return _united(masks.instances, images, name), _united(masks.ignore, images, name)
 
 
 def report_absent(place: Place, metadata: Metadata, problems: Problems) -> None:
     """An error for every image and mask that is not there, of images without another error: paths may be why."""
-    told = problems.images()
-    used = [
-        *zip(metadata.image_ids, metadata.paths or metadata.image_ids, strict=True),
-        *mask_names(metadata),
-    ]
-    missing = absent(place.images, (name for image_id, name in used if image_id not in told))
-    for image_id, name in used if missing else ():
+    told, files = problems.images(), metadata.files()
+    missing = absent(place.images, (name for image_id, name in files if image_id not in told))
+    for image_id, name in files if missing else ():
         if name in missing:
             problems.error(place.images / name, "no such file", image_id=image_id)
 
 
-def _united(mask: Bool[np.ndarray, "_ _"] | None, part: Bool[np.ndarray, "_ _"], name: str) -> Bool[np.ndarray, "_ _"]:
-    if mask is None:
-        return part
-    if mask.shape != part.shape:
-        raise InputError(f"{name}: its size is not that of the other masks of its image")
-    return mask | part
-
-
-def _image(path: pathlib.Path, checksum: str, upright: bool) -> Image:
-    if not checksum:
-        return read_image(path, upright=upright)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if hashlib.sha256(data).hexdigest() != checksum:
-        raise InputError(f"{path}: is damaged or was exchanged: its SHA-256 is not the one of the manifest")
-    return decode_image(data, str(path), upright=upright, trusted=True)
+def _united(masks: Sequence[str | Region], images: pathlib.Path, name: str) -> Bool[np.ndarray, "_ _"] | None:
+    united = None
+    for mask in masks:
+        part = read_mask(images / mask) if isinstance(mask, str) else mask.mask()
+        if united is not None and united.shape != part.shape:
+            file = images / mask if isinstance(mask, str) else name
+            raise InputError(f"{file}: its size is not that of the other masks of its image")
+        united = part if united is None else united | part
+    return united

@@ -13,8 +13,9 @@ import warnings
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import simplejpeg
-from jaxtyping import Bool, UInt
+from jaxtyping import Bool, UInt, UInt8
 
 from fcam_jax.data.checksums import PNG_START, DamageError, SuspectError, check_png, check_tiff
 from fcam_jax.errors import InputError
@@ -29,17 +30,7 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PP
 _JPEG_START = b"\xff\xd8\xff"
 _SAVE_ANEW = "if it looks right in a viewer, save it anew from there"
 
-# What turns stored pixels upright, by EXIF's orientation.
-_ORIENTATION = 0x0112
-_TURNS = {
-    2: PIL.Image.Transpose.FLIP_LEFT_RIGHT,
-    3: PIL.Image.Transpose.ROTATE_180,
-    4: PIL.Image.Transpose.FLIP_TOP_BOTTOM,
-    5: PIL.Image.Transpose.TRANSPOSE,
-    6: PIL.Image.Transpose.ROTATE_270,
-    7: PIL.Image.Transpose.TRANSVERSE,
-    8: PIL.Image.Transpose.ROTATE_90,
-}
+_ORIENTATION = 0x0112  # EXIF's
 
 
 def read_image(path: pathlib.Path, *, upright: bool = False) -> Image:
@@ -48,7 +39,7 @@ def read_image(path: pathlib.Path, *, upright: bool = False) -> Image:
     Raises:
       InputError: as for `decode_image`, and when the file is missing or cannot be read.
     """
-    return decode_image(_read(path), str(path), upright=upright)
+    return decode_image(read_bytes(path), str(path), upright=upright)
 
 
 def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
@@ -57,7 +48,7 @@ def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
     Raises:
       InputError: as for `read_image`.
     """
-    return decode_mask(_read(path), str(path))
+    return decode_mask(read_bytes(path), str(path))
 
 
 def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool = False) -> Image:
@@ -103,8 +94,7 @@ def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool
             _check_size(image.width, image.height)
             check_tiff(image, data)
             pixels = _rgb(image) if pixels is None else pixels
-            turn = _turn(image) if upright else None
-            return pixels if turn is None else np.asarray(PIL.Image.fromarray(pixels).transpose(turn))
+            return _upright(pixels, orientation_of(image)) if upright else pixels
     except SuspectError:
         raise
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
@@ -120,7 +110,12 @@ def decode_mask(data: bytes, name: str) -> Bool[np.ndarray, "h w"]:
     return np.any(decode_image(data, name), axis=-1)
 
 
-def _read(path: pathlib.Path) -> bytes:
+def read_bytes(path: pathlib.Path) -> bytes:
+    """The content of an image file.
+
+    Raises:
+      InputError: it is missing or cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -161,11 +156,21 @@ def _pixels_by_pillow(data: bytes) -> Image | None:
         return None
 
 
-def _turn(image: PIL.Image.Image) -> PIL.Image.Transpose | None:
+def orientation_of(image: PIL.Image.Image) -> int:
+    """EXIF's orientation of an opened file, from 1 to 8; 1 is upright, or not known."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # broken EXIF is as good as none
-        return None
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _upright(pixels: Image, orientation: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    if orientation == 1:
+        return pixels
+    image = PIL.Image.fromarray(pixels)
+    image.getexif()[_ORIENTATION] = orientation
+    return np.asarray(PIL.ImageOps.exif_transpose(image))
 
 
 def _rgb(image: PIL.Image.Image) -> Image:

@@ -25,16 +25,18 @@ class Loaded:
     """An image of a split.
 
     Attributes:
-      image: resized.
+      image: resized, and a crop of it where it is for training.
       label: its class, from 0.
       index: its position in the split.
-      annotation: ground truth in the frame of the resized image; None where it was not asked for.
+      annotation: ground truth in the frame of the image; None where it was not asked for.
+      crop: the part of its whole image that it shows; see `Batch.crop`.
     """
 
     image: Image
     label: int
     index: int
     annotation: Annotation | None = None
+    crop: tuple[float, float, float, float] | None = None
 
 
 class Memory:

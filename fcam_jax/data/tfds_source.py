@@ -1,4 +1,4 @@
-"""A data set that TFDS has prepared, as array_record: ours (`fcam_jax.cli.prepare`) and the stock caltech_birds2011.
+"""A data set that TFDS has prepared, as array_record: ours (`fcam prepare`) and the stock caltech_birds2011.
 
 In: the folder of all prepared data sets and a name. Out: records, the very ones that a `FolderSource` over the same
 files gives. array_record checks every read against a stored hash, so a damaged shard is an error, never other pixels.
@@ -10,7 +10,7 @@ import functools
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,23 +18,20 @@ from jaxtyping import Int
 
 from fcam_jax.component import known
 from fcam_jax.data.images import decode_image, decode_mask
-from fcam_jax.data.published import caltech_birds
+from fcam_jax.data.layouts.metadata import folder_names
 from fcam_jax.data.published.datasets import DATASETS, VERSION
-from fcam_jax.data.published.identity import Identity
-from fcam_jax.data.source import Record, needs_root
+from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runtime.progress import counted
 
+_BIRDS = "caltech_birds2011"  # TFDS's own
+_HELD_OUT = 5  # images of each class of its training split, which are the validation split
+
 # Data sets that can be read, by their names: the version that is read, and the command that prepares them.
 _KNOWN = {
-    dataset.name: (VERSION, f"python -m fcam_jax.cli.prepare --dataset={dataset.key} --source=DIR --data_dir=")
+    dataset.name: (VERSION, f"fcam prepare --dataset={dataset.key} --source=DIR --data_dir=")
     for dataset in DATASETS.values()
-} | {
-    caltech_birds.NAME: (
-        caltech_birds.VERSION,
-        f"tfds build {caltech_birds.NAME} --file_format=array_record --data_dir=",
-    )
-}
+} | {_BIRDS: ("0.2.0", f"tfds build {_BIRDS} --file_format=array_record --data_dir=")}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,23 +84,24 @@ class TfdsSource:
             raise unknown_name(f"split of {info.data_dir}", split, stored)
         self._shards = _Shards(info, stored[split])
         self._positions: Sequence[int]
-        self._record: Callable[[Mapping[str, Any], str], Record]
         self._labels: Sequence[int] | None = None
-        if name == caltech_birds.NAME:
+        if name == _BIRDS:
             examples = map(self._shards.__getitem__, range(len(self._shards)))
-            listing = counted(examples, f"listing {name}", len(self._shards), "image")
-            self._positions, identity = caltech_birds.select(listing, split, num_classes)
-            self._record = caltech_birds.record
+            self._positions, identity = _select(
+                counted(examples, f"listing {name}", len(self._shards), "image"), split, num_classes
+            )
+            self._record: Callable[[Mapping[str, Any], str], Record] = _bird
         else:
             facts = info.metadata["splits"][split]
-            self._positions, identity = range(len(self._shards)), Identity.from_json(facts["identity"])
+            self._positions, identity = range(len(self._shards)), facts["identity"]
             self._record = functools.partial(_record, boxed=facts["regions_are"] == "boxes")
             self._labels = facts.get("labels")  # what was prepared by early versions lacks them
+        names = identity["class_names"]
         self.num_classes = num_classes
-        self.class_names = identity.class_names
-        self.localized = identity.localized
-        self.left_out = identity.left_out
-        self.fingerprint = identity.fingerprint
+        self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
+        self.localized: bool = identity["localized"]
+        self.left_out: tuple[str, ...] = tuple(identity["left_out"])
+        self.fingerprint: str = identity["fingerprint"]
 
     def __len__(self) -> int:
         """The number of images."""
@@ -163,7 +161,11 @@ class _Shards:
 
 def _stored(info: Any) -> Mapping[str, str]:
     """Which stored split each of a data set's is made of."""
-    return caltech_birds.STORED_IN if info.name == caltech_birds.NAME else {held: held for held in info.splits}
+    return (
+        {"train": "train", "val": "train", "test": "test"}
+        if info.name == _BIRDS
+        else {held: held for held in info.splits}
+    )
 
 
 def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
@@ -177,6 +179,35 @@ def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
         mask = instance if mask is None else mask | instance
     ignore = decode_mask(example["ignore"], name) if example["ignore"] else None
     return Record(image, int(example["label"]), image_id, example["boxes"] if boxed else None, mask, ignore)
+
+
+def _select(examples: Iterable[Mapping[str, Any]], split: str, num_classes: int) -> tuple[list[int], dict[str, Any]]:
+    """The birds of a split, in the order of their ids, by position in the stored split; and what is known of it."""
+    found = sorted((_bird_id(example), int(example["label"]), i) for i, example in enumerate(examples))
+    by_class: dict[int, list[tuple[str, int, int]]] = {}
+    for entry in found:
+        by_class.setdefault(entry[1], []).append(entry)
+    held_out = {entry for entries in by_class.values() for entry in entries[-_HELD_OUT:]}
+    found = [entry for entry in found if split == "test" or (entry in held_out) == (split == "val")]
+    image_ids, labels = [image_id for image_id, _, _ in found], [label for _, label, _ in found]
+    names = folder_names(image_ids, np.array(labels), num_classes)
+    identity = {"fingerprint": fingerprint(image_ids, labels), "class_names": names, "localized": True, "left_out": ()}
+    return [i for _, _, i in found], identity
+
+
+def _bird(example: Mapping[str, Any], place: str) -> Record:
+    """The record of a bird; its box, stored as shares of the image's sides, in whole pixels."""
+    image_id = _bird_id(example)
+    image = decode_image(example["image"], f"{place} ({image_id})", trusted=True)
+    height, width = image.shape[:2]
+    ymin, xmin, ymax, xmax = np.asarray(example["bbox"], np.float64)
+    box = np.rint([xmin * width, ymin * height, xmax * width, ymax * height]).astype(np.int32)
+    return Record(image, int(example["label"]), image_id, box[None])
+
+
+def _bird_id(example: Mapping[str, Any]) -> str:
+    """Folder and name of the file, as in the metadata of the protocol."""
+    return "/".join(example["image/filename"].decode().split("/")[-2:])
 
 
 def _info(name: str, data_dir: pathlib.Path) -> Any:
@@ -193,7 +224,7 @@ def _info(name: str, data_dir: pathlib.Path) -> Any:
     try:
         info = tfds.builder_from_directory(folder).info
         kind = info.file_format
-        if name != caltech_birds.NAME:
+        if name != _BIRDS:
             info.metadata["splits"]  # a file beside the others
     except Exception as error:  # whatever JSON and protocol buffers stumble over
         raise InputError(f"{folder}: cannot be read ({error}); remove it and run {command}{data_dir}") from error

@@ -4,8 +4,9 @@ This is the protocol of Choe et al. (Evaluating Weakly Supervised Object Localiz
 that is imported here loads JAX.
 """
 
+from fcam_jax.evaluation.arrays import evaluate_arrays
 from fcam_jax.evaluation.metric import Figure, Metric, Scored
 from fcam_jax.evaluation.metrics import METRICS
 from fcam_jax.evaluation.result import Evaluation
 
-__all__ = ["METRICS", "Evaluation", "Figure", "Metric", "Scored"]
+__all__ = ["METRICS", "Evaluation", "Figure", "Metric", "Scored", "evaluate_arrays"]

@@ -28,12 +28,7 @@ class Bootstrap:
     """
 
     def __init__(self, replicates: int, seed: int = 0) -> None:
-        """A bootstrap of no image.
-
-        Args:
-          replicates: their number; 1,000 give an interval's ends within a few percent of its width.
-          seed: of the weights, not negative; parts that are to be merged need the same.
-        """
+        """A bootstrap of no image; 1,000 replicates give an interval's ends within a few percent of its width."""
         self._replicates, self._seed = replicates, seed
         self._kinds: dict[type[Metric], float] = {}
         # Whole numbers in floating point, exact below 2^53, so that products are added in place.
@@ -64,11 +59,10 @@ class Bootstrap:
         """The metrics of every replicate."""
         self._work_off()
         for r in range(self._replicates):
-            totals: Totals = {}
-            for kind, step in self._kinds.items():
-                counts = {name: np.asarray(sums[r], np.int64) for (of, name), sums in self._sums.items() if of is kind}
-                totals[kind] = kind(step, counts)
-            yield totals
+            counts: dict[type[Metric], dict[str, np.ndarray]] = {}
+            for (kind, name), sums in self._sums.items():
+                counts.setdefault(kind, {})[name] = np.asarray(sums[r], np.int64)
+            yield {kind: kind(self._kinds[kind], of) for kind, of in counts.items()}
 
     def intervals(self, figures: Callable[[Totals], dict[str, float]]) -> dict[str, tuple[float, float]]:
         """95 % percentile intervals of figures by name.

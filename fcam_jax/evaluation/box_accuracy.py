@@ -40,7 +40,7 @@ class BoxAccuracy(Metric):
         *(Figure(f"BoxAccV2_{sigma}", column=None) for sigma in SIGMAS),
         Figure("top1_loc", column=40),
         Figure("top5_loc", column=50),
-        Figure("MaxBoxAcc_threshold", column=None, threshold=True),
+        Figure("MaxBoxAcc_threshold", column=None),
         Figure("MaxBoxAccV2", column=20),
     )
     needs = ("boxes",)

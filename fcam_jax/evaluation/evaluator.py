@@ -14,9 +14,9 @@ import numpy as np
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
-from fcam_jax.evaluation.findings import Findings, Sample
+from fcam_jax.evaluation.findings import Findings
 from fcam_jax.evaluation.hosts import local_part, of_every_host
-from fcam_jax.evaluation.metric import thresholds
+from fcam_jax.evaluation.metric import Scored, thresholds
 from fcam_jax.evaluation.result import Evaluation, Example
 from fcam_jax.evaluation.stream import Load, Wanted, evaluation, gathered
 from fcam_jax.types import Annotation, Batch, Localization
@@ -86,11 +86,11 @@ def evaluate(
     return result
 
 
-def _itself(sample: Sample) -> Sample:
+def _itself(sample: Scored) -> Scored:
     return sample
 
 
-def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]) -> Iterator[tuple[Sample, Example]]:
+def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]) -> Iterator[tuple[Scored, Example]]:
     """The images of a batch and what a method says of them, once to be measured and once to be shown."""
     count = len(annotations)
     maps = np.asarray(found.maps)
@@ -103,5 +103,5 @@ def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]
         predicted = logits.argmax(axis=1).tolist()
     for i, annotation in enumerate(annotations):
         measures = {name: np.asarray(values[i]) for name, values in found.measures.items()}
-        sample = Sample(int(batch.index[i]), maps[i], annotation, ranks[i], measures)
+        sample = Scored(maps[i], annotation, ranks[i], int(batch.index[i]), measures)
         yield sample, Example(np.asarray(batch.images[i]), annotation, maps[i], ranks[i], predicted[i])

@@ -5,62 +5,27 @@ of a half each adds up exactly. A part's figures come from the same metrics, sum
 that are best for the whole: a class that picked its own would look better the fewer images it has.
 """
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
 from fcam_jax.annotation import Annotation
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.metric import Means, Metric, Scored, Totals, add
-from fcam_jax.evaluation.score_map import checked_score_map
 
 # Upper ends of the object's share of the image, and the names of the parts.
 _SHARES = (0.1, 0.3, 0.6)
 SIZES = ("below 10 %", "10 to 30 %", "30 to 60 %", "60 % and more")
 
-Parts = dict[int, Totals]
 
+class Measured(NamedTuple):
+    """One image."""
 
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """An image of a split with its score map, from wherever.
-
-    Attributes:
-      position: in the split.
-      score_map: in [0, 1].
-      annotation: ground truth in the frame of the score map.
-      rank: how many classes were predicted before the true one; None without predictions.
-      measures: figures that came with the map, in [0, 1], by name.
-    """
-
-    position: int
-    score_map: np.ndarray
-    annotation: Annotation
-    rank: int | None = None
-    measures: Mapping[str, Float[np.ndarray, ""]] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """One image.
-
-    Attributes:
-      position: in the split.
-      image_id: its key.
-      metrics: of the image alone.
-      label: its class.
-      size: its object's share of the image, see `object_size`; None where that is not known.
-      constant: whether its map is the same everywhere, and so localizes nothing.
-    """
-
-    position: int
-    image_id: str
-    metrics: list[Metric]
-    label: int
-    size: int | None
-    constant: bool
+    image: Scored
+    metrics: list[Metric]  # of the image alone
+    size: int | None  # its object's share of the image, see `object_size`; None where that is not known
+    constant: bool  # whether its map is the same everywhere, and so localizes nothing
 
 
 class Findings:
@@ -68,7 +33,7 @@ class Findings:
 
     Attributes:
       totals: metrics of all images.
-      classes: metrics by class; None where parts are not asked for.
+      classes: metrics by class; empty where parts are not asked for.
       sizes: metrics by the object's share of the image, a position in `SIZES`; likewise.
       bootstrap: replicates of the metrics, if they were asked for.
       constant: ids of the images whose map is the same everywhere, by position.
@@ -83,23 +48,26 @@ class Findings:
           bootstrap: an empty one, to be filled.
         """
         self.totals: Totals = {}
-        self.classes: Parts | None = {} if parts else None
-        self.sizes: Parts | None = {} if parts else None
+        self.classes: dict[int, Totals] = {}
+        self.sizes: dict[int, Totals] = {}
         self.bootstrap = bootstrap
         self.constant: dict[int, str] = {}
         self.images = 0
+        self._parts = parts
 
-    def add(self, image: Measured) -> None:
+    def add(self, measured: Measured) -> None:
         """Add an image."""
-        add(self.totals, image.metrics)
+        image, metrics, size, constant = measured
+        add(self.totals, metrics)
         self.images += 1
-        if image.constant:
-            self.constant[image.position] = image.image_id
-        for parts, part in ((self.classes, image.label), (self.sizes, image.size)):
-            if parts is not None and part is not None:
-                add(parts.setdefault(part, {}), image.metrics)
+        if constant:
+            self.constant[image.position] = image.annotation.image_id
+        if self._parts:
+            add(self.classes.setdefault(image.annotation.label, {}), metrics)
+            if size is not None:
+                add(self.sizes.setdefault(size, {}), metrics)
         if self.bootstrap is not None:
-            self.bootstrap.add(image.position, image.metrics)
+            self.bootstrap.add(image.position, metrics)
 
     def merge(self, other: "Findings") -> None:
         """Add what is known of other images of the split."""
@@ -107,9 +75,8 @@ class Findings:
         self.images += other.images
         self.constant |= other.constant
         for own, others in ((self.classes, other.classes), (self.sizes, other.sizes)):
-            for part, totals in (others or {}).items():
-                if own is not None:
-                    add(own.setdefault(part, {}), totals.values())
+            for part, totals in others.items():
+                add(own.setdefault(part, {}), totals.values())
         if self.bootstrap is not None and other.bootstrap is not None:
             self.bootstrap.merge(other.bootstrap)
 
@@ -119,32 +86,33 @@ class Findings:
 
     def by_size(self) -> dict[str, dict[str, float | int]]:
         """Figures by the object's share of the image, at the split's best thresholds, and numbers of images."""
-        return {SIZES[size]: figures for size, figures in self._by_part(self.sizes).items()}
+        return {SIZES[size]: figures for size, figures in self._of(self.sizes).items()}
 
     def by_class(self) -> dict[int, dict[str, float | int]]:
         """Figures by class, at the split's best thresholds, and numbers of images."""
-        return self._by_part(self.classes)
+        return self._of(self.classes)
 
-    def _by_part(self, parts: Parts | None) -> dict[int, dict[str, float | int]]:
+    def _of(self, parts: dict[int, Totals]) -> dict[int, dict[str, float | int]]:
         best = self.best()
-        return {part: _of_part(totals, best) for part, totals in sorted((parts or {}).items())}
+        figures: dict[int, dict[str, float | int]] = {}
+        for part, totals in sorted(parts.items()):
+            for metric in totals.values():
+                figures.setdefault(part, {}).update({"images": metric.images, **metric.of_part(best)})
+        return figures
 
 
-def measured(sample: Sample, step: float, kinds: Sequence[type[Metric]]) -> Measured:
+def measured(image: Scored, step: float, kinds: Sequence[type[Metric]]) -> Measured:
     """Measure one image by those kinds of metrics that its ground truth allows.
 
     Raises:
       InputError: the score map or the annotation cannot be used; the message names the image.
     """
-    annotation = sample.annotation
-    image = Scored(checked_score_map(sample.score_map, annotation.image_id), annotation, sample.rank)
-    metrics = [kind.empty(step).measure_scored(image) for kind in kinds if kind.measurable(annotation)]
-    if sample.measures:
-        metrics.append(Means.of_image(sample.measures, step))
-    located = annotation.boxes is not None or annotation.mask is not None
-    size = object_size(annotation, image.score_map.shape) if located else None
-    constant = bool(image.score_map.min() == image.score_map.max())
-    return Measured(sample.position, annotation.image_id, metrics, annotation.label, size, constant)
+    image, truth = image.checked(), image.annotation
+    wanted = [kind for kind in kinds if kind.measurable(truth)] + ([Means] if image.measures else [])
+    metrics = [kind(step).measure_scored(image) for kind in wanted]
+    located = truth.boxes is not None or truth.mask is not None
+    size = object_size(truth, image.score_map.shape) if located else None
+    return Measured(image, metrics, size, bool(image.score_map.min() == image.score_map.max()))
 
 
 def object_size(annotation: Annotation, shape: tuple[int, int]) -> int:
@@ -181,10 +149,3 @@ def figures(totals: Totals, at: tuple[int, str] | None = None) -> dict[str, floa
         if at is not None:
             values |= metric.at(dict.fromkeys(metric.best(), at[0]), at[1])
     return values
-
-
-def _of_part(totals: Totals, best: Mapping[str, int]) -> dict[str, float | int]:
-    figures: dict[str, float | int] = {}
-    for metric in totals.values():
-        figures |= {"images": metric.images, **metric.of_part(best)}
-    return figures

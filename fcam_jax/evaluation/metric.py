@@ -27,17 +27,15 @@ UNIT = 2.0**-32
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure that a metric gives.
+    """A figure that a metric gives, in percent; one whose name ends with "_threshold" is a threshold in [0, 1].
 
     Attributes:
       name: in results and tables.
       column: its place among a table's columns, from the left; None where it is none of them.
-      threshold: it is a threshold in [0, 1] and no percentage.
     """
 
     name: str
     column: int | None = 100
-    threshold: bool = False
 
     def at(self, label: str) -> str:
         """Its name at a threshold that is not its own best, as in ``BoxAcc_at_val``."""
@@ -46,18 +44,26 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """An image as metrics see it.
+    """An image of a split with its score map, from wherever.
 
     Attributes:
-      score_map: score of every pixel for the image's class, from `checked_score_map`.
+      score_map: score of every pixel for the image's class, in [0, 1]; metrics get it checked and in float64.
       annotation: ground truth in the frame of the score map.
       rank: how many classes were predicted before the true one, see `class_ranks`; None without predictions.
+      position: in the split.
+      measures: figures in [0, 1] that came with the map, by name.
     """
 
-    score_map: Float[np.ndarray, "h w"]
+    score_map: np.ndarray
     annotation: Annotation
     rank: int | None = None
+    position: int = 0
+    measures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     _shared: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    def checked(self) -> "Scored":
+        """The image with its map as metrics want it, see `checked_score_map`."""
+        return dataclasses.replace(self, score_map=checked_score_map(self.score_map, self.annotation.image_id))
 
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """What several metrics need of the image, made for the first that asks."""
@@ -163,7 +169,7 @@ class Metric(abc.ABC):
         Raises:
           InputError: the score map or the annotation cannot be used; the message names the image.
         """
-        return self.measure_scored(Scored(checked_score_map(score_map, annotation.image_id), annotation, rank))
+        return self.measure_scored(Scored(score_map, annotation, rank).checked())
 
     def update(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
         """The metric with one more image; as `measure`."""
@@ -184,22 +190,16 @@ class Metric(abc.ABC):
 
 
 class Means(Metric):
-    """Means over the images of figures in [0, 1], in percent.
+    """Means over the images of the figures that came with their maps, in percent.
 
     Counts: sums of the figures by their names, in units of 2^-32.
     """
 
     needs = ()
 
-    @classmethod
-    def of_image(cls: type[M], values: Mapping[str, Float[np.ndarray, ""] | float], step: float = 0.001) -> M:
-        """The metric of one image."""
-        sums = {name: np.asarray(np.rint(float(value) / UNIT), np.int64) for name, value in values.items()}
-        return cls(step, {"images": np.asarray(1, np.int64), **sums})
-
     def count(self, image: Scored) -> Mapping[str, Any]:
-        """Nothing: the figures are not of a score map."""
-        return {}
+        """The image's figures."""
+        return {name: np.rint(float(value) / UNIT) for name, value in image.measures.items()}
 
     def compute(self) -> dict[str, float]:
         """The means in percent."""

@@ -31,17 +31,25 @@ def extras() -> list[str]:
     return [name for name, kind in METRICS.items() if kind.extra]
 
 
-def kinds(also: Iterable[str] = ()) -> tuple[type[Metric], ...]:
-    """The metrics that are measured: those that always are, and extras by name.
+def named(also: str | Iterable[str], known: Iterable[str]) -> list[str]:
+    """The names in a setting "also", which has them with commas between or one by one.
 
     Raises:
-      InputError: a name is none of an extra.
+      InputError: a name is none of the known ones.
     """
-    also = tuple(also)
-    for name in also:
-        if name not in extras():
-            raise InputError(f"also names {name!r}; known: {', '.join(sorted(extras()))}")
-    return tuple(kind for name, kind in METRICS.items() if not kind.extra or name in also)
+    names = also.split(",") if isinstance(also, str) else also
+    names = [name.strip() for name in names if name.strip()]
+    known = sorted(known)
+    for name in names:
+        if name not in known:
+            raise InputError(f"also names {name!r}; known: {', '.join(known)}")
+    return names
+
+
+def kinds(also: str | Iterable[str] = ()) -> tuple[type[Metric], ...]:
+    """The metrics that are measured: those that always are, and extras by name; as `named`."""
+    names = named(also, extras())
+    return tuple(kind for name, kind in METRICS.items() if not kind.extra or name in names)
 
 
 def columns(names: Iterable[str]) -> list[str]:

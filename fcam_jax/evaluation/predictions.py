@@ -4,7 +4,6 @@ In: lines `image_id,c1,c2,...`. Out: the rank of each image's true class. Ids ma
 numbers at the end of a line.
 """
 
-import dataclasses
 import pathlib
 import re
 from collections.abc import Iterator, Sequence
@@ -12,29 +11,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 _LINE = re.compile(r"(.+?)((?:,\s*-?\d+)+)\s*")
 _TOP = 5
 
 
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """Ranks of the true classes.
-
-    Attributes:
-      ranks: how many classes stand before each image's true one; at least the list's length where it is not listed.
-      settle_top5: whether every list is long enough to tell if the true class is among the first five.
-    """
-
-    ranks: Int[np.ndarray, " n"]
-    settle_top5: bool
-
-
 def read_predictions(
     path: pathlib.Path, image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int | None
-) -> Predictions:
+) -> tuple[Int[np.ndarray, " n"], bool]:
     """Read and check the predictions of a split.
 
     Args:
@@ -42,6 +28,10 @@ def read_predictions(
       image_ids: the images of the split.
       labels: their true classes.
       num_classes: predicted classes must be below it; None for any class.
+
+    Returns:
+      How many classes stand before each image's true one, at least the list's length where it is not listed; and
+      whether every list is long enough to tell if the true class is among the first five.
 
     Raises:
       InputError: for a line that cannot be read, an image that has no line, or two, or is not in the split, and a
@@ -73,7 +63,7 @@ def read_predictions(
     missing = [image_id for image_id, rank in zip(image_ids, ranks, strict=True) if rank < 0]
     if missing:
         raise InputError(f"{path}: no line for {len(missing)} image(s): {listed(missing)}")
-    return Predictions(ranks, bool(settle_top5))
+    return ranks, bool(settle_top5)
 
 
 def _lines(path: pathlib.Path) -> Iterator[str]:

@@ -1,26 +1,70 @@
 """Score maps that another program has left in a folder, one `.npy` file per image, with the ground truth of a split.
 
 In: the folder, its files named as by the program of Choe et al. (CVPR 2020): `<image_id>.npy`, the id with its
-sub-folders and the image's extension; the split's metadata. Out: `Sample`s. Whatever can be said without opening a map
-is said when the folder is made.
+sub-folders and the image's extension; the split's metadata. Out: `Scored` images. Whatever can be said without opening
+a map is said when the folder is made.
 """
 
+import dataclasses
 import os
 import pathlib
 
 import numpy as np
 from jaxtyping import Int
 
+from fcam_jax.annotation import Annotation
+from fcam_jax.component import at_key, at_least
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.images import read_mask
-from fcam_jax.data.layouts.metadata import listed, read_metadata
+from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.findings import Sample
+from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.score_map import scaled_map
-from fcam_jax.types import Annotation
+from fcam_jax.runtime.text import listed
 
 _SUFFIX = ".npy"
 _ANY_LABEL = np.iinfo(np.int32).max
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """A folder of score maps, and what is to be measured of it.
+
+    Attributes:
+      scoremaps: folder of the maps, <image_id>.npy
+      metadata: folder of the split's four text files
+      masks: folder that mask paths start from
+      predictions: lines image_id,c1,c2,...: predicted classes, best first
+      out: JSON file for all figures and counts
+      per_image: CSV file for a row per image; reads the maps once more
+      threshold_step: distance of two thresholds
+      size: side of the frame of evaluation in pixels
+      minmax: scale maps of the frame's size to [0, 1] too
+      num_classes: labels and predictions must be below it
+      at_threshold: also report box accuracy at this threshold
+      bootstrap: replicates for 95 % intervals, e.g. 1000
+      seed: of the bootstrap
+      also: more figures, with commas between
+    """
+
+    scoremaps: pathlib.Path
+    metadata: pathlib.Path
+    masks: pathlib.Path | None = None
+    predictions: pathlib.Path | None = None
+    out: pathlib.Path | None = None
+    per_image: pathlib.Path | None = None
+    threshold_step: float = 0.001
+    size: int = 224
+    minmax: bool = False
+    num_classes: int | None = None
+    at_threshold: float | None = None
+    bootstrap: int = 0
+    seed: int = 0
+    also: str = ""
+
+    def __post_init__(self) -> None:
+        with at_key("--"):
+            at_least(self, size=1, bootstrap=0, seed=0)
 
 
 class ScoreMapFolder:
@@ -34,87 +78,69 @@ class ScoreMapFolder:
       surplus: names of maps that no image of the split has; they are not evaluated.
     """
 
-    image_ids: list[str]
-    labels: Int[np.ndarray, " n"]
-    ranks: Int[np.ndarray, " n"] | None
-    truth: str
-    surplus: list[str]
+    ranks: Int[np.ndarray, " n"] | None = None
 
-    def __init__(
-        self,
-        *,
-        maps: pathlib.Path,
-        metadata: pathlib.Path,
-        masks: pathlib.Path | None = None,
-        size: int = 224,
-        minmax: bool = False,
-        num_classes: int | None = None,
-    ):
+    def __init__(self, options: FolderOptions):
         """Read the split's metadata, and check that every image has its map and its masks.
-
-        Args:
-          maps: folder of the score maps.
-          metadata: folder of the split's four text files.
-          masks: folder that the masks' paths start from.
-          size: side of the frame of evaluation, in pixels.
-          minmax: scale maps of that size to [0, 1] too, as maps of another size are.
-          num_classes: labels must be below it; None for any label.
 
         Raises:
           InputError: for whatever is missing or contradicts itself.
         """
-        if size < 1:
-            raise InputError(f"--size={size}: the frame of evaluation must have at least one pixel")
-        if not maps.is_dir():
-            raise InputError(f"--scoremaps={maps}: no such folder")
-        split = read_metadata(metadata, _ANY_LABEL, needs_localization=True)
-        self.image_ids, self.labels, self.ranks = split.image_ids, split.labels, None
+        if not options.scoremaps.is_dir():
+            raise InputError(f"--scoremaps={options.scoremaps}: no such folder")
+        self._options = options
+        self._split = split = read_metadata(options.metadata, _ANY_LABEL, needs_localization=True)
+        self.image_ids, self.labels = split.image_ids, split.labels
         self.truth = "mask" if split.boxes is None else "boxes"
-        self.surplus = _match(maps, self.image_ids)
-        self._split, self._maps, self._masks, self._size, self._minmax = split, maps, masks, size, minmax
-        if num_classes is not None and self.labels.max() >= num_classes:
+        self.surplus = _match(options.scoremaps, self.image_ids)
+        if options.num_classes is not None and self.labels.max() >= options.num_classes:
             position = int(self.labels.argmax())
             raise InputError(
-                f"{metadata / 'class_labels.txt'}: label {self.labels[position]} of {self.image_ids[position]} "
-                f"must be below --num_classes={num_classes}"
+                f"{options.metadata / 'class_labels.txt'}: label {self.labels[position]} of {self.image_ids[position]} "
+                f"must be below --num_classes={options.num_classes}"
             )
-        self._check_masks(metadata)
+        self._masks = self._checked_masks()
 
     def __len__(self) -> int:
         """The number of images."""
         return len(self.image_ids)
 
-    def __getitem__(self, index: int) -> Sample:
+    def __getitem__(self, index: int) -> Scored:
         """The image at a position of the split.
 
         Raises:
           InputError: its map or one of its masks cannot be used; the message names the file.
         """
-        path = self._maps / (self.image_ids[index] + _SUFFIX)
-        score_map = scaled_map(read_map(path), (self._size, self._size), self._minmax, str(path))
-        return Sample(index, score_map, self._annotation(index), None if self.ranks is None else int(self.ranks[index]))
+        path, size = self._options.scoremaps / (self.image_ids[index] + _SUFFIX), self._options.size
+        score_map = scaled_map(read_map(path), (size, size), self._options.minmax, str(path))
+        rank = None if self.ranks is None else int(self.ranks[index])
+        return Scored(score_map, self._annotation(index, size), rank, index)
 
-    def _annotation(self, index: int) -> Annotation:
-        image_id, label, size = self.image_ids[index], int(self.labels[index]), self._size
+    def _annotation(self, index: int, size: int) -> Annotation:
+        image_id, label = self.image_ids[index], int(self.labels[index])
         if self._split.boxes is not None and self._split.sizes is not None:
             width, height = self._split.sizes[index].tolist()
             boxes = rescale_boxes(self._split.boxes[index], (width, height), (size, size))
             return Annotation(image_id, label, boxes.astype(np.int64))
-        assert self._masks is not None and self._split.masks is not None
-        files = self._split.masks[index]
-        mask = np.any([resize_mask(read_mask(self._masks / name), size) for name in files.instances], axis=0)
-        ignore = resize_mask(read_mask(self._masks / files.ignore), size) & ~mask if files.ignore else None
+        assert self._split.masks is not None
+        masks, folder = self._split.masks[index], self._masks
+        mask = np.any([resize_mask(read_mask(folder / str(name)), size) for name in masks.instances], axis=0)
+        undecided = [resize_mask(read_mask(folder / str(name)), size) for name in masks.ignore]
+        ignore = np.any(undecided, axis=0) & ~mask if undecided else None
         return Annotation(image_id, label, mask=mask, ignore=ignore)
 
-    def _check_masks(self, metadata: pathlib.Path) -> None:
+    def _checked_masks(self) -> pathlib.Path:
+        """The folder that masks' paths start from, where there are masks."""
+        masks, names = self._options.masks, self._options.metadata / "localization.txt"
         if self._split.masks is None:
-            return
-        if self._masks is None:
-            raise InputError(f"{metadata / 'localization.txt'} names masks: give the folder of their paths by --masks")
-        names = [name for files in self._split.masks for name in (*files.instances, files.ignore) if name]
-        missing = [name for name in names if not (self._masks / name).is_file()]
+            return pathlib.Path()
+        if masks is None:
+            raise InputError(f"{names} names masks: give the folder of their paths by --masks")
+        named = [name for one in self._split.masks for name in one.files()]
+        missing = [name for name in named if not (masks / name).is_file()]
         if missing:
-            raise InputError(f"--masks={self._masks}: {len(missing)} mask(s) are not there: {listed(missing)}")
+            raise InputError(f"--masks={masks}: {len(missing)} mask(s) are not there: {listed(missing)}")
+        return masks
 
 
 def read_map(path: pathlib.Path) -> np.ndarray:

@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any
 
 from fcam_jax.component import at_least, defaults_of
-from fcam_jax.errors import InputError
 from fcam_jax.evaluation.device_measure import DEVICE_MEASURES, DeviceMeasure
 from fcam_jax.evaluation.insertion_deletion import InsertionDeletion
-from fcam_jax.evaluation.metric import Metric, thresholds
-from fcam_jax.evaluation.metrics import METRICS, extras, kinds
+from fcam_jax.evaluation.metric import thresholds
+from fcam_jax.evaluation.metrics import METRICS, extras, kinds, named
 from fcam_jax.evaluation.stream import Wanted
 
 
@@ -59,27 +58,20 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, insertion_deletion_steps=1, bootstrap=0, pictures=0, examples=0)
         thresholds(self.threshold_step)
-        known = [*extras(), *DEVICE_MEASURES]
-        for name in self._names():
-            if name not in known:
-                raise InputError(f"also names {name!r}; known: {', '.join(sorted(known))}")
-
-    @property
-    def metrics(self) -> tuple[type[Metric], ...]:
-        """The metrics that are always measured, and those that are named."""
-        return kinds(name for name in self._names() if name in METRICS)
+        self._names()
 
     @property
     def wanted(self) -> Wanted:
         """What is measured of each map, and of which parts."""
-        return Wanted(step=self.threshold_step, kinds=self.metrics, bootstrap=self.bootstrap, parts=True)
+        names = [name for name in self._names() if name in METRICS]
+        return Wanted(step=self.threshold_step, kinds=kinds(names), bootstrap=self.bootstrap, parts=True)
 
     @property
     def device_measures(self) -> tuple[DeviceMeasure, ...]:
         """What is measured on the device."""
         settings: dict[type[DeviceMeasure], Any] = {InsertionDeletion: {"steps": self.insertion_deletion_steps}}
-        named = [kind for name, kind in DEVICE_MEASURES.items() if name in self._names()]
-        return tuple(kind(**settings.get(kind, {})) for kind in named)
+        chosen = [kind for name, kind in DEVICE_MEASURES.items() if name in self._names()]
+        return tuple(kind(**settings.get(kind, {})) for kind in chosen)
 
     def _names(self) -> list[str]:
-        return [name.strip() for name in self.also.split(",") if name.strip()]
+        return named(self.also, [*extras(), *DEVICE_MEASURES])

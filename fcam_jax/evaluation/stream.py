@@ -1,19 +1,19 @@
 """The one evaluator: a stream of score maps, from a model, a folder or arrays, to what is known of their split.
 
-Threads measure a group of images while the next group is made; nothing is kept per image but what goes into sums.
+Threads load and measure a group of images while the next group is made; what is kept does not grow with the images.
 """
 
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 from fcam_jax.evaluation.activations import Activations
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
-from fcam_jax.evaluation.findings import Findings, Measured, Sample, figures, measured
-from fcam_jax.evaluation.metric import Metric, found, thresholds
+from fcam_jax.evaluation.findings import Findings, Measured, figures, measured
+from fcam_jax.evaluation.metric import Metric, Scored, found, thresholds
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.evaluation.result import Evaluation, Example
@@ -23,19 +23,9 @@ R = TypeVar("R")
 
 TOGETHER = 32  # images that are read ahead of those that are measured
 
-Watched = Callable[[Iterator[Any]], Iterator[Any]]
-
-# What has maps, such as the row of a table, and the image once it is there.
-Load = tuple[str, Callable[[], Sample]]
-
-
-@runtime_checkable
-class Samples(Protocol):
-    """Images of which each can be had by its position, from several threads."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, position: int) -> Sample: ...
+# What has maps, such as the row of a table, and what loads an image with its map.
+Load = tuple[str, Callable[[], Scored]]
+At = tuple[int, str]  # position of a threshold at which figures are given too, and what their names call it
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,12 +52,7 @@ class Wanted:
 
 
 def gathered(groups: Iterable[Sequence[Load]], wanted: Wanted, threads: int) -> dict[str, Findings]:
-    """Measure every image of a stream once.
-
-    Args:
-      groups: images; those of two groups are held at a time.
-      wanted: what is measured.
-      threads: number of threads that load and measure.
+    """Measure every image of a stream once; of two groups the images are held at a time.
 
     Returns:
       What was found, by what has the maps.
@@ -76,48 +61,48 @@ def gathered(groups: Iterable[Sequence[Load]], wanted: Wanted, threads: int) -> 
       InputError: for the first image that cannot be used.
     """
 
-    def measure(row: str, load: Callable[[], Sample]) -> tuple[str, Measured]:
+    def measure(row: str, load: Callable[[], Scored]) -> tuple[str, Measured]:
         return row, measured(load(), wanted.step, wanted.kinds)
 
-    tasks = ([functools.partial(measure, *one) for one in group] for group in groups)
     known: dict[str, Findings] = {}
+    tasks = ([functools.partial(measure, *one) for one in group] for group in groups)
     for row, image in in_threads(tasks, threads):
         known.setdefault(row, wanted.nothing()).add(image)
     return known
 
 
 def evaluate_each(
-    samples: Samples, wanted: Wanted, at: tuple[int, str] | None = None, watched: Watched = iter
+    images: Any, wanted: Wanted, at: At | None = None, watched: Callable[[Iterator[Any]], Iterator[Any]] = iter
 ) -> Evaluation:
-    """Evaluate images, each once.
+    """Evaluate images that have a number and a position each: a sequence of `Scored`, loaded by several threads.
 
     Args:
-      samples: the images.
+      images: the sequence.
       wanted: what is measured.
-      at: position of a threshold at which figures are given too, and what their names call it.
+      at: see `At`.
       watched: lets groups of `TOGETHER` images pass, e.g. with a progress bar.
 
     Raises:
       InputError: for the first image that cannot be used.
     """
-    groups = ([("", functools.partial(samples.__getitem__, i)) for i in group] for group in _positions(samples))
+    groups = ([("", functools.partial(images.__getitem__, i)) for i in group] for group in _positions(len(images)))
     return evaluation(gathered(watched(groups), wanted, os.cpu_count() or 1)[""], wanted, at)
 
 
-def each(samples: Samples, task: Callable[[Sample], R]) -> Iterator[R]:
-    """Results of a task for each image in turn, from all cores."""
-    groups = ([functools.partial(lambda i: task(samples[i]), i) for i in group] for group in _positions(samples))
+def each(images: Any, task: Callable[[Scored], R]) -> Iterator[R]:
+    """Results of a task for each image of a sequence in turn, from all cores."""
+    groups = ([functools.partial(lambda i: task(images[i]), i) for i in group] for group in _positions(len(images)))
     return in_threads(groups, os.cpu_count() or 1)
 
 
-def _positions(samples: Samples) -> Iterator[range]:
-    return (range(start, min(start + TOGETHER, len(samples))) for start in range(0, len(samples), TOGETHER))
+def _positions(count: int) -> Iterator[range]:
+    return (range(start, min(start + TOGETHER, count)) for start in range(0, count, TOGETHER))
 
 
 def evaluation(
-    findings: Findings, wanted: Wanted, at: tuple[int, str] | None = None, examples: Sequence[Example] = ()
+    findings: Findings, wanted: Wanted, at: At | None = None, examples: Sequence[Example] = ()
 ) -> Evaluation:
-    """What follows from the findings; `at` as for `evaluate_each`."""
+    """What follows from the findings."""
     taus, totals = thresholds(wanted.step), findings.totals
     of = functools.partial(figures, at=at)
     boxes, pixels, scores = found(totals, BoxAccuracy), found(totals, PixelPrecision), found(totals, Activations)
@@ -136,6 +121,6 @@ def evaluation(
         by_class=findings.by_class(),
         best_thresholds={name: float(taus[place]) for name, place in findings.best().items()},
         counts=counts,
-        constant=tuple(findings.constant[position] for position in sorted(findings.constant)),
+        constant=tuple(image_id for _, image_id in sorted(findings.constant.items())),
         images=findings.images,
     )

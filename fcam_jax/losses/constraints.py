@@ -1,56 +1,81 @@
-"""Inequality constraints on the maps: what must not be above 0, as functions of the probabilities.
+"""Inequality constraints on the maps, as terms of the loss: a log-barrier keeps what must not be above 0 below it.
 
-A new prior is one function, or a dataclass of its settings that is called as one, and one line in `CONSTRAINTS`.
+A new prior is a subclass of `Constraint` with its settings and `values`, registered as every term. All share the
+sharpness t, which the settings of `Size` give.
 """
 
 import dataclasses
-import inspect
-from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from fcam_jax.component import above
 from fcam_jax.errors import InputError
-from fcam_jax.losses.log_barrier import Scalar, log_barrier
+from fcam_jax.losses.log_barrier import barrier_sharpness, log_barrier
+from fcam_jax.losses.term import Evidence, LossTerm
 
 
-@runtime_checkable
-class Constraint(Protocol):
-    """What is asked of the maps, as m inequalities."""
+class Constraint(LossTerm):
+    """What is asked of the maps, as m inequalities: the mean of their log-barriers for each image."""
 
-    def __call__(self, probs: Float[Array, "b h w k"]) -> Float[Array, "b m"]:
+    def values(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b m"]:
         """The values z of the constraints z <= 0 for each image."""
+        raise NotImplementedError(f"{type(self).__name__} has no values")
+
+    def of_images(self, known: Evidence) -> Float[Array, " b"]:
+        """The mean over the constraints of psi_t(z)."""
+        return log_barrier(self.values(known.maps), known.sharpness).mean(axis=-1)
 
 
-def barrier(values: Float[Array, "b m"], t: Scalar) -> Float[Array, " b"]:
-    """Log-barrier of the constraints values <= 0, mean over the constraints of each image."""
-    return log_barrier(values, t).mean(axis=-1)
-
-
-def region_sizes(probs: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+def region_sizes(maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
     """Soft area of every region in pixels, between 0 and h*w.
 
     $$ a_{bk} = \\sum_p S_{bpk} $$
 
     Reference: F-CAM (WACV 2022), Eq. 3, constraint.
     """
-    return probs.astype(jnp.float32).sum(axis=(1, 2))
+    return maps.astype(jnp.float32).sum(axis=(1, 2))
 
 
-def nonnegative_sizes(probs: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size(Constraint):
     """The absolute size constraint "every region has size >= 0": z = -a, in pixels.
 
     Inside the barrier its gradient, -1/(t a), pushes every region to grow, the smaller the stronger; that is what
     expands the foreground beyond its seeds.
 
-    Reference: F-CAM (WACV 2022), Eq. 3, constraint; Belharbi et al., Deep interpretable classification (ASC).
+    Attributes:
+      barrier_start: sharpness t of all barriers in the first epoch, above 0.
+      barrier_rate: factor on t after every epoch, above 0.
+      barrier_limit: largest t, above 0.
+
+    Raises:
+      InputError: for a setting outside its range.
+
+    Reference: F-CAM (WACV 2022), Eq. 3, constraint, and Sec. 3.1; Belharbi et al., Deep interpretable classification.
     """
-    return -region_sizes(probs)
+
+    default_weight: ClassVar[float] = 0.1
+
+    barrier_start: float = 1.0
+    barrier_rate: float = 1.01
+    barrier_limit: float = 10.0
+
+    def __post_init__(self):
+        above(self, barrier_start=0, barrier_rate=0, barrier_limit=0)
+
+    def values(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+        """The sizes, negative."""
+        return -region_sizes(maps)
+
+    def shared(self, epoch: Int[Array, ""]) -> dict[str, Any]:
+        """The sharpness of all barriers."""
+        return {"sharpness": barrier_sharpness(epoch, self.barrier_start, self.barrier_rate, self.barrier_limit)}
 
 
-@dataclasses.dataclass(frozen=True)
-class ForegroundBounds:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForegroundBounds(Constraint):
     """Bounds on the foreground's share s of the image: z = 100 (lower - s) and 100 (s - upper).
 
     The unit is a hundredth of the image: the same pull at every resolution, and at t = 1 a barrier that is a logarithm
@@ -73,20 +98,10 @@ class ForegroundBounds:
     def __post_init__(self):
         if not 0 <= self.lower <= self.upper <= 1:
             raise InputError(
-                f"fcam.loss.bounds: lower is {self.lower} and upper is {self.upper}; "
-                "shares must be 0 <= lower <= upper <= 1"
+                f"lower is {self.lower} and upper is {self.upper}; shares must be 0 <= lower <= upper <= 1"
             )
 
-    def __call__(self, probs: Float[Array, "b h w 2"]) -> Float[Array, "b 2"]:
+    def values(self, maps: Float[Array, "b h w 2"]) -> Float[Array, "b 2"]:
         """The values of both constraints, in hundredths of the image."""
-        share = probs[..., 1].astype(jnp.float32).mean(axis=(1, 2))
+        share = maps[..., 1].astype(jnp.float32).mean(axis=(1, 2))
         return 100 * jnp.stack([self.lower - share, share - self.upper], axis=-1)
-
-
-# Further terms of the loss by name, made from their settings as keywords.
-CONSTRAINTS: dict[str, Callable[..., Constraint]] = {"bounds": ForegroundBounds}
-
-
-def default_settings(name: str) -> dict[str, Any]:
-    """The settings of a constraint and their defaults."""
-    return {one.name: one.default for one in inspect.signature(CONSTRAINTS[name]).parameters.values()}

@@ -1,168 +1,144 @@
-"""Dense CRF loss: neighbouring pixels of similar colour should agree. No permutohedral lattice: dense matrix work only.
+"""The dense CRF as a term of the loss: neighbouring pixels of similar colour should agree."""
 
-Two forms. `exact` sums all pairs of pixels. `landmarks` samples the right-hand side of the sum: the pixels are divided
-into strata of near neighbours of similar brightness, and one random pixel stands for each stratum. That is an unbiased
-estimate of the filtered map K S, fresh at each step; docs/dense_crf.md has its error.
-"""
-
-import functools
-from typing import Any
+import dataclasses
+import math
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Float, Key, Num
 
-from fcam_jax.errors import unknown_name
-from fcam_jax.losses.gaussian_sum import gaussian_sum
-from fcam_jax.runtime.remat import kept
+from fcam_jax.component import above, at_least, defaults_of, known
+from fcam_jax.data.arrays import array_of, keys_of, levels_of
+from fcam_jax.data.arrays import known as is_known
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.losses.crf_energy import FORMS, crf_energy
+from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
+from fcam_jax.losses.term import Evidence, LossTerm
 
-FORMS = ("landmarks", "exact")
+# The published weights and widths belong to images of this side.
+REFERENCE_SIDE = 224
 
-# Strata are made within blocks of so many strata to a side: in fewer there are fewer pixels of a brightness to put
-# together, in more these lie farther apart (error of K S on birds, in percent: 1: 1.1, 2: .73, 4: .63, 7: .88).
-BLOCK = 4
+# What K S is multiplied by. The released program filters with a permutohedral lattice, whose result was measured at
+# 0.57 to 0.66 times the exact sum: with it, the published weight 2e-9 has the pull that it had there.
+AMPLITUDES = {"exact": 1.0, "released": 0.6}
 
 
-def dense_crf(
-    probs: Float[Array, "b h w k"],
-    images: Float[Array, "b h w 3"],
-    keys: Key[Array, " b"],
-    *,
-    sigma_xy: float,
-    sigma_rgb: float,
-    form: str = "landmarks",
-    stride: int = 4,
-    kernel: str = "auto",
-) -> Float[Array, " b"]:
-    """Dense CRF energy of every image.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DenseCRF(LossTerm):
+    """The dense CRF energy R of `crf_energy`, as it would be at 224 x 224 pixels.
+
+    R is a sum over pairs of pixels, so for N pixels it is multiplied by (224^2 / N)^2, and the kernel's width by
+    sqrt(N) / 224: a weight (lambda) means the same pull at every resolution.
+
+    Attributes:
+      sigma_xy: width of the kernel in pixels of a 224 x 224 image, above 0.
+      sigma_rgb: width of the kernel in colour levels of 255, above 0.
+      form: "landmarks", or "exact" for the sum over all pairs of pixels.
+      stride: a landmark stands for stride x stride pixels.
+      scale: the CRF is computed on maps and images of this share of their sides, in (0, 1].
+      amplitude: "exact", or "released" for 0.6 of it, for which the published weight 2e-9 was tuned.
+      kernel: how its sums are computed: "xla", "pallas", or "auto" as suits the device.
+
+    Raises:
+      InputError: for a setting that does not exist or is outside its range.
+    """
+
+    default_weight: ClassVar[float] = 1.2e-9  # the released 2e-9 on a filter of 0.6 amplitude
+    pictured: ClassVar[bool] = True
+
+    sigma_xy: float = 100.0
+    sigma_rgb: float = 15.0
+    form: str = "landmarks"
+    stride: int = 4
+    scale: float = 1.0
+    amplitude: str = "exact"
+    kernel: str = "auto"
+
+    def __post_init__(self):
+        known(self, form=FORMS, amplitude=AMPLITUDES, kernel=KERNELS)
+        above(self, sigma_xy=0, sigma_rgb=0)
+        at_least(self, stride=1)
+        if not 0 < self.scale <= 1:
+            raise InputError(f"scale is {self.scale}; it must lie in (0, 1]")
+
+    def of_images(self, known: Evidence) -> Float[Array, " b"]:
+        """The energy of each map on its image before augmentation."""
+        return self.energy(known.maps, known.raw, known.keys)
+
+    def energy(
+        self, maps: Float[Array, "b h w k"], images: Num[Array, "b h w 3"], keys: Key[Array, " b"]
+    ) -> Float[Array, " b"]:
+        """Energy of every image. At a smaller scale maps are shrunk bilinearly, images by picking pixels.
+
+        Args:
+          maps: softmax maps.
+          images: raw RGB in [0, 255].
+          keys: one random key an image, for the choice of landmarks.
+        """
+        batch, height, width, regions = maps.shape
+        if self.scale < 1:
+            height, width = max(1, round(self.scale * height)), max(1, round(self.scale * width))
+            maps = jax.image.resize(maps, (batch, height, width, regions), "bilinear", antialias=False)
+            images = jax.image.resize(images, (batch, height, width, 3), "nearest")
+        side = math.sqrt(height * width) / REFERENCE_SIDE
+        found = crf_energy(
+            maps,
+            images.astype(jnp.float32),
+            keys,
+            sigma_xy=self.sigma_xy * side,
+            sigma_rgb=self.sigma_rgb,
+            form=self.form,
+            stride=self.stride,
+            kernel=self.kernel,
+        )
+        return AMPLITUDES[self.amplitude] * found / side**4
+
+
+def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Float[Array, "*b"]:
+    """Dense CRF energy of maps on their images: low where neighbouring pixels of similar colour agree.
 
     $$ R(S, X) = -\\sum_k S_k^\\top K S_k, \\qquad
        K_{ij} = \\exp\\Big(-\\frac{|p_i - p_j|^2}{2\\sigma_{xy}^2} - \\frac{|X_i - X_j|^2}{2\\sigma_{rgb}^2}\\Big) $$
 
-    with K_ii included. The gradient is -2 K S, computed with the same K S as the value; the image is a constant.
+    at any size as it would be at 224 x 224 pixels: F-CAM's weight for it is 1.2e-9. Differentiable in the maps.
 
     Args:
-      probs: softmax maps S in [0, 1], of any number of regions.
-      images: raw RGB X in [0, 255].
-      keys: one random key an image, for the choice of landmarks; `exact` does not use them.
-      sigma_xy: width of the kernel in pixels.
-      sigma_rgb: width of the kernel in colour levels.
-      form: "landmarks", or "exact" for all pairs. Memory is proportional to the number of pixels either way.
-      stride: a landmark stands for stride x stride pixels; with 1, landmarks are all pixels.
-      kernel: by which the sum is computed, a name of `gaussian_sum.FORMS`.
+      maps: softmax maps S, [b, h, w, k], or foreground maps s in [0, 1], [b, h, w] or [b, h, w, 1], for which S is
+        (1 - s, s). Smaller ones than the images are enlarged bilinearly.
+      images: RGB X, [b, h, w, 3]: integers in [0, 255], or floats in [0, 255] or [0, 1]. One image and its map may go
+        without the batch's axis.
+      keys: a seed, a key, or a key for each image, for the choice of landmarks; by default seed 0.
+      **settings: of `DenseCRF`, where they differ from its defaults: sigma_xy=100.0 in pixels of a 224 x 224 image,
+        sigma_rgb=15.0 levels of 255, form="landmarks" or "exact", and more.
 
     Returns:
-      R, a sum over pairs of pixels: between -(h w)^2 and 0.
+      R of each image, between -224^4 and 0; a scalar for one image.
 
     Raises:
-      InputError: there is no such form or kernel.
+      InputError: a shape, range, key or setting that does not fit.
 
     Reference: F-CAM (WACV 2022), Eq. 3, R; Tang et al., On regularized losses for weakly-supervised CNN segmentation.
-    Differs from: the released program filters with a permutohedral lattice, whose K S is 0.57 to 0.66 times the sum
-    above (`losses/pixel_alignment.py`, amplitude).
     """
-    if form not in FORMS:
-        raise unknown_name("form of the dense CRF:", form, FORMS)
-    images = jax.lax.stop_gradient(images.astype(jnp.float32))
-    features = pixel_features(images, sigma_xy, sigma_rgb)
-    where = weights = None
-    if form == "landmarks":
-        where, weights = landmarks(keys, images, stride)
-    return _energy(kernel, probs.astype(jnp.float32), features, where, weights)
-
-
-def landmarks(
-    keys: Key[Array, " b"], images: Float[Array, "b h w 3"], stride: int, block: int = BLOCK
-) -> tuple[Int[Array, "b m"], Float[Array, " m"]]:
-    """One random pixel of every stratum, and the number of pixels that it stands for.
-
-    The image is cut into squares of block * stride pixels a side; the pixels of a square, sorted by brightness, are cut
-    into runs of stride^2, the strata. The sum of w f over the landmarks is an unbiased estimate of the sum of f over
-    all pixels, the better the less f varies within strata: the kernel varies slowly in space (sigma_xy is 100 pixels)
-    and fast in colour.
-
-    Args:
-      keys: one random key an image.
-      images: RGB.
-      stride: root of the number of pixels in a stratum; those at the image's edges may have fewer.
-      block: strata to a side of a square; with 1, strata are squares of stride x stride pixels.
-
-    Returns:
-      Flat positions of the landmarks, and their weights, which are the same for all images.
-    """
-    height, width = images.shape[1:3]
-    side, size = block * stride, stride * stride
-    squares = _squares(np.arange(height * width).reshape(1, height, width), side, -1)[0]
-    brightness = jnp.asarray(
-        _squares(images.sum(axis=-1), side, jnp.array(jnp.inf))
-    )  # beyond the edges: last in every square
-    positions = jnp.broadcast_to(jnp.asarray(squares, jnp.int32), brightness.shape)
-    _, positions = jax.lax.sort((brightness, positions), dimension=-1, num_keys=1)
-    counts = np.clip((squares >= 0).sum(axis=1)[:, None] - size * np.arange(block**2), 0, size).ravel()
-    strata = positions.reshape(len(images), -1, size)[:, counts > 0]
-    counts = jnp.asarray(counts[counts > 0], jnp.float32)
-    random = jax.vmap(lambda key: jax.random.uniform(key, counts.shape))(keys)
-    chosen = jnp.floor(random * counts).astype(jnp.int32)
-    return jnp.take_along_axis(strata, chosen[..., None], axis=-1)[..., 0], counts
-
-
-def _squares(
-    maps: Num[Array | np.ndarray, "b h w"], side: int, beyond: int | Array
-) -> Num[Array | np.ndarray, "b _ _"]:
-    """The pixels of each square of side x side, with a value for what lies beyond the edges: [b, squares, side^2]."""
-    numpy: Any = np if isinstance(maps, np.ndarray) else jnp  # positions are constants, whose number must be known
-    count, height, width = maps.shape
-    down, across = -(-height // side), -(-width // side)
-    padding = ((0, 0), (0, down * side - height), (0, across * side - width))
-    padded = numpy.pad(maps, padding, constant_values=beyond).reshape(count, down, side, across, side)
-    return padded.swapaxes(2, 3).reshape(count, down * across, side * side)
-
-
-def pixel_features(images: Float[Array, "b h w 3"], sigma_xy: float, sigma_rgb: float) -> Float[Array, "b n 5"]:
-    """Position and colour of every pixel in units of the kernel's widths, centred: small values keep precision."""
-    count, height, width, _ = images.shape
-    rows, columns = jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij")
-    place = jnp.broadcast_to(jnp.stack([rows, columns], axis=-1) / sigma_xy, (count, height, width, 2))
-    features = jnp.concatenate([place, images / sigma_rgb], axis=-1).reshape(count, height * width, 5)
-    return features - features.mean(axis=1, keepdims=True)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _energy(
-    kernel: str,
-    probs: Float[Array, "b h w k"],
-    features: Float[Array, "b n 5"],
-    where: Int[Array, "b m"] | None,
-    weights: Float[Array, " m"] | None,
-) -> Float[Array, " b"]:
-    return _energy_forward(kernel, probs, features, where, weights)[0]
-
-
-def _energy_forward(kernel, probs, features, where, weights):
-    filtered = kept(filter_map(probs, features, where, weights, kernel))
-    return -(probs * filtered).sum(axis=(1, 2, 3)), filtered
-
-
-def _energy_backward(kernel, filtered, cotangent):
-    del kernel
-    return -2.0 * filtered * cotangent[:, None, None, None], None, None, None
-
-
-_energy.defvjp(_energy_forward, _energy_backward)
-
-
-def filter_map(
-    probs: Float[Array, "b h w k"],
-    features: Float[Array, "b n 5"],
-    where: Int[Array, "b m"] | None = None,
-    weights: Float[Array, " m"] | None = None,
-    kernel: str = "auto",
-) -> Float[Array, "b h w k"]:
-    """K S by landmarks, (K S)_i ~ sum_j w_j K_ij S_j over the landmarks j, or exact where there are none."""
-    flat = probs.reshape(probs.shape[0], -1, probs.shape[-1])
-    if where is None or weights is None:
-        return gaussian_sum(features, features, flat, form=kernel).reshape(probs.shape)
-    centres = jnp.take_along_axis(features, where[..., None], axis=1)
-    values = jnp.take_along_axis(flat, where[..., None], axis=1) * weights[:, None]
-    return gaussian_sum(features, centres, values, form=kernel).reshape(probs.shape)
+    unknown = settings.keys() - defaults_of(DenseCRF).keys()
+    if unknown:
+        raise unknown_name("setting of the dense CRF:", min(unknown), defaults_of(DenseCRF))
+    colours, found = levels_of(images), array_of(maps, "maps")
+    if found.ndim == colours.ndim and found.shape[-1] == 1:
+        found = found[..., 0]
+    if found.ndim == colours.ndim - 1:
+        found = jnp.stack([1 - found, found], axis=-1)
+    single = colours.ndim == 3
+    if single:
+        colours, found = colours[None], found[None]
+    height, width = colours.shape[1:3]
+    fit = found.ndim == 4 and len(found) == len(colours) and found.shape[1] <= height and found.shape[2] <= width
+    if not fit:
+        raise InputError(f"maps have the shape {jnp.shape(maps)} and images {jnp.shape(images)}; they do not fit")
+    if is_known(found) and not 0 <= float(found.min()) <= float(found.max()) <= 1 + 1e-5:
+        raise InputError(f"maps lie in [{float(found.min()):g}, {float(found.max()):g}]; they must lie in [0, 1]")
+    size = (len(found), height, width, found.shape[-1])
+    if found.shape != size:
+        found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")
+    energy = DenseCRF(**settings).energy(found, colours, keys_of(keys, len(found)))
+    return energy[0] if single else energy

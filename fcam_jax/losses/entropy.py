@@ -1,8 +1,12 @@
 """Entropy of the regions' probabilities: low where every pixel has decided for one of them."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from fcam_jax.losses.term import Evidence, LossTerm
 
 
 def entropy(logits: Float[Array, "b h w k"]) -> Float[Array, " b"]:
@@ -22,3 +26,12 @@ def entropy(logits: Float[Array, "b h w k"]) -> Float[Array, " b"]:
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
     return -(jnp.exp(log_probs) * log_probs).sum(axis=-1).mean(axis=(1, 2))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Entropy(LossTerm):
+    """Mean `entropy` of the pixels, in nats: it makes the map decide."""
+
+    def of_images(self, known: Evidence) -> Float[Array, " b"]:
+        """The mean entropy of each map."""
+        return entropy(known.logits)

@@ -1,12 +1,18 @@
 """The extended log-barrier, a penalty of inequality constraints, and its schedule."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-Scalar = Num[Array, ""] | float
+from fcam_jax.data.arrays import array_of
+from fcam_jax.errors import InputError
+
+Scalar = Num[Array, ""] | float | int
 
 
-def log_barrier(values: Float[Array, "*n"], t: Scalar) -> Float[Array, "*n"]:
+def log_barrier(values: Any, t: Scalar) -> Float[Array, "*n"]:
     """Penalty of the constraint value <= 0: the log-barrier, continued by its tangent where it would be undefined.
 
     $$ \\psi_t(z) = \\begin{cases} -\\frac1t \\log(-z) & z \\le -1/t^2 \\\\
@@ -15,12 +21,20 @@ def log_barrier(values: Float[Array, "*n"], t: Scalar) -> Float[Array, "*n"]:
     Value and slope agree at the joint z = -1/t^2, and both are finite everywhere, so an infeasible start is allowed.
 
     Args:
-      values: constraint functions z, any shape.
+      values: constraint functions z, any shape, also a number or a list.
       t: sharpness, > 0; as it grows the penalty tends to the hard constraint.
+
+    Returns:
+      The penalty of each value, float32, of either sign.
+
+    Raises:
+      InputError: t is not above 0.
 
     Reference: Kervadec et al., Constrained deep networks: Lagrangian optimization via log-barrier extensions, Eq. 4.
     """
-    values = values.astype(jnp.float32)
+    values = array_of(values, "values").astype(jnp.float32)
+    if not isinstance(t, jax.core.Tracer) and not float(t) > 0:
+        raise InputError(f"t is {float(t):g}; it must be above 0")
     joint = -1.0 / jnp.square(t)
     feasible = values <= joint
     # Not by jnp.minimum, which halves the slope at the joint itself.

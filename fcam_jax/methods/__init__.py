@@ -1,1 +1,28 @@
-"""What is trained. A method says how a batch is scored by a loss, and how a trained model localizes."""
+"""What is trained. A method says how a batch is scored by a loss, and how a trained model localizes.
+
+`METHODS` are the ways to train stage 1, in the order of the tables.
+"""
+
+from fcam_jax.component import Registry
+from fcam_jax.methods.acol import ACoL
+from fcam_jax.methods.adl import ADL
+from fcam_jax.methods.classifier import ClassifierTraining, Plain
+from fcam_jax.methods.cutmix import CutMix
+from fcam_jax.methods.few_shot import FewShot
+from fcam_jax.methods.has import HaS
+from fcam_jax.methods.pretrained import Pretrained
+from fcam_jax.methods.spg import SPG
+
+METHODS: Registry[type[ClassifierTraining]] = Registry(
+    "method",
+    {
+        "cam": Plain,
+        "has": HaS,
+        "acol": ACoL,
+        "spg": SPG,
+        "adl": ADL,
+        "cutmix": CutMix,
+        "fsl": FewShot,
+        "pretrained": Pretrained,
+    },
+)

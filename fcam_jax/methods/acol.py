@@ -1,5 +1,9 @@
 """ACoL: two heads on one encoder; the second sees the features without what the first has found."""
 
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,109 +11,62 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.component import at_least, defaults_of, shares
+from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.heads import GAP, Head
 from fcam_jax.models.layers import conv
 from fcam_jax.types import DATA_AXIS, Batch
 
 
 class Branch(Head):
-    """3x3 convolution, ReLU, 3x3 convolution, ReLU, and a map for each class whose mean is its score.
-
-    Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
-      width: channels of both convolutions.
-      dtype: compute dtype; scores and maps are float32 always.
-      rngs: source of the initial weights.
-    """
+    """{3x3 convolution to `width` channels, ReLU} twice, and a map for each class whose mean is its score."""
 
     def __init__(self, features: int, num_classes: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         self.conv1 = conv(features, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.conv2 = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.top = GAP(width, num_classes, background=False, dtype=dtype, rngs=rngs)
 
-    def hidden(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w _"]:
-        """What the maps of the classes are made of."""
+    def _hidden(self, features: Array) -> Array:
         return nnx.relu(self.conv2(nnx.relu(self.conv1(features))))
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
         """Class scores before softmax, float32."""
-        return self.top(self.hidden(features))
+        return self.top(self._hidden(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The map of the given class of each image, signed, float32."""
-        return self.top.activation(self.hidden(features), labels)
+        return self.top.activation(self._hidden(features), labels)
 
 
 class ACoLHead(Head):
     """Two branches, of which the second sees the features erased where the first's map of the label is high.
 
     Class scores, and so every CAM by gradients or scores, are those of the first branch; the head's own map is fused
-    from both.
-
-    Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
-      width: channels of the branches' convolutions.
-      threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
-      dtype: compute dtype; scores and maps are float32 always.
-      rngs: source of the initial weights.
-
-    Raises:
-      InputError: the threshold is outside of [0, 1].
-
-    Differs from: the released program, whose VGG16 has under ACoL overlapping 3x3 max-pools and a 3x3 mean before the
-    branches; here every encoder stays what it is.
-
-    Reference: Zhang et al., Adversarial complementary learning, CVPR 2018, section 3.2 and Fig. 3; Choe et al., CVPR
-      2020, released program.
+    from both. Arguments are those of `Branch` and the threshold of `ACoL`.
     """
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        width: int = 1024,
-        threshold: float = 0.7,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        check_share("classifier.acol.threshold", threshold)
-        self.first = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
-        self.second = Branch(features, num_classes, width=width, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, num_classes: int, *, threshold: float, **of_branch: Any):
+        self.first = Branch(features, num_classes, **of_branch)
+        self.second = Branch(features, num_classes, **of_branch)
         self.threshold = threshold
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores of the first branch before softmax, float32.
-
-        Args:
-          features: map of the top stage.
-        """
+        """Class scores of the first branch before softmax, float32."""
         return self.first(features)
 
     def both(
         self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]
     ) -> tuple[Float[Array, "b k"], Float[Array, "b k"]]:
-        """Class scores of both branches; the label says what is erased for the second.
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image.
-        """
+        """Class scores of both branches; the label says what is erased for the second."""
         erased = erase(features, self.first.activation(features, labels), self.threshold)
         return self.first(features), self.second(erased)
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The higher of the two branches' maps of the label, each scaled to [0, 1].
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image.
-        """
+        """The higher of the two branches' maps of the label, each scaled to [0, 1]."""
         first = self.first.activation(features, labels)
         second = self.second.activation(erase(features, first, self.threshold), labels)
         return jnp.maximum(minmax(first), minmax(second))
@@ -123,18 +80,44 @@ def erase(features: Float[Array, "b h w c"], maps: Float[Array, "b h w"], thresh
     return jnp.where((minmax(maps) >= threshold)[..., None], 0, features)  # a comparison passes no gradient
 
 
-def acol(
-    model: Classifier, batch: Batch, rng: Key[Array, ""]
-) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
-    """Sum of the mean cross-entropies of both branches over the global batch; an `Objective`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ACoL(ClassifierTraining):
+    """Sum of the mean cross-entropies of both branches over the global batch.
 
-    Returns:
-      The loss, the first branch's scores, and both terms, "first" and "second".
+    Attributes:
+      threshold: what the second branch sees is below it in the first's map, scaled to [0, 1].
+      width: channels of the branches' convolutions.
+
+    Differs from: the released program, whose VGG16 has under ACoL overlapping 3x3 max-pools and a 3x3 mean before the
+    branches; here every encoder stays what it is.
+
+    Reference: Zhang et al., Adversarial complementary learning, CVPR 2018, section 3.2 and Fig. 3; Choe et al., CVPR
+      2020, released program.
     """
-    assert isinstance(model.head, ACoLHead)
-    labels = jnp.asarray(batch.labels)
-    stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
-    first, second = model.head.both(model.map_of(stages[-1]), labels)
-    means = cross_entropy(first, labels).mean(), cross_entropy(second, labels).mean()
-    terms = dict(zip(("first", "second"), jax.lax.pmean(means, DATA_AXIS), strict=True))
-    return terms["first"] + terms["second"], first, terms
+
+    title = "ACoL"
+
+    threshold: float = 0.7
+    width: int = 1024
+
+    def __post_init__(self) -> None:
+        shares(self, "threshold")
+        at_least(self, width=1)
+
+    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
+        """The branches stand in the place of new layers on top."""
+        return {"top": ()} if "top" in defaults_of(encoder) else {}
+
+    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ACoLHead:
+        """Both branches."""
+        return ACoLHead(encoder.channels[-1], num_classes, **dataclasses.asdict(self), dtype=dtype, rngs=rngs)
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
+        """The loss, the first branch's scores, and both terms, "first" and "second"."""
+        assert isinstance(model.head, ACoLHead)
+        labels = jnp.asarray(batch.labels)
+        stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
+        first, second = model.head.both(model.map_of(stages[-1]), labels)
+        means = cross_entropy(first, labels).mean(), cross_entropy(second, labels).mean()
+        terms = dict(zip(("first", "second"), jax.lax.pmean(means, DATA_AXIS), strict=True))
+        return terms["first"] + terms["second"], first, terms

@@ -4,17 +4,32 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
-from fcam_jax.methods.classifier import plain
-from fcam_jax.methods.contract import batch_key, check_share
+from fcam_jax.component import shares
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
+from fcam_jax.methods.contract import batch_key
+from fcam_jax.methods.places import three_places
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.inception import InceptionV3
+from fcam_jax.models.resnet import ResNet
+from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import Batch
 
+# Where it sits in the authors' programs; where a name is empty and in other encoders, at the end of a stage.
+PUBLISHED: dict[type[Encoder], tuple[str, ...]] = {
+    ResNet: ("layer3.0", "layer4.0", ""),
+    VGG16: ("pool3", "conv4_3", "conv5_3"),
+    InceptionV3: ("Mixed_5d", "Mixed_6e", ""),
+}
 
-@dataclasses.dataclass(frozen=True)
-class ADL:
-    """Cross-entropy with attention-based dropout at the encoder's `attention_places`; an `Objective`.
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ADL(ClassifierTraining):
+    """Cross-entropy with attention-based dropout at three places of the encoder.
+
+    They are those of the authors' programs; in other encoders, the ends of the last three stages.
 
     At every place one draw a step, for all images and devices alike as in the authors' program, decides between the
     drop mask and the importance map. Localization uses the network without either.
@@ -23,26 +38,22 @@ class ADL:
       rate: probability of the drop mask.
       threshold: what the drop mask keeps is below this share of the maximum of an image's attention.
 
-    Raises:
-      InputError: a setting is outside of [0, 1].
-
     Differs from: the released program, which leaves out InceptionV3's dropout under ADL; here the encoder keeps it.
 
     Reference: Choe and Shim, Attention-based dropout layer, CVPR 2019, section 3.
     """
 
+    title = "ADL"
+
     rate: float = 0.75
     threshold: float = 0.9
 
     def __post_init__(self) -> None:
-        check_share("classifier.adl.rate", self.rate)
-        check_share("classifier.adl.threshold", self.threshold)
+        shares(self, "rate", "threshold")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Mean cross-entropy of the global batch; class scores; no further figures."""
-        places = model.encoder.attention_places
+        places = attention_places(model.encoder)
 
         def at(place: str, x: Array) -> Array:
             if place not in places:
@@ -51,6 +62,11 @@ class ADL:
             return attention_dropout(x, jax.random.bernoulli(key, self.rate), self.threshold)
 
         return plain(model, batch, rng, at=at)
+
+
+def attention_places(encoder: Encoder) -> tuple[str, ...]:
+    """Names of the three places where it sits, in their order."""
+    return tuple(place.name for place in three_places(encoder, PUBLISHED))
 
 
 def attention_dropout(x: Float[Array, "b h w c"], drop: Bool[Array, ""], threshold: float) -> Float[Array, "b h w c"]:

@@ -1,45 +1,202 @@
-"""Stage 1: the classifier alone, trained on image labels; it localizes by a CAM (F-CAM, Sec. 3.1, baseline models)."""
+"""Stage 1: a classifier, trained on image labels; it localizes by a CAM (F-CAM, Sec. 3.1, baseline models).
+
+`ClassifierTraining` is what one way to train it brings of its own, `ClassifierMethod` is that way at work in a run.
+"""
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.cams.contract import Cam, explain
+from fcam_jax.cams.contract import Cam, Target, explain
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.data.pipeline import Order
+from fcam_jax.data.source import Source
+from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.encoder import At, unchanged
+from fcam_jax.models.encoder import At, Encoder, unchanged
+from fcam_jax.models.heads import Head
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
+# The loss over the global batch, class scores of this device's images if there are any, and further figures to log.
+Outcome = tuple[Float[Array, ""], Float[Array, "b k"] | None, dict[str, Float[Array, ""]]]
+ByCam = Callable[[Classifier, Batch], Localization]
 
-@runtime_checkable
-class Objective(Protocol):
-    """What a classifier is trained by: cross-entropy of the images as they are, or what another method puts there."""
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
-        """Loss over the global batch, class scores of this device's images, and further figures to log.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierTraining:
+    """A way to train stage 1; one that says nothing is a classifier trained by the cross-entropy of its labels.
 
-        Runs per device inside the mapped step: loss and figures are reduced over `DATA_AXIS`, the scores are not.
+    A way of its own is a frozen dataclass below this one: its fields are the settings, and it redefines what differs.
+    A setting outside its range raises an `InputError` that names the field. `title` is what the tables call it. The
+    other class variables:
+
+    plain: F-CAM may go on training the classifier, and the tables call it by its CAM.
+    has_classes: there are scores of the data set's classes. Without them there is no stage 2.
+    by_cam: its map is made by the CAM of the configuration.
+    needs: fields of `Batch` that its loss takes besides images, labels and index: "objects".
+    selection: what chooses its best model in the place of `validation.selection`; None leaves that.
+    epochs: its own number of them; None leaves `classifier.epochs`.
+    whole_file: the classification layer of `model.init` is taken, too.
+    trainable: filter of the variables that gradients change.
+    """
+
+    title: ClassVar[str]
+    plain: ClassVar[bool] = False
+    has_classes: ClassVar[bool] = True
+    by_cam: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ()
+    selection: ClassVar[str | None] = None
+    epochs: ClassVar[int | None] = None
+    whole_file: ClassVar[bool] = False
+    trainable: ClassVar[Any] = nnx.Param
+
+    # What is trained.
+
+    def resolved(self, init: str) -> "ClassifierTraining":
+        """The settings with what they leave to the weight file `model.init` filled in."""
+        return self
+
+    def classes(self, of_data: int) -> int:
+        """Number of scores of the network, given that of the data set's classes."""
+        return of_data
+
+    def class_names(self) -> list[str | None] | None:
+        """What the scores are called, where they are not of the data set's classes."""
+        return None
+
+    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
+        """Further keywords of an encoder under this way, given what builds it."""
+        return {}
+
+    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Head | None:
+        """A head of its own; None for that of the configuration."""
+        return None
+
+    def extend(self, network: Classifier, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Classifier:
+        """The network with what this way adds to it: branches, a second network, a memory, as attributes of it."""
+        return network
+
+    # What it is trained on.
+
+    def training_records(self, sources: Mapping[str, Source], seed: int) -> Source | None:
+        """Records of its own to train on, out of the data set's splits; None for the split "train"."""
+        return None
+
+    def order(self, records: Source, seed: int) -> Order | None:
+        """An order of its own of the training images; None for a new shuffle every epoch."""
+        return None
+
+    # How it is trained, and what it finds.
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
+        """Runs per device inside the mapped step: loss and figures are reduced over `DATA_AXIS`, the scores are not."""
+        return plain(model, batch, rng)
+
+    def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
+        """Factor on the rate of the variable at a path; by default it is higher for layers that are not pretrained."""
+        return default
+
+    def optimizer(
+        self, default: optax.GradientTransformation, schedule: optax.Schedule
+    ) -> optax.GradientTransformation:
+        """The update from gradients, given that of the configuration and its rate by step."""
+        return default
+
+    def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
+        """Maps of the batch's labels at the image's size, in [0, 1], and scores of the data set's classes.
+
+        Args:
+          model: the network, in inference mode.
+          batch: images and labels.
+          by_cam: localization by the CAM of the configuration.
         """
-        ...
+        return by_cam(model, batch)
+
+    def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
+        """The maps that F-CAM draws its seeds from, of the labels, at low resolution.
+
+        Args:
+          target: network, images, stages and labels.
+          cam: the CAM of the configuration.
+        """
+        return cam(target)
+
+    @property
+    def own_head(self) -> bool:
+        """Whether it has a head of its own."""
+        return type(self).head is not ClassifierTraining.head
 
 
-def cross_entropy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Cross-entropy -log softmax(logits)[y] of every image, float32."""
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return -jnp.take_along_axis(log_probs, labels[:, None], axis=1)[:, 0]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plain(ClassifierTraining):
+    """The classifier trained by the cross-entropy of the images as they are (F-CAM, Eq. 3, first term)."""
+
+    title = "CAM"
+    plain = True
 
 
-def plain(
-    model: Classifier, batch: Batch, rng: Key[Array, ""], *, at: At = unchanged
-) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
-    """Mean cross-entropy -log g(X)[y] of the global batch (F-CAM, Eq. 3, first term): an `Objective`.
+@dataclasses.dataclass(frozen=True)
+class ClassifierMethod:
+    """A way to train stage 1, at work in a run.
+
+    Attributes:
+      cam: the CAM.
+      cam_convention: how its map is brought to the image's size, "protocol" or "fcam" (see `cams.score_maps`).
+      new_layers: prefixes of the paths of variables that were not pretrained, which learn faster.
+      new_layers_factor: how much faster.
+      training: the way.
+    """
+
+    cam: Cam
+    cam_convention: str
+    new_layers: tuple[tuple[str, ...], ...]
+    new_layers_factor: float
+    training: ClassifierTraining = Plain()
+
+    @property
+    def trainable(self) -> Any:
+        """As the way has it."""
+        return self.training.trainable
+
+    def loss(
+        self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The way's loss of the global batch and its figures; accuracy in percent where there are class scores."""
+        loss, logits, figures = self.training.loss(model, batch, rng, step)
+        if logits is None:
+            return loss, figures
+        correct = logits.argmax(axis=-1) == batch.labels
+        return loss, {"accuracy": jax.lax.pmean(100.0 * correct.mean(), DATA_AXIS), **figures}
+
+    def localize(self, model: Classifier, batch: Batch) -> Localization:
+        """Score maps of the true label at the image's size, in [0, 1], by the CAM or as the way has it."""
+        return self.training.localize(model, batch, self._by_cam)
+
+    def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
+        """`new_layers_factor` for new layers and 1 for pretrained ones, unless the way says otherwise."""
+        default = rate_of_layers(path, self.new_layers, self.new_layers_factor)
+        return self.training.learning_rate_factor(path, default)
+
+    def _by_cam(self, model: Classifier, batch: Batch) -> Localization:
+        return localize_by_cam(model, batch, self.cam, self.cam_convention)
+
+
+def new_layers(network: Classifier) -> tuple[tuple[str, ...], ...]:
+    """Prefixes of the paths of a classifier's variables that no weight file has: all beside the encoder, some in it."""
+    beside = {str(path[0]) for path, _ in nnx.to_flat_state(nnx.state(network))} - {"encoder"}
+    return (*((name,) for name in sorted(beside)), *(("encoder", name) for name in network.encoder.new_layers))
+
+
+def plain(model: Classifier, batch: Batch, rng: Key[Array, ""], *, at: At = unchanged) -> Outcome:
+    """Mean cross-entropy -log g(X)[y] of the global batch, class scores, and no further figures.
 
     Args:
       model: the classifier.
@@ -50,42 +207,6 @@ def plain(
     _, logits = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch), at=at)
     losses = cross_entropy(logits, jnp.asarray(batch.labels))
     return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassifierMethod:
-    """Training by image labels; localization by a CAM of the given label.
-
-    Attributes:
-      cam: the CAM.
-      cam_convention: how its map is brought to the image's size, "protocol" or "fcam" (see `cams.score_maps`).
-      new_layers: prefixes of the paths of variables that were not pretrained, which learn faster.
-      new_layers_factor: how much faster.
-      objective: what it is trained by.
-    """
-
-    cam: Cam
-    cam_convention: str
-    new_layers: tuple[tuple[str, ...], ...]
-    new_layers_factor: float
-    objective: Objective = plain
-    trainable: Any = nnx.Param
-
-    def loss(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """The objective's loss of the global batch and its figures; accuracy in percent."""
-        loss, logits, figures = self.objective(model, batch, rng)
-        correct = logits.argmax(axis=-1) == batch.labels
-        return loss, {"accuracy": jax.lax.pmean(100.0 * correct.mean(), DATA_AXIS), **figures}
-
-    def localize(self, model: Classifier, batch: Batch) -> Localization:
-        """CAM of the true label at the image's size, in [0, 1]."""
-        return localize_by_cam(model, batch, self.cam, self.cam_convention)
-
-    def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
-        """`new_layers_factor` for new layers, 1 for pretrained ones."""
-        return rate_of_layers(path, self.new_layers, self.new_layers_factor)
 
 
 def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:

@@ -1,14 +1,20 @@
-"""The contract between a method and the training loop and evaluator; one train step serves all methods."""
+"""The contract between a method and the training loop and evaluator; one train step serves all methods.
+
+What a method's `loss` draws comes from the keys below; what it keeps between steps is a variable of the model that
+`trainable` leaves out. `same` and `of_all` make that equal on every device.
+"""
 
 from typing import Any, Protocol, runtime_checkable
 
 import jax
-from jaxtyping import Array, Float, Int, Key
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, Shaped
 
-from fcam_jax.errors import InputError
-from fcam_jax.types import Batch, Localization
+from fcam_jax.runtime.random import OfStep, stream
+from fcam_jax.types import DATA_AXIS, Batch, Localization
 
-_BATCH = 2**32 - 2  # no image has this index, so no image's draws are repeated
+# The selection by which a later model is always better, for what cannot be validated.
+LAST = "last"
 
 
 @runtime_checkable
@@ -17,13 +23,16 @@ class Method(Protocol):
 
     @property
     def trainable(self) -> Any:
-        """Filter of the variables that training changes; the others stay as they are, BatchNorm statistics excepted."""
+        """Filter of the variables that gradients change; the others are as `loss` leaves them."""
         ...
 
     def loss(
         self, model: Any, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-        """Loss over the global batch, and figures to log. Runs per device inside the mapped step."""
+        """Loss over the global batch, and figures to log. Runs per device inside the mapped step.
+
+        What it sets in variables that are not trained stays; it must be the same on every device.
+        """
         ...
 
     def localize(self, model: Any, batch: Batch) -> Localization:
@@ -42,7 +51,7 @@ def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:
 
 def batch_key(rng: Key[Array, ""], batch: Batch) -> Key[Array, ""]:
     """A key for what is drawn once for a batch, or a part of it, from the key of the step: the same on every device."""
-    key = jax.random.fold_in(rng, _BATCH)
+    key = stream(rng, OfStep.BATCH)
     return key if batch.part is None else jax.random.fold_in(key, batch.part)
 
 
@@ -52,15 +61,16 @@ def rate_of_layers(path: tuple[Any, ...], new_layers: tuple[tuple[str, ...], ...
     return factor if any(names[: len(new)] == new for new in new_layers) else 1.0
 
 
-def check_share(key: str, value: float) -> None:
-    """Refuse a rate or threshold outside of [0, 1].
+def same(value: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """A value that all devices have computed alike, such as a mean of weights, as one that JAX knows to be the same."""
+    return jax.lax.psum(jnp.where(jax.lax.axis_index(DATA_AXIS) == 0, value, 0), DATA_AXIS)
 
-    Args:
-      key: its key in the configuration, for the message.
-      value: what it is set to.
 
-    Raises:
-      InputError: it is outside.
+def of_all(rows: Shaped[Array, "b ..."]) -> Shaped[Array, "n ..."]:
+    """The rows of the global batch, in its order and the same on every device, from those of this one.
+
+    So a memory that takes in rows one after the other does not depend on the number of devices.
     """
-    if not 0 <= value <= 1:
-        raise InputError(f"{key} is {value}; it must lie in [0, 1]")
+    here, count = jax.lax.axis_index(DATA_AXIS), jax.lax.axis_size(DATA_AXIS)
+    mine = (jnp.arange(count) == here).reshape(-1, *(1,) * rows.ndim)
+    return jax.lax.psum(jnp.where(mine, rows, 0), DATA_AXIS).reshape(-1, *rows.shape[1:])

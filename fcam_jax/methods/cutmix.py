@@ -11,67 +11,47 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import batch_key, check_share, image_keys
+from fcam_jax.component import above, shares
+from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.contract import batch_key, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.types import DATA_AXIS, Batch
 
 
-@dataclasses.dataclass(frozen=True)
-class CutMix:
-    """Cross-entropy of mixed images, with both labels in the shares of their images: an `Objective`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CutMix(ClassifierTraining):
+    """Cross-entropy of mixed images, with both labels in the shares of their images.
 
     $$ L = \\lambda \\, \\mathrm{CE}(y) + (1 - \\lambda) \\, \\mathrm{CE}(y_{partner}) $$
 
     Attributes:
       beta: of the distribution of the share before the box is cut to the image, Beta(beta, beta).
       probability: with which a batch is mixed at all.
-
-    Raises:
-      InputError: a setting is outside its range.
     """
+
+    title = "CutMix"
 
     beta: float = 1.0
     probability: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.beta > 0:
-            raise InputError(f"classifier.cutmix.beta is {self.beta}; it must be above 0")
-        check_share("classifier.cutmix.probability", self.probability)
+        above(self, beta=0)
+        shares(self, "probability")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Loss over the global batch, class scores of the mixed images, and the share of the images in them."""
         labels = jnp.asarray(batch.labels)
-        mixed = mix(
-            batch_key(rng, batch), jnp.asarray(batch.images), labels, beta=self.beta, probability=self.probability
-        )
-        _, logits = model(mixed.images, train=True, rng=image_keys(rng, batch))
-        own, partners = cross_entropy(logits, labels).mean(), cross_entropy(logits, mixed.partners).mean()
-        loss = jax.lax.pmean(mixed.share * own + (1 - mixed.share) * partners, DATA_AXIS)
-        return loss, logits, {"share": mixed.share}
-
-
-@dataclasses.dataclass(frozen=True)
-class Mixed:
-    """A device's part of a mixed batch.
-
-    Attributes:
-      images: with the box of their partners.
-      partners: labels of the partners.
-      share: of each image in its own picture, in [0, 1]; the partner has the rest.
-    """
-
-    images: Num[Array, "b h w c"]
-    partners: Int[Array, " b"]
-    share: Float[Array, ""]
+        key, images = batch_key(rng, batch), jnp.asarray(batch.images)
+        images, partners, share = mix(key, images, labels, beta=self.beta, probability=self.probability)
+        _, logits = model(images, train=True, rng=image_keys(rng, batch))
+        own, others = cross_entropy(logits, labels).mean(), cross_entropy(logits, partners).mean()
+        return jax.lax.pmean(share * own + (1 - share) * others, DATA_AXIS), logits, {"share": share}
 
 
 def mix(
     key: Key[Array, ""], images: Num[Array, "b h w c"], labels: Int[Array, " b"], *, beta: float, probability: float
-) -> Mixed:
+) -> tuple[Num[Array, "b h w c"], Int[Array, " b"], Float[Array, ""]]:
     """Mix a batch that is spread over the devices of the mesh axis; runs per device.
 
     Args:
@@ -80,6 +60,10 @@ def mix(
       labels: of the same images.
       beta: b, of the distribution of the share, Beta(b, b); above 0.
       probability: with which the batch is mixed at all, in [0, 1].
+
+    Returns:
+      Images with the box of their partners, labels of the partners, and the share of each image in its own picture, in
+      [0, 1]; the partner has the rest.
 
     Reference: Yun et al., CutMix, ICCV 2019, section 3.1 and Eq. 2; the box as in the program of Choe et al.,
       CVPR 2020.
@@ -97,11 +81,9 @@ def mix(
     everyone = jax.lax.all_gather(images, DATA_AXIS, tiled=True)
     order = jax.random.permutation(partner_key, len(everyone))
     mine = jax.lax.dynamic_slice_in_dim(order, jax.lax.axis_index(DATA_AXIS) * count, count)
-    return Mixed(
-        images=jnp.where(inside[..., None], everyone[mine], images),
-        partners=jax.lax.all_gather(labels, DATA_AXIS, tiled=True)[mine],
-        share=1 - (bottom - top) * (right - left) / (height * width),
-    )
+    partners = jax.lax.all_gather(labels, DATA_AXIS, tiled=True)[mine]
+    area = (bottom - top) * (right - left) / (height * width)
+    return jnp.where(inside[..., None], everyone[mine], images), partners, 1 - area
 
 
 def box(

@@ -15,17 +15,17 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.crop import cropped_maps
 from fcam_jax.cams.score_maps import minmax, score_map
-from fcam_jax.losses.pixel_alignment import OFF, PixelAlignment, Term, crf_gradient, pixel_alignment
-from fcam_jax.losses.reconstruction import reconstruction_error
-from fcam_jax.methods.classifier import cross_entropy
+from fcam_jax.losses.pixel_alignment import PixelAlignment, foreground_pull, pixel_alignment
+from fcam_jax.losses.term import Evidence
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.encoder import Stage
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.runtime.random import OfImage, stream
 from fcam_jax.runtime.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
-DECODER = nnx.All(nnx.Param, nnx.PathContains("decoder"))
+DECODER = nnx.All(nnx.Param, lambda path, _: path[0] == "decoder")  # not what a classifier may call so
 
 
 @jax.tree_util.register_dataclass
@@ -55,10 +55,8 @@ class FCAMMethod:
     Attributes:
       cam: source of the seeds.
       seeds: how seeds are drawn from it.
-      alignment: the loss.
+      alignment: the loss; where one of its terms trains the classifier, that is trained, too.
       steps_per_epoch: turns a step into an epoch, for the schedules of the loss.
-      reconstruction: the image again, by the decoder's second head.
-      classification: cross-entropy of the classifier, which is trained too where the weight is not 0.
       classifier_factor: factor on the learning rate of the classifier.
     """
 
@@ -66,14 +64,12 @@ class FCAMMethod:
     seeds: SeedSettings
     alignment: PixelAlignment
     steps_per_epoch: int
-    reconstruction: Term = OFF
-    classification: Term = OFF
     classifier_factor: float = 1.0
 
     @property
     def trainable(self) -> Any:
         """The decoder, and the classifier where both are trained together."""
-        return nnx.Param if self.classification.weight else DECODER
+        return nnx.Param if self.alignment.trains_classifier else DECODER
 
     def loss(
         self, model: FCAM, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
@@ -81,23 +77,35 @@ class FCAMMethod:
         """Pixel alignment loss of the global batch (F-CAM, Eq. 3) with what is added to it, all terms, `dead_seeds`,
         and accuracy in percent where the classifier is trained, too.
         """
-        fixed, stages, class_logits, map_logits, image = self._forward(model, batch, rng)
+        fixed, stages, scores, logits, image = self._forward(model, batch, rng)
         seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
         seeds = kept(draw_seeds(seed_keys, self.seed_source(fixed, stages, batch, cam_keys), self.seeds))
-        epoch = step // self.steps_per_epoch
-        loss, figures = pixel_alignment(map_logits, seeds, _colours(batch), crf_keys, epoch, self.alignment, DATA_AXIS)
-        if self.reconstruction.weight:
-            assert image is not None, "the decoder has no head for the image"
-            error = reconstruction_error(image, jnp.asarray(batch.images))
-            figures["reconstruction"] = jax.lax.pmean(error.mean(), DATA_AXIS)
-            loss += self.reconstruction.at(epoch) * figures["reconstruction"]
-        if self.classification.weight:
-            labels = jnp.asarray(batch.labels)
-            correct = class_logits.argmax(axis=-1) == labels
-            figures["accuracy"] = jax.lax.pmean(100.0 * correct.mean(), DATA_AXIS)
-            figures["classification"] = jax.lax.pmean(cross_entropy(class_logits, labels).mean(), DATA_AXIS)
-            loss += self.classification.at(epoch) * figures["classification"]
+        known = self._evidence(batch, logits, seeds, crf_keys, step, scores=scores, image=image, axis_name=DATA_AXIS)
+        loss, figures = pixel_alignment(known, self.alignment)
         return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
+
+    def _evidence(
+        self,
+        batch: Batch,
+        logits: Float[Array, "b h w 2"],
+        seeds: Int[Array, "b h w"],
+        keys: Key[Array, " b"],
+        step: Int[Array, ""],
+        **more: Any,
+    ) -> Evidence:
+        """What the terms of the loss may look at."""
+        return Evidence(
+            logits=logits,
+            maps=jax.nn.softmax(logits.astype(jnp.float32)),
+            seeds=seeds,
+            images=jnp.asarray(batch.images),
+            raw=_colours(batch),
+            keys=keys,
+            epoch=step // self.steps_per_epoch,
+            step=step,
+            labels=jnp.asarray(batch.labels),
+            **more,
+        )
 
     def _forward(
         self, model: FCAM, batch: Batch, rng: Key[Array, ""]
@@ -110,13 +118,12 @@ class FCAMMethod:
     ]:
         """The model that seeds come from and its stages, both in inference mode; class scores, map scores and image."""
         images = jnp.asarray(batch.images)
-        if self.classification.weight:
+        if self.alignment.trains_classifier:
             fixed = _fixed(model)
             stages, _ = fixed.classifier(images, train=False)
-            # Folding in 0, 1 or 2 would give keys that seeds, CRF and CAM have.
-            dropout_keys = jax.vmap(lambda key: jax.random.fold_in(key, 3))(image_keys(rng, batch))
+            dropout_keys = stream(image_keys(rng, batch), OfImage.DROPOUT)
             return fixed, stages, *model.training_pass(images, rng=dropout_keys)[1:]
-        if self.reconstruction.weight:
+        if self.alignment.needs_image:
             return model, *model.training_pass(images, rng=None)
         return model, *model(images, train=True), None
 
@@ -124,11 +131,11 @@ class FCAMMethod:
         """What the loss sees of a batch at the step of this key, on one device; changes nothing."""
         images = jnp.asarray(batch.images)
         seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
-        stages, _, map_logits = model(images, train=False)
+        stages, scores, logits = model(images, train=False)
         cams = self.seed_source(model, stages, batch, cam_keys)
-        probs = jax.nn.softmax(map_logits.astype(jnp.float32))
-        pull = crf_gradient(probs, _colours(batch), crf_keys, self.alignment) if self.alignment.crf.weight else None
-        return View(images, cams, draw_seeds(seed_keys, cams, self.seeds), probs[..., 1], pull)
+        seeds = draw_seeds(seed_keys, cams, self.seeds)
+        known = self._evidence(batch, logits, seeds, crf_keys, jnp.zeros((), jnp.int32), scores=scores)
+        return View(images, cams, seeds, known.maps[..., 1], foreground_pull(known, self.alignment))
 
     def seed_source(
         self, model: FCAM, stages: tuple[Stage, ...], batch: Batch, keys: Key[Array, " b"]
@@ -161,9 +168,7 @@ class FCAMMethod:
 def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"], Key[Array, " b"], Key[Array, " b"]]:
     """Keys of each image's seeds, of its landmarks for the CRF, and of its CAM."""
     keys = image_keys(rng, batch)
-    seed_keys, crf_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    # Folding in 0 or 1 would give the two keys above once more.
-    return seed_keys, crf_keys, jax.vmap(lambda key: jax.random.fold_in(key, 2))(keys)
+    return stream(keys, OfImage.SEEDS), stream(keys, OfImage.LANDMARKS), stream(keys, OfImage.CAM)
 
 
 def _colours(batch: Batch) -> UInt8[Array, "b h w 3"]:

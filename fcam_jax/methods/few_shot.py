@@ -5,71 +5,98 @@ own: its last model counts.
 """
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from fcam_jax.component import at_least
+from fcam_jax.data.source import Source
+from fcam_jax.data.subset import few
 from fcam_jax.errors import InputError
-from fcam_jax.methods.contract import image_keys, rate_of_layers
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
+from fcam_jax.methods.contract import LAST, image_keys
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.encoder import Stage
+from fcam_jax.models.encoder import Encoder, Stage
+from fcam_jax.models.heads import GAP
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED, Batch, Localization
 
 
-@dataclasses.dataclass(frozen=True)
-class FewShot:
-    """Which images are trained on.
+class Saliency(GAP):
+    """A 1x1 convolution to one map of whatever is an object; its sigmoid is the probability that a position shows it.
+
+    $$ p = \\sigma(b + \\sum_k w_k A_{kp}) $$
+
+    Its score is the mean of the map before the sigmoid, that of the only class, "object".
+
+    Reference: Choe et al., CVPR 2020, the few-shot learning baseline.
+    """
+
+    def __init__(self, features: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+        super().__init__(features, 1, background=False, dtype=dtype, rngs=rngs)
+
+    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+        """The map before the sigmoid, float32; the labels do not count."""
+        return super().activation(features, jnp.zeros_like(labels))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewShot(ClassifierTraining):
+    """Training of a class-agnostic map by ground truth of places; the map localizes. There are no class scores.
 
     Attributes:
       images_per_class: of the validation split, or all where a class has fewer; the protocol's 5 on CUB and OpenImages,
         10 on ILSVRC.
 
-    Raises:
-      InputError: a setting is outside its range.
-    """
-
-    images_per_class: int = 5
-
-    def __post_init__(self) -> None:
-        if self.images_per_class < 1:
-            raise InputError(f"classifier.fsl.images_per_class is {self.images_per_class}; it must be at least 1")
-
-
-@dataclasses.dataclass(frozen=True)
-class FewShotMethod:
-    """Training of a class-agnostic map by ground truth of places; the map localizes. There are no class scores.
-
-    Attributes:
-      new_layers: prefixes of the paths of variables that were not pretrained, which learn faster.
-      new_layers_factor: how much faster.
-
     Reference: Choe et al., CVPR 2020, the few-shot learning baseline. No program of it is published; that the map is
       enlarged before the loss, and not normalised before it is evaluated, is a choice of this one.
     """
 
-    new_layers: tuple[tuple[str, ...], ...]
-    new_layers_factor: float
-    trainable: Any = nnx.Param
+    title = "FSL baseline"
+    has_classes = False
+    by_cam = False
+    needs = ("objects",)
+    selection = LAST
 
-    def loss(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
-    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    images_per_class: int = 5
+
+    def __post_init__(self) -> None:
+        at_least(self, images_per_class=1)
+
+    def class_names(self) -> list[str | None] | None:
+        """Its map is of any object."""
+        return ["object"]
+
+    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Saliency:
+        """The map."""
+        return Saliency(encoder.channels[-1], dtype=dtype, rngs=rngs)
+
+    def training_records(self, sources: Mapping[str, Source], seed: int) -> Source:
+        """Some validation images, with their ground truth.
+
+        Raises:
+          InputError: there are none, or none with boxes or masks.
+        """
+        val = sources.get("val")
+        if val is None or not val.localized:
+            what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
+            raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
+        return few(val, self.images_per_class, seed)
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Mean binary cross-entropy of the decided pixels of the global batch; pixels told right in percent."""
         assert batch.objects is not None
         stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
-        return pixel_cross_entropy(_logits(model, stages, batch), jnp.asarray(batch.objects))
+        loss, figures = pixel_cross_entropy(_logits(model, stages, batch), jnp.asarray(batch.objects))
+        return loss, None, figures
 
-    def localize(self, model: Classifier, batch: Batch) -> Localization:
+    def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """The probability that a pixel is of the object, in [0, 1], not normalised again; no class scores."""
         stages, _ = model(jnp.asarray(batch.images), train=False)
         return Localization(jax.nn.sigmoid(_logits(model, stages, batch)), None)
-
-    def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
-        """`new_layers_factor` for new layers, 1 for pretrained ones."""
-        return rate_of_layers(path, self.new_layers, self.new_layers_factor)
 
 
 def pixel_cross_entropy(

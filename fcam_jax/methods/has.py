@@ -4,43 +4,39 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.component import at_least, shares
+from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.types import DATA_AXIS, Batch
 
-_HIDDEN = 2**32 - 3  # no image has this index, so what is hidden and what dropout drops are drawn apart
 
-
-@dataclasses.dataclass(frozen=True)
-class HaS:
-    """Mean cross-entropy of images with hidden cells: an `Objective`. What is evaluated is never hidden.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HaS(ClassifierTraining):
+    """Mean cross-entropy of images with hidden cells. What is evaluated is never hidden.
 
     Attributes:
       grid: side of a cell in pixels.
       rate: probability that a cell is hidden.
-
-    Raises:
-      InputError: a setting is outside its range.
     """
+
+    title = "HaS"
 
     grid: int = 4
     rate: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.grid < 1:
-            raise InputError(f"classifier.has.grid is {self.grid}; it must be at least 1")
-        check_share("classifier.has.rate", self.rate)
+        at_least(self, grid=1)
+        shares(self, "rate")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """Loss over the global batch, and class scores of the images with their hidden cells."""
         mean = jnp.asarray(model.encoder.mean, jnp.float32)
-        keys = image_keys(jax.random.fold_in(rng, _HIDDEN), batch)
+        keys = image_keys(stream(rng, OfStep.HIDDEN), batch)
         images = hide(keys, jnp.asarray(batch.images), mean, grid=self.grid, rate=self.rate)
         _, logits = model(images, train=True, rng=image_keys(rng, batch))
         losses = cross_entropy(logits, jnp.asarray(batch.labels))
@@ -74,12 +70,5 @@ def hide(
 def pixels_of_cells(
     cells: Bool[Array, "b _ _"], grid: int, height: int, width: int
 ) -> Bool[Array, "b {height} {width}"]:
-    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image.
-
-    Args:
-      cells: a value for every cell, by row and column.
-      grid: side of a cell in pixels.
-      height: of the image in pixels.
-      width: likewise.
-    """
+    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image."""
     return jnp.repeat(jnp.repeat(cells, grid, axis=1), grid, axis=2)[:, :height, :width]

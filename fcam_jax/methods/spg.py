@@ -1,7 +1,8 @@
 """SPG: the map of the label teaches side branches of the encoder, and these each other, where it is sure."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +11,29 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax, resize_bilinear
+from fcam_jax.errors import InputError
+from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
-from fcam_jax.methods.classifier import cross_entropy
-from fcam_jax.methods.contract import check_share, image_keys
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.contract import image_keys
+from fcam_jax.methods.places import of_encoder, three_places
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder, Place
 from fcam_jax.models.heads import GAP, Head
+from fcam_jax.models.inception import InceptionV3
 from fcam_jax.models.layers import conv
+from fcam_jax.models.resnet import ResNet
+from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import DATA_AXIS, Batch
+
+# The two places that B1 and B2 read in the authors' programs; in other encoders, the ends of the stages below the top.
+PUBLISHED: dict[type[Encoder], tuple[str, ...]] = {
+    ResNet: ("layer3.0", ""),
+    VGG16: ("conv4_3", "conv5_3"),
+    InceptionV3: ("Mixed_5d", "Mixed_6e"),
+}
+_WIDTHS: dict[type[Encoder], int] = {InceptionV3: 512}  # channels of B1 and B2; else as many as the upper place has
+_TOPS: dict[type[Encoder], tuple[int, ...]] = {VGG16: (512, 512)}  # of the new layers on top, where they are others
 
 _TOP_WIDTH = 512  # channels of the branch on the top stage, or the stage's own where they are fewer
 _FEWEST = 30  # pixels of a foreground that is taken as it is
@@ -26,16 +43,13 @@ _FALLBACK = 0.7  # share of its maximum above which a map is foreground otherwis
 class SideBranches(nnx.Module):
     """Three branches to a map of the foreground each.
 
-    B1 and B2 read the encoder's two `guide_places`: a 3x3 convolution and ReLU each, then the same {3x3 convolution,
-    ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to a map}.
+    B1 and B2 read two places of the encoder (`guide_places`): a 3x3 convolution and ReLU each, then the same
+    {3x3 convolution, ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to
+    a map}.
 
     Args:
-      lower: channels at the first guide place.
-      upper: channels at the second.
-      top: channels of the top stage.
+      lower, upper, top: channels at the guide places and of the top stage.
       width: channels of the convolutions of B1 and B2.
-      dtype: compute dtype; the maps are float32 always.
-      rngs: source of the initial weights.
 
     Differs from: the released program, whose VGG16 subsamples before B1 at 1/16 maps, where the guide place is just
     before it here, and whose InceptionV3 drops half of the top stage once more before C and the class maps.
@@ -44,7 +58,7 @@ class SideBranches(nnx.Module):
       program.
     """
 
-    def __init__(self, lower: int, upper: int, top: int, *, width: int, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, lower: int, upper: int, top: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         top_width = min(top, _TOP_WIDTH)
         self.b1 = conv(lower, width, 3, bias=True, dtype=dtype, rngs=rngs)
         self.b2 = conv(upper, width, 3, bias=True, dtype=dtype, rngs=rngs)
@@ -56,13 +70,7 @@ class SideBranches(nnx.Module):
     def __call__(
         self, lower: Float[Array, "b h1 w1 c1"], upper: Float[Array, "b h2 w2 c2"], top: Float[Array, "b h w c"]
     ) -> tuple[Float[Array, "b h1 w1"], Float[Array, "b h2 w2"], Float[Array, "b h w"]]:
-        """Maps of B1, B2 and C: scores of the foreground before the sigmoid, float32.
-
-        Args:
-          lower: map at the first guide place.
-          upper: map at the second.
-          top: map of the top stage.
-        """
+        """Maps of B1, B2 and C: scores of the foreground before the sigmoid, float32."""
         b1, b2 = (
             self.shared_map(nnx.relu(self.shared(nnx.relu(own(x)))))[..., 0]
             for own, x in ((self.b1, lower), (self.b2, upper))
@@ -76,32 +84,21 @@ class SPGHead(GAP):
     Args:
       features: channels of the top stage.
       num_classes: number of scores.
-      guides: channels at the encoder's two guide places.
+      guides: channels at the two guide places.
       width: channels of the convolutions of B1 and B2.
-      dtype: compute dtype; scores and maps are float32 always.
-      rngs: source of the initial weights.
+      of_layers: "dtype" and "rngs"; scores and maps are float32 always.
     """
 
     weight_names = Head.weight_names  # it has more than the published layer
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        guides: Sequence[int],
-        width: int,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        super().__init__(features, num_classes, background=False, dtype=dtype, rngs=rngs)
-        lower, upper = guides
-        self.sides = SideBranches(lower, upper, features, width=width, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, num_classes: int, *, guides: Sequence[int], width: int, **of_layers: Any):
+        super().__init__(features, num_classes, background=False, **of_layers)
+        self.sides = SideBranches(guides[0], guides[1], features, width=width, **of_layers)
 
 
-@dataclasses.dataclass(frozen=True)
-class SPG:
-    """Cross-entropy, and that of the side branches where their teacher is sure; an `Objective`.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SPG(ClassifierTraining):
+    """Cross-entropy, and that of the side branches where their teacher is sure.
 
     $$ L = \\mathrm{CE} + \\mathrm{BCE}(B_2 \\,|\\, A_y) + \\mathrm{BCE}(B_1 \\,|\\, \\sigma(B_2))
          + \\mathrm{BCE}(C \\,|\\, (\\sigma(B_1) + \\sigma(B_2)) / 2) $$
@@ -113,11 +110,10 @@ class SPG:
       b2: of B2, which teaches B1.
       fused: of the mean of B1 and B2, which teaches C.
 
-    Raises:
-      InputError: a threshold is outside of [0, 1].
-
     Reference: Zhang et al., ECCV 2018, sections 3.2 and 3.3; Choe et al., CVPR 2020, released program.
     """
+
+    title = "SPG"
 
     attention: tuple[float, float] = (0.7, 0.01)
     b2: tuple[float, float] = (0.5, 0.05)
@@ -126,11 +122,21 @@ class SPG:
     def __post_init__(self) -> None:
         for name, thresholds in dataclasses.asdict(self).items():
             for threshold in thresholds:
-                check_share(f"classifier.spg.{name}", threshold)
+                if not 0 <= threshold <= 1:
+                    raise InputError(f"{name} is {threshold}; it must lie in [0, 1]")
 
-    def __call__(
-        self, model: Classifier, batch: Batch, rng: Key[Array, ""]
-    ) -> tuple[Float[Array, ""], Float[Array, "b k"], dict[str, Float[Array, ""]]]:
+    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
+        """The new layers on top that the authors' program has."""
+        top = of_encoder(_TOPS, encoder)
+        return {} if top is None else {"top": top}
+
+    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SPGHead:
+        """Class maps and the three side branches."""
+        guides = [place.channels for place in guide_places(encoder)]
+        width = of_encoder(_WIDTHS, encoder) or guides[1]
+        return SPGHead(encoder.channels[-1], num_classes, guides=guides, width=width, dtype=dtype, rngs=rngs)
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; class scores; its terms "ce", "b2", "b1" and "c"."""
         assert isinstance(model.head, SPGHead)
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
@@ -141,7 +147,7 @@ class SPG:
             return x
 
         stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
-        lower, upper = (seen[place] for place, _ in model.encoder.guide_places)
+        lower, upper = (seen[place.name] for place in guide_places(model.encoder))
         terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)} | self.guided(
             model.head.activation(model.map_of(stages[-1]), labels),
             *model.head.sides(lower, upper, model.map_of(stages[-1])),
@@ -162,23 +168,24 @@ class SPG:
 
         Args:
           class_map: the label's map.
-          b1: scores of the foreground by B1, before the sigmoid, as are the next two.
+          b1: scores of the foreground by B1, before the sigmoid, as those of the next two.
           b2: by B2.
           c: by C.
           size: height and width to which all maps are brought: the images'.
         """
         b1, b2, c = (resize_bilinear(maps, size) for maps in (b1, b2, c))
-        teachers = (
-            minmax(resize_bilinear(class_map, size)),
-            jax.nn.sigmoid(b2),
-            (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2,
-        )
-        thresholds = (self.attention, self.b2, self.fused)
-        masks = (guidance_mask(t, *hl) for t, hl in zip(teachers, thresholds, strict=True))
-        return {
-            name: _binary(scores, mask)
-            for (name, scores), mask in zip({"b2": b2, "b1": b1, "c": c}.items(), masks, strict=True)
+        fused = (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2
+        lessons = {
+            "b2": (b2, minmax(resize_bilinear(class_map, size)), self.attention),
+            "b1": (b1, jax.nn.sigmoid(b2), self.b2),
+            "c": (c, fused, self.fused),
         }
+        return {name: _binary(scores, guidance_mask(of, *sure)) for name, (scores, of, sure) in lessons.items()}
+
+
+def guide_places(encoder: Encoder) -> tuple[Place, ...]:
+    """The two places that B1 and B2 read."""
+    return three_places(encoder, PUBLISHED)[:2]
 
 
 def guidance_mask(maps: Float[Array, "b h w"], high: float, low: float) -> Int[Array, "b h w"]:

@@ -27,8 +27,7 @@ class Classifier(nnx.Module):
 
         Args:
           images: RGB in [0, 255].
-          train: BatchNorm takes the batch's statistics and updates the running ones; the call must then be mapped
-            over the mesh axis.
+          train: BatchNorm takes the batch's statistics and updates the running ones.
           rng: a key for every image; needed to train an encoder with dropout (InceptionV3).
           at: reads or changes the maps at the encoder's places.
 

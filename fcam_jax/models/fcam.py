@@ -25,8 +25,7 @@ class FCAM(nnx.Module):
 
         Args:
           images: RGB in [0, 255].
-          train: the decoder's BatchNorm takes the batch's statistics and updates the running ones; the call must
-            then be mapped over the mesh axis.
+          train: the decoder's BatchNorm takes the batch's statistics and updates the running ones.
 
         Returns:
           The encoder's stages from high to low resolution, class scores, and scores of background and foreground

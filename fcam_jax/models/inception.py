@@ -210,8 +210,6 @@ class InceptionV3(Encoder):
         of_torch("torchvision's InceptionV3", _name, "AuxLogits.", "Mixed_7", added=("SPG_A3_",)),
         of_torch("the F-CAM program's InceptionV3", _name, "features."),
     )
-    guide_places = (("Mixed_5d", 288), ("Mixed_6e", 768))
-    guide_width = 512
 
     def __init__(
         self,
@@ -255,7 +253,6 @@ class InceptionV3(Encoder):
         for name, width in zip(self.new_layers, new, strict=True):
             setattr(self, name, conv(channels, width, 3, bias=True, dtype=dtype, rngs=rngs))
             channels = width
-        self.attention_places = ("Mixed_5d", "Mixed_6e", (*blocks, *self.new_layers)[-1])
         # Without anything on top, Mixed_6e ends the last stage.
         self.channels = (64, 80, 288, 768, channels)[: None if self.plain or new else 4]
         self.strides = strides[: len(self.channels)]

@@ -110,6 +110,14 @@ class BatchNorm(nnx.BatchNorm):
         return normalized
 
 
+def _over_devices(means: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Means over the mesh axis; where no such axis is mapped, as in a step by hand, the batch is whole already."""
+    try:
+        return jax.lax.pmean(means, DATA_AXIS)
+    except NameError:
+        return means
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def normalize(
     x: Float[Array, "b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float, dtype: DTypeLike
@@ -140,7 +148,7 @@ def normalize(
 
 def _normalize_forward(x, scale, bias, epsilon, dtype):
     values = x.astype(jnp.float32)
-    mean, square = jax.lax.pmean((values.mean(axis=(0, 1, 2)), (values * values).mean(axis=(0, 1, 2))), DATA_AXIS)
+    mean, square = _over_devices((values.mean(axis=(0, 1, 2)), (values * values).mean(axis=(0, 1, 2))))
     variance = jnp.maximum(square - mean**2, 0)
     inverse = jax.lax.rsqrt(variance + epsilon)
     normalized = (values - mean) * (inverse * scale) + bias
@@ -153,7 +161,7 @@ def _normalize_backward(epsilon, dtype, kept, gradients):
     of_bias = gradient.sum(axis=(0, 1, 2))
     of_scale = inverse * ((gradient * values).sum(axis=(0, 1, 2)) - mean * of_bias)
     count = values.size // values.shape[-1]
-    mean_bias, mean_scale = jax.lax.pmean((of_bias / count, of_scale / count), DATA_AXIS)
+    mean_bias, mean_scale = _over_devices((of_bias / count, of_scale / count))
     of_x = inverse * scale * (gradient - mean_bias - (values - mean) * (inverse * mean_scale))
     return of_x.astype(x.dtype), of_scale, of_bias
 

@@ -17,7 +17,6 @@ from fcam_jax.models.weight_names import Names, Path
 _EPSILON = 1e-3
 # Channels of the pointwise convolutions of every stage at width 1; the first block of a stage carries its stride.
 _STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
-_ENDS = ("blocks.4", "blocks.10", "blocks.12")  # of the last three stages
 
 
 _KERAS_LEAVES = {"kernel": "kernel", "scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
@@ -72,14 +71,11 @@ class MobileNetV1(Encoder):
         lambda array: array.reshape(array.shape[-2:]) if array.ndim == 4 else array,
         lambda array: array.reshape(1, 1, *array.shape) if array.ndim == 2 else array,
     )
-    attention_places = _ENDS
 
     def __init__(self, width: float, *, final_stride: int = 8, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         stem = int(32 * width)
         self.channels = tuple(int(blocks[-1] * width) for blocks in _STAGES)
         self.strides = strides_up_to(final_stride)
-        self.guide_places = ((_ENDS[0], self.channels[2]), (_ENDS[1], self.channels[3]))
-        self.guide_width = self.channels[3]
         self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", dtype=dtype, rngs=rngs)
         self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
 

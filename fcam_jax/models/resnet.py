@@ -90,9 +90,6 @@ class ResNet(Encoder):
         widths = (64, 128, 256, 512)
         self.channels = (64, *(width * block.expansion for width in widths))
         self.strides = strides_up_to(final_stride)
-        self.attention_places = ("layer3.0", "layer4.0", f"layer4.{depths[3] - 1}")
-        self.guide_places = (("layer3.0", self.channels[3]), (f"layer3.{depths[2] - 1}", self.channels[3]))
-        self.guide_width = self.channels[3]
         self.conv1 = conv(3, 64, 7, stride=2, dtype=dtype, rngs=rngs)
         self.bn1 = BatchNorm(64, dtype=dtype, rngs=rngs)
 

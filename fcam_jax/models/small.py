@@ -24,7 +24,6 @@ class Small(Encoder):
 
     published_stride = 8
     weight_names = (of_torch("this program's small encoder"),)
-    attention_places = ("blocks.0", "blocks.1", "blocks.2")
 
     def __init__(
         self,
@@ -39,8 +38,6 @@ class Small(Encoder):
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)
-        self.guide_places = (("blocks.0", quarter), ("blocks.1", eighth))
-        self.guide_width = eighth
         self.stem = ConvBNReLU(3, stem, stride=2, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(
             [

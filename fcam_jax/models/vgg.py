@@ -47,9 +47,6 @@ class VGG16(Encoder):
         # The authors' module holds its layers twice.
         of_torch("the F-CAM program's VGG16", partial(_name, _AUTHORS), "full_features."),
     )
-    attention_places = ("pool3", "conv4_3", "conv5_3")
-    guide_places = (("conv4_3", 512), ("conv5_3", 512))
-    guide_width = 512
 
     def __init__(
         self,

@@ -11,65 +11,38 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
+import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fcam_jax.cams.score_maps import CONVENTIONS
-from fcam_jax.component import at_key
-from fcam_jax.data.augment import augmenter
+from fcam_jax.configuration.components import import_components, own
+from fcam_jax.configuration.keys import part
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.baselines import Center, Decision
-from fcam_jax.methods.classifier import ClassifierMethod
-from fcam_jax.methods.contract import Method
+from fcam_jax.methods.classifier import ClassifierMethod, new_layers
+from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import FCAMMethod
-from fcam_jax.methods.few_shot import FewShotMethod
-from fcam_jax.methods.pretrained import PretrainedMethod
-from fcam_jax.methods.registry import FEW_SHOT, PRETRAINED, WITHOUT_CLASSES
 from fcam_jax.runs.build_data import chosen, data_set
-from fcam_jax.runs.build_data import settings as data_settings
-from fcam_jax.runs.build_loss import alignment, term
+from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
-    INIT_HEAD,
-    as_pretrained,
     cam,
     check_joint,
     classifier,
     decoder,
     encoder,
     fcam,
-    look_up,
     method,
     pretrained_classifier,
     pretrained_decoder,
 )
-from fcam_jax.runs.experiment import Experiment, Stage
+from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
-from fcam_jax.seeds.sampling import SeedSettings
+from fcam_jax.seeds import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.feed import DataStream
-from fcam_jax.train.loop import LAST, LoopSettings
-from fcam_jax.train.optimizer import OptimizerSettings
+from fcam_jax.train.loop import LoopSettings
 
 logger = logging.getLogger(__name__)
-
-LAST_STAGES = ("classifier", "fcam")
-
-# Least values of the settings that nothing else checks before it is too late for a clear message.
-LEAST = {
-    "seed": 0,
-    "log_steps": 1,
-    "data.num_classes": 1,
-    "classifier.epochs": 0,
-    "fcam.epochs": 0,
-    "fcam.pictures_epochs": 0,
-    "fcam.classifier_factor": 0,
-    "train.accumulate": 1,
-    "train.checkpoint_steps": 0,
-    "train.watchdog_seconds": 0,
-}
 
 
 def experiment(config: ConfigDict) -> Experiment:
@@ -79,52 +52,34 @@ def experiment(config: ConfigDict) -> Experiment:
       InputError: for a name that does not exist, data that is not there, or a setting outside its range.
     """
     config = resolved(config)
-    _check_ranges(config)
-    augment = augmenter(data_settings(config.data).augmentations)
-    validation, evaluation = evaluation_settings(config)
-    name = config.classifier.method
-    if name in WITHOUT_CLASSES and any(one.needs_classes for one in evaluation.device_measures):
-        why = f"InsertionDeletion watches a class score, and classifier.method={name} has none"
+    train, validation, evaluation = (part(config, name) for name in ("train", "validation", "evaluation"))
+    watched = any(one.needs_classes for one in evaluation.device_measures)
+    if watched and not method(config.classifier).has_classes:
+        why = f"InsertionDeletion watches a class score, and classifier.method={config.classifier.method} has none"
         raise InputError(f"evaluation.also: {why}")
     data = data_set(config)
-    sizes = {split: len(records) for split, records in data.sources.items()}
+    sizes = data.sizes
     if config.data.batch_size > sizes.get("train", config.data.batch_size):
         raise InputError(f"data.batch_size is {config.data.batch_size}; there are {sizes['train']} images to train on")
     steps_per_epoch = math.ceil(sizes.get("train", 0) / config.data.batch_size)
     stages = _stages(config, steps_per_epoch)
 
-    def training_stream(stage: int, cams: np.ndarray | None = None) -> DataStream:
-        return data.stream(int(np.random.SeedSequence((config.seed, stage)).generate_state(1)[0] >> 1), cams)
-
     return Experiment(
         seed=config.seed,
-        batch_size=config.data.batch_size,
         stages=tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages),
-        training_stream=training_stream,
-        training_sample=lambda count: data.sample(count, config.seed),
-        augment=augment,
-        accumulate=config.train.accumulate,
-        remat=config.train.remat,
+        data=data,
+        train=train,
         whole_cams=WholeCams(
             batches=data.whole,
-            count=sizes["train"],
-            batch_size=config.evaluation.batch_size,
+            count=data.sizes["train"],
+            batch_size=evaluation.batch_size,
             of=_cam_facts(config) | {"images": data.sources["train"].fingerprint},
             folder=config.cam.cache_dir,
         )
-        if config.cam.cache and "train" in sizes and len(stages) > 1
+        if config.cam.cache and "train" in data.sizes and len(stages) > 1
         else None,
-        evaluation_batches=data.evaluated,
-        training_image=lambda position: data.sources["train"][position].image_id,
-        left_out=data.left_out,
-        class_names=next((records.class_names for records in data.sources.values()), None),
-        split_sizes=sizes,
-        ruled_out={split: len(records.left_out) for split, records in data.sources.items()},
-        evaluation_batch_size=config.evaluation.batch_size,
         validation=validation,
         evaluation=evaluation,
-        pictures=config.evaluation.pictures,
-        examples=config.evaluation.examples,
         record={
             "encoder": config.model.encoder,
             "method": config.classifier.method,
@@ -140,6 +95,7 @@ def recorded_experiment(record: Mapping[str, Any]) -> Experiment:
     Raises:
       InputError: as `experiment`; the record lacks a key that this version of the program knows.
     """
+    import_components(record)
     with _of_this_version():
         return experiment(ConfigDict(dict(record)))
 
@@ -150,6 +106,7 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
     Raises:
       InputError: the record lacks a key that this version of the program knows.
     """
+    import_components(record)
     config = ConfigDict(dict(record))
     with _of_this_version():
         return _stages(config, 1)
@@ -170,10 +127,15 @@ def resolved(config: ConfigDict) -> ConfigDict:
     Raises:
       InputError: the data or the weights are not there or cannot be used.
     """
-    if config.classifier.method == PRETRAINED:
-        config = as_pretrained(config)
+    config = config.copy_and_resolve_references()
+    way, stage = method(config.classifier).resolved(config.model.init), config.classifier
+    if stage.method in stage:
+        stage[stage.method].update(dataclasses.asdict(way))
+    if way.epochs is not None:
+        stage.epochs = way.epochs
+    if way.whole_file:
+        config.model.init_head = "keep"
     if config.data.num_classes == 0:
-        config = config.copy_and_resolve_references()
         data = chosen(config.data)
         config.data.num_classes = data.open(data.splits()[0]).num_classes
     return config
@@ -183,7 +145,8 @@ def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
     """The stage with another way to choose its best model where the validation split tells nothing of places."""
     if stage.loop.selection == LAST or (val is not None and val.localized):
         return stage
-    by = "top1_cls" if val is not None and isinstance(stage.method, ClassifierMethod) else LAST
+    classes = isinstance(stage.method, ClassifierMethod) and stage.method.training.has_classes
+    by = "top1_cls" if val is not None and classes else LAST
     what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
     logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
     return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
@@ -193,75 +156,77 @@ def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
     """The classifier and, where it is wanted, F-CAM on it; never on one without classes, as F-CAM learns from the CAM
     of the true one.
     """
-    look_up("last_stage", config.last_stage, dict.fromkeys(LAST_STAGES))
+    for name in ("", "model", "cam"):
+        part(config, name)
     first = classifier_stage(config, steps_per_epoch)
-    alone = config.last_stage == "classifier" or config.classifier.method in WITHOUT_CLASSES
+    alone = config.last_stage == "classifier" or not method(config.classifier).has_classes
     return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))
 
 
 def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 1: the classifier on its encoder's pretrained weights, or a baseline in its place."""
-    look_up("cam.convention", config.cam.convention, CONVENTIONS)
-    look_up("model.init_head", config.model.init_head, INIT_HEAD)
-    training, settings = method(config.classifier)
+    way = method(config.classifier)
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
-    layers: dict[str, Any] = {
-        "new_layers": (("head",), *(("encoder", name) for name in network.encoder.new_layers)),
-        "new_layers_factor": config.classifier.new_layers_factor,
-    }
-    loop = _loop(config, "classifier", config.classifier.epochs, steps_per_epoch)
-    trained_by: Method
-    if config.classifier.method == FEW_SHOT:
-        trained_by = FewShotMethod(**layers)
-        loop = dataclasses.replace(loop, selection=LAST)  # it has seen what the others are validated on
-    elif training.objective is None:
-        trained_by = PretrainedMethod(cam(config.cam, network.encoder), config.cam.convention)
-    else:
-        by_cam, objective = cam(config.cam, network.encoder), training.objective(settings)
-        trained_by = ClassifierMethod(by_cam, config.cam.convention, **layers, objective=objective)
+    settings = part(config, "classifier")
+    rule = part(config, "classifier.optimizer")
+    loop = _loop(config, "classifier", settings.epochs, steps_per_epoch)
+    trained_by = ClassifierMethod(
+        cam=cam(config.cam, network.encoder),
+        cam_convention=config.cam.convention,
+        new_layers=new_layers(network),
+        new_layers_factor=settings.new_layers_factor,
+        training=way,
+    )
+
+    def optimizer() -> optax.GradientTransformation:
+        schedule = rule.schedule(steps_per_epoch)
+        return way.optimizer(rule.update(schedule, trained_by.learning_rate_factor), schedule)
+
     return Stage(
         name="classifier",
-        row=training.title,
-        baselines={"Center": Center(classes=training.objective is not None)},
+        row=way.title,
+        baselines={"Center": Center(classes=way.has_classes)},
         build_model=lambda _: classifier(config),
-        check_pretrained=lambda: None,  # the first stage loads them before anything else
-        load_pretrained=lambda network: pretrained_classifier(config.model, network),
-        whole_maps=None,
+        pretrained=Pretrained(lambda network: pretrained_classifier(config.model, network)),  # loaded before all else
         method=trained_by,
-        optimizer=OptimizerSettings(**config.classifier.optimizer),
-        loop=loop,
+        optimizer=optimizer,
+        loop=dataclasses.replace(loop, selection=way.selection or loop.selection),
     )
 
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
+    settings, rule = part(config, "fcam"), part(config, "fcam.optimizer")
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
-    method = FCAMMethod(
-        cam=cam(config.cam, body),
-        seeds=SeedSettings(**config.fcam.seeds),
+    seed_maps = functools.partial(method(config.classifier).seed_maps, cam=cam(config.cam, body))
+    with at_key("config.fcam.seeds."):
+        seeds = SeedSettings(**config.fcam.seeds)
+    trained_by = FCAMMethod(
+        cam=seed_maps,
+        seeds=seeds,
         alignment=alignment(config.fcam.loss),
         steps_per_epoch=steps_per_epoch,
-        reconstruction=term(config.fcam.loss.reconstruction),
-        classification=term(config.fcam.loss.classification),
-        classifier_factor=config.fcam.classifier_factor,
+        classifier_factor=settings.classifier_factor,
     )
     check_joint(config)
     return Stage(
         name="fcam",
         row="F-CAM",
-        baselines={DECISION_ROW: Decision(method)},
+        baselines={DECISION_ROW: Decision(trained_by)},
         build_model=lambda trained: fcam(config, trained),
-        check_pretrained=lambda: pretrained_decoder(config.fcam.init, untrained),
-        load_pretrained=lambda network: pretrained_decoder(config.fcam.init, network.decoder),
-        whole_maps=method.whole_maps,
-        method=method,
-        optimizer=OptimizerSettings(**config.fcam.optimizer),
-        loop=_loop(config, "fcam", config.fcam.epochs, steps_per_epoch),
-        view=method.view,
-        pictures_epochs=config.fcam.pictures_epochs,
+        pretrained=Pretrained(
+            load=lambda network: pretrained_decoder(settings.init, network.decoder),
+            check=lambda: pretrained_decoder(settings.init, untrained),
+        ),
+        whole_maps=trained_by.whole_maps,
+        method=trained_by,
+        optimizer=lambda: rule.update(rule.schedule(steps_per_epoch), trained_by.learning_rate_factor),
+        loop=_loop(config, "fcam", settings.epochs, steps_per_epoch),
+        view=trained_by.view,
+        pictures_epochs=settings.pictures_epochs,
     )
 
 
@@ -271,10 +236,10 @@ def _cam_facts(config: ConfigDict) -> dict[str, Any]:
     network = {key: value for key, value in config.model.to_dict().items() if key not in ("init", "init_head")}
     return {
         "cam": name,
-        "settings": config.cam[name].to_dict(),
+        "settings": own(config.cam, name),
         "stages": list(config.cam.stages),
         "network": network,
-        "head": {"method": config.classifier.method, **config.classifier[config.classifier.method].to_dict()},
+        "head": {"method": config.classifier.method, **own(config.classifier, config.classifier.method)},
         "side": config.data.resize,
     }
 
@@ -289,22 +254,3 @@ def _loop(config: ConfigDict, name: str, epochs: int, steps_per_epoch: int) -> L
         checkpoint_steps=config.train.checkpoint_steps,
         watchdog_seconds=config.train.watchdog_seconds,
     )
-
-
-def evaluation_settings(config: ConfigDict) -> tuple[ValidationSettings, EvaluationSettings]:
-    """What is measured while training, and for the results.
-
-    Raises:
-      InputError: a setting is outside its range.
-    """
-    with at_key("validation."):
-        validation = ValidationSettings(**config.validation)
-    with at_key("evaluation."):
-        return validation, EvaluationSettings(**config.evaluation)
-
-
-def _check_ranges(config: ConfigDict) -> None:
-    for key, least in LEAST.items():
-        value = functools.reduce(getattr, key.split("."), config)
-        if value < least:
-            raise InputError(f"{key} is {value}; it must be at least {least}")

@@ -2,43 +2,21 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from fcam_jax.component import at_key
+from fcam_jax.data.augment import augmenter
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
-from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, train_batches, whole_batches
+from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
 from fcam_jax.data.settings import DataSettings
-from fcam_jax.data.source import SPLITS, DataSet, Source
-from fcam_jax.data.subset import few, share
+from fcam_jax.data.source import SPLITS, DataSet
+from fcam_jax.data.subset import share
 from fcam_jax.errors import InputError
-from fcam_jax.methods.few_shot import FewShot
-from fcam_jax.methods.registry import FEW_SHOT
+from fcam_jax.runs.build_model import method
+from fcam_jax.runs.data import Data, EvaluationBatches
 from fcam_jax.types import Annotation, Batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """A data set.
-
-    Attributes:
-      sources: records of the splits that there are; in the place of "train" what is trained on, which may be less.
-      stream: training batches from a seed on, with the CAMs of the images if given.
-      sample: a training batch of so many images from a seed, with its ground truth.
-      whole: batches of the training images at some positions.
-      evaluated: the batches of a split, each image once; those of val are kept in memory for the next time.
-      left_out: what was wrong with each image that was left out so far, a line each.
-    """
-
-    sources: dict[str, Source]
-    stream: Callable[[int, np.ndarray | None], TrainingStream]
-    sample: Callable[[int, int], tuple[Batch, list[Annotation]]]
-    whole: Callable[[Sequence[int]], Iterator[Batch]]
-    evaluated: Callable[[str], Iterator[tuple[Batch, list[Annotation]]]]
-    left_out: Callable[[], list[str]]
 
 
 def settings(data: ConfigDict) -> DataSettings:
@@ -72,11 +50,12 @@ def data_set(config: ConfigDict) -> Data:
     data = config.data
     there = chosen(data)
     sources = {split: there.open(split) for split in SPLITS if split in there.splits()}
-    few_shot = config.classifier.method == FEW_SHOT
-    if few_shot:
-        sources["train"] = _few(config, sources.get("val"))
-    elif "train" in sources:
+    if "train" in sources:
         sources["train"] = share(sources["train"], data.fraction, seed=0)  # the same images in every run
+    way = method(config.classifier)
+    if (own := way.training_records(sources, config.seed)) is not None:
+        sources["train"] = own
+    objects = "objects" in way.needs
     left_out = LeftOut() if data.on_error == "skip" else None
     memory = Memory(int(data.cache_gigabytes * 2**30))
 
@@ -92,15 +71,15 @@ def data_set(config: ConfigDict) -> Data:
             name=split,
         )
 
-    training = functools.cache(lambda: loaded("train", data.resize, annotated=few_shot, kept=True))
+    training = functools.cache(lambda: loaded("train", data.resize, annotated=objects, kept=True))
     validation = functools.cache(lambda: loaded("val", data.size, annotated=True, kept=True))
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
     def sample(count: int, seed: int) -> tuple[Batch, list[Annotation]]:
         images = loaded("train", data.resize, annotated=True, kept=False)
-        return train_batches(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
+        return TrainingStream(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
 
-    def evaluated(split: str) -> Iterator[tuple[Batch, list[Annotation]]]:
+    def evaluated(split: str) -> EvaluationBatches:
         images = validation() if split == "val" else loaded(split, data.size, annotated=True, kept=False)
         return evaluation_batches(images, batch_size=config.evaluation.batch_size, **here)
 
@@ -110,20 +89,20 @@ def data_set(config: ConfigDict) -> Data:
 
     return Data(
         sources=sources,
-        stream=lambda seed, cams: train_batches(
-            training(), batch_size=data.batch_size, crop=data.size, seed=seed, cams=cams, objects=few_shot, **here
+        batch_size=data.batch_size,
+        augment=augmenter(settings(data).augmentations),
+        stream=lambda seed, cams: TrainingStream(
+            training(),
+            batch_size=data.batch_size,
+            crop=data.size,
+            seed=seed,
+            cams=cams,
+            objects=objects,
+            order=way.order(sources["train"], seed),
+            **here,
         ),
         sample=sample,
         whole=lambda positions: whole_batches(training(), positions, batch_size=config.evaluation.batch_size),
         evaluated=evaluated,
         left_out=lines,
     )
-
-
-def _few(config: ConfigDict, val: Source | None) -> Source:
-    """What the few-shot baseline is trained on: some validation images, with their ground truth."""
-    if val is None or not val.localized:
-        what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
-        raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
-    settings = FewShot(**config.classifier.fsl.to_dict())
-    return few(val, settings.images_per_class, config.seed)

@@ -1,46 +1,27 @@
-"""From the part of a ConfigDict that describes F-CAM's loss to its settings; for `build.py`."""
+"""From the part of a ConfigDict that describes F-CAM's loss to its terms; for `build.py`."""
 
 from ml_collections import ConfigDict
 
-from fcam_jax.errors import InputError
-from fcam_jax.losses.constraints import CONSTRAINTS, Constraint, default_settings
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.component import at_key
+from fcam_jax.losses import LOSSES, PixelAlignment, Weighted
+
+OF_EVERY_TERM = ("weight", "start_epoch", "end_epoch")
 
 
 def alignment(loss: ConfigDict) -> PixelAlignment:
-    """Settings of the pixel alignment loss.
+    """The pixel alignment loss, its terms in the order of `LOSSES`; one that is absent is off.
 
     Raises:
-      InputError: for a weight below 0, epochs in which a term cannot count, or another setting outside its range.
+      InputError: for a term that does not exist, a weight below 0, epochs in which a term cannot count, or another
+        setting outside its range.
     """
-    for name, settings in loss.items():
-        _check_term(f"fcam.loss.{name}", settings)
-    return PixelAlignment(
-        seeds=term(loss.seeds),
-        crf=CrfTerm(**loss.crf),
-        size=term(loss.size),
-        barrier_start=loss.size.barrier_start,
-        barrier_rate=loss.size.barrier_rate,
-        barrier_limit=loss.size.barrier_limit,
-        constraints=tuple((name, term(loss[name]), _constraint(name, loss[name])) for name in CONSTRAINTS),
-        entropy=term(loss.entropy),
-    )
-
-
-def term(settings: ConfigDict) -> Term:
-    """Weight and epochs of a term."""
-    return Term(weight=settings.weight, start_epoch=settings.start_epoch, end_epoch=settings.end_epoch)
-
-
-def _check_term(key: str, settings: ConfigDict) -> None:
-    if not settings.weight >= 0:
-        raise InputError(f"{key}.weight is {settings.weight}; it must be 0 (off) or more")
-    if settings.end_epoch is not None and settings.end_epoch <= settings.start_epoch:
-        raise InputError(
-            f"{key}.end_epoch is {settings.end_epoch}; it must be after start_epoch, which is {settings.start_epoch} "
-            f"({key}.weight=0 leaves the term out)"
-        )
-
-
-def _constraint(name: str, settings: ConfigDict) -> Constraint:
-    return CONSTRAINTS[name](**{key: settings[key] for key in default_settings(name)})
+    for name in loss:
+        LOSSES[name]  # an unknown name is told
+    terms = {}
+    for name, component in LOSSES.items():
+        if name in loss:
+            settings = loss[name].to_dict()
+            schedule = {key: settings.pop(key) for key in OF_EVERY_TERM}
+            with at_key(f"config.fcam.loss.{name}."):
+                terms[name] = Weighted(component(**settings), **schedule)
+    return PixelAlignment(terms)

@@ -12,19 +12,23 @@ from ml_collections import ConfigDict
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.component import at_key
+from fcam_jax.configuration.components import own
+from fcam_jax.configuration.settings import DECODER_CENTER
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.methods.registry import METHODS, PLAIN, PRETRAINED, Training
-from fcam_jax.models import ENCODERS, TOPS
+from fcam_jax.methods import METHODS
+from fcam_jax.methods.classifier import ClassifierTraining
+from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import Imported, advising, count_classes, load_classifier, load_decoder
+from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
+from fcam_jax.runs.build_loss import alignment
+from fcam_jax.runtime.random import OfWeights, stream
 
 logger = logging.getLogger(__name__)
 
-CENTER = {"encoder": None, "yes": True, "no": False}  # None: as the encoder's paper has it
 INIT_HEAD = {"drop": False, "keep": True}
 HEAD_OF_METHODS = "wgap"  # what model.head.name is where the method of stage 1 has a head of its own
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -37,30 +41,29 @@ def classifier(config: ConfigDict) -> Classifier:
       InputError: a head is chosen, but the method has its own.
     """
     body = encoder(config)
-    name, rngs = config.model.head.name, _rngs(config.seed, 1)
+    name, rngs = config.model.head.name, _rngs(config.seed, OfWeights.HEAD)
     dtype = look_up("model.dtype", config.model.dtype, DTYPES)
-    training, settings = method(config.classifier)
-    pretrained = config.classifier.method == PRETRAINED
-    num_classes = config.classifier.pretrained.num_classes if pretrained else config.data.num_classes
-    if training.head is not None:
-        if name != HEAD_OF_METHODS:
-            raise InputError(
-                f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "
-                f"leave model.head.name at {HEAD_OF_METHODS!r}"
-            )
-        return Classifier(body, training.head(body, num_classes, settings, dtype, rngs))
-    build_head = look_up("model.head.name", name, HEADS)
-    own = config.model.head[name].to_dict()
-    with at_key(f"config.model.head.{name}."):
-        return Classifier(body, build_head(body.channels[-1], num_classes, **own, dtype=dtype, rngs=rngs))
+    way = method(config.classifier)
+    num_classes = way.classes(config.data.num_classes)
+    if way.own_head and name != HEAD_OF_METHODS:
+        raise InputError(
+            f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "
+            f"leave model.head.name at {HEAD_OF_METHODS!r}"
+        )
+    head = way.head(body, num_classes, dtype=dtype, rngs=rngs)
+    if head is None:
+        build_head = look_up("model.head.name", name, HEADS)
+        settings = own(config.model.head, name)
+        with at_key(f"config.model.head.{name}."):
+            head = build_head(body.channels[-1], num_classes, **settings, dtype=dtype, rngs=rngs)
+    return way.extend(Classifier(body, head), dtype=dtype, rngs=rngs)
 
 
-def method(settings: ConfigDict) -> tuple[Training, dict[str, Any]]:
-    """How stage 1 is trained, with the settings of that way."""
-    training = look_up("classifier.method", settings.method, METHODS)
-    # A recorded configuration has lists where the settings are tuples.
-    own = settings[settings.method].to_dict()
-    return training, {key: tuple(value) if isinstance(value, list) else value for key, value in own.items()}
+def method(settings: ConfigDict) -> ClassifierTraining:
+    """How stage 1 is trained."""
+    kind = look_up("classifier.method", settings.method, METHODS)
+    with at_key(f"classifier.{settings.method}."):
+        return kind(**own(settings, settings.method))
 
 
 def encoder(config: ConfigDict) -> Encoder:
@@ -68,25 +71,27 @@ def encoder(config: ConfigDict) -> Encoder:
     model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
     build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
-    top = TOPS.get(config.classifier.method, {}).get(model.encoder, {})
+    top = method(config.classifier).encoder_settings(build_encoder)
     with at_key("config.model."):
-        return build_encoder(final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, 0))
+        return build_encoder(
+            final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, OfWeights.ENCODER)
+        )
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:
     """The decoder with random weights for the stages of an encoder."""
     model = config.model
     dtype = look_up("model.dtype", model.dtype, DTYPES)
-    center = look_up("model.decoder_center", model.decoder_center, CENTER)
+    center = look_up("model.decoder_center", model.decoder_center, DECODER_CENTER)
     with at_key("config.model.decoder_"):
         return Decoder(
             body.channels,
             body.strides,
             tuple(model.decoder_widths),
             center=body.decoder_center if center is None else center,
-            reconstruction=config.fcam.loss.reconstruction.weight > 0,
+            reconstruction=alignment(config.fcam.loss).needs_image,
             dtype=dtype,
-            rngs=_rngs(config.seed, 2),
+            rngs=_rngs(config.seed, OfWeights.DECODER),
         )
 
 
@@ -107,32 +112,6 @@ def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | 
     return imported
 
 
-def as_pretrained(config: ConfigDict) -> ConfigDict:
-    """The configuration of a classifier that stays as its weight file has it: the whole file, and no epoch.
-
-    How many classes the file has is noted as `classifier.pretrained.num_classes`, a key that no user sets:
-    `data.num_classes` stays the data set's.
-
-    Raises:
-      InputError: there is no weight file, it cannot be read, or it has no classification layer.
-    """
-    if "num_classes" in config.classifier.pretrained:
-        return config  # recorded by a run, whose folder has the weights
-    of = f"classifier.method={PRETRAINED}"
-    if not config.model.init:
-        raise InputError(f"{of} shows what a pretrained network finds; name its file by --config.model.init=FILE")
-    classes = count_classes(config.model.init)
-    if classes is None:
-        raise InputError(
-            f"model.init={config.model.init} has no classification layer, and {of} needs the one that was pretrained; "
-            "name the whole network's file"
-        )
-    config = config.copy_and_resolve_references()
-    config.classifier.pretrained = ConfigDict({"num_classes": classes})
-    config.model.init_head, config.classifier.epochs = "keep", 0
-    return config
-
-
 def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
     """Weights of the file that the configuration names, if it names one, into the decoder."""
     return load_decoder(network, init) if init else None
@@ -149,28 +128,28 @@ def check_joint(config: ConfigDict) -> None:
     Raises:
       InputError: the classifier has an objective of its own, or the seeds' CAMs are kept.
     """
-    weight = config.fcam.loss.classification.weight
-    if not weight:
+    joint = [(name, one) for name, one in alignment(config.fcam.loss).active.items() if one.term.trains_classifier]
+    if not joint:
         return
-    key = f"fcam.loss.classification.weight is {weight}"
-    if config.classifier.method != PLAIN:
+    key = f"fcam.loss.{joint[0][0]}.weight is {joint[0][1].weight}"
+    if not method(config.classifier).plain:
         raise InputError(
             f"{key}, but classifier.method={config.classifier.method} trains the classifier in a way of its own; "
-            f"set the weight to 0, or classifier.method={PLAIN}"
+            "set the weight to 0, or classifier.method=cam"
         )
     if config.cam.cache:
         raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")
 
 
-def _rngs(seed: int, part: int) -> nnx.Rngs:
+def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
     """Randomness of the initial weights of one part of the model."""
-    return nnx.Rngs(jax.random.fold_in(jax.random.key(seed), part))
+    return nnx.Rngs(stream(jax.random.key(seed), part))
 
 
 def cam(settings: ConfigDict, body: Encoder) -> Cam:
     """The CAM of the chosen stages of an encoder."""
     look_up("cam.name", settings.name, CAMS)
-    return bind(settings.name, settings[settings.name].to_dict(), tuple(settings.stages), len(body.channels))
+    return bind(settings.name, own(settings, settings.name), tuple(settings.stages), len(body.channels))
 
 
 def look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:

@@ -4,12 +4,19 @@ import pathlib
 from collections.abc import Sequence
 
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import replace_file
+from fcam_jax.runtime.text import printable
 
-# In a run's folder: a line for each class.
-CLASS_NAMES = "class_names.txt"
+CLASS_NAMES = "class_names.txt"  # in a run's folder: a line for each class
 
 # A class without a name is None.
 ClassNames = Sequence[str | None]
+
+
+def save_names(run: pathlib.Path, names: Sequence[str] | None) -> None:
+    """Write down what the classes of a run's data set are called, if that is known."""
+    if names is not None:
+        replace_file(run / CLASS_NAMES, "".join(f"{printable(name)}\n" for name in names))
 
 
 def names_from_file(path: pathlib.Path, num_classes: int) -> list[str | None]:
@@ -21,19 +28,19 @@ def names_from_file(path: pathlib.Path, num_classes: int) -> list[str | None]:
     try:
         names = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--class_names={path}: cannot be read as text: {error}") from error
+        raise InputError(f"{path}: cannot be read as text: {error}") from error
     if len(names) != num_classes:
-        raise InputError(
-            f"--class_names={path}: has {len(names)} lines, the network {num_classes} classes; it needs a line for each"
-        )
+        raise InputError(f"{path}: has {len(names)} lines, the network {num_classes} classes; it needs a line for each")
     return [name.strip() or None for name in names]
 
 
 def names_of_run(run: pathlib.Path, num_classes: int) -> list[str | None]:
-    """The names that a run has written down of its data set; none where that has none.
-
-    Raises:
-      InputError: as `names_from_file`.
-    """
+    """The names that a run has written down of its data set, none where that has none; raises as `names_from_file`."""
     path = run / CLASS_NAMES
     return names_from_file(path, num_classes) if path.is_file() else [None] * num_classes
+
+
+def class_title(names: ClassNames | None, label: int) -> str:
+    """What pictures and tables call a class: its name, or its number where it has none."""
+    name = names[label] if names is not None and label < len(names) else None
+    return name or f"class {label}"

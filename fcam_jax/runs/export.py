@@ -6,7 +6,8 @@ from typing import Any
 
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import export_weights, save_weights
-from fcam_jax.runs.experiment import Stage, has_begun, trained_model
+from fcam_jax.runs.experiment import Stage
+from fcam_jax.runs.folder import RunFolder
 
 
 def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
@@ -24,10 +25,11 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
       InputError: the classifier is not trained, or a checkpoint cannot be used.
     """
     model: Any = None
-    for stage in stages:
-        if stage.name == "fcam" and not has_begun(stage, folder):
-            break
-        model, _ = trained_model(stage, stage.build_model(model), folder)
+    with RunFolder(folder) as run:
+        for number, stage in enumerate(stages):
+            if number and run.stage(stage.name).progress is None:
+                break
+            model, _ = run.stage(stage.name).trained(stage.build_model(model), stage.method)
     parts = {"classifier": model}
     if isinstance(model, FCAM):  # whose classifier may have been trained together with the decoder
         parts = {"classifier": model.classifier, "decoder": model.decoder}

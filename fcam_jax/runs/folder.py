@@ -1,21 +1,39 @@
-"""The record of a run in its folder: the resolved configuration, which a later call must not contradict."""
+"""The folder of a run: what lies where in it, the checkpoints of its stages, and the record of its configuration.
+
+A call opens it once (`RunFolder`), so that every checkpoint is verified once, whoever asks for it. The resolved
+configuration is recorded there, and a later call must not contradict it.
+"""
 
 import contextlib
 import hashlib
 import json
+import logging
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import jax
+from flax import nnx
 
 from fcam_jax.configuration.flat import differences, flat_settings
 from fcam_jax.errors import InputError
+from fcam_jax.methods.contract import Method
 from fcam_jax.runtime import hosts
+from fcam_jax.runtime.files import replace_file, write_record
 from fcam_jax.runtime.lock import held
-from fcam_jax.train.checkpoint import CHECKPOINTS
-from fcam_jax.train.manifest import replace_file
+from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, Progress
+from fcam_jax.train.placed import split_model
+
+logger = logging.getLogger(__name__)
+
+PRETRAINED = "pretrained.json"
+LEFT_OUT = "left_out.txt"
+# In a stage's folder, where its checkpoints are another run's: facts that replace those of their records.
+TAKEN_FROM = "taken_from.json"
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (
+    "components",
     "evaluation.",
     "data.name",
     "data.root",
@@ -28,6 +46,106 @@ FREE_KEYS = (
     "train.checkpoint_steps",
     "train.watchdog_seconds",
 )
+
+
+class StageFolder:
+    """What a stage leaves in the run's folder.
+
+    Attributes:
+      path: the folder.
+      checkpoints: opened once.
+    """
+
+    def __init__(self, path: pathlib.Path, training: bool):
+        """As `Checkpoints`."""
+        self.path, self.checkpoints = path, Checkpoints(path / CHECKPOINTS, training)
+
+    @property
+    def progress(self) -> Progress | None:
+        """Where its training stands; None where it has not begun.
+
+        Raises:
+          InputError: as `Checkpoints.progress`.
+        """
+        return self.checkpoints.progress()
+
+    def pretrained(self) -> dict[str, Any] | None:
+        """What it started from, with the files' checksums; None where that was from scratch."""
+        path = self.path / PRETRAINED
+        return dict(json.loads(path.read_text())) if path.is_file() else None
+
+    def record_pretrained(self, record: Mapping[str, Any]) -> None:
+        """Keep what it starts from."""
+        if hosts.is_first():
+            write_record(self.path / PRETRAINED, record)
+
+    def trained(
+        self, model: nnx.Module, method: Method, kind: str = BEST, step: int | None = None
+    ) -> tuple[nnx.Module, dict[str, Any]]:
+        """The model as trained, and the record ("step", "val") of its checkpoint.
+
+        Args:
+          model: one of the same structure.
+          method: what of it is trained.
+          kind: "best" or "latest".
+          step: that of the checkpoint; by default the best one, or the newest.
+
+        Raises:
+          InputError: there is no such checkpoint, or it cannot be used.
+        """
+        structure, params, rest = split_model(model, method)
+        params, rest, record = self.checkpoints.restore_model(params, rest, kind, step)
+        taken_from = self.path / TAKEN_FROM
+        if taken_from.is_file():
+            record |= json.loads(taken_from.read_text())
+        return nnx.merge(structure, params, rest), record
+
+
+class RunFolder:
+    """The folder of a run, to be opened once by a call and closed at its end (`with`).
+
+    Attributes:
+      path: the folder.
+      cams: folder of the training images' CAMs, where the run keeps its own.
+      training_batch: picture of what is trained on.
+    """
+
+    def __init__(self, path: pathlib.Path, training: bool = False):
+        """Nothing is read or written yet.
+
+        Args:
+          path: the folder.
+          training: whether this call trains there; others leave damaged checkpoints where they are.
+        """
+        self.path, self._training = path, training
+        self.cams, self.training_batch = path / "cams", path / "pictures" / "training_batch.png"
+        self._stages: dict[str, StageFolder] = {}
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.ExitStack() as stack:
+            for stage in self._stages.values():
+                stack.callback(stage.checkpoints.close)
+
+    def stage(self, name: str) -> StageFolder:
+        """The folder of a stage, opened when it is first asked for."""
+        if name not in self._stages:
+            self._stages[name] = StageFolder(self.path / name, self._training)
+        return self._stages[name]
+
+    def results(self, split: str) -> pathlib.Path:
+        """Where figures, records and pictures of a split go."""
+        return self.path if split == "test" else self.path / split
+
+
+def record_left_out(lines: Sequence[str], folder: pathlib.Path) -> None:
+    """Write what was wrong with each image that was left out so far, if any was, and tell how many there are."""
+    if lines:
+        path = folder / (LEFT_OUT if hosts.is_first() else f"{jax.process_index()}_{LEFT_OUT}")
+        replace_file(path, "".join(f"{line}\n" for line in lines))
+        logger.warning("%d image(s) are left out: %s", len(lines), path)
 
 
 @contextlib.contextmanager

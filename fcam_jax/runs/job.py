@@ -3,9 +3,14 @@
 In: the configuration, and the run's folder, which is taken while the job goes on. Out: the table of results.
 """
 
+import copy
+import json
+import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+from fcam_jax.configuration import configuration, override
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
 
@@ -33,14 +38,44 @@ def evaluate(config: Any, folder: pathlib.Path, split: str = "test") -> str:
     return _carried_out(config, folder, split, trained_too=False)
 
 
+def train_and_evaluate(
+    config: Any, workdir: str | os.PathLike[str], values: Mapping[str, Any] | None = None, *, split: str = "test"
+) -> dict[str, Any]:
+    """Train a run in this process and evaluate it; the same call goes on where an interrupted one stopped.
+
+    Args:
+      config: name of a packaged benchmark or path of a file, with an argument after a colon (``"cub:resnet50"``), or
+        what `fcam_jax.configuration.defaults` began.
+      workdir: folder of the run.
+      values: other values by key, such as ``{"fcam.epochs": 2}``.
+      split: the images to evaluate.
+
+    Returns:
+      What `results.json` in the folder holds; figures under "methods", by row and name, in percent. Empty where the
+      data has no such split.
+
+    Raises:
+      InputError: for a configuration, data or a folder that cannot be used.
+    """
+    if isinstance(config, str | os.PathLike):
+        chosen = configuration(os.fspath(config), values or {})
+    else:
+        chosen = override(copy.deepcopy(config), values or {})
+    folder = pathlib.Path(workdir)
+    train(chosen, folder, split)
+    results = (folder if split == "test" else folder / split) / "results.json"
+    return dict(json.loads(results.read_text())) if results.is_file() else {}
+
+
 def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: bool) -> str:
     config = build.resolved(config)
     plan = build.experiment(config)
     record = config.to_dict()
     with workdir.occupied(folder):
         config_hash = workdir.claim(folder, record)
-        if trained_too:
-            experiment.train_stages(plan, folder, workdir.training_hash(record))
-            if split not in plan.split_sizes:
-                return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
-        return stage_evaluation.evaluate_stages(plan, folder, config_hash, split)
+        with workdir.RunFolder(folder, training=trained_too) as run:
+            if trained_too:
+                experiment.train_stages(plan, run, workdir.training_hash(record))
+                if split not in plan.data.sizes:
+                    return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
+            return stage_evaluation.evaluate_stages(plan, run, config_hash, split)

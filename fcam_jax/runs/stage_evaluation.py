@@ -3,7 +3,6 @@
 In: an `Experiment` and its run's folder. Out, in the folder: `results.json`, `evaluation/` for the report, `pictures/`.
 """
 
-import json
 import logging
 import pathlib
 import time
@@ -12,28 +11,27 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from fcam_jax.errors import InputError
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.result import Evaluation
-from fcam_jax.runs.experiment import PRETRAINED, Experiment, Stage, batch_count, record_left_out, trained_model
+from fcam_jax.runs.experiment import Experiment, Stage
+from fcam_jax.runs.folder import RunFolder, record_left_out
 from fcam_jax.runs.report.examples import save_pictures
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.results import results_table
 from fcam_jax.runtime import hosts, provenance, watchdog
-from fcam_jax.runtime.progress import counted
-from fcam_jax.train.manifest import replace_file
-from fcam_jax.train.step import data_mesh, make_localize, replicate, split_model, spread
+from fcam_jax.runtime.files import write_record
+from fcam_jax.train.placed import Placed, data_mesh
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, split: str = "test") -> str:
+def evaluate_stages(plan: Experiment, run: RunFolder, config_hash: str, split: str = "test") -> str:
     """Evaluate every stage's best model, and the baselines on it; write results, records for the report and pictures.
 
     Args:
       plan: the experiment.
-      workdir: the run's folder. Another split than test goes into a folder of its own there, by its name.
+      run: the run's folder. Another split than test goes into a folder of its own there, by its name.
       config_hash: names the configuration in the results.
       split: the images to evaluate.
 
@@ -43,27 +41,25 @@ def evaluate_stages(plan: Experiment, workdir: pathlib.Path, config_hash: str, s
     Raises:
       InputError: when a stage is not trained, or for bad data.
     """
-    _check_split(plan, split)
+    plan.check_split(split, " to evaluate")
     model: Any = None
     evaluations: dict[str, Evaluation] = {}
-    checkpoints = {}
+    checkpoints, pretrained = {}, {}
     started = time.monotonic()
     for stage in plan.stages:
-        model, record = trained_model(stage, stage.build_model(model), workdir)
+        folder = run.stage(stage.name)
+        model, record = folder.trained(stage.build_model(model), stage.method)
         checkpoints[stage.row] = {"stage": stage.name, **record}
+        if (start := folder.pretrained()) is not None:
+            pretrained[stage.row] = start
         evaluations |= evaluate_model(plan, stage, model, record, split)
     facts = {
         "checkpoints": checkpoints,
-        "pretrained": _pretrained(plan, workdir),
+        "pretrained": pretrained,
         "config_hash": config_hash,
         "evaluation_seconds": round(time.monotonic() - started, 1),
     }
-    return write_results(plan, workdir if split == "test" else workdir / split, evaluations, facts, split)
-
-
-def _check_split(plan: Experiment, split: str) -> None:
-    if split not in plan.split_sizes:
-        raise InputError(f"the data has no split {split!r} to evaluate; there: {', '.join(plan.split_sizes)}")
+    return write_results(plan, run.results(split), evaluations, facts, split)
 
 
 def evaluate_model(
@@ -75,7 +71,7 @@ def evaluate_model(
       plan: data and settings.
       stage: what the model was trained by.
       model: as trained.
-      record: of its checkpoint, see `trained_model`; the threshold that its validation chose is reported on.
+      record: of its checkpoint, see `StageFolder.trained`; the threshold that its validation chose is reported on.
       split: the images to evaluate.
 
     Returns:
@@ -84,24 +80,19 @@ def evaluate_model(
     Raises:
       InputError: for bad data.
     """
-    _check_split(plan, split)
-    mesh = data_mesh(plan.evaluation_batch_size)
-    _, *variables = split_model(model, stage.method)
-    params, rest = replicate(variables, mesh)
+    plan.check_split(split, " to evaluate")
+    placed = Placed.split(model, stage.method, data_mesh(plan.evaluation.batch_size)).replicated()
     localizers = stage.baselines | {stage.row: stage.method}
     if plan.evaluation.device_measures:
         localizers = {row: WithMeasures(one, plan.evaluation.device_measures) for row, one in localizers.items()}
-    localize = make_localize(model, stage.method, {row: one.localize for row, one in localizers.items()}, mesh)
+    localize = placed.localize({row: one.localize for row, one in localizers.items()})
     # A baseline was not validated, so there is no threshold that validation chose.
     tau = record["val"].get("MaxBoxAcc_threshold")
     return evaluate(
-        lambda batch: localize(params, rest, spread(batch, mesh)),
-        watchdog.each(
-            counted(plan.evaluation_batches(split), f"{split} {stage.row}", batch_count(plan, split), "batch"),
-            "evaluation batch",
-        ),
+        lambda batch: localize(placed, batch),
+        watchdog.each(plan.batches(split, f"{split} {stage.row}"), "evaluation batch"),
         plan.evaluation.wanted,
-        keep=_spaced(plan.split_sizes[split], max(plan.pictures, plan.examples)),
+        keep=_spaced(plan.data.sizes[split], max(plan.evaluation.pictures, plan.evaluation.examples)),
         val_thresholds={} if tau is None else {stage.row: tau},
     )
 
@@ -139,7 +130,7 @@ def _write(
     results = {
         "split": split,
         "images": images,
-        "left_out": plan.ruled_out[split] + plan.split_sizes[split] - images,
+        "left_out": plan.data.ruled_out[split] + plan.data.sizes[split] - images,
         "methods": {row: evaluation.metrics for row, evaluation in evaluations.items()},
         "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
         "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
@@ -153,22 +144,17 @@ def _write(
     for row, evaluation in evaluations.items():
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
-        save_record(out, row, evaluation, images=images, split=split)
-    replace_file(out / "results.json", json.dumps(results, indent=2) + "\n")
-    record_left_out(plan, out)
-    save_pictures(out / "pictures", {row: evaluations[row] for row in stages}, plan.pictures)
+        save_record(out, row, evaluation, images=images, split=split, class_names=plan.data.class_names)
+    write_record(out / "results.json", results)
+    record_left_out(plan.data.left_out(), out)
+    shown = {row: evaluations[row] for row in stages}
+    save_pictures(out / "pictures", shown, plan.evaluation.pictures, plan.data.class_names)
     if "MaxBoxAcc" in evaluations[stages[-1]].metrics:
         logger.info(
             "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
             split,
             out / "results.json",
         )
-
-
-def _pretrained(plan: Experiment, workdir: pathlib.Path) -> dict[str, Any]:
-    """What each stage started from, with the files' checksums; stages that started from scratch are absent."""
-    paths = {stage.row: workdir / stage.name / PRETRAINED for stage in plan.stages}
-    return {row: json.loads(path.read_text()) for row, path in paths.items() if path.is_file()}
 
 
 def _spaced(total: int, count: int) -> frozenset[int]:

@@ -13,9 +13,9 @@ from typing import Any
 from flax import nnx
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs import build
-from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.experiment import Stage, has_begun, trained_model
+from fcam_jax.runs import build, folder
+from fcam_jax.runs.experiment import Stage
+from fcam_jax.runs.folder import RunFolder
 from fcam_jax.runs.stage_evaluation import evaluate_model, write_results
 from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, LATEST
 from fcam_jax.train.metric_log import logged
@@ -57,18 +57,19 @@ def load_trained(path: pathlib.Path) -> Trained:
     Raises:
       InputError: when it is none of these, or the checkpoint cannot be used.
     """
-    run = _run_of(path)
-    config = workdir.recorded(run)
+    found = _run_of(path)
+    config = folder.recorded(found)
     stages = build.recorded_stages(config)
-    stage, kind, step = _meant(path, run, stages)
-    model: Any = None
-    for earlier in stages:
-        model = earlier.build_model(model)
-        if earlier.name == stage.name:
-            break
-    model, record = trained_model(stage, model, run, kind, step)
-    val = record["val"] or logged(run / stage.name, "val").get(record["step"], {})
-    return Trained(stage, model, {**record, "val": val}, config, run, kind)
+    with RunFolder(found) as run:
+        stage, kind, step = _meant(path, run, stages)
+        model: Any = None
+        for earlier in stages:
+            model = earlier.build_model(model)
+            if earlier.name == stage.name:
+                break
+        model, record = run.stage(stage.name).trained(model, stage.method, kind, step)
+    val = record["val"] or logged(found / stage.name, "val").get(record["step"], {})
+    return Trained(stage, model, {**record, "val": val}, config, found, kind)
 
 
 def evaluate_checkpoint(
@@ -94,7 +95,7 @@ def evaluate_checkpoint(
     out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")
     if any(out.glob(f"*/{CHECKPOINTS}")):
         raise InputError(f"--workdir={out} holds a run, whose results these would replace; give another folder")
-    config_hash = workdir.claim(out, config)
+    config_hash = folder.claim(out, config)
     started = time.monotonic()
     evaluations = evaluate_model(plan, trained.stage, trained.model, trained.record, split)
     facts = {
@@ -109,32 +110,32 @@ def _run_of(path: pathlib.Path) -> pathlib.Path:
     """The nearest folder upwards that holds a run."""
     if not path.exists():
         raise InputError(f"--checkpoint={path}: no such folder")
-    for folder in (path, *path.resolve().parents):
-        if (folder / "config.json").is_file():
-            return folder
+    for there in (path, *path.resolve().parents):
+        if (there / "config.json").is_file():
+            return there
     raise InputError(
         f"--checkpoint={path} is no run, stage or checkpoint of this program: no config.json in or above it"
     )
 
 
-def _meant(path: pathlib.Path, run: pathlib.Path, stages: tuple[Stage, ...]) -> tuple[Stage, str, int | None]:
+def _meant(path: pathlib.Path, run: RunFolder, stages: tuple[Stage, ...]) -> tuple[Stage, str, int | None]:
     """Stage, kind and step of the checkpoint that a path in a run's folder means."""
     by_name = {stage.name: stage for stage in stages}
-    parts = path.resolve().relative_to(run.resolve()).parts
+    parts = path.resolve().relative_to(run.path.resolve()).parts
     if not parts:
-        begun = [stage for stage in stages if has_begun(stage, run)]
+        begun = [stage for stage in stages if run.stage(stage.name).progress is not None]
         if not begun:
             raise InputError(f"--checkpoint={path}: nothing is trained in this run yet (--mode=train)")
         return begun[-1], BEST, None
     name, *rest = parts
-    folder, kind, step = (*rest, *(CHECKPOINTS, BEST, "")[len(rest) :])[:3]
-    known = name in by_name and folder == CHECKPOINTS and kind in (BEST, LATEST) and (step.isdigit() or not step)
+    within, kind, step = (*rest, *(CHECKPOINTS, BEST, "")[len(rest) :])[:3]
+    known = name in by_name and within == CHECKPOINTS and kind in (BEST, LATEST) and (step.isdigit() or not step)
     if not known or len(rest) > 3:
-        names = " or ".join(f"{run / name}" for name in by_name)
+        names = " or ".join(f"{run.path / name}" for name in by_name)
         raise InputError(
-            f"--checkpoint={path} is no checkpoint; give {run}, {names}, or there {CHECKPOINTS}/{BEST}, "
+            f"--checkpoint={path} is no checkpoint; give {run.path}, {names}, or there {CHECKPOINTS}/{BEST}, "
             f"{CHECKPOINTS}/{LATEST}, or the folder of a step in these"
         )
-    if not has_begun(by_name[name], run):
+    if run.stage(name).progress is None:
         raise InputError(f"--checkpoint={path}: the stage {name} is not trained in this run yet (--mode=train)")
     return by_name[name], kind, int(step) if step else None

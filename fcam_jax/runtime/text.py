@@ -9,6 +9,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def listed(names: Sequence[str], shown: int = 10) -> str:
+    """The first few names and the number of the others, for a message."""
+    others = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + others
+
+
 def shorten(text: str, letters: int) -> str:
     """The beginning of a text."""
     return text if len(text) <= letters else text[: letters - 3] + "..."

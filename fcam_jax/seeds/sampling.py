@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.component import Registry, above, at_least, known, shares
+from fcam_jax.errors import InputError
 from fcam_jax.seeds.draws import draw_in_blocks, draw_uniform
 from fcam_jax.seeds.fixed import fixed_threshold
 from fcam_jax.seeds.li import li_threshold
@@ -40,49 +41,48 @@ class SeedSettings:
       InputError: for a setting outside its range, or a name that is not known.
     """
 
-    background_fraction: float
-    foreground_count: int
-    background_count: int
-    erosion: int
-    dilation: int
+    background_fraction: float = 0.7
+    foreground_count: int = 1
+    background_count: int = 1
+    erosion: int = 11
+    dilation: int = 3
     threshold: str = "otsu"
     fixed_threshold: float = 0.5
     draw: str = "uniform"
     block_size: int = 32
 
     def __post_init__(self):
-        if self.threshold not in THRESHOLDS:
-            raise unknown_name("config.fcam.seeds.threshold", self.threshold, THRESHOLDS)
-        if self.draw not in DRAWS:
-            raise unknown_name("config.fcam.seeds.draw", self.draw, DRAWS)
-        if not 0 < self.background_fraction <= 1:
-            raise InputError(f"fcam.seeds.background_fraction is {self.background_fraction}; it must lie in (0, 1]")
+        known(self, threshold=THRESHOLDS, draw=DRAWS)
+        above(self, background_fraction=0)
+        shares(self, "background_fraction")
         if not 0 < self.fixed_threshold < 1:
-            raise InputError(f"fcam.seeds.fixed_threshold is {self.fixed_threshold}; it must lie in (0, 1)")
-        if self.block_size < 1:
-            raise InputError(f"fcam.seeds.block_size is {self.block_size}; it must be at least 1 pixel")
+            raise InputError(f"fixed_threshold is {self.fixed_threshold}; it must lie in (0, 1)")
+        at_least(self, foreground_count=0, background_count=0, block_size=1, erosion=1, dilation=1)
         for name in ("erosion", "dilation"):
-            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
-                raise InputError(
-                    f"fcam.seeds.{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none"
-                )
-        for name in ("foreground_count", "background_count"):
-            if getattr(self, name) < 0:
-                raise InputError(f"fcam.seeds.{name} is {getattr(self, name)}; it cannot be negative")
+            if getattr(self, name) % 2 == 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none")
 
 
 # Thresholds of histograms by name: foreground is what lies above. A new one is one function and one line.
-THRESHOLDS: dict[str, Callable[[Int[Array, "b 256"], SeedSettings], Int[Array, " b"]]] = {
-    "otsu": lambda counts, settings: otsu_threshold(counts),
-    "li": lambda counts, settings: li_threshold(counts),
-    "fixed": lambda counts, settings: fixed_threshold(counts, settings.fixed_threshold),
-}
+THRESHOLDS: Registry[Callable[[Int[Array, "b 256"], SeedSettings], Int[Array, " b"]]] = Registry(
+    "threshold of the seeds",
+    {
+        "otsu": lambda counts, settings: otsu_threshold(counts),
+        "li": lambda counts, settings: li_threshold(counts),
+        "fixed": lambda counts, settings: fixed_threshold(counts, settings.fixed_threshold),
+    },
+)
 
 # Draws by name, from keys, weights and count; likewise.
-DRAWS: dict[str, Callable[[Key[Array, " b"], Float[Array, "b h w"], int, SeedSettings], Bool[Array, "b h w"]]] = {
-    "uniform": lambda keys, weights, count, settings: draw_uniform(keys, weights, count),
-    "blocks": lambda keys, weights, count, settings: draw_in_blocks(keys, weights, count, settings.block_size),
-}
+DRAWS: Registry[Callable[[Key[Array, " b"], Float[Array, "b h w"], int, SeedSettings], Bool[Array, "b h w"]]] = (
+    Registry(
+        "draw of the seeds",
+        {
+            "uniform": lambda keys, weights, count, settings: draw_uniform(keys, weights, count),
+            "blocks": lambda keys, weights, count, settings: draw_in_blocks(keys, weights, count, settings.block_size),
+        },
+    )
+)
 
 
 def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: SeedSettings) -> Int[Array, "b h w"]:

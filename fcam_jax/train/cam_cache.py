@@ -21,8 +21,9 @@ from jaxtyping import Float, Int
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method
 from fcam_jax.models.weights_digest import weights_digest
+from fcam_jax.runtime.files import file_digest, write_record
 from fcam_jax.runtime.progress import counted
-from fcam_jax.train.step import data_mesh, make_forward, replicate, split_model, spread
+from fcam_jax.train.placed import Placed, data_mesh
 from fcam_jax.types import Batch
 
 logger = logging.getLogger(__name__)
@@ -64,16 +65,14 @@ class WholeCams:
           InputError: as `check` and `cached_cams`.
         """
         self.check(folder)
-        mesh = data_mesh(self.batch_size)
-        _, *variables = split_model(model, method)
-        params, rest = replicate(variables, mesh)
-        maps_of = make_forward(model, method, whole_maps, mesh)
+        placed = Placed.split(model, method, data_mesh(self.batch_size)).replicated()
+        maps_of = placed.forward(whole_maps)
 
         def compute(positions: Int[np.ndarray, " n"]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             count = -(-len(positions) // self.batch_size)
             for batch in counted(self.batches(positions.tolist()), "CAMs of the training images", count, "batch"):
                 real = np.asarray(batch.valid) > 0
-                yield np.asarray(batch.index)[real], np.asarray(maps_of(params, rest, spread(batch, mesh)))[real]
+                yield np.asarray(batch.index)[real], np.asarray(maps_of(placed, batch))[real]
 
         facts = self.of | {"weights": weights_digest(model.classifier)}
         return cached_cams(self._in(folder), facts, self.count, compute)
@@ -119,7 +118,7 @@ def cached_cams(folder: pathlib.Path, facts: Mapping[str, Any], count: int, comp
             record.unlink()
         if not record.is_file():
             _fill(path, count, compute)
-            record.write_text(json.dumps({"sha256": _digest(path), "count": count, "of": facts}, indent=2) + "\n")
+            write_record(record, {"sha256": file_digest(path), "count": count, "of": facts})
         return np.load(path, mmap_mode="r")
     except OSError as error:
         raise InputError(f"the CAM cache in {folder} cannot be used: {error.strerror} ({error.filename})") from error
@@ -155,11 +154,6 @@ def _unfinished(path: pathlib.Path, count: int) -> np.memmap | None:
 
 def _is_sound(path: pathlib.Path, record: pathlib.Path) -> bool:
     try:
-        return bool(json.loads(record.read_text())["sha256"] == _digest(path))
+        return bool(json.loads(record.read_text())["sha256"] == file_digest(path))
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,8 @@ from typing import Any
 
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
-from fcam_jax.train.checkpoint_folder import CheckpointFolder, link_or_copy
+from fcam_jax.runtime.files import link_or_copy
+from fcam_jax.train.checkpoint_folder import CheckpointFolder
 from fcam_jax.train.step import TrainState
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,12 @@ class Checkpoints:
         self._best = CheckpointFolder(self._directory / BEST, "model", training)
         if training:
             hosts.of_first(self._tidy)
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def progress(self) -> Progress | None:
         """Progress of the newest sound checkpoint to go on from, or None where there is no checkpoint.
@@ -262,15 +269,6 @@ class Checkpoints:
             older,
         )
         return self._best, {"instead_of": wanted} | self._best.facts(older) | lost
-
-
-def saved_progress(directory: pathlib.Path) -> Progress | None:
-    """Progress of the newest sound checkpoint in a folder, or None where there is none."""
-    checkpoints = Checkpoints(directory)
-    try:
-        return checkpoints.progress()
-    finally:
-        checkpoints.close()
 
 
 def _as_dict(state: TrainState) -> dict[str, Any]:

@@ -200,14 +200,6 @@ class CheckpointFolder:
             raise InputError(f"the checkpoint {path} cannot be read ({_first_line(error)})") from error
 
 
-def link_or_copy(source: str, target: str) -> None:
-    """Give a file another name, or copy it where the file system has no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
 def _abstract(tree: Any) -> Any:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
 

@@ -1,7 +1,6 @@
 """What is watched of a training's figures: losses that are not finite, loss spikes, images without seeds."""
 
 import collections
-import json
 import logging
 import math
 import pathlib
@@ -16,6 +15,7 @@ import numpy as np
 
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
+from fcam_jax.runtime.files import write_record
 from fcam_jax.train.checkpoint import Checkpoints
 from fcam_jax.train.step import TrainState
 from fcam_jax.types import Batch
@@ -164,7 +164,7 @@ def record_failure(
         "checkpoint": kept,
     }
     if hosts.is_first():
-        (folder / "failure.json").write_text(json.dumps(facts, indent=2) + "\n")
+        write_record(folder / "failure.json", facts)
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
         f"{error}, on the images {shown}; lower the learning rate (in a new --workdir). {folder} has the step's "

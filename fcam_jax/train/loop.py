@@ -10,19 +10,19 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
+from fcam_jax.component import at_least
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.methods.contract import LAST
 from fcam_jax.runtime import preemption, watchdog
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
 from fcam_jax.train.feed import DataStream, Feed
 from fcam_jax.train.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
 from fcam_jax.train.metric_log import MetricLog, logged
-from fcam_jax.train.step import TrainState, TrainStep, replicate
+from fcam_jax.train.placed import replicate
+from fcam_jax.train.step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
-
-# The selection by which a later model is always better, for data without ground truth to validate on.
-LAST = "last"
 
 # Folder of what is kept of a failure, in that of the stage.
 FAILED = "failed"
@@ -30,6 +30,26 @@ FAILED = "failed"
 Validate = Callable[[TrainState], dict[str, float]]
 # Called with the state and the number of epochs done.
 OnEpoch = Callable[[TrainState, int], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """How updates are computed and kept, in both stages.
+
+    Attributes:
+      accumulate: parts of a batch that a device takes one after the other, for one update.
+      remat: less memory for more time: maps are computed again for the gradients.
+      checkpoint_steps: steps between two checkpoints within an epoch; 0: at the ends of epochs only.
+      watchdog_seconds: a standstill of so long is told, with what is waited for; 0: never.
+    """
+
+    accumulate: int = 1
+    remat: bool = False
+    checkpoint_steps: int = 1000
+    watchdog_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        at_least(self, accumulate=1, checkpoint_steps=0, watchdog_seconds=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,28 +84,13 @@ class LoopSettings:
         return progress.step % self.steps_per_epoch == 0 and progress.validated != progress.step
 
 
-def train(
-    state: TrainState,
-    train_step: TrainStep,
-    stream: DataStream,
-    validate: Validate,
-    mesh: Mesh,
-    rng: Key[Array, ""],
-    directory: pathlib.Path,
-    settings: LoopSettings,
-    config: str = "",
-    image_name: Callable[[int], str] = str,
-    on_epoch: OnEpoch = lambda state, epoch: None,
-) -> None:
-    """Train a stage to its end, or go on with it; nothing is done where it is finished.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """What a stage is trained with.
 
-    The state is saved after every epoch, while it is validated, and within epochs after `checkpoint_steps`; and before
-    the loop stops for a request (`train/preemption.py`) or for data that fails. A state that is not finite is never
-    saved. The initial model is validated before the first step.
-
-    Args:
+    Attributes:
       state: initial state.
-      train_step: the compiled step; it takes over the state.
+      step: the compiled step; it takes over the state.
       stream: training batches of this host.
       validate: metrics of a state on the validation split.
       mesh: the devices.
@@ -96,44 +101,54 @@ def train(
       image_name: what an image is called, by its position in the training split.
       on_epoch: looks at the state before the first epoch and after each, once that is validated; where the training
         goes on from the end of an epoch, at that once more.
+    """
+
+    state: TrainState
+    step: TrainStep
+    stream: DataStream
+    validate: Validate
+    mesh: Mesh
+    rng: Key[Array, ""]
+    directory: pathlib.Path
+    settings: LoopSettings
+    config: str = ""
+    image_name: Callable[[int], str] = str
+    on_epoch: OnEpoch = lambda state, epoch: None
+
+
+def train(training: Training, checkpoints: Checkpoints) -> None:
+    """Train a stage to its end, or go on with it; nothing is done where it is finished.
+
+    The state is saved after every epoch, while it is validated, and within epochs after `checkpoint_steps`; and before
+    the loop stops for a request (`runtime/preemption.py`) or for data that fails. A state that is not finite is never
+    saved. The initial model is validated before the first step.
+
+    Args:
+      training: all that it takes.
+      checkpoints: of the stage, opened for training.
 
     Raises:
       InputError: for a checkpoint that cannot be used or written, bad data, or a loss that is not finite.
       Preempted: it was asked to stop.
     """
-    checkpoints = Checkpoints(directory / CHECKPOINTS, training=True)
+    settings, state, progress = training.settings, training.state, checkpoints.progress()
+    if progress is not None:
+        if is_finished(progress, settings):
+            logger.info("%s: finished before, best at step %s", settings.name, progress.best_step)
+            return
+        _check_config(progress, training.config, training.directory)
+        state = checkpoints.restore(state)
+        progress = checkpoints.mend_best(progress, state, settings.selection)
+        training.stream.set_state(progress.data)
+        logger.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
+    progress = progress or Progress(0, training.stream.get_state(), training.config)
+    log = MetricLog(training.directory, progress.step if progress.validated is not None else -1, progress.validated)
     try:
-        progress = checkpoints.progress()
-        if progress is not None:
-            if is_finished(progress, settings):
-                logger.info("%s: finished before, best at step %s", settings.name, progress.best_step)
-                return
-            _check_config(progress, config, directory)
-            state = checkpoints.restore(state)
-            progress = checkpoints.mend_best(progress, state, settings.selection)
-            stream.set_state(progress.data)
-            logger.info("%s: going on from step %d of %d", settings.name, progress.step, settings.steps)
-        progress = progress or Progress(0, stream.get_state(), config)
-        log = MetricLog(directory, progress.step if progress.validated is not None else -1, progress.validated)
-        try:
-            loop = _Loop(
-                train_step,
-                Feed(stream, mesh),
-                validate,
-                replicate(rng, mesh),
-                settings,
-                checkpoints,
-                log,
-                directory,
-                image_name,
-                on_epoch,
-            )
-            with watchdog.watching(settings.name, settings.watchdog_seconds):
-                loop.run(state, progress)
-        finally:
-            log.close()
+        with watchdog.watching(settings.name, settings.watchdog_seconds):
+            _Loop(training, checkpoints, log).run(state, progress)
     finally:
-        checkpoints.close()
+        log.close()
+        checkpoints.wait()
 
 
 def is_finished(progress: Progress, settings: LoopSettings) -> bool:
@@ -149,22 +164,15 @@ def _check_config(progress: Progress, config: str, directory: pathlib.Path) -> N
         )
 
 
-@dataclasses.dataclass
 class _Loop:
-    train_step: TrainStep
-    feed: Feed
-    validate: Validate
-    rng: Key[Array, ""]
-    settings: LoopSettings
-    checkpoints: Checkpoints
-    log: MetricLog
-    directory: pathlib.Path
-    image_name: Callable[[int], str]
-    on_epoch: OnEpoch
-    data_wait: float = 0.0  # share of the last epoch in which the devices waited for data, in percent
+    def __init__(self, training: Training, checkpoints: Checkpoints, log: MetricLog):
+        self.training, self.settings = training, training.settings
+        self.checkpoints, self.log = checkpoints, log
+        self.feed, self.rng = Feed(training.stream, training.mesh), replicate(training.rng, training.mesh)
+        self.spikes = Spikes(values["loss"] for values in logged(training.directory, "train").values())
+        self.data_wait = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
     def run(self, state: TrainState, progress: Progress) -> None:
-        self.spikes = Spikes(values["loss"] for values in logged(self.directory, "train").values())
         if progress.validated is None:  # before it is saved: a setting that validation refuses leaves no checkpoint
             progress = self._validated(state, progress)
             self.checkpoints.save(state, progress)
@@ -184,7 +192,7 @@ class _Loop:
 
     def _show(self, state: TrainState, progress: Progress) -> None:
         watchdog.at("the picture of the epoch")
-        self.on_epoch(state, progress.step // self.settings.steps_per_epoch)
+        self.training.on_epoch(state, progress.step // self.settings.steps_per_epoch)
 
     def _epoch(self, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
         """The steps up to the end of the epoch; the state that is returned is finite."""
@@ -207,7 +215,7 @@ class _Loop:
                         self._save(state, progress, interval)
                     raise
                 watchdog.at(f"the device: step {step}")
-                state, metrics = self.train_step(state, batch, self.rng)
+                state, metrics = self.training.step(state, batch, self.rng)
                 busy_with = metrics["loss"]
                 interval.add(metrics, batch)
                 progress = dataclasses.replace(progress, step=step, data=data)
@@ -227,7 +235,8 @@ class _Loop:
         try:
             return interval.check(state)
         except NotFiniteError as error:
-            line = record_failure(self.directory / FAILED, error, state, self.checkpoints, self.image_name)
+            folder = self.training.directory / FAILED
+            line = record_failure(folder, error, state, self.checkpoints, self.training.image_name)
             raise InputError(f"{self.settings.name}: {line}") from error
 
     def _save(self, state: TrainState, progress: Progress, interval: Interval) -> None:
@@ -253,7 +262,7 @@ class _Loop:
     def _validated(self, state: TrainState, progress: Progress) -> Progress:
         """The progress after a validation; a model that is the best is being saved then."""
         watchdog.at("validation")
-        values = self.validate(state)
+        values = self.training.validate(state)
         self.log.write(progress.step, "val", values)
         selection = self.settings.selection
         if selection == LAST:

@@ -9,9 +9,10 @@ momentum. So every checkpoint is verified by its contents whenever it is opened.
 
 import hashlib
 import json
-import os
 import pathlib
 from typing import Any
+
+from fcam_jax.runtime.files import file_digest, replace_file
 
 NAME = "manifest.json"
 
@@ -30,7 +31,7 @@ def write(folder: pathlib.Path, facts: dict[str, Any]) -> None:
       folder: of the checkpoint.
       facts: JSON data.
     """
-    files = {name: [path.stat().st_size, _digest(path)] for name, path in sorted(_files(folder).items())}
+    files = {name: [path.stat().st_size, file_digest(path)] for name, path in sorted(_files(folder).items())}
     _put(folder, {"facts": facts, "files": files})
 
 
@@ -61,22 +62,12 @@ def verify(folder: pathlib.Path) -> None:
             there = path.stat().st_size
             if there != size:
                 raise DamagedError(f"{name} has {there} bytes instead of {size}")
-            if _digest(path) != digest:
+            if file_digest(path) != digest:
                 raise DamagedError(f"{name} has other contents than were written")
         except FileNotFoundError:
             raise DamagedError(f"{name} is missing") from None
         except OSError as error:
             raise DamagedError(f"{name} cannot be read: {error.strerror}") from error
-
-
-def replace_file(path: pathlib.Path, text: str) -> None:
-    """Put a text file in place as a whole: a crash leaves the old one or the new one."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def _put(folder: pathlib.Path, contents: dict[str, Any]) -> None:
@@ -108,8 +99,3 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 def _sum(body: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(path: pathlib.Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

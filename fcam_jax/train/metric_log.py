@@ -12,7 +12,7 @@ from tensorboardX.summary import scalar
 
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
-from fcam_jax.train.manifest import replace_file
+from fcam_jax.runtime.files import replace_file
 
 
 class MetricLog:

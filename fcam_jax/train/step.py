@@ -6,29 +6,22 @@ and in BatchNorm, so the result does not depend on the number of devices.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.data.augment import Augment
-from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method, image_keys
-from fcam_jax.runtime.compiler_options import compiler_options
+from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.runtime.remat import only_kept
-from fcam_jax.types import DATA_AXIS, Batch, Localization
-
-REPLICATED, SPREAD = PartitionSpec(), PartitionSpec(DATA_AXIS)
-
-_AUGMENTATION = 2**32 - 1
-
-Tree = TypeVar("Tree")
+from fcam_jax.train.placed import REPLICATED, SPREAD, Placed, replicate, split_model
+from fcam_jax.types import DATA_AXIS, Batch
 
 
 @jax.tree_util.register_dataclass
@@ -49,66 +42,19 @@ class TrainState:
     optimizer: Any
 
 
-def data_mesh(batch_size: int, accumulate: int = 1) -> Mesh:
-    """All devices on one axis.
-
-    Args:
-      batch_size: images of a batch, over all devices.
-      accumulate: parts that each device takes its share of the batch in.
-
-    Raises:
-      InputError: when the batch cannot be spread evenly.
-    """
-    count = jax.device_count()
-    if batch_size % count:
-        raise InputError(
-            f"a batch of {batch_size} images cannot be spread evenly: data.batch_size and evaluation.batch_size must "
-            f"each be a multiple of the {count} devices"
-        )
-    if batch_size // count % accumulate:
-        raise InputError(
-            f"train.accumulate is {accumulate}; it must divide the {batch_size // count} images that each of the "
-            f"{count} devices has of a batch (data.batch_size={batch_size})"
-        )
-    return jax.make_mesh((count,), (DATA_AXIS,), axis_types=(AxisType.Auto,))
-
-
-def spread(batch: Batch, mesh: Mesh) -> Batch:
-    """Put a host's batch on its devices."""
-    sharding = NamedSharding(mesh, SPREAD)
-    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
-
-
-def replicate(tree: Tree, mesh: Mesh) -> Tree:
-    """Put all of a tree's arrays on every device. Of several hosts, each has them all, and serves its own devices."""
-    sharding = NamedSharding(mesh, REPLICATED)
-    if jax.process_count() == 1:
-        return jax.device_put(tree, sharding)
-    return jax.tree.map(lambda array: jax.make_array_from_callback(array.shape, sharding, lambda _: array), tree)
-
-
-def split_model(model: nnx.Module, method: Method) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:
-    """A model's structure, its trainable variables and its other variables."""
-    structure, *parts = nnx.split(model, method.trainable, ...)
-    params, rest = parts
-    return structure, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
-
-
-def initial_state(model: nnx.Module, method: Method, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+def initial_state(placed: Placed, optimizer: optax.GradientTransformation) -> TrainState:
     """State before the first step, on all devices. It owns its arrays: steps donate them, the model keeps its own."""
-    _, params, rest = split_model(model, method)
-    state = TrainState(jnp.zeros((), jnp.int32), params, rest, optimizer.init(params))
-    return replicate(jax.tree.map(jnp.array, state), mesh)
+    state = TrainState(jnp.zeros((), jnp.int32), placed.params, placed.rest, optimizer.init(placed.params))
+    return replicate(jax.tree.map(jnp.array, state), placed.mesh)
 
 
 TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict[str, Float[Array, ""]]]]
 
 
 def make_train_step(
-    model: nnx.Module,
+    placed: Placed,
     method: Method,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
     augment: Augment | None = None,
     *,
     accumulate: int = 1,
@@ -119,7 +65,7 @@ def make_train_step(
     Whatever would be copied from the host or between devices at every step raises: state and rng are to be replicated
     once, and a batch put there by `spread`. Arguments are those of `jitted_step`.
     """
-    step = jitted_step(model, method, optimizer, mesh, augment, accumulate=accumulate, remat=remat)
+    step = jitted_step(placed, method, optimizer, augment, accumulate=accumulate, remat=remat)
 
     def guarded(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
         with jax.transfer_guard("disallow"):
@@ -129,10 +75,9 @@ def make_train_step(
 
 
 def jitted_step(
-    model: nnx.Module,
+    placed: Placed,
     method: Method,
     optimizer: optax.GradientTransformation,
-    mesh: Mesh,
     augment: Augment | None = None,
     *,
     accumulate: int = 1,
@@ -144,23 +89,21 @@ def jitted_step(
     that is passed in is donated. Metrics are the method's and "loss", already means over the global batch.
 
     Args:
-      model: gives the structure; its variables are not used.
+      placed: gives structure and devices; its variables are not used.
       method: the loss and what it trains.
       optimizer: the update.
-      mesh: the devices.
       augment: changes the images that the method sees.
       accumulate: parts of the batch that are taken one after the other, for one update by their mean gradient.
       remat: whether the backward pass computes again, from what is `kept`, what the forward pass had.
     """
-    structure, _, _ = split_model(model, method)
 
     def gradients(
         params: dict[Any, Any], rest: dict[Any, Any], batch: Batch, key: Key[Array, ""], step: Array
     ) -> tuple[dict[Any, Any], tuple[dict[str, Array], dict[Any, Any]]]:
         def loss_of(params: dict[Any, Any]) -> tuple[Array, tuple[dict[str, Array], dict[Any, Any]]]:
-            local = nnx.merge(structure, params, rest, copy=True)
+            local = nnx.merge(placed.structure, params, rest, copy=True)
             loss, metrics = method.loss(local, batch, key, step)
-            return loss, ({"loss": loss, **metrics}, split_model(local, method)[2])
+            return loss, ({"loss": loss, **metrics}, _same(split_model(local, method)[2]))
 
         return jax.grad(only_kept(loss_of) if remat else loss_of, has_aux=True)(params)
 
@@ -183,15 +126,22 @@ def jitted_step(
 
     mapped = jax.shard_map(
         per_device,
-        mesh=mesh,
+        mesh=placed.mesh,
         in_specs=(REPLICATED, SPREAD, REPLICATED),
         out_specs=(REPLICATED, REPLICATED),
     )
-    return jax.jit(mapped, donate_argnums=0, compiler_options=_options(mesh))
+    return jax.jit(mapped, donate_argnums=0, compiler_options=placed.compiler_options)
 
 
-def _options(mesh: Mesh) -> dict[str, str] | None:
-    return compiler_options(mesh.devices.flat[0].platform)
+def _same(rest: dict[Any, Any]) -> dict[Any, Any]:
+    """The variables that are not trained; raises where a method leaves in one what only one device knows."""
+    for path, leaf in jax.tree.leaves_with_path(rest):
+        if DATA_AXIS in jax.typeof(leaf).manual_axis_type.varying:
+            raise ValueError(
+                f"the loss leaves another value in {jax.tree_util.keystr(path, simple=True, separator='.')} on every "
+                "device; take a mean over DATA_AXIS, or `of_all` or `same` of methods.contract"
+            )
+    return rest
 
 
 def _part(batch: Batch, number: Int[Array, ""], count: int) -> Batch:
@@ -222,48 +172,5 @@ def _accumulated(
 def augmented(batch: Batch, augment: Augment, step_key: Key[Array, ""]) -> Batch:
     """The batch with the images changed as in the step of this key, and the raw ones beside them."""
     raw = jnp.asarray(batch.images)
-    # No image has this index, so the method's own draws are not repeated.
-    keys = image_keys(jax.random.fold_in(step_key, _AUGMENTATION), batch)
+    keys = image_keys(stream(step_key, OfStep.AUGMENTATION), batch)
     return dataclasses.replace(batch, images=augment(keys, raw), raw=raw)
-
-
-Forward = Callable[[dict[Any, Any], dict[Any, Any], Batch], Any]
-
-
-def make_forward(model: nnx.Module, method: Method, what: Callable[[Any, Batch], Tree], mesh: Mesh) -> Forward:
-    """Compile `(params, rest, batch) -> what(model, batch)`; what comes out is spread over the devices as the batch is.
-
-    Args:
-      model: gives the structure; its variables are not used.
-      method: what is trained of it.
-      what: anything with a row for every image.
-      mesh: the devices.
-    """
-    structure, _, _ = split_model(model, method)
-
-    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, SPREAD), compiler_options=_options(mesh))
-    def forward(params: dict[Any, Any], rest: dict[Any, Any], batch: Batch) -> Tree:
-        return what(nnx.merge(structure, params, rest), batch)
-
-    return forward
-
-
-Localize = Callable[[dict[Any, Any], dict[Any, Any], Batch], dict[str, Localization]]
-
-
-def make_localize(
-    model: nnx.Module, method: Method, ways: Mapping[str, Callable[[Any, Batch], Localization]], mesh: Mesh
-) -> Localize:
-    """Compile `(params, rest, batch) -> {way: Localization}`; what comes out is spread as the batch is.
-
-    All ways share the model's forward pass, which the compiler does once.
-
-    Args:
-      model: gives the structure; its variables are not used.
-      method: what is trained of it.
-      ways: yield the score maps, such as the method's `localize`.
-      mesh: the devices.
-    """
-    forward = make_forward(model, method, lambda merged, batch: [way(merged, batch) for way in ways.values()], mesh)
-    # The names stay outside of the compiled function, which would sort them.
-    return lambda params, rest, batch: dict(zip(ways, forward(params, rest, batch), strict=True))

@@ -4,14 +4,14 @@ import json
 
 import pytest
 from safetensors.numpy import load_file
+from staged import evaluate_stages, train_stages
 
 from configs import synthetic
 from fcam_jax.cli import command
+from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.experiment import train_stages
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 
 SMALL = {
     "data.size": 32,
@@ -33,7 +33,7 @@ SMALL = {
 def run(folder, **values):
     """Train and evaluate as the program does; returns the results."""
     config = synthetic.get_config()
-    config.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    override(config, SMALL | {name.replace("__", "."): value for name, value in values.items()})
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     train_stages(plan, folder)

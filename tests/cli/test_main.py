@@ -16,7 +16,7 @@ from program import SMALL, call, call_with, complaint, only_line
         (
             "configs/synthetic.py",
             ["--config.classifier.epoch=3"],
-            "unknown configuration key config.classifier.epoch: did you mean 'epochs'? known: acol, adl, cam, ",
+            "unknown configuration key config.classifier.epoch: did you mean 'epochs'? known: epochs, method, ",
         ),
         ("configs/synthetic.py", ["--config.data.size=big"], "--config.data.size=big: it must be a whole number"),
         ("configs/nothing.py", [], "--config: no such benchmark file: 'configs/nothing.py'"),

@@ -13,9 +13,11 @@ import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
+from staged import train_stages
 
 from configs import synthetic
-from fcam_jax.cli.predict import main
+from fcam_jax.cli import command as fcam
+from fcam_jax.configuration import override
 from fcam_jax.evaluation.boxes import largest_box
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
@@ -23,7 +25,6 @@ from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.small import Small
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.experiment import train_stages
 from fcam_jax.runs.prediction import loop
 from fcam_jax.runs.prediction.image_files import find_images
 from fcam_jax.runs.prediction.journal import Journal
@@ -53,7 +54,7 @@ def trained_run(tmp_path_factory):
     """A run with untrained weights."""
     folder = tmp_path_factory.mktemp("run")
     config = synthetic.get_config()
-    config.update_from_flattened_dict(SMALL)
+    override(config, SMALL)
     workdir.claim(folder, config.to_dict())
     train_stages(build.experiment(config), folder)
     return folder
@@ -79,12 +80,13 @@ def load_once():
 @pytest.fixture
 def command(trained_run, images, tmp_path, load_once, monkeypatch):
     """The command on the images; returns its exit code."""
-    monkeypatch.setattr("fcam_jax.cli.predict.load_trained", load_once)
+    monkeypatch.setattr("fcam_jax.runs.prediction.network.load_trained", load_once)
 
     def run(*options, source=f"--checkpoint={trained_run}", images=images, out=tmp_path / "out"):
-        with pytest.raises(SystemExit) as exit_info:
-            main([source, f"--images={images}", f"--out={out}", "--batch_size=4", *options])
-        return exit_info.value.code
+        try:
+            return fcam.main(["predict", source, f"--images={images}", f"--out={out}", "--batch_size=4", *options])
+        except SystemExit as end:
+            return end.code
 
     return run
 
@@ -150,7 +152,7 @@ class Rectangle(Predictor):
     def __init__(self):
         self.batch_size = 4
 
-    def __call__(self, images):
+    def __call__(self, images, labels):
         maps = np.zeros((len(images), 32, 32), np.float32)
         maps[:, 8:16, 4:12] = 0.8
         return Predicted(maps, np.eye(2, dtype=np.float32)[[1] * len(images)], np.ones(len(images), np.int64))
@@ -186,18 +188,18 @@ def test_padding_and_place_in_a_batch_do_not_change_a_map(command, images, out, 
 def test_a_call_goes_on_where_a_killed_one_stopped(command, images, out, tmp_path, monkeypatch):
     written = []
 
-    def write(path, data):
+    def write(path, data, sync=True):
         if len(written) == 7:
             path.with_name(f"{path.name}.partial").write_bytes(data[:10])
             raise KeyboardInterrupt
         written.append(path)
-        real_write(path, data)
+        real_write(path, data, sync=sync)
 
-    real_write = loop.write
-    monkeypatch.setattr(loop, "write", write)
+    real_write = loop.replace_file
+    monkeypatch.setattr(loop, "replace_file", write)
     monkeypatch.setattr(loop, "THREADS", 1)
     assert command() == "interrupted; the same command goes on where this one stopped"
-    monkeypatch.setattr(loop, "write", real_write)
+    monkeypatch.setattr(loop, "replace_file", real_write)
     done = lines(out)
     assert len(done) < 3  # seven files are two images and a map
     with (out / "predictions.jsonl").open("a") as file:
@@ -295,13 +297,9 @@ def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
         ((*network, "--cam=sscam", "--stages=stage7"), "stage7"),
         (("--encoder=small", "--num_classes=5"), "--weights needs --cam"),
         (("--cam=cam", "--num_classes=5"), "--weights needs --encoder"),
-        (("--cam=cam", "--encoder=small"), "--weights needs --num_classes"),
-        (
-            (*network, "--cam=cam", "--num_classes=7"),
-            "layer has 5 classes, this network's has 7 (--num_classes=5)",
-        ),
-        ((*network, "--cam=cam", "--encoder=smaller"), "unknown --encoder 'smaller'"),
-        ((*network, "--cam=cam", "--final_stride=7"), "--final_stride is 7; that of the small encoder is 8"),
+        ((*network, "--cam=cam", "--num_classes=7"), "its classification layer has 5 classes, num_classes is 7"),
+        ((*network, "--cam=cam", "--encoder=smaller"), "unknown encoder 'smaller'"),
+        ((*network, "--cam=cam", "--final_stride=7"), "final_stride is 7; that of the small encoder is 8"),
     ):
         line = command(*options, source=f"--weights={weights}")
         assert line.startswith("error: ") and told in line and "\n" not in line and "config" not in line
@@ -345,11 +343,11 @@ def test_a_network_that_yields_no_numbers_is_told_and_leaves_the_folder_free(com
         trained.model.classifier.head.fc.bias[...] = jnp.full(CLASSES, jnp.nan)
         return trained
 
-    monkeypatch.setattr("fcam_jax.cli.predict.load_trained", broken)
+    monkeypatch.setattr("fcam_jax.runs.prediction.network.load_trained", broken)
     line = command()
     assert line.startswith("error: ") and "a.jpg: the network's map or class scores hold NaN" in line
     assert lines(out) == {}
-    monkeypatch.setattr("fcam_jax.cli.predict.load_trained", load_once)
+    monkeypatch.setattr("fcam_jax.runs.prediction.network.load_trained", load_once)
     assert command("--threshold=.3") == 0
 
 

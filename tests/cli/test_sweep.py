@@ -12,16 +12,15 @@ from program import ROOT, SMALL, only_line, program
 from fcam_jax.cli import command, sweep
 from fcam_jax.configuration import configuration
 from fcam_jax.errors import REQUEUE, InputError, Preempted
-from fcam_jax.runs.experiment import TAKEN_FROM
-from fcam_jax.runs.folder import config_hash
+from fcam_jax.runs.folder import TAKEN_FROM, config_hash
 from fcam_jax.runs.sweeps import job, runner
 
 RUNS = """
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 def get_runs(args):
     return [
-        Run(f"{cam}-s{seed}", "configs/synthetic.py", {"cam.name": cam, "seed": seed},
+        SweepRun(f"{cam}-s{seed}", "configs/synthetic.py", {"cam.name": cam, "seed": seed},
             classifier_of=f"cam-s{seed}" if args == "shared" and cam != "cam" else None)
         for cam in ("layercam", "cam") for seed in (0, 1, 2)
     ]
@@ -251,10 +250,10 @@ def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     path = tmp_path / "two.py"
     path.write_text(
-        "from fcam_jax.runs.sweeps.sweep_file import Run\n"
+        "from fcam_jax.runs.sweeps.sweep_file import SweepRun\n"
         "def get_runs(args):\n"
         f"    small = {SMALL!r}\n"
-        "    return [Run('b', args, small | {'cam.name': 'layercam'}, 'a'), Run('a', args, small)]\n"
+        "    return [SweepRun('b', args, small | {'cam.name': 'layercam'}, 'a'), SweepRun('a', args, small)]\n"
     )
     options = f"--sweep={path}:configs/synthetic.py", f"--workdir={tmp_path / 'w'}"
     few = {"bootstrap": 10, "examples": 2, "pictures": 1, "threshold_step": 0.05}

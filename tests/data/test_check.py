@@ -7,10 +7,14 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fcam_jax.cli.check import main
+from fcam_jax.cli import command
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
+
+
+def main(words: list[str]) -> int:
+    return command.main(["check", *words])
 
 
 def same_records(one: FolderSource, other: FolderSource) -> None:
@@ -103,10 +107,10 @@ def test_a_split_that_cannot_be_read_does_not_hide_the_others(same_data, capsys)
     ("arguments", "words"),
     [
         (["--splits=dev"], "unknown split 'dev'; known: test, train, val"),
-        (["--workers=0"], "--workers=0: must be at least 1"),
+        (["--workers=0"], "--workers is 0; it must be at least 1"),
         (["--out={root}/a.jsonl", "--quick"], "--out needs the content of all images"),
         (["--out={root}/deeper/manifest.jsonl"], "must lie in {root} or in a folder above it"),
-        (["--layout=voc"], "unknown data.layout 'voc'"),
+        (["--layout=voc"], "unknown layout 'voc'"),
     ],
 )
 def test_bad_options_are_told(same_data, arguments, words):

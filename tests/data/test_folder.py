@@ -4,8 +4,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.layouts.metadata import read_metadata
+from fcam_jax.data.folder import Folder, FolderSource
+from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.errors import InputError
 
 
@@ -78,7 +78,8 @@ def test_folders_can_be_given_one_by_one(dataset, tmp_path_factory):
 def test_missing_folders_are_named(dataset):
     assert complaint(dataset, root=dataset.root / "nowhere").startswith(f"{dataset.root / 'nowhere'}: no such folder")
     assert complaint(dataset, split="validation").endswith("metadata: has no split 'validation'; it has: test")
-    assert "data.root" in complaint(dataset, root="")
+    with pytest.raises(InputError, match=r"^root is empty"):
+        Folder()
 
 
 @pytest.mark.parametrize("name", ["image_ids.txt", "class_labels.txt", "image_sizes.txt"])
@@ -107,7 +108,7 @@ def test_of_many_problems_the_first_is_told_and_the_others_counted(dataset):
     dataset.files["class_labels.txt"] += "".join(f"x/{number}.png,0\n" for number in range(25))
     assert complaint(dataset).endswith(
         "class_labels.txt, line 4: image_ids.txt does not list x/0.png "
-        f"(and 24 more; python -m fcam_jax.cli.check --root={dataset.root} lists them)"
+        f"(and 24 more; fcam check --root={dataset.root} lists them)"
     )
 
 

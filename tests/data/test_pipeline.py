@@ -10,7 +10,7 @@ import pytest
 
 from fcam_jax.data import pipeline
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
-from fcam_jax.data.pipeline import evaluation_batches, train_batches, whole_batches
+from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 from fcam_jax.types import OBJECT, UNDECIDED
@@ -48,7 +48,7 @@ class Numbered:
 
 def stream(source, batch_size=4, seed=0, resize=6, memory=None, left_out=None, annotated=False, **options):
     images = LoadedImages(source, resize, memory=memory, left_out=left_out, annotated=annotated)
-    return train_batches(images, **{"batch_size": batch_size, "crop": 4, "seed": seed} | options)
+    return TrainingStream(images, **{"batch_size": batch_size, "crop": 4, "seed": seed} | options)
 
 
 def evaluated(source, size=3, left_out=None, memory=None, **options):
@@ -140,6 +140,18 @@ def test_a_resumed_stream_goes_on_exactly(done):
     take(used, 9)
     used.set_state(state)
     assert_same(take(used, 5), expected)
+
+
+def test_an_order_of_its_own_holds_for_every_batch_size_and_goes_on_exactly():
+    def order(place: int) -> int:
+        return (place // 2 * 3 + place % 2) % 10
+
+    expected = [order(place) for place in range(40)]
+    whole = stream(Numbered(10), order=order)
+    np.testing.assert_array_equal(joined(take(whole, 5)), expected[:20])
+    resumed = stream(Numbered(10), 5, order=order)
+    resumed.set_state(whole.get_state())
+    np.testing.assert_array_equal(joined(take(resumed, 4)), expected[20:])
 
 
 @pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (4, 2), (2, 4)])

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 from replicas import Replica, as_tar, as_zip, encoded
 
-from fcam_jax.cli.prepare import LEFT_OUT, PROBLEMS, SAMPLES
+from fcam_jax.cli import command
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.images import decode_image
 from fcam_jax.data.loaded import LoadedImages
-from fcam_jax.data.pipeline import train_batches
+from fcam_jax.data.pipeline import TrainingStream
 from fcam_jax.data.published import builder as wsol_builder
 from fcam_jax.data.published import check as wsol_check
 from fcam_jax.data.published import files as wsol_files
+from fcam_jax.data.published.prepare import LEFT_OUT, PROBLEMS, SAMPLES
 from fcam_jax.data.tfds_source import TfdsSource, _Shards
 
 DATASETS = ("cub", "openimages", "ilsvrc")
@@ -477,7 +478,7 @@ def test_a_wrong_data_dir_or_name_is_one_line(make, monkeypatch):
     replica.data_dir.write_text("a file")
     assert f"--data_dir={replica.data_dir} cannot be written" in complaint(replica)
     replica.data_dir.unlink()
-    assert "unknown --dataset 'coco'; known: cub, ilsvrc, openimages" in complaint(replica, "--dataset=coco")
+    assert "--dataset is 'coco'; known: cub, ilsvrc, openimages" in complaint(replica, "--dataset=coco")
     assert f"--metadata={replica.root / 'no'}: no such folder" in complaint(
         replica, f"--metadata={replica.root / 'no'}"
     )
@@ -517,13 +518,18 @@ def test_two_calls_at_a_time_are_refused(make, work_done):
 
 
 def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
-    from fcam_jax.cli import prepare
-
     root = shared / "data/cub50"
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts/val").symlink_to(root / "metadata/val")
-    prepare.main(
-        ["--dataset=cub", f"--source={root}", f"--data_dir={tmp_path}", f"--metadata={tmp_path / 'texts'}", "--partial"]
+    command.main(
+        [
+            "prepare",
+            "--dataset=cub",
+            f"--source={root}",
+            f"--data_dir={tmp_path}",
+            f"--metadata={tmp_path / 'texts'}",
+            "--partial",
+        ]
     )
     source = TfdsSource(name="cub_wsol", split="val", data_dir=tmp_path, num_classes=200)
     folder = FolderSource(split="val", root=root, num_classes=50)
@@ -532,7 +538,7 @@ def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
         assert (record.image_id, record.label) == (expected.image_id, expected.label)
         np.testing.assert_array_equal(record.image, expected.image)
         np.testing.assert_array_equal(record.boxes, expected.boxes)
-    streams = [train_batches(LoadedImages(one, 146), batch_size=32, crop=128, seed=0) for one in (source, folder)]
+    streams = [TrainingStream(LoadedImages(one, 146), batch_size=32, crop=128, seed=0) for one in (source, folder)]
     for _ in range(3):
         for array, same in zip(*(jax.tree.leaves(next(stream)) for stream in streams), strict=True):
             np.testing.assert_array_equal(array, same)

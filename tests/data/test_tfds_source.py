@@ -10,7 +10,7 @@ import pytest
 from replicas import Replica, encoded
 
 from fcam_jax.data.images import decode_image
-from fcam_jax.data.layouts.labels import folder_names
+from fcam_jax.data.layouts.metadata import folder_names
 from fcam_jax.data.published.sample_page import drawn
 from fcam_jax.data.source import Record, Source
 from fcam_jax.data.tfds_source import Prepared, TfdsSource
@@ -86,7 +86,7 @@ def test_a_damaged_shard_is_named_and_never_read_wrong(prepared):
             try:
                 assert source[index].image.tobytes() == pixels
             except InputError as error:
-                assert str(error).startswith(f"{shard}: is damaged; remove {shard.parent} and run python -m fcam_jax")
+                assert str(error).startswith(f"{shard}: is damaged; remove {shard.parent} and run fcam prepare")
                 refused += 1
     assert refused > 20
 
@@ -106,7 +106,7 @@ def test_a_missing_shard_is_named(prepared):
 
 
 def test_other_data_than_asked_for_are_refused(prepared, tmp_path):
-    command = "run python -m fcam_jax.cli.prepare --dataset="
+    command = "run fcam prepare --dataset="
     message = complaint(lambda: opened(tmp_path / "no"))
     assert (
         f"openimages30k_wsol: is not prepared; {command}openimages --source=DIR --data_dir={tmp_path / 'no'}" in message
@@ -131,7 +131,7 @@ def test_another_version_or_format_is_refused(prepared):
     (folder / "dataset_info.json").write_text("{")
     assert f"{folder}: cannot be read" in complaint(lambda: opened(prepared))
     folder.rename(folder.with_name("0.9.0"))
-    assert "is prepared in version 0.9.0, but 1.0.0 is needed; run python -m" in complaint(lambda: opened(prepared))
+    assert "is prepared in version 0.9.0, but 1.0.0 is needed; run fcam prepare" in complaint(lambda: opened(prepared))
 
 
 BIRDS = [(label, i) for label in range(3) for i in range(8)]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
-from fcam_jax.evaluation.findings import SIZES, Findings, Sample, measured, object_size
+from fcam_jax.evaluation.findings import SIZES, Findings, measured, object_size
+from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.types import Annotation
 
@@ -35,7 +36,7 @@ def findings(*images):
     """What is known of images with their annotation as label and map."""
     known = Findings(parts=True)
     for position, (score_map, annotation) in enumerate(images):
-        known.add(measured(Sample(position, score_map, annotation, 0), 0.1, kinds()))
+        known.add(measured(Scored(score_map, annotation, 0, position), 0.1, kinds()))
     return known
 
 
@@ -58,5 +59,5 @@ def test_a_part_without_a_foreground_pixel_has_no_pixel_precision():
     truths = [Annotation("a", 0, mask=mask), Annotation("b", 1, mask=~mask)]
     known = Findings(parts=True)
     for position, truth in enumerate(truths):
-        known.add(measured(Sample(position, np.ones(SHAPE), truth), 0.1, kinds()))
+        known.add(measured(Scored(np.ones(SHAPE), truth, position=position), 0.1, kinds()))
     assert known.by_class() == {0: {"images": 1}, 1: {"images": 1, "PxAP": 100.0}}

@@ -10,12 +10,12 @@ from flax import nnx
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
-from fcam_jax.evaluation.metric import Means
+from fcam_jax.evaluation.metric import Means, Scored
 from fcam_jax.methods.baselines import Center
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
-from fcam_jax.types import Batch
+from fcam_jax.types import Annotation, Batch
 
 SIDE, CLASSES = 16, 3
 BLANK = np.array([120.0, 110.0, 100.0], np.float32)
@@ -97,5 +97,6 @@ def test_the_metric_is_the_mean_and_knows_no_figure_of_nothing():
     with pytest.raises(InputError, match="of no image"):
         total.compute()
     for pair in ((0.25, 0.5), (0.75, 0.25)):
-        total = total.merge(Means.of_image(dict(zip(("Insertion", "Deletion"), pair, strict=True))))
+        measures = dict(zip(("Insertion", "Deletion"), np.array(pair), strict=True))
+        total = total.merge(total.measure_scored(Scored(np.ones((2, 2)), Annotation("a", 0), measures=measures)))
     assert total.compute() == {"Insertion": 50.0, "Deletion": 37.5}

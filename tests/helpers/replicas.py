@@ -9,9 +9,10 @@ import zipfile
 import numpy as np
 import PIL.Image
 
-from fcam_jax.cli import prepare
+from fcam_jax.cli import command
 from fcam_jax.data.published import datasets as wsol_datasets
-from fcam_jax.data.published.datasets import DATASETS, SPLITS
+from fcam_jax.data.published.datasets import DATASETS
+from fcam_jax.data.source import SPLITS
 
 SIZES = ((12, 8), (9, 14), (20, 10))  # widths and heights, in turn
 CLASSES = 2
@@ -173,10 +174,10 @@ class Replica:
         archives = tuple(dataclasses.replace(a, size=None, sha256=None) for a in self.dataset.archives)
         boxes = {split: len(self.texts[split]["localization"]) for split in self.dataset.boxes}
         facts = {"images": self.counts, "boxes": boxes, "archives": archives} | changes
-        monkeypatch.setitem(DATASETS, self.key, dataclasses.replace(self.dataset, **facts))
+        monkeypatch.setitem(DATASETS._members, self.key, dataclasses.replace(self.dataset, **facts))
 
     def prepare(self, *more: str) -> None:
         options = {"dataset": self.key, "source": self.source, "data_dir": self.data_dir, "workers": 2}
         if not any(option.startswith("--metadata") for option in more):
             options["metadata"] = self.metadata
-        prepare.main([*(f"--{name}={value}" for name, value in options.items()), *more])
+        command.main(["prepare", *(f"--{name}={value}" for name, value in options.items()), *more])

@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from fcam_jax.cams.registry import CAMS
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.losses import DenseCRF, PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models.classifier import Classifier
@@ -15,7 +15,8 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
+from fcam_jax.train.optimizer import SGD
+from fcam_jax.train.placed import Placed
 from fcam_jax.types import Batch
 
 SIDE, CLASSES, BATCH = 16, 3, 8
@@ -41,9 +42,14 @@ def fcam():
     return FCAM(trained, Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
 
 
+def placed(stage, mesh):
+    """A stage's model on the devices."""
+    return Placed.split(stage.model, stage.method, mesh)
+
+
 def optimizer(method):
-    settings = OptimizerSettings(0.05, 1, 0.1, 0.9, 1e-4)
-    return sgd(settings, learning_rate_schedule(settings, 2), method.learning_rate_factor)
+    settings = SGD(learning_rate=0.05, decay_epochs=1)
+    return settings.update(settings.schedule(2), method.learning_rate_factor)
 
 
 STAGES = {
@@ -56,7 +62,11 @@ STAGES = {
             CAMS["cam"],
             SeedSettings(0.5, 2, 2, 3, 3),
             PixelAlignment(
-                Term(1.0), CrfTerm(weight=1.2e-9, sigma_xy=100.0, sigma_rgb=15.0, stride=2), Term(0.1), 1.0, 1.01, 10.0
+                {
+                    "seeds": Weighted(Seeds(), 1.0),
+                    "crf": Weighted(DenseCRF(stride=2), 1.2e-9),
+                    "size": Weighted(Size(), 0.1),
+                }
             ),
             steps_per_epoch=2,
         ),

@@ -7,16 +7,14 @@ import pytest
 import scipy.optimize
 
 from fcam_jax.errors import InputError
-from fcam_jax.losses.constraints import (
-    CONSTRAINTS,
-    ForegroundBounds,
-    barrier,
-    default_settings,
-    nonnegative_sizes,
-    region_sizes,
-)
+from fcam_jax.losses.constraints import ForegroundBounds, Size, region_sizes
+from fcam_jax.losses.log_barrier import log_barrier
 
-BOUNDS = ForegroundBounds(0.2, 0.5)
+BOUNDS = ForegroundBounds(lower=0.2, upper=0.5)
+
+
+def barrier(values, t):
+    return log_barrier(values, t).mean(axis=-1)
 
 
 def maps(foreground, dtype=jnp.float32):
@@ -27,19 +25,19 @@ def maps(foreground, dtype=jnp.float32):
 def test_sizes_are_soft_areas():
     probs = jnp.full((2, 3, 5, 2), 0.25)
     np.testing.assert_allclose(region_sizes(probs), np.full((2, 2), 3.75))
-    np.testing.assert_allclose(nonnegative_sizes(probs), np.full((2, 2), -3.75))
+    np.testing.assert_allclose(Size().values(probs), np.full((2, 2), -3.75))
 
 
 def test_bounds_hold_where_both_values_are_negative():
     probs = maps(np.array([0.1, 0.2, 0.3, 0.5, 0.9])[:, None, None] * np.ones((5, 4, 6)))
     expected = [[10, -40], [0, -30], [-10, -20], [-30, 0], [-70, 40]]
-    np.testing.assert_allclose(BOUNDS(probs), expected, atol=1e-4)
+    np.testing.assert_allclose(BOUNDS.values(probs), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_sizes_of_empty_and_full_regions_have_finite_values_and_slopes(dtype):
     probs = maps(np.stack([np.zeros((8, 8)), np.ones((8, 8))]), dtype)
-    values, gradient = jax.vjp(lambda probs: barrier(nonnegative_sizes(probs), 1.0), probs)
+    values, gradient = jax.vjp(lambda probs: barrier(Size().values(probs), 1.0), probs)
     # An empty region, z = 0, lies beyond the joint, where the slope is t = 1: psi = 1. A full one has -log 64.
     np.testing.assert_allclose(values, np.full(2, (1 - np.log(64)) / 2), rtol=1e-6)
     slopes = np.asarray(gradient(jnp.ones(2))[0]).astype(np.float64)
@@ -51,7 +49,7 @@ def test_sizes_of_empty_and_full_regions_have_finite_values_and_slopes(dtype):
 @pytest.mark.parametrize("t", [1.0, 10.0])
 def test_bounds_pull_empty_and_full_maps_back_with_finite_slopes(t, dtype):
     probs = maps(np.stack([np.zeros((8, 8)), np.ones((8, 8))]), dtype)
-    values, gradient = jax.vjp(lambda probs: barrier(BOUNDS(probs), t), probs)
+    values, gradient = jax.vjp(lambda probs: barrier(BOUNDS.values(probs), t), probs)
     assert np.isfinite(values).all()
     slopes = np.asarray(gradient(jnp.ones(2))[0]).astype(np.float64)[..., 1]
     # z is (20, -50) and (-80, 50); the slope at a pixel of 64 is 100 / 64 of the mean of both.
@@ -59,7 +57,7 @@ def test_bounds_pull_empty_and_full_maps_back_with_finite_slopes(t, dtype):
     np.testing.assert_allclose(slopes, expected[:, None, None] * np.ones((2, 8, 8)), rtol=2**-8)
 
 
-@pytest.mark.parametrize("constraint", [nonnegative_sizes, BOUNDS])
+@pytest.mark.parametrize("constraint", [Size(), BOUNDS])
 @pytest.mark.parametrize("t", [1.0, 2.5, 10.0])
 def test_gradients_are_finite_differences(constraint, t):
     rng = np.random.default_rng(0)
@@ -67,7 +65,7 @@ def test_gradients_are_finite_differences(constraint, t):
     direction = jnp.asarray(rng.uniform(0, 1, probs.shape), jnp.float32)
 
     def total(probs):
-        return barrier(constraint(probs), t).sum()
+        return barrier(constraint.values(probs), t).sum()
 
     step = 1e-3
     difference = (total(probs + step * direction) - total(probs - step * direction)) / (2 * step)
@@ -90,7 +88,7 @@ def test_the_barriers_minimum_tends_to_the_constrained_one(mean, binding):
     @jax.jit
     def penalised(flat, t):
         foreground = flat.reshape(wanted.shape)
-        return 50 * jnp.mean((foreground - wanted) ** 2) + barrier(BOUNDS(maps(foreground)), t)[0]
+        return 50 * jnp.mean((foreground - wanted) ** 2) + barrier(BOUNDS.values(maps(foreground)), t)[0]
 
     gradient = jax.jit(jax.value_and_grad(penalised))
     found, gaps = wanted.ravel(), []
@@ -107,10 +105,11 @@ def test_the_barriers_minimum_tends_to_the_constrained_one(mean, binding):
 
 @pytest.mark.parametrize(("lower", "upper"), [(-0.1, 0.5), (0.6, 0.5), (0.1, 1.1)])
 def test_bounds_outside_their_range_are_named(lower, upper):
-    with pytest.raises(InputError, match=rf"fcam\.loss\.bounds: lower is {lower} and upper is {upper}"):
+    with pytest.raises(InputError, match=rf"^lower is {lower} and upper is {upper}; shares"):
         dataclasses.replace(BOUNDS, lower=lower, upper=upper)
 
 
-def test_a_constraint_is_made_from_its_settings():
-    assert default_settings("bounds") == {"lower": 0.0, "upper": 1.0}
-    assert CONSTRAINTS["bounds"](lower=0.2, upper=0.5) == BOUNDS
+@pytest.mark.parametrize("name", ["barrier_start", "barrier_rate", "barrier_limit"])
+def test_a_setting_of_the_barrier_outside_its_range_is_named(name):
+    with pytest.raises(InputError, match=f"^{name} is 0.0; it must be above 0$"):
+        Size(**{name: 0.0})

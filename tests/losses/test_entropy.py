@@ -1,14 +1,12 @@
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from test_pixel_alignment import SETTINGS, inputs
+from test_pixel_alignment import inputs, loss, with_terms
 
-from fcam_jax.losses.entropy import entropy
-from fcam_jax.losses.pixel_alignment import Term, pixel_alignment
+from fcam_jax.losses import Weighted
+from fcam_jax.losses.entropy import Entropy, entropy
 
 
 @pytest.mark.parametrize("regions", [2, 3])
@@ -43,14 +41,10 @@ def test_huge_scores_give_finite_values_and_gradients(dtype, pixel):
 
 
 def test_it_takes_part_in_the_sum_in_its_epochs():
-    settings = dataclasses.replace(SETTINGS, entropy=Term(0.5, start_epoch=2))
-    logits, *others = inputs()
-    before, _ = pixel_alignment(logits, *others, jnp.asarray(1), settings)
-    plain, terms_without = pixel_alignment(logits, *others, jnp.asarray(1), SETTINGS)
-    np.testing.assert_array_equal(before, plain)
-    assert "entropy" not in terms_without
-    value, terms = pixel_alignment(logits, *others, jnp.asarray(2), settings)
-    plain, _ = pixel_alignment(logits, *others, jnp.asarray(2), SETTINGS)
-    expected = scipy.stats.entropy(np.exp(np.asarray(logits, np.float64)), axis=-1).mean()
+    settings = with_terms(entropy=Weighted(Entropy(), 0.5, start_epoch=2))
+    np.testing.assert_array_equal(loss(settings, 1)[0], loss(epoch=1)[0])
+    assert "entropy" not in loss(epoch=1)[1]
+    value, terms = loss(settings, 2)
+    expected = scipy.stats.entropy(np.exp(np.asarray(inputs().logits, np.float64)), axis=-1).mean()
     np.testing.assert_allclose(terms["entropy"], expected, rtol=1e-5)
-    np.testing.assert_allclose(value - plain, 0.5 * expected, rtol=1e-4)
+    np.testing.assert_allclose(value - loss(epoch=2)[0], 0.5 * expected, rtol=1e-4)

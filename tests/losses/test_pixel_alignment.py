@@ -5,100 +5,135 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fcam_jax.component import Registry, defaults_of, meanings_of
 from fcam_jax.errors import InputError
-from fcam_jax.losses.constraints import ForegroundBounds, barrier, nonnegative_sizes
-from fcam_jax.losses.dense_crf import dense_crf
+from fcam_jax.losses import (
+    LOSSES,
+    DenseCRF,
+    Evidence,
+    ForegroundBounds,
+    LossTerm,
+    PixelAlignment,
+    Seeds,
+    Size,
+    Weighted,
+    pixel_alignment,
+)
+from fcam_jax.losses.crf_energy import crf_energy
+from fcam_jax.losses.log_barrier import log_barrier
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term, pixel_alignment
 
-CRF = CrfTerm(weight=1.2e-9, sigma_xy=100.0, sigma_rgb=15.0, form="exact")
-SETTINGS = PixelAlignment(Term(1.0), CRF, Term(0.1), 1.0, 1.01, 10.0)
+CRF = DenseCRF(form="exact")
+TERMS = {"seeds": Weighted(Seeds(), 1.0), "crf": Weighted(CRF, 1.2e-9), "size": Weighted(Size(), 0.1)}
 
 
-def inputs(side=14, count=2):
+def with_terms(**terms):
+    return PixelAlignment(TERMS | terms)
+
+
+ALIGNMENT = with_terms()
+
+
+def inputs(side=14, count=2, times=1, **changes):
+    """A random batch, every pixel repeated so many times in both directions."""
     rng = np.random.default_rng(0)
-    logits = jnp.asarray(rng.normal(size=(count, side, side, 2)).astype(np.float32))
-    seeds = jnp.asarray(rng.choice([-1, 0, 1], (count, side, side)))
-    images = jnp.asarray(rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8))
-    return logits, seeds, images, jax.random.split(jax.random.key(0), count)
+    drawn = (
+        rng.normal(size=(count, side, side, 2)).astype(np.float32),
+        rng.choice([-1, 0, 1], (count, side, side)),
+        rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8),
+    )
+    logits, seeds, images = (jnp.asarray(array.repeat(times, 1).repeat(times, 2)) for array in drawn)
+    known = Evidence(
+        logits=logits,
+        maps=jax.nn.softmax(logits),
+        seeds=seeds,
+        images=images,
+        raw=images,
+        keys=jax.random.split(jax.random.key(0), count),
+        epoch=jnp.asarray(0),
+        step=jnp.asarray(0),
+    )
+    return dataclasses.replace(known, **changes)
 
 
-def loss(settings, epoch=0, **changes):
-    return pixel_alignment(*inputs(**changes), jnp.asarray(epoch), settings)
+def loss(settings=ALIGNMENT, epoch=0, **changes):
+    return pixel_alignment(inputs(epoch=jnp.asarray(epoch), **changes), settings)
 
 
 def test_sum_is_the_weighted_terms():
-    logits, seeds, images, keys = inputs()
-    probs = jax.nn.softmax(logits)
+    known = inputs()
     scale = 14 / 224
-    crf = dense_crf(probs, images.astype(jnp.float32), keys, sigma_xy=100 * scale, sigma_rgb=15.0, form="exact").mean()
-    size = barrier(nonnegative_sizes(probs), 1.01**3).mean()
-    expected = partial_cross_entropy(logits, seeds) + 1.2e-9 / scale**4 * crf + 0.1 * size
-    value, terms = loss(SETTINGS, epoch=3)
+    images = known.raw.astype(jnp.float32)
+    energies = crf_energy(known.maps, images, known.keys, sigma_xy=100 * scale, sigma_rgb=15.0, form="exact")
+    size = log_barrier(-known.maps.sum((1, 2)), 1.01**3).mean()
+    expected = partial_cross_entropy(known.logits, known.seeds) + 1.2e-9 / scale**4 * energies.mean() + 0.1 * size
+    value, terms = loss(epoch=3)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    assert set(terms) == {"seeds", "crf", "size"}
+    assert list(terms) == ["seeds", "crf", "size"]
 
 
 def test_any_subset_of_terms_runs():
-    whole = loss(SETTINGS)[1]
-    for name in ("seeds", "crf", "size"):
-        others = {
-            other: dataclasses.replace(getattr(SETTINGS, other), weight=0.0)
-            for other in ("seeds", "crf", "size")
-            if other != name
-        }
-        value, terms = loss(dataclasses.replace(SETTINGS, **others))
+    whole = loss()[1]
+    for name in TERMS:
+        off = {other: dataclasses.replace(TERMS[other], weight=0.0) for other in TERMS if other != name}
+        value, terms = loss(with_terms(**off))
         assert set(terms) == {name}
         np.testing.assert_allclose(terms[name], whole[name], rtol=1e-6)
-        np.testing.assert_allclose(value, getattr(SETTINGS, name).weight * terms[name], rtol=1e-6)
+        np.testing.assert_allclose(value, TERMS[name].weight * terms[name], rtol=1e-6)
+
+
+def test_a_weight_of_0_leaves_no_trace_in_the_program():
+    def program(settings):
+        known = inputs()
+
+        def value(maps):
+            return pixel_alignment(dataclasses.replace(known, maps=maps), settings)[0]
+
+        return str(jax.make_jaxpr(value)(known.maps))
+
+    off = {name: Weighted(LOSSES[name](), 0.0) for name in LOSSES if name not in TERMS}
+    assert program(with_terms(**off)) == program(with_terms())
 
 
 def test_a_term_counts_from_its_first_epoch_to_its_end():
-    settings = dataclasses.replace(
-        SETTINGS, crf=dataclasses.replace(CRF, weight=0.0), size=Term(0.0), seeds=Term(2.0, 2, 4)
-    )
+    settings = PixelAlignment({"seeds": Weighted(Seeds(), 2.0, 2, 4)})
     values = [float(loss(settings, epoch)[0]) for epoch in range(6)]
     full = 2 * float(loss(settings, 2)[1]["seeds"])
     np.testing.assert_allclose(values, [0, 0, full, full, 0, 0], rtol=1e-6)
 
 
-def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes():
-    bounds = ForegroundBounds(0.1, 0.3)
-    settings = dataclasses.replace(SETTINGS, constraints=(("bounds", Term(0.5), bounds),))
-    (without, _), (value, terms) = loss(SETTINGS, epoch=7), loss(settings, epoch=7)
-    expected = barrier(bounds(jax.nn.softmax(inputs()[0])), 1.01**7).mean()
+@pytest.mark.parametrize("weight_of_sizes", [0.1, 0.0])
+def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes(weight_of_sizes):
+    bounds = ForegroundBounds(lower=0.1, upper=0.3)
+    sizes = Weighted(Size(), weight_of_sizes)
+    without, _ = loss(with_terms(size=sizes), epoch=7)
+    value, terms = loss(with_terms(size=sizes, bounds=Weighted(bounds, 0.5)), epoch=7)
+    expected = log_barrier(bounds.values(jax.nn.softmax(inputs().logits)), 1.01**7).mean()
     np.testing.assert_allclose(terms["bounds"], expected, rtol=1e-5)
     np.testing.assert_allclose(value, without + 0.5 * expected, rtol=1e-5)
-    off = dataclasses.replace(SETTINGS, constraints=(("bounds", Term(0.0), bounds),))
-    assert loss(off)[1].keys() == loss(SETTINGS)[1].keys()
+    assert loss(with_terms(bounds=Weighted(bounds, 0.0)))[1].keys() == loss()[1].keys()
 
 
 def test_crf_weight_means_the_same_pull_at_every_resolution():
     # The same picture, each pixel repeated 3 x 3 times: sums over pairs grow 81-fold, the term must not.
-    logits, seeds, images, keys = inputs(side=16)
-    only_crf = dataclasses.replace(SETTINGS, seeds=Term(0.0), size=Term(0.0), crf=dataclasses.replace(CRF, weight=1.0))
-    large = [jnp.repeat(jnp.repeat(array, 3, 1), 3, 2) for array in (logits, seeds, images)]
-    small_value, _ = pixel_alignment(logits, seeds, images, keys, jnp.asarray(0), only_crf)
-    large_value, _ = pixel_alignment(*large, keys, jnp.asarray(0), only_crf)
+    only_crf = PixelAlignment({"crf": Weighted(CRF, 1.0)})
     # Not exact: the copies of a pixel lie up to two pixels apart.
-    np.testing.assert_allclose(large_value, small_value, rtol=5e-3)
+    np.testing.assert_allclose(loss(only_crf, side=16, times=3)[0], loss(only_crf, side=16)[0], rtol=5e-3)
+
+
+def crf_term(crf, **changes):
+    return loss(with_terms(crf=Weighted(crf, 1.0)), **changes)[1]["crf"]
 
 
 def test_the_released_amplitude_is_six_tenths_of_the_exact_one():
-    exact, released = (
-        loss(dataclasses.replace(SETTINGS, crf=dataclasses.replace(CRF, amplitude=amplitude)))[1]["crf"]
-        for amplitude in ("exact", "released")
-    )
-    np.testing.assert_allclose(released, 0.6 * exact, rtol=1e-6)
+    released = crf_term(dataclasses.replace(CRF, amplitude="released"))
+    np.testing.assert_allclose(released, 0.6 * crf_term(CRF), rtol=1e-6)
 
 
 def test_at_half_the_scale_the_term_is_that_of_the_shrunk_map_and_image():
-    logits, seeds, images, keys = inputs(side=16)
     # Every pixel four times: the shrunk map and image are the small ones, and the term is scaled as theirs is.
-    large = [jnp.repeat(jnp.repeat(array, 2, 1), 2, 2) for array in (logits, seeds, images)]
-    small = pixel_alignment(logits, seeds, images, keys, jnp.asarray(0), SETTINGS)[1]["crf"]
-    half = dataclasses.replace(SETTINGS, crf=dataclasses.replace(CRF, scale=0.5))
-    np.testing.assert_allclose(pixel_alignment(*large, keys, jnp.asarray(0), half)[1]["crf"], small, rtol=1e-5)
+    half = crf_term(dataclasses.replace(CRF, scale=0.5), side=16, times=2)
+    np.testing.assert_allclose(half, crf_term(CRF, side=16), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -114,5 +149,47 @@ def test_at_half_the_scale_the_term_is_that_of_the_shrunk_map_and_image():
     ],
 )
 def test_a_setting_of_the_crf_outside_its_range_is_named(name, value):
-    with pytest.raises(InputError, match=rf"fcam\.loss\.crf\.{name}"):
+    with pytest.raises(InputError, match=rf"^{name} is {value!r}; "):
         dataclasses.replace(CRF, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight": -1.0}, "weight is -1.0; it must be at least 0"),
+        ({"weight": float("nan")}, "weight is nan; it must be at least 0"),
+        ({"weight": 1.0, "start_epoch": -1}, "start_epoch is -1; it must be at least 0"),
+        ({"weight": 1.0, "start_epoch": 3, "end_epoch": 3}, "end_epoch is 3; it must be after start_epoch, which is 3"),
+    ],
+)
+def test_a_weight_or_epoch_outside_its_range_is_named(settings, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        Weighted(Seeds(), **settings)
+
+
+def test_every_setting_of_every_term_has_a_meaning():
+    for component in (*LOSSES.values(), Weighted):
+        assert defaults_of(component).keys() <= meanings_of(component).keys(), component
+        assert component is Weighted or component() == component(**defaults_of(component))
+
+
+def test_a_term_of_ones_own_takes_part():
+    registry = Registry("term of the loss", LOSSES)
+
+    @registry.register("area")
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Area(LossTerm):
+        power: float = 2.0
+
+        def of_images(self, known):
+            return (known.maps[..., 1].mean((1, 2)) ** self.power) * known.step
+
+    settings = PixelAlignment({"area": Weighted(registry["area"](power=3.0), 0.5)})
+    value, figures = loss(settings, step=jnp.asarray(4))
+    expected = (np.asarray(inputs().maps[..., 1], np.float64).mean((1, 2)) ** 3).mean() * 4
+    np.testing.assert_allclose([value, figures["area"]], [0.5 * expected, expected], rtol=1e-5)
+    assert list(registry) == [*LOSSES, "area"]
+    with pytest.raises(InputError, match="there already"):
+        registry.register("crf")(Area)
+    with pytest.raises(NotImplementedError, match="LossTerm has neither"):
+        LossTerm()(inputs())

@@ -18,15 +18,16 @@ from one_device import (
 )
 
 from fcam_jax.errors import InputError
-from fcam_jax.methods.acol import ACoLHead, acol, erase
-from fcam_jax.models import ENCODERS, TOPS
+from fcam_jax.methods.acol import ACoL, ACoLHead, erase
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.classifier import Classifier
 
 LABELS = jnp.array([0, 2])
 
 
 @pytest.fixture(scope="module")
 def head():
-    return ACoLHead(5, CLASSES, width=6, rngs=nnx.Rngs(0))
+    return ACoLHead(5, CLASSES, width=6, threshold=0.7, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +90,9 @@ def test_the_second_branch_teaches_the_first_nothing_and_the_features_only_where
 
 
 def test_the_loss_is_the_sum_of_both_cross_entropies():
-    tiny = classifier(lambda encoder, rngs: ACoLHead(encoder.channels[-1], CLASSES, width=6, rngs=rngs))
+    tiny = classifier(lambda encoder, rngs: ACoLHead(encoder.channels[-1], CLASSES, width=6, threshold=0.7, rngs=rngs))
     model, given = InInference(tiny.encoder, tiny.head), batch()
-    loss, logits, terms = on_one_device(acol, model, given, jax.random.key(0))
+    loss, logits, terms = on_one_device(ACoL().loss, model, given, jax.random.key(0), jnp.asarray(0))
     first, second = model.head.both(model.stages(model.normalize(given.images))[-1], given.labels)
     np.testing.assert_allclose(terms["first"], cross_entropy(first, given.labels), rtol=1e-5)
     np.testing.assert_allclose(terms["second"], cross_entropy(second, given.labels), rtol=1e-5)
@@ -103,13 +104,13 @@ def test_the_loss_is_the_sum_of_both_cross_entropies():
     ("name", "count"), [("vgg16", 43_440_336), ("resnet50", 80_545_232), ("inceptionv3", 42_410_096)]
 )
 def test_parameters_are_as_many_as_in_the_released_program(name, count):
-    encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0), **TOPS["acol"].get(name, {})))
-    assert (
-        parameters(encoder) + parameters(nnx.eval_shape(lambda: ACoLHead(encoder.channels[-1], 200, rngs=nnx.Rngs(0))))
-        == count
-    )
+    def build():
+        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **ACoL().encoder_settings(ENCODERS[name]))
+        return Classifier(encoder, ACoL().head(encoder, 200, dtype=jnp.float32, rngs=nnx.Rngs(0)))
+
+    assert parameters(nnx.eval_shape(build)) == count
 
 
 def test_a_threshold_outside_its_range_is_named():
-    with pytest.raises(InputError, match=r"classifier.acol.threshold is 2"):
-        ACoLHead(5, CLASSES, threshold=2.0, rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match=r"^threshold is 2.0; it must lie in \[0, 1\]$"):
+        ACoL(threshold=2.0)

@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 from one_device import CLASSES, InInference, batch, classifier, on_one_device
 
 from fcam_jax.errors import InputError
-from fcam_jax.methods.adl import ADL, attention_dropout
+from fcam_jax.methods.adl import ADL, attention_dropout, attention_places
 from fcam_jax.methods.classifier import plain
 from fcam_jax.models.encoder import unchanged
 from fcam_jax.models.heads import WGAP
@@ -54,7 +54,7 @@ class Recording(InInference):
     """Shows three places a map of ones and gives what comes back in place of class scores."""
 
     def __call__(self, images, *, train, rng=None, at=unchanged):
-        places = ("stem", *self.encoder.attention_places)
+        places = ("stem", *attention_places(self.encoder))
         ones = jnp.ones((len(images), 2, 2, 1))
         return (), jnp.stack([at(place, ones)[:, 0, 0, 0] for place in places], axis=1)
 
@@ -64,7 +64,7 @@ def test_one_draw_a_place_and_step_for_all_images_by_the_rate():
     model = Recording(tiny.encoder, tiny.head)
 
     def shown(keys):
-        return jax.vmap(lambda key: ADL(rate=0.75)(model, batch(), key)[1])(keys)
+        return jax.vmap(lambda key: ADL(rate=0.75).loss(model, batch(), key, jnp.asarray(0))[1])(keys)
 
     shown = np.asarray(on_one_device(shown, jax.random.split(jax.random.key(0), 600)))
     assert (shown == shown[:, :1]).all()  # all images alike
@@ -88,7 +88,7 @@ def test_the_loss_is_that_of_the_changed_maps(rate):
     x = stages[0]
     for index in (1, 2, 3):
         x = attention_dropout(model.encoder.stage(index, x, train=False), jnp.asarray(rate == 1), 0.9)
-    changed, logits, _ = on_one_device(ADL(rate=rate), model, given, key)
+    changed, logits, _ = on_one_device(ADL(rate=rate).loss, model, given, key, jnp.asarray(0))
     np.testing.assert_allclose(logits, model.head(x), rtol=1e-5, atol=1e-6)
     unchanged, as_localized, _ = on_one_device(plain, model, given, key)
     np.testing.assert_allclose(as_localized, model(given.images, train=False)[1], rtol=1e-5, atol=1e-6)
@@ -97,5 +97,5 @@ def test_the_loss_is_that_of_the_changed_maps(rate):
 
 @pytest.mark.parametrize("settings", [{"rate": -0.1}, {"threshold": 1.5}])
 def test_a_setting_outside_its_range_is_named(settings):
-    with pytest.raises(InputError, match=f"classifier.adl.{next(iter(settings))} is"):
+    with pytest.raises(InputError, match=f"^{next(iter(settings))} is"):
         ADL(**settings)

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from one_device import InInference, batch, classifier, on_one_device
 
+from fcam_jax.cams.registry import CAMS
 from fcam_jax.methods.baselines import Center
-from fcam_jax.methods.few_shot import FewShotMethod, pixel_cross_entropy
-from fcam_jax.models.saliency import Saliency
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.few_shot import FewShot, Saliency, pixel_cross_entropy
 from fcam_jax.types import OBJECT, UNDECIDED
 
-METHOD = FewShotMethod((("head",),), 10.0)
+METHOD = ClassifierMethod(CAMS["cam"], "protocol", (("head",),), 10.0, FewShot())
 
 
 def network():

@@ -8,15 +8,15 @@ from one_device import CLASSES
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.acol import ACoLHead
+from fcam_jax.methods.few_shot import Saliency
 from fcam_jax.methods.spg import SPGHead
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import GAP
 from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights
-from fcam_jax.models.saliency import Saliency
 from fcam_jax.models.small import Small
 
 HEADS = {
-    "acol": lambda classes, rngs: ACoLHead(10, classes, width=6, rngs=rngs),
+    "acol": lambda classes, rngs: ACoLHead(10, classes, width=6, threshold=0.7, rngs=rngs),
     "spg": lambda classes, rngs: SPGHead(10, classes, guides=(6, 8), width=6, rngs=rngs),
     "fsl": lambda classes, rngs: (
         Saliency(10, rngs=rngs) if classes == CLASSES else GAP(10, 2, background=False, rngs=rngs)

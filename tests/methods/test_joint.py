@@ -10,21 +10,39 @@ import pytest
 from flax import nnx
 from test_methods import CLASSES, COUNT, FCAM_METHOD, SIDE, drawn, images
 
-from fcam_jax.losses.pixel_alignment import Term, pixel_alignment
+from fcam_jax.losses import (
+    Classification,
+    DenseCRF,
+    Evidence,
+    PixelAlignment,
+    Reconstruction,
+    Weighted,
+    pixel_alignment,
+)
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import split_model
+from fcam_jax.train.placed import split_model
 from fcam_jax.types import DATA_AXIS
 
 KEY, STEP = jax.random.key(3), jnp.asarray(5)  # in epoch 2
 # No landmarks: the sum is exact, so it is the same whatever their keys are.
-ALIGNMENT = dataclasses.replace(FCAM_METHOD.alignment, crf=dataclasses.replace(FCAM_METHOD.alignment.crf, form="exact"))
-PLAIN = dataclasses.replace(FCAM_METHOD, alignment=ALIGNMENT)
-JOINT = dataclasses.replace(PLAIN, classification=Term(0.7), reconstruction=Term(0.3), classifier_factor=0.1)
+EXACT = Weighted(DenseCRF(form="exact"), FCAM_METHOD.alignment.terms["crf"].weight)
+ALIGNMENT = PixelAlignment(FCAM_METHOD.alignment.terms | {"crf": EXACT})
+
+
+def with_terms(**terms):
+    return dataclasses.replace(
+        FCAM_METHOD, alignment=PixelAlignment(ALIGNMENT.terms | terms), classifier_factor=0.1 if terms else 1.0
+    )
+
+
+PLAIN = with_terms()
+RECONSTRUCTION, CLASSIFICATION = Weighted(Reconstruction(), 0.3), Weighted(Classification(), 0.7)
+JOINT = with_terms(reconstruction=RECONSTRUCTION, classification=CLASSIFICATION)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +90,19 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
         pixels = batch.images.astype(jnp.float32)
         stages, scores = model.classifier(batch.images, train=True, rng=image_keys(KEY, batch))
         maps, image = model.decoder.with_image(stages, (SIDE, SIDE), train=True)
-        value, figures = pixel_alignment(maps, seeds, batch.images, image_keys(KEY, batch), jnp.asarray(2), ALIGNMENT)
+        value, figures = pixel_alignment(
+            Evidence(
+                logits=maps,
+                maps=jax.nn.softmax(maps),
+                seeds=seeds,
+                images=batch.images,
+                raw=batch.images,
+                keys=image_keys(KEY, batch),
+                epoch=jnp.asarray(2),
+                step=STEP,
+            ),
+            ALIGNMENT,
+        )
         entropy = optax.softmax_cross_entropy_with_integer_labels(scores, batch.labels).mean()
         error = ((image - pixels / 255) ** 2).mean()
         return value + 0.7 * entropy + 0.3 * error, {
@@ -93,7 +123,8 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
 
 
 def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_alone(network):
-    later = dataclasses.replace(JOINT, classification=Term(0.7, start_epoch=3))  # so it does not count in epoch 2
+    not_yet = Weighted(Classification(), 0.7, start_epoch=3)  # so it does not count in epoch 2
+    later = with_terms(reconstruction=RECONSTRUCTION, classification=not_yet)
     with_entropy, without = of_method(network, JOINT)[0], of_method(network, later)[0]
     for part in (with_entropy, without):
         assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(part["classifier"]["encoder"]["stem"]))
@@ -104,7 +135,7 @@ def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_a
 
 
 def test_the_image_is_reconstructed_on_a_frozen_classifier_too(network):
-    method = dataclasses.replace(PLAIN, reconstruction=Term(0.3))
+    method = with_terms(reconstruction=RECONSTRUCTION)
     plain, (figures_plain, _) = of_method(network, PLAIN)
     found, (figures, _) = of_method(network, method)
     assert set(found) == {"decoder"}
@@ -131,7 +162,5 @@ def test_a_view_has_the_seeds_that_the_loss_draws(network):
     )
     np.testing.assert_array_equal(view.seeds, drawn(still, positions)["seeds"])
     np.testing.assert_allclose(view.foreground, localized, atol=1e-6)
-    without = dataclasses.replace(
-        PLAIN, alignment=dataclasses.replace(ALIGNMENT, crf=dataclasses.replace(ALIGNMENT.crf, weight=0.0))
-    )
+    without = with_terms(crf=Weighted(DenseCRF(), 0.0))
     assert jax.jit(lambda batch: without.view(still, batch, KEY).crf_gradient)(images(positions)) is None

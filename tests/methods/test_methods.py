@@ -11,7 +11,7 @@ from flax import nnx
 from fcam_jax import cams
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.losses import DenseCRF, PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods import fcam as fcam_module
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
@@ -30,7 +30,11 @@ FCAM_METHOD = FCAMMethod(
     CAMS["cam"],
     SeedSettings(0.5, 2, 2, 3, 3),
     PixelAlignment(
-        Term(1.0), CrfTerm(weight=1.2e-9, sigma_xy=100.0, sigma_rgb=15.0, stride=2), Term(0.1), 1.0, 1.01, 10.0
+        {
+            "seeds": Weighted(Seeds(), 1.0),
+            "crf": Weighted(DenseCRF(stride=2), 1.2e-9),
+            "size": Weighted(Size(), 0.1),
+        }
     ),
     steps_per_epoch=2,
 )
@@ -69,8 +73,8 @@ def drawn(network, positions, seed=3):
     """Seeds and CRF keys that the loss draws for these images."""
     found = {}
 
-    def pixel_alignment(logits, seeds, images, keys, *settings):
-        found.update(seeds=seeds, keys=jax.random.key_data(keys))
+    def pixel_alignment(known, settings):
+        found.update(seeds=known.seeds, keys=jax.random.key_data(known.keys))
         return jnp.zeros(()), {}
 
     def draw(device):

@@ -57,8 +57,7 @@ def mixing(devices, **settings):
     spread, same = PartitionSpec(DATA_AXIS), PartitionSpec()
 
     def per_device(key, images, labels):
-        found = cutmix.mix(key, images, labels, **settings)
-        return found.images, found.partners, found.share
+        return cutmix.mix(key, images, labels, **settings)
 
     return jax.jit(
         jax.shard_map(per_device, mesh=mesh, in_specs=(same, spread, spread), out_specs=(spread, spread, same))
@@ -113,7 +112,7 @@ def shown_to(objective):
 
     def loss():
         shown.clear()
-        return *objective(model, batch(), jax.random.key(2)), shown[0]
+        return *objective.loss(model, batch(), jax.random.key(2), jnp.asarray(0)), shown[0]
 
     return *map(jax.device_get, on_one_device(loss)), model
 

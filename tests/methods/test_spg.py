@@ -20,8 +20,8 @@ from one_device import (
 )
 
 from fcam_jax.errors import InputError
-from fcam_jax.methods.spg import SPG, SPGHead, guidance_mask
-from fcam_jax.models import ENCODERS, TOPS
+from fcam_jax.methods.spg import SPG, SPGHead, guidance_mask, guide_places
+from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import GAP
 
@@ -29,7 +29,7 @@ TERMS = ("b2", "b1", "c")
 
 
 def side_branches(encoder, rngs):
-    guides = [channels for _, channels in encoder.guide_places]
+    guides = [place.channels for place in guide_places(encoder)]
     return SPGHead(encoder.channels[-1], CLASSES, guides=guides, width=6, rngs=rngs)
 
 
@@ -114,7 +114,7 @@ def test_the_side_branches_are_plain_convolutions_with_shared_layers():
 def test_the_loss_reads_the_places_of_the_encoder_and_the_label_s_map():
     tiny = classifier(side_branches)
     model, given = InInference(tiny.encoder, tiny.head), batch()
-    loss, _, terms = on_one_device(SPG(), model, given, jax.random.key(0))
+    loss, _, terms = on_one_device(SPG().loss, model, given, jax.random.key(0), jnp.asarray(0))
     stages = model.stages(model.normalize(given.images))
     guidance = model.head.sides(stages[1], stages[2], stages[3])
     class_map = model.activation(stages[3], given.labels)
@@ -140,15 +140,12 @@ def test_inference_costs_nothing_for_the_side_branches():
 )
 def test_parameters_are_as_many_as_in_the_released_program(name, count):
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **TOPS["spg"].get(name, {}))
-        guides = [channels for _, channels in encoder.guide_places]
-        return Classifier(
-            encoder, SPGHead(encoder.channels[-1], 200, guides=guides, width=encoder.guide_width, rngs=nnx.Rngs(0))
-        )
+        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **SPG().encoder_settings(ENCODERS[name]))
+        return Classifier(encoder, SPG().head(encoder, 200, dtype=jnp.float32, rngs=nnx.Rngs(0)))
 
     assert parameters(nnx.eval_shape(build)) == count
 
 
 def test_a_threshold_outside_its_range_is_named():
-    with pytest.raises(InputError, match=r"classifier.spg.b2 is 1.5"):
+    with pytest.raises(InputError, match=r"^b2 is 1.5"):
         SPG(b2=(1.5, 0.05))

@@ -184,12 +184,6 @@ def test_the_places_that_methods_name_exist_in_order_and_recording_them_changes_
     assert [(place.name, place.channels) for place in found] == [(name, shape[-1]) for name, shape in shapes.items()]
     assert tuple({place.stage: place.channels for place in found}.values()) == encoder.channels
     assert [place.stage for place in found] == sorted(place.stage for place in found)
-    order = list(shapes)
-    for places in (encoder.attention_places, [place for place, _ in encoder.guide_places]):
-        assert [order.index(place) for place in places] == sorted({order.index(place) for place in places})
-    assert [shapes[place][-1] for place, _ in encoder.guide_places] == [
-        channels for _, channels in encoder.guide_places
-    ]
 
 
 def test_the_encoder_goes_on_with_what_a_place_returns():

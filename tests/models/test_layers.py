@@ -174,6 +174,22 @@ def test_batch_norm_takes_the_statistics_of_the_whole_batch_over_the_mesh_axis()
     np.testing.assert_allclose(stats["var"][...], np.tile(0.9 + 0.1 * var, (4, 1)), rtol=1e-5)
 
 
+def test_batch_norm_without_a_mesh_takes_the_batch_as_whole():
+    norm = BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)
+    x = maps(8, 4, 5, 3) * 3 + 1
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    expected = (x - mean) / np.sqrt(var + 1e-5)
+    np.testing.assert_allclose(norm(jnp.asarray(x), train=True), expected, atol=1e-4)
+    np.testing.assert_allclose(norm.mean[...], 0.1 * mean, atol=1e-5)
+    graph, state = nnx.split(norm)
+
+    def of_one_image(x):
+        return (nnx.merge(graph, state, copy=True)(x, train=True)[0] ** 2).sum()
+
+    gradient = jax.grad(of_one_image)(jnp.asarray(x))
+    np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-3)
+
+
 def test_gradients_of_batch_norm_are_those_of_its_equation_over_the_mesh_axis():
     norm = BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)
     norm.scale[...], norm.bias[...] = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, 0.0, -1.0])

@@ -1,5 +1,6 @@
 """The stages of an experiment one after the other, in this process, on a tiny data set and four devices."""
 
+import collections
 import dataclasses
 import json
 import shutil
@@ -8,18 +9,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from staged import evaluate_stages, train_stages, trained_model
 
 from configs import synthetic
+from fcam_jax.configuration import override
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
-from fcam_jax.runs import build, experiment
-from fcam_jax.runs.experiment import train_stages, trained_model
+from fcam_jax.runs import build, experiment, stage_evaluation
+from fcam_jax.runs import folder as run_folder
 from fcam_jax.runs.folder import claim, training_hash
 from fcam_jax.runs.report.runs import read_run
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
 from fcam_jax.runtime import provenance
 from fcam_jax.runtime.text import file_name
+from fcam_jax.train import manifest
 
 SMALL = {
     "data.size": 32,
@@ -43,7 +46,7 @@ PROGRAM = {"version": "1.2.3", "commit": "0123456789abcdef", "modified": False}
 
 def config(**values):
     settings = synthetic.get_config()
-    settings.update_from_flattened_dict(SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    override(settings, SMALL | {name.replace("__", "."): value for name, value in values.items()})
     return settings
 
 
@@ -226,6 +229,30 @@ def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):
     assert np.abs(untrained(images, train=False)[1] - logits).max() > 0.01
     found = results(trained)["methods"]
     assert found["CAM"]["top1_cls"] == found["F-CAM"]["top1_cls"]
+
+
+def test_a_call_on_a_trained_run_opens_every_stage_once_and_verifies_every_checkpoint_once(
+    trained, tmp_path, monkeypatch
+):
+    shutil.copytree(trained, tmp_path / "run")
+    opened, verified = collections.Counter(), collections.Counter()
+    verify, folder = manifest.verify, run_folder.StageFolder
+
+    def counted_folder(path, training):
+        opened[path.name] += 1
+        return folder(path, training)
+
+    def counted_verify(path):
+        verified[path] += 1
+        verify(path)
+
+    monkeypatch.setattr(manifest, "verify", counted_verify)
+    monkeypatch.setattr(run_folder, "StageFolder", counted_folder)
+    with run_folder.RunFolder(tmp_path / "run", training=True) as run:
+        experiment.train_stages(plan(), run)
+        stage_evaluation.evaluate_stages(plan(), run, "0123456789ab")
+    assert opened == {"classifier": 1, "fcam": 1}
+    assert set(verified.values()) == {1} and {path.parents[2].name for path in verified} == {"classifier", "fcam"}
 
 
 def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tmp_path, monkeypatch):

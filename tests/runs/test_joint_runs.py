@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from staged import evaluate_stages, train_stages
 from test_export import SMALL
 
 from configs import synthetic
 from fcam_jax.cli import command
+from fcam_jax.configuration import override
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.experiment import train_stages
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.train.metric_log import logged
 
@@ -33,7 +33,7 @@ JOINT = {
 def run(folder, pictures=1, **values):
     """Train and evaluate as the program does, or go on with it; returns the results."""
     config = synthetic.get_config()
-    config.update_from_flattened_dict(SMALL | JOINT | values | {"fcam.pictures_epochs": pictures})
+    override(config, SMALL | JOINT | values | {"fcam.pictures_epochs": pictures})
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     train_stages(plan, folder, workdir.training_hash(config.to_dict()))
@@ -66,7 +66,7 @@ def test_the_row_of_f_cam_is_that_of_the_classifier_that_was_trained_with_it(joi
     plan = build.recorded_experiment(workdir.recorded(folder))
     for row, model in zip(("CAM", "F-CAM"), models, strict=True):
         right = []
-        for batch, _ in plan.evaluation_batches("test"):
+        for batch, _ in plan.data.evaluated("test"):
             scores = np.asarray(class_scores(model, jnp.asarray(batch.images)))
             right.extend((scores.argmax(-1) == batch.labels)[batch.valid > 0])
         np.testing.assert_allclose(results["methods"][row]["top1_cls"], 100 * np.mean(right))

@@ -6,13 +6,13 @@ import pathlib
 import numpy as np
 import PIL.Image
 import pytest
+from staged import evaluate_stages, train_stages
 
 from configs import synthetic
+from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs.class_names import names_of_run
-from fcam_jax.runs.experiment import train_stages
-from fcam_jax.runs.stage_evaluation import evaluate_stages
 from fcam_jax.train.metric_log import logged
 
 SMALL = {
@@ -50,7 +50,7 @@ def classes(tmp_path) -> pathlib.Path:
 def config(root: pathlib.Path, **values):
     settings = synthetic.get_config()
     own = {"data.root": str(root), **{name.replace("__", "."): value for name, value in values.items()}}
-    settings.update_from_flattened_dict(SMALL | own)
+    override(settings, SMALL | own)
     return build.resolved(settings)
 
 
@@ -85,7 +85,7 @@ def test_images_that_a_description_rules_out_are_counted_with_those_that_cannot_
     (classes / "test" / "wren" / "0.png").write_text("no image")
     run, plan = tmp_path / "run", build.experiment(config(classes, data__on_error="skip"))
     run.mkdir()
-    assert (plan.split_sizes, plan.ruled_out) == ({"train": 5, "test": 2}, {"train": 1, "test": 1})
+    assert (plan.data.sizes, plan.data.ruled_out) == ({"train": 5, "test": 2}, {"train": 1, "test": 1})
     train_stages(plan, run)
     evaluate_stages(plan, run, "hash")
     results = json.loads((run / "results.json").read_text())

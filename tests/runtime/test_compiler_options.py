@@ -9,7 +9,7 @@ from flax import nnx
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.runs.prediction.predictor import ByCam, Predictor
+from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam, Predictor
 from fcam_jax.runtime import compiler_options as module
 from fcam_jax.runtime.compiler_options import compiler_options
 
@@ -65,6 +65,6 @@ def test_prediction_is_compiled_with_them(monkeypatch):
     )
     encoder = ENCODERS["small"](final_stride=8, rngs=nnx.Rngs(0))
     model = Classifier(encoder, WGAP(encoder.channels[-1], 3, rngs=nnx.Rngs(1)))
-    predict = Predictor(model, ByCam("cam"), 4, None)
+    predict = Predictor(model, ByCam("cam"), 4)
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):
-        predict(np.zeros((1, 32, 32, 3), np.uint8))
+        predict(np.zeros((1, 32, 32, 3), np.uint8), np.array([PREDICTED]))

@@ -99,11 +99,11 @@ def test_a_constant_map_has_no_regions(name):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("threshold", "triangle", "unknown config.fcam.seeds.threshold 'triangle'; known: fixed, li, otsu"),
-        ("draw", "grid", "unknown config.fcam.seeds.draw 'grid'; known: blocks, uniform"),
-        ("fixed_threshold", 0.0, "fcam.seeds.fixed_threshold is 0.0; it must lie in (0, 1)"),
-        ("fixed_threshold", 1.0, "fcam.seeds.fixed_threshold is 1.0; it must lie in (0, 1)"),
-        ("block_size", 0, "fcam.seeds.block_size is 0; it must be at least 1 pixel"),
+        ("threshold", "triangle", "threshold is 'triangle'; known: fixed, li, otsu"),
+        ("draw", "grid", "draw is 'grid'; known: blocks, uniform"),
+        ("fixed_threshold", 0.0, "fixed_threshold is 0.0; it must lie in (0, 1)"),
+        ("fixed_threshold", 1.0, "fixed_threshold is 1.0; it must lie in (0, 1)"),
+        ("block_size", 0, "block_size is 0; it must be at least 1"),
     ],
 )
 def test_a_setting_that_cannot_be_is_answered_in_one_line(name, value, message):

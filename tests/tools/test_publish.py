@@ -35,7 +35,7 @@ def test_published_data_are_small_and_whole(path):
 
 
 def test_a_missing_file_is_one_line(tmp_path):
-    done = program("tools.publish", f"--data={tmp_path / 'none.json'}")
+    done = program("fcam_jax", "publish", f"--data={tmp_path / 'none.json'}")
     assert (
         only_line(done)
         == f"--data={tmp_path / 'none.json'}: no such file; --workdir=DIR collects the runs in DIR into it"

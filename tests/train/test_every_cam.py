@@ -9,7 +9,8 @@ from tiny_stages import STAGES, batch, optimizer
 
 from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.cams.score_maps import minmax
-from fcam_jax.train.step import initial_state, make_localize, make_train_step, replicate, split_model, spread
+from fcam_jax.train.placed import Placed, replicate, spread
+from fcam_jax.train.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}
@@ -29,9 +30,9 @@ def step(devices):
     model = STAGES["fcam"].model()
     method = dataclasses.replace(STAGES["fcam"].method, cam=every_cam)
     mesh = mesh_of(devices)
-    state = initial_state(model, method, optimizer(method), mesh)
+    state = initial_state(Placed.split(model, method, mesh), optimizer(method))
     before = jax.device_get(state.params)
-    run = make_train_step(model, method, optimizer(method), mesh)
+    run = make_train_step(Placed.split(model, method, mesh), method, optimizer(method))
     state, metrics = run(state, spread(batch(0), mesh), replicate(jax.random.key(7), mesh))
     return before, jax.device_get(state.params), jax.device_get(metrics)
 
@@ -40,9 +41,8 @@ def localized(devices):
     model = STAGES["classifier"].model()
     method = dataclasses.replace(STAGES["classifier"].method, cam=every_cam)
     mesh = mesh_of(devices)
-    _, params, rest = split_model(model, method)
-    localize = make_localize(model, method, {"maps": method.localize}, mesh)
-    return localize(replicate(params, mesh), replicate(rest, mesh), spread(batch(0), mesh))["maps"].maps
+    placed = Placed.split(model, method, mesh).replicated()
+    return placed.localize({"maps": method.localize})(placed, batch(0))["maps"].maps
 
 
 def test_a_step_trains_from_the_seeds_of_all_cams_and_one_device_equals_four():

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from flax import nnx
 from test_parts import assert_same, run
-from tiny_stages import STAGES, classifier, optimizer
+from tiny_stages import STAGES, classifier, optimizer, placed
 
-from fcam_jax.losses.pixel_alignment import Term
+from fcam_jax.losses import Classification, Entropy, PixelAlignment, Reconstruction, Weighted
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.train.step import data_mesh, initial_state
+from fcam_jax.train.placed import data_mesh
+from fcam_jax.train.step import initial_state
 
 
 def joint_stage():
@@ -22,16 +23,21 @@ def joint_stage():
     decoder = Decoder(body.channels, body.strides, (6, 6, 4, 4), reconstruction=True, rngs=nnx.Rngs(2))
     method = dataclasses.replace(
         STAGES["fcam"].method,
-        alignment=dataclasses.replace(STAGES["fcam"].method.alignment, entropy=Term(0.1)),
-        reconstruction=Term(0.5),
-        classification=Term(0.5),
+        alignment=PixelAlignment(
+            STAGES["fcam"].method.alignment.terms
+            | {
+                "entropy": Weighted(Entropy(), 0.1),
+                "reconstruction": Weighted(Reconstruction(), 0.5),
+                "classification": Weighted(Classification(), 0.5),
+            }
+        ),
         classifier_factor=0.1,
     )
     return types.SimpleNamespace(name="joint", model=FCAM(trained, decoder), method=method, optimizer=optimizer(method))
 
 
 def start(stage):
-    return jax.device_get(initial_state(stage.model, stage.method, stage.optimizer, data_mesh(8)))
+    return jax.device_get(initial_state(placed(stage, data_mesh(8)), stage.optimizer))
 
 
 @pytest.fixture(scope="module")

@@ -10,30 +10,33 @@ import orbax.checkpoint as ocp
 import pytest
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tiny_stages import Stream
+from tiny_stages import Stream, placed
 
 from fcam_jax.errors import InputError, Preempted
 from fcam_jax.runtime import preemption
 from fcam_jax.train.checkpoint import Checkpoints
-from fcam_jax.train.loop import LoopSettings, train
+from fcam_jax.train.loop import LoopSettings, Training, train
 from fcam_jax.train.metric_log import MetricLog
-from fcam_jax.train.step import data_mesh, initial_state, make_train_step, split_model
+from fcam_jax.train.placed import data_mesh, split_model
+from fcam_jax.train.step import initial_state, make_train_step
 
 
 def run(stage, directory, epochs, stream=None, validate=None, selection="value", step=None, **settings):
     mesh = data_mesh(8)
     lengths = {"steps_per_epoch": 2, "log_steps": 1} | settings
     settings = LoopSettings(stage.name, epochs, selection=selection, **lengths)
-    train(
-        initial_state(stage.model, stage.method, stage.optimizer, mesh),
-        step or compiled_step(stage),
-        stream or Stream(),
-        validate or (lambda state: {"value": float(state.step)}),
-        mesh,
-        jax.random.key(3),
-        directory,
-        settings,
+    training = Training(
+        state=initial_state(placed(stage, mesh), stage.optimizer),
+        step=step or compiled_step(stage),
+        stream=stream or Stream(),
+        validate=validate or (lambda state: {"value": float(state.step)}),
+        mesh=mesh,
+        rng=jax.random.key(3),
+        directory=directory,
+        settings=settings,
     )
+    with Checkpoints(directory / "checkpoints", training=True) as checkpoints:
+        train(training, checkpoints)
 
 
 STEPS = {}
@@ -42,14 +45,14 @@ STEPS = {}
 def compiled_step(stage):
     """The train step of a stage, compiled once for all tests."""
     if stage.name not in STEPS:
-        STEPS[stage.name] = make_train_step(stage.model, stage.method, stage.optimizer, data_mesh(8))
+        STEPS[stage.name] = make_train_step(placed(stage, data_mesh(8)), stage.method, stage.optimizer)
     return STEPS[stage.name]
 
 
 def final_state(stage, directory):
     mesh = data_mesh(8)
     checkpoints = Checkpoints(directory / "checkpoints")
-    state = checkpoints.restore(initial_state(stage.model, stage.method, stage.optimizer, mesh))
+    state = checkpoints.restore(initial_state(placed(stage, mesh), stage.optimizer))
     progress = checkpoints.progress()
     checkpoints.close()
     return jax.device_get(state), progress

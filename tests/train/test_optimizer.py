@@ -2,12 +2,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcam_jax.train.optimizer import OptimizerSettings, learning_rate_schedule, sgd
+from fcam_jax.train.optimizer import SGD
 
 
 def test_rate_decays_after_exactly_the_given_epochs_down_to_its_floor():
-    settings = OptimizerSettings(0.1, 3, 0.1, 0.9, 0.0)
-    schedule = learning_rate_schedule(settings, steps_per_epoch=10)
+    schedule = SGD(learning_rate=0.1, decay_epochs=3).schedule(steps_per_epoch=10)
     epochs = [float(schedule(10 * epoch)) for epoch in (0, 2, 3, 5, 6)]
     np.testing.assert_allclose(epochs, [0.1, 0.1, 0.01, 0.01, 0.001], rtol=1e-5)
     np.testing.assert_allclose(schedule(29), 0.1, rtol=1e-6)
@@ -15,14 +14,14 @@ def test_rate_decays_after_exactly_the_given_epochs_down_to_its_floor():
 
 
 def test_zero_decay_epochs_keep_the_rate():
-    schedule = learning_rate_schedule(OptimizerSettings(0.1, 0, 0.1, 0.9, 0.0), steps_per_epoch=10)
+    schedule = SGD(learning_rate=0.1).schedule(steps_per_epoch=10)
     assert float(schedule(12345)) == np.float32(0.1)
 
 
 def test_updates_follow_nesterov_sgd_with_weight_decay_and_factors():
     # The recurrence of SGD with Nesterov momentum, written out: v <- m v + g, p <- p - lr (g + m v), g with decay.
-    settings = OptimizerSettings(0.1, 0, 0.1, 0.9, 0.01)
-    optimizer = sgd(settings, learning_rate_schedule(settings, 1), lambda path: 10.0 if path[0] == "head" else 1.0)
+    settings = SGD(learning_rate=0.1, momentum=0.9, weight_decay=0.01)
+    optimizer = settings.update(settings.schedule(1), lambda path: 10.0 if path[0] == "head" else 1.0)
     params = {"encoder": jnp.array([1.0, -2.0]), "head": jnp.array([0.5])}
     state = optimizer.init(params)
     expected = {name: np.asarray(value, np.float64) for name, value in params.items()}

@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 from program import QUICKLY_COMPILED
-from tiny_stages import BATCH, CLASSES, STAGES, batch, optimizer
+from tiny_stages import BATCH, CLASSES, STAGES, batch, optimizer, placed
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import batch_key
@@ -24,7 +24,8 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.layers import BatchNorm
-from fcam_jax.train.step import data_mesh, initial_state, jitted_step, make_train_step, replicate, spread
+from fcam_jax.train.placed import data_mesh, replicate, spread
+from fcam_jax.train.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 STEPS = 3
@@ -36,8 +37,11 @@ def mesh_of(devices):
 
 def run(stage, devices, steps=STEPS, **how):
     mesh = mesh_of(devices)
-    state, key = initial_state(stage.model, stage.method, stage.optimizer, mesh), replicate(jax.random.key(7), mesh)
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh, **how)
+    state, key = (
+        initial_state(placed(stage, mesh), stage.optimizer),
+        replicate(jax.random.key(7), mesh),
+    )
+    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer, **how)
     logged = []
     for number in range(steps):
         state, metrics = step(state, spread(batch(number), mesh), key)
@@ -110,8 +114,8 @@ def planned(stage, times=4, **how):
     """Bytes of temporaries, of images so many times as large, whose maps outweigh what does not depend on them."""
     mesh = mesh_of(1)
     large = dataclasses.replace(batch(0), images=np.tile(batch(0).images, (1, times, times, 1)))
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    step = jitted_step(stage.model, stage.method, stage.optimizer, mesh, **how)
+    state = initial_state(placed(stage, mesh), stage.optimizer)
+    step = jitted_step(placed(stage, mesh), stage.method, stage.optimizer, **how)
     leaves, tree = jax.tree.flatten((state, spread(large, mesh), replicate(jax.random.key(7), mesh)))
     # By leaves: JAX describes arguments by trees of the same classes, whose types are checked here.
     compiled = jax.jit(lambda leaves: step.__wrapped__(*jax.tree.unflatten(tree, leaves))).lower(leaves).compile()
@@ -134,8 +138,11 @@ def test_rematerialisation_takes_less_memory():
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_state_is_donated_for_use(stage, accumulate):
     mesh = mesh_of(4)
-    state, key = initial_state(stage.model, stage.method, stage.optimizer, mesh), replicate(jax.random.key(0), mesh)
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh, accumulate=accumulate)
+    state, key = (
+        initial_state(placed(stage, mesh), stage.optimizer),
+        replicate(jax.random.key(0), mesh),
+    )
+    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer, accumulate=accumulate)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a donated buffer that no result can use is warned of
         step(state, spread(batch(0), mesh), key)
@@ -144,8 +151,11 @@ def test_the_state_is_donated_for_use(stage, accumulate):
 
 def test_what_is_not_on_the_devices_is_refused(fcam_stage):
     mesh = mesh_of(4)
-    state, key = initial_state(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, mesh), jax.random.key(0)
-    step = make_train_step(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, mesh)
+    state, key = (
+        initial_state(placed(fcam_stage, mesh), fcam_stage.optimizer),
+        jax.random.key(0),
+    )
+    step = make_train_step(placed(fcam_stage, mesh), fcam_stage.method, fcam_stage.optimizer)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
         step(state, batch(0), replicate(key, mesh))
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed device-to-device transfer"):

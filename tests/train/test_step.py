@@ -5,18 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from tiny_stages import batch
+from tiny_stages import batch, placed
 
 from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
-from fcam_jax.train.step import data_mesh, initial_state, jitted_step, make_localize, make_train_step, replicate, spread
+from fcam_jax.train.placed import Placed, data_mesh, replicate, spread
+from fcam_jax.train.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 
 def run(stage, devices, steps):
     mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    state = initial_state(placed(stage, mesh), stage.optimizer)
+    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
     logged = []
     for number in range(steps):
         state, metrics = step(state, spread(batch(number), mesh), replicate(jax.random.key(7), mesh))
@@ -36,9 +37,9 @@ def test_one_device_equals_four(stage):
 
 def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
     mesh = data_mesh(8)
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    state = initial_state(placed(stage, mesh), stage.optimizer)
     before = jax.device_get(state.params)
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
     losses = []
     for _ in range(12):
         state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
@@ -49,7 +50,7 @@ def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
 
 
 def test_the_frozen_classifier_is_bit_identical_after_training(fcam_stage):
-    before = jax.device_get(initial_state(fcam_stage.model, fcam_stage.method, fcam_stage.optimizer, data_mesh(8)).rest)
+    before = jax.device_get(initial_state(placed(fcam_stage, data_mesh(8)), fcam_stage.optimizer).rest)
     after, _ = run(fcam_stage, 4, 3)
     assert set(after.params) == {"decoder"}
     frozen = before["classifier"]
@@ -62,17 +63,17 @@ def test_the_frozen_classifier_is_bit_identical_after_training(fcam_stage):
 
 def test_the_state_that_goes_into_a_step_is_donated_but_the_model_is_not(stage):
     mesh = data_mesh(8)
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    state = initial_state(placed(stage, mesh), stage.optimizer)
+    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
     step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
-    initial_state(stage.model, stage.method, stage.optimizer, mesh)
+    initial_state(placed(stage, mesh), stage.optimizer)
 
 
 def test_steps_do_not_recompile(stage):
     mesh = data_mesh(8)
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    step = jitted_step(stage.model, stage.method, stage.optimizer, mesh)
+    state = initial_state(placed(stage, mesh), stage.optimizer)
+    step = jitted_step(placed(stage, mesh), stage.method, stage.optimizer)
     for number in range(3):
         state, _ = step(state, spread(batch(number), mesh), replicate(jax.random.key(0), mesh))
     assert step._cache_size() == 1
@@ -80,21 +81,21 @@ def test_steps_do_not_recompile(stage):
 
 def test_the_compiler_is_told_its_options(stage, monkeypatch):
     mesh = data_mesh(8)
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    monkeypatch.setattr("fcam_jax.train.step.compiler_options", lambda platform: {f"xla_none_of_{platform}": "1"})
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
-    localize = make_localize(stage.model, stage.method, {"maps": stage.method.localize}, mesh)
+    state = initial_state(placed(stage, mesh), stage.optimizer)
+    monkeypatch.setattr("fcam_jax.train.placed.compiler_options", lambda platform: {f"xla_none_of_{platform}": "1"})
+    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
+    localize = placed(stage, mesh).localize({"maps": stage.method.localize})
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):
         step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):
-        localize(state.params, state.rest, spread(batch(0), mesh))
+        localize(state, batch(0))
 
 
 def test_maps_are_scores_at_the_images_size(stage):
     mesh = data_mesh(8)
-    state = initial_state(stage.model, stage.method, stage.optimizer, mesh)
-    localize = make_localize(stage.model, stage.method, {"maps": stage.method.localize}, mesh)
-    found = localize(state.params, state.rest, spread(batch(0), mesh))["maps"]
+    state = initial_state(placed(stage, mesh), stage.optimizer)
+    localize = placed(stage, mesh).localize({"maps": stage.method.localize})
+    found = localize(state, batch(0))["maps"]
     assert found.maps.shape == (8, 16, 16) and found.logits.shape == (8, 3)
     assert float(found.maps.min()) >= 0 and float(found.maps.max()) <= 1
     assert float(jnp.ptp(found.maps)) > 0
@@ -122,8 +123,10 @@ def test_augmentation_changes_what_the_method_sees_alike_on_any_number_of_device
     logged = {}
     for devices in (1, 4):
         mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-        state = initial_state(fcam_stage.model, method, fcam_stage.optimizer, mesh)
-        step = make_train_step(fcam_stage.model, method, fcam_stage.optimizer, mesh, augmenter(["jitter", "blur"]))
+        state = initial_state(Placed.split(fcam_stage.model, method, mesh), fcam_stage.optimizer)
+        step = make_train_step(
+            Placed.split(fcam_stage.model, method, mesh), method, fcam_stage.optimizer, augmenter(["jitter", "blur"])
+        )
         figures = []
         for _ in range(2):
             state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))

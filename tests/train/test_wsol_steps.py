@@ -12,24 +12,23 @@ from test_every_cam import ALL
 from tiny_stages import CLASSES, STAGES, batch, optimizer
 
 from fcam_jax.cams.contract import explain
-from fcam_jax.methods.acol import ACoLHead, acol
+from fcam_jax.methods.acol import ACoL, ACoLHead
 from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.cutmix import CutMix
-from fcam_jax.methods.few_shot import FewShotMethod
+from fcam_jax.methods.few_shot import FewShot, Saliency
 from fcam_jax.methods.has import HaS
 from fcam_jax.methods.spg import SPG, SPGHead
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.saliency import Saliency
 from fcam_jax.models.small import Small
-from fcam_jax.train.step import initial_state, make_train_step, replicate, spread
+from fcam_jax.train.placed import Placed, replicate, spread
+from fcam_jax.train.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
-OBJECTIVES = {"adl": ADL(), "acol": acol, "spg": SPG(), "has": HaS(), "cutmix": CutMix()}
-METHODS = (*OBJECTIVES, "fsl")
+METHODS = {"adl": ADL(), "acol": ACoL(), "spg": SPG(), "has": HaS(), "cutmix": CutMix(), "fsl": FewShot()}
 
 
 def classifier(name):
@@ -37,16 +36,14 @@ def classifier(name):
     heads = {
         **dict.fromkeys(("adl", "has", "cutmix"), lambda rngs: WGAP(10, CLASSES, rngs=rngs)),
         "fsl": lambda rngs: Saliency(10, rngs=rngs),
-        "acol": lambda rngs: ACoLHead(10, CLASSES, width=6, rngs=rngs),
+        "acol": lambda rngs: ACoLHead(10, CLASSES, width=6, threshold=0.7, rngs=rngs),
         "spg": lambda rngs: SPGHead(10, CLASSES, guides=(6, 8), width=6, rngs=rngs),
     }
     return Classifier(encoder, heads[name](nnx.Rngs(1)))
 
 
 def method_of(name):
-    if name == "fsl":
-        return FewShotMethod((("head",),), 10.0)
-    return dataclasses.replace(STAGES["classifier"].method, objective=OBJECTIVES[name])
+    return dataclasses.replace(STAGES["classifier"].method, training=METHODS[name])
 
 
 def annotated(seed):
@@ -63,9 +60,9 @@ def mesh_of(devices):
 
 def step(model, method, devices, **how):
     mesh = mesh_of(devices)
-    state = initial_state(model, method, optimizer(method), mesh)
+    state = initial_state(Placed.split(model, method, mesh), optimizer(method))
     before = jax.device_get(state.params)
-    run = make_train_step(model, method, optimizer(method), mesh, **how)
+    run = make_train_step(Placed.split(model, method, mesh), method, optimizer(method), **how)
     state, metrics = run(state, spread(annotated(0), mesh), replicate(jax.random.key(7), mesh))
     return before, jax.device_get(state), jax.device_get(metrics)
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
-from fcam_jax.runs.report.paper import Method, entries, published
+from fcam_jax.runs.report.paper import PaperMethod, entries, published
 from fcam_jax.runs.report.tables import Cell, Table, figure_cell, markdown, number_cell
 from tools.publication.data import CURVE, Published
 from tools.publication.groups import TERMS, Pair, alone, by_seed, center, families, figure, paired, pairs, records
@@ -69,8 +69,8 @@ def _ours(pair: Pair) -> list[Figure | None]:
     return [figure(pair.cam, CURVE), fcam, gain, v2, top1]
 
 
-def _papers(of: Method) -> list[Figure | None]:
-    both = [published(_DATASET, _ENCODER, Method(of.name, plus), CURVE) for plus in ("", "F-CAM")]
+def _papers(of: PaperMethod) -> list[Figure | None]:
+    both = [published(_DATASET, _ENCODER, PaperMethod(of.name, plus), CURVE) for plus in ("", "F-CAM")]
     cam, fcam = both
     gain = None if cam is None or fcam is None else fcam - cam
     return [None if value is None else Figure((value,)) for value in (cam, fcam, gain)]
@@ -89,10 +89,10 @@ def _terms(data: Published) -> Table:
     for family in families(data.runs):
         before = by_seed(family.cam, CURVE)
         all_seeds = Figure(tuple(before.values())) if before else None
-        papers = _ablation(Method(family.method.name), encoders)
+        papers = _ablation(PaperMethod(family.method.name), encoders)
         rows.append((Cell(family.title), figure_cell(all_seeds), _NOTHING, *papers))
         for term, variants in family.terms.items():
-            papers = _ablation(Method(family.method.name, term), encoders)
+            papers = _ablation(PaperMethod(family.method.name, term), encoders)
             for row in variants:
                 name = TERMS[term]
                 if len(variants) > 1:
@@ -108,7 +108,7 @@ def _terms(data: Published) -> Table:
     return Table(caption, columns, tuple(rows), 1)
 
 
-def _ablation(of: Method, encoders: Sequence[str]) -> list[Cell]:
+def _ablation(of: PaperMethod, encoders: Sequence[str]) -> list[Cell]:
     return [number_cell(published(_DATASET, encoder, of, CURVE)) for encoder in encoders]
 
 

@@ -18,7 +18,7 @@ from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report.derived import activation_shape, plateau
 from fcam_jax.runs.report.record import EVALUATION
-from fcam_jax.runs.report.runs import Record, Run, json_object, read_run
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun, json_object, read_run
 from fcam_jax.train.metric_log import logged
 from tools.publication.data import CURVE, VERSION, name_of
 
@@ -31,17 +31,11 @@ _FIGURE_DIGITS, _DERIVED_DIGITS, _CURVE_DIGITS, _SHARE_DIGITS = 3, 4, 2, 4  # th
 
 @dataclasses.dataclass(frozen=True)
 class Collected:
-    """Runs that were found.
+    """Runs that were found."""
 
-    Attributes:
-      runs: those that were evaluated, each of another name.
-      results: what `results.json` of each says, by its name.
-      left_out: folders of runs that were not evaluated.
-    """
-
-    runs: tuple[Run, ...]
-    results: dict[str, dict[str, Any]]
-    left_out: tuple[pathlib.Path, ...]
+    runs: tuple[StoredRun, ...]  # those that were evaluated, each of another name
+    results: dict[str, dict[str, Any]]  # what `results.json` of each says, by its name
+    left_out: tuple[pathlib.Path, ...]  # folders of runs that were not evaluated
 
 
 def collect(workdirs: Sequence[pathlib.Path]) -> Collected:
@@ -57,7 +51,7 @@ def collect(workdirs: Sequence[pathlib.Path]) -> Collected:
     evaluated = [one for one in folders if (one / RESULTS).is_file() and any((one / EVALUATION).glob("*.json"))]
     if not evaluated:
         raise InputError(f"no run in {', '.join(map(str, workdirs))} was evaluated; train them, or --mode=eval")
-    runs: dict[str, Run] = {}
+    runs: dict[str, StoredRun] = {}
     for folder in evaluated:
         if folder.name in runs:
             raise InputError(f"two runs are called {folder.name}: {runs[folder.name].folder} and {folder}; rename one")
@@ -119,7 +113,7 @@ def _results(path: pathlib.Path) -> dict[str, Any]:
     return results
 
 
-def _facts(run: Run, first: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(run: StoredRun, first: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:
     own, others = dict(flat_settings(run.config)), dict(flat_settings(first))
     differs = {key: value for key, value in own.items() if key not in others or others[key] != value}
     lacks = [key for key in others if key not in own]
@@ -157,7 +151,7 @@ def _seconds(folder: pathlib.Path, results: Mapping[str, Any]) -> dict[str, floa
     return seconds
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _row(record: StoredEvaluation) -> dict[str, Any]:
     derived: dict[str, float] = {}
     curve: dict[str, Any] = {"curve": None}
     if CURVE in record.curves:
@@ -182,14 +176,14 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def _histogram(record: Record) -> list[float | int]:
+def _histogram(record: StoredEvaluation) -> list[float | int]:
     """Pixels of a million in each bin, with some significant digits."""
     counts = record.histogram.counts
     shares = [float(f"{share:.{_SHARE_DIGITS}g}") for share in (1e6 * counts / max(int(counts.sum()), 1)).tolist()]
     return [int(share) if share.is_integer() else share for share in shares]
 
 
-def _curve(record: Record) -> dict[str, Any]:
+def _curve(record: StoredEvaluation) -> dict[str, Any]:
     """The curve at some of its thresholds, which are evenly spaced."""
     step = float(record.thresholds[1] - record.thresholds[0]) if len(record.thresholds) > 1 else 1.0
     every = max(1, round(_CURVE_STEP / step))

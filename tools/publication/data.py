@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.runs import Histogram, Record, Run, json_object
+from fcam_jax.runs.report.runs import Histogram, StoredEvaluation, StoredRun, json_object
 
 VERSION = 1
 CURVE = "MaxBoxAcc"
@@ -36,42 +36,29 @@ _AGAIN = "collect it again (--workdir)"
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What is published of a run besides its rows.
+    """What is published of a run besides its rows."""
 
-    Attributes:
-      differs: its configuration, where it is not the first run's, by dotted key.
-      config_hash: of its configuration.
-      program: version and commit; empty where the run is of a version that did not record it.
-      machine: likewise.
-      checkpoints: by the row of a stage: stage, step and validation figures of the model that was evaluated, and the
-        run that it was taken from, if it was.
-      seconds: by stage, of the training steps alone; "evaluation".
-    """
-
-    differs: dict[str, Any]
-    config_hash: str
-    program: dict[str, Any]
-    machine: dict[str, Any]
+    differs: dict[str, Any]  # its configuration, where it is not the first run's, by dotted key
+    config_hash: str  # of its configuration
+    program: dict[str, Any]  # version and commit; empty where the run is of a version that did not record it
+    machine: dict[str, Any]  # likewise
+    # by the row of a stage: stage, step and validation figures of the model that was evaluated, and the run that
+    # it was taken from, if it was
     checkpoints: dict[str, dict[str, Any]]
-    seconds: dict[str, float]
+    seconds: dict[str, float]  # by stage, of the training steps alone; "evaluation"
 
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """The results in a file.
+    """The results in a file."""
 
-    Attributes:
-      runs: at least one, with their names as folders. The figures of their records include the derived ones.
-      facts: by the run's name.
-      examples_of: the run that the grids of examples are of.
-    """
-
-    runs: tuple[Run, ...]
-    facts: dict[str, Facts]
-    examples_of: str | None
+    # at least one, with their names as folders. The figures of their records include the derived ones
+    runs: tuple[StoredRun, ...]
+    facts: dict[str, Facts]  # by the run's name
+    examples_of: str | None  # the run that the grids of examples are of
 
 
-def name_of(run: Run) -> str:
+def name_of(run: StoredRun) -> str:
     """The name of a run."""
     return run.folder.name
 
@@ -103,7 +90,7 @@ def _published(fields: Mapping[str, Any]) -> Published:
     runs, facts = [], {}
     for name, one in fields["runs"].items():
         records = [_record(row, one, _row(fields["runs"], row, given)) for row, given in one["rows"].items()]
-        runs.append(Run(pathlib.Path(name), _config(fields["config"], one), tuple(records), {}))
+        runs.append(StoredRun(pathlib.Path(name), _config(fields["config"], one), tuple(records), {}))
         facts[name] = Facts(
             dict(one["config"]) | dict.fromkeys(one.get("lacks", ())),
             str(one["config_hash"]),
@@ -140,7 +127,7 @@ def _row(runs: Mapping[str, Any], row: str, given: Mapping[str, Any]) -> Mapping
     return runs[given["same_as"]]["rows"][row] if "same_as" in given else given
 
 
-def _record(row: str, run: Mapping[str, Any], fields: Mapping[str, Any]) -> Record:
+def _record(row: str, run: Mapping[str, Any], fields: Mapping[str, Any]) -> StoredEvaluation:
     figures = {name: float(values[0]) for name, values in fields["figures"].items()}
     thresholds, curves = np.zeros(0), {}
     if fields["curve"] is not None:
@@ -148,7 +135,7 @@ def _record(row: str, run: Mapping[str, Any], fields: Mapping[str, Any]) -> Reco
         thresholds, curves = first + step * np.arange(number), {CURVE: np.array(fields["curve"], float)}
         if curves[CURVE].shape != thresholds.shape:
             raise ValueError(f"the curve of {row} has not {number} values")
-    return Record(
+    return StoredEvaluation(
         row=row,
         split=str(run["split"]),
         images=int(run["images"]),

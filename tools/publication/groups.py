@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fcam_jax.runs.report.aggregate import Configuration, Figure, Row, configurations, settings_text, table_rows
-from fcam_jax.runs.report.paper import CENTER_ROW, DECISION_ROW, FCAM_ROW, Method, entries, stage1_title
-from fcam_jax.runs.report.runs import Record, Run
+from fcam_jax.runs.report.paper import CENTER_ROW, DECISION_ROW, FCAM_ROW, PaperMethod, entries, stage1_title
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 
 # What the paper calls the losses: F-CAM with the terms of Table 3 up to one, and what that one adds.
 WHOLE = "F-CAM"
@@ -18,21 +18,13 @@ TERMS = {"SR": "+ seeds", "SR+CRF": "+ CRF", WHOLE: "+ sizes"}
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A CAM and F-CAM that was trained from it.
+    """A CAM and F-CAM that was trained from it."""
 
-    Attributes:
-      title: what people call the CAM, with the settings that tell it from other pairs of it.
-      method: the CAM by the paper's name.
-      cam: its row; None where its runs have not evaluated it.
-      fcam: that of F-CAM on it, of the same configuration; None where there is none.
-      decided: that of F-CAM's own decision, which takes no threshold; None where there is none.
-    """
-
-    title: str
-    method: Method
-    cam: Row | None
-    fcam: Row | None
-    decided: Row | None = None
+    title: str  # what people call the CAM, with the settings that tell it from other pairs of it
+    method: PaperMethod  # the CAM by the paper's name
+    cam: Row | None  # its row; None where its runs have not evaluated it
+    fcam: Row | None  # that of F-CAM on it, of the same configuration; None where there is none
+    decided: Row | None = None  # that of F-CAM's own decision, which takes no threshold; None where there is none
 
     def rows(self) -> list[tuple[str, Row]]:
         """The rows that there are, with their titles."""
@@ -42,22 +34,16 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """F-CAM from one CAM with more and more terms of its loss.
+    """F-CAM from one CAM with more and more terms of its loss."""
 
-    Attributes:
-      title: what people call the CAM.
-      method: the CAM by the paper's name.
-      cam: rows of the CAM itself, one for each configuration of F-CAM.
-      terms: rows of F-CAM by the paper's name of the loss, at most one for each setting of anything else.
-    """
-
-    title: str
-    method: Method
-    cam: tuple[Row, ...]
+    title: str  # what people call the CAM
+    method: PaperMethod  # the CAM by the paper's name
+    cam: tuple[Row, ...]  # rows of the CAM itself, one for each configuration of F-CAM
+    # rows of F-CAM by the paper's name of the loss, at most one for each setting of anything else
     terms: dict[str, tuple[Row, ...]]
 
 
-def pairs(runs: Sequence[Run]) -> list[Pair]:
+def pairs(runs: Sequence[StoredRun]) -> list[Pair]:
     """F-CAM with the whole loss and the CAM that it was trained from, for every CAM."""
     whole = [run for run in runs if _terms_of(run) == WHOLE]
     found = [_pair(one) for one in configurations(whole)]
@@ -68,10 +54,10 @@ def pairs(runs: Sequence[Run]) -> list[Pair]:
     return sorted(named, key=lambda pair: _place(pair.method))
 
 
-def alone(runs: Sequence[Run]) -> list[Pair]:
+def alone(runs: Sequence[StoredRun]) -> list[Pair]:
     """Rows of runs that end with stage 1, as far as no pair has their CAM, each as a pair without F-CAM."""
     taken = {pair.method for pair in pairs(runs)}
-    found: dict[Method, Row] = {}
+    found: dict[PaperMethod, Row] = {}
     for one in configurations([run for run in runs if not _has(run, FCAM_ROW)]):
         for row in table_rows(one):
             if row.name != CENTER_ROW and row.method not in taken:
@@ -79,16 +65,16 @@ def alone(runs: Sequence[Run]) -> list[Pair]:
     return [Pair(_title(method), method, row, None) for method, row in found.items()]
 
 
-def center(runs: Sequence[Run]) -> Row | None:
+def center(runs: Sequence[StoredRun]) -> Row | None:
     """The row of the centred map, of the first configuration that has one."""
     rows = (row for one in configurations(runs) for row in table_rows(one) if row.name == CENTER_ROW)
     return next(rows, None)
 
 
-def families(runs: Sequence[Run]) -> list[Family]:
+def families(runs: Sequence[StoredRun]) -> list[Family]:
     """The CAMs from which F-CAM was trained with fewer terms of the loss, too."""
-    rows: dict[Method, dict[str, list[Row]]] = {}
-    cams: dict[Method, list[Row]] = {}
+    rows: dict[PaperMethod, dict[str, list[Row]]] = {}
+    cams: dict[PaperMethod, list[Row]] = {}
     for one in configurations([run for run in runs if _terms_of(run) in TERMS]):
         pair = _pair(one)
         assert pair.fcam is not None
@@ -106,12 +92,12 @@ def families(runs: Sequence[Run]) -> list[Family]:
     ]
 
 
-def values(row: Row, metric: str) -> list[tuple[Run, float]]:
+def values(row: Row, metric: str) -> list[tuple[StoredRun, float]]:
     """A figure of every run of a row that has it."""
     return [(run, record.figures[metric]) for run, record in records(row) if metric in record.figures]
 
 
-def records(row: Row) -> list[tuple[Run, Record]]:
+def records(row: Row) -> list[tuple[StoredRun, StoredEvaluation]]:
     """The records of a row with their runs."""
     return [
         (run, record)
@@ -156,21 +142,21 @@ def by_seed(rows: Sequence[Row], metric: str) -> dict[Any, float]:
 def _pair(one: Configuration) -> Pair:
     rows = {row.name: row for row in table_rows(one)}
     fcam = rows[FCAM_ROW]
-    method = Method(fcam.method.name)
+    method = PaperMethod(fcam.method.name)
     return Pair(_title(method), method, rows.get(stage1_title(one.classifier)), fcam, rows.get(DECISION_ROW))
 
 
-def _terms_of(run: Run) -> str | None:
+def _terms_of(run: StoredRun) -> str | None:
     """The paper's name of the loss by which a run has trained F-CAM; None where it has not."""
     (one,) = configurations([run])
     return next((row.method.plus for row in table_rows(one) if row.name == FCAM_ROW), None)
 
 
-def _has(run: Run, row: str) -> bool:
+def _has(run: StoredRun, row: str) -> bool:
     return any(record.row == row for record in run.records)
 
 
-def _title(method: Method) -> str:
+def _title(method: PaperMethod) -> str:
     return method.name.removesuffix("*")
 
 
@@ -180,7 +166,7 @@ def _told_apart(pair: Pair) -> str:
     return ", ".join(part for part in (pair.title, one.encoder, settings_text(one.settings)) if part)
 
 
-def _place(method: Method) -> int:
+def _place(method: PaperMethod) -> int:
     """Its place in the paper's tables; what is not in them comes last."""
     names = list(dict.fromkeys(entry.method.name for entry in entries()))
     return names.index(method.name) if method.name in names else len(names)

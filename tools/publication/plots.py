@@ -14,7 +14,7 @@ from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
 from fcam_jax.runs.report.figures import ACTIVATIONS, activations, grids
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.pictures import save_grid
-from fcam_jax.runs.report.runs import Record, Run
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 from fcam_jax.runs.report.stored_examples import StoredExample, read_examples, read_pixels
 from tools.publication.data import CURVE, Published
 from tools.publication.groups import pairs, records
@@ -50,7 +50,7 @@ def save_plots(path: pathlib.Path, data: Published) -> list[pathlib.Path]:
     return saved
 
 
-def save_examples(path: pathlib.Path, run: Run) -> list[pathlib.Path]:
+def save_examples(path: pathlib.Path, run: StoredRun) -> list[pathlib.Path]:
     """Save grids of the examples that the last of a run's main methods finds, and of those that it misses.
 
     Args:
@@ -74,7 +74,7 @@ def beside(path: pathlib.Path, name: str) -> pathlib.Path:
     return path.with_name(f"{path.stem}-{name}")
 
 
-def _mean_curve(name: str, found: Sequence[Record], dashed: bool) -> Line:
+def _mean_curve(name: str, found: Sequence[StoredEvaluation], dashed: bool) -> Line:
     """The mean of curves at the thresholds of the first."""
     x = found[0].thresholds
     y = np.mean([np.interp(x, record.thresholds, record.curves[CURVE]) for record in found], axis=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.runs.report.aggregate import settings_text
-from fcam_jax.runs.report.runs import Record, Run
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 from fcam_jax.runs.report.tables import Cell, Table, number_cell
 from tools.publication.data import CURVE, Published, name_of
 
@@ -102,7 +102,7 @@ def provenance(data: Published) -> Table:
     return Table("Where the figures come from", ("what", "which"), rows, 2)
 
 
-def _record(run: Run, row: str) -> Record | None:
+def _record(run: StoredRun, row: str) -> StoredEvaluation | None:
     return next((record for record in run.records if record.row == row), None)
 
 

@@ -10,11 +10,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from fcam_jax.data.layouts.labels import settle_names
-from fcam_jax.data.layouts.metadata import Metadata
-from fcam_jax.data.layouts.paths import SPLITS, refused
-from fcam_jax.data.layouts.problems import Problems, listed
+from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, settle_names
+from fcam_jax.data.layouts.paths import SPLIT_NAMES, refused
+from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 # By these a folder's images are told from its other files.
 SUFFIXES = tuple(
@@ -22,41 +22,36 @@ SUFFIXES = tuple(
 )
 
 
-def splits(root: pathlib.Path) -> tuple[str, ...]:
-    """The splits that a folder has in this layout."""
-    return tuple(split_folders(root))
-
-
 def split_folders(root: pathlib.Path) -> dict[str, str]:
     """The splits that a folder has, each with its folder; that is ``""`` where all folders are classes for training."""
-    named = {split: name for split, names in SPLITS.items() for name in names if _classes(root / name)}
+    named = {split: name for split, names in SPLIT_NAMES.items() for name in names if _classes(root / name)}
     return named or ({"train": ""} if _classes(root) else {})
 
 
-def read(root: pathlib.Path, split: str, num_classes: int, problems: Problems) -> Metadata:
-    """The images of a split.
-
-    Args:
-      root: the data set's folder; the ids of images start there.
-      split: one of `splits`.
-      num_classes: number of classes; 0 for the number of folders.
-      problems: is told of classes that training lacks, and of files and folders that are left alone.
+def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
+    """The images of a split; `problems` is told of classes that training lacks, and of what is left alone.
 
     Raises:
       InputError: there are more folders than classes, or one cannot be read.
     """
+    root = place.images
     folders = split_folders(root)
+    place.needs(split, folders)
     classes = {name: set(_classes(root / folder)) for name, folder in folders.items()}
     names = sorted(set.union(*classes.values()))
     count, class_names = settle_names(names, num_classes, root, problems)
-    if folders[split]:
-        _warn_of_others(root, set(folders.values()), problems)
+    others = [name for name in _subfolders(root) if name not in folders.values()]
+    if folders[split] and others:
+        problems.warn(root, f"folders beside those of the splits are left alone: {listed(others)}")
     image_ids: list[str] = []
     labels: list[int] = []
     for name in sorted(classes[split]):
-        found, others = _files(root, pathlib.PurePosixPath(folders[split], name).as_posix())
-        if others:
-            problems.warn(root / folders[split] / name, f"files that are no images by their endings: {listed(others)}")
+        folder = pathlib.PurePosixPath(folders[split], name).as_posix()
+        files = [f"{folder}/{file}" for file in _walk(root / folder)]
+        found = [file for file in files if file.lower().endswith(SUFFIXES)]
+        if len(found) < len(files):
+            text = listed([file for file in files if not file.lower().endswith(SUFFIXES)])
+            problems.warn(root / folder, f"files that are no images by their endings: {text}")
         if name not in classes.get("train", {name}):
             for image_id in found:
                 problems.error(root / image_id, f"the training images have no class {name}", image_id=image_id)
@@ -82,13 +77,6 @@ def _subfolders(folder: pathlib.Path) -> list[str]:
         _unreadable(error)
 
 
-def _files(root: pathlib.Path, folder: str) -> tuple[list[str], list[str]]:
-    """Paths below the root of a folder's images, and of its other files."""
-    files = [f"{folder}/{name}" for name in _walk(root / folder)]
-    images = [name for name in files if name.lower().endswith(SUFFIXES)]
-    return images, [name for name in files if not name.lower().endswith(SUFFIXES)]
-
-
 def _walk(folder: pathlib.Path, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
     """Paths below a folder of its files, in order; hidden ones are none of the user's."""
     for here, folders, names in os.walk(folder, onerror=_unreadable):
@@ -99,11 +87,14 @@ def _walk(folder: pathlib.Path, endings: tuple[str, ...] = ("",)) -> Iterator[st
                 yield f"{below}/{name}" if below else name
 
 
-def _warn_of_others(root: pathlib.Path, used: set[str], problems: Problems) -> None:
-    others = [name for name in _subfolders(root) if name not in used]
-    if others:
-        problems.warn(root, f"folders beside those of the splits are left alone: {listed(others)}")
-
-
 def _unreadable(error: OSError) -> NoReturn:
     raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+
+
+LAYOUT = Layout(
+    lambda root: tuple(split_folders(root)),
+    read,
+    localization=lambda place, split: place.metadata,
+    sign="class folders of images",
+    last=True,
+)

@@ -4,7 +4,6 @@ In: the folders. Out: `Metadata` with labels by the sorted ids of the categories
 own entry states, or else the only one of its objects; objects of other classes are no ground truth of it.
 """
 
-import collections
 import dataclasses
 import math
 import pathlib
@@ -15,11 +14,13 @@ import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.data.layouts.coco_file import categories, image_folder, read_json, split_files
-from fcam_jax.data.layouts.labels import settle_names
-from fcam_jax.data.layouts.metadata import Metadata
+from fcam_jax.data.layouts.metadata import Layout, Masks, Metadata, Place, settle_names
 from fcam_jax.data.layouts.paths import refused
-from fcam_jax.data.layouts.problems import Problems, listed
-from fcam_jax.data.layouts.regions import Region, Regions, parse_region
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.regions import Region, parse_region
+from fcam_jax.runtime.text import listed
+
+Entry = dict[str, Any]
 
 
 @dataclasses.dataclass
@@ -36,107 +37,88 @@ class _Image:
 
     place: str
     image_id: str
-    size: tuple[int, int]
-    category: int | None
-    objects: list[tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+    category: int | None = None
+    objects: list[tuple[str, Entry]] = dataclasses.field(default_factory=list)
 
 
-def splits(root: pathlib.Path) -> tuple[str, ...]:
-    """The splits that a folder has in this layout."""
-    return tuple(split_files(root))
-
-
-def read(root: pathlib.Path, images_root: pathlib.Path, split: str, num_classes: int, problems: Problems) -> Metadata:
-    """The images of a split.
-
-    Args:
-      root: folder below which the annotation files lie.
-      images_root: folder below which the images lie.
-      split: one of `splits`.
-      num_classes: number of classes; 0 for the number of categories.
-      problems: is told of images and annotations that cannot be used.
+def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
+    """The images of a split; `problems` is told of images and annotations that cannot be used.
 
     Raises:
       InputError: a file cannot be read, categories contradict each other, or there are more of them than classes.
     """
-    files = split_files(root)
-    path = files[split]
+    files = split_files(place.metadata)
+    place.needs(split, files)
+    path = files.pop(split)
     content = read_json(path, problems)
-    others = [other for other in files.values() if other != path]
-    names = categories(path, content["categories"], others, problems)
+    names = categories(path, content["categories"], list(files.values()), problems)
     count, class_names = settle_names(list(names.values()), num_classes, path, problems)
-    images = _images(content["images"], names, path, problems)
-    _attach(content["annotations"], images, path, problems)
+    reader = _Reader(path, names, problems)
+    images = reader.images(content["images"])
+    reader.attach(content["annotations"], images)
     usable = list({image.image_id: image for image in images.values()}.values())
     if not usable:
         problems.raise_first()
         raise problems.stop(path, "has no image")
-    reader = _Objects(path, names, problems)
     labels = [reader.settle_category(image) for image in usable]
-    boxes, regions = reader.localization(usable)
-    folder = image_folder(images_root, path, [image.image_id for image in usable if not refused([image.image_id])])
-    sizes = np.array([image.size for image in usable], np.int32)
+    boxes, masks = reader.localization(usable)
     image_ids = [image.image_id for image in usable]
+    folder = image_folder(place.images, path, [image_id for image_id in image_ids if not refused([image_id])])
+    sizes = np.array([image.size for image in usable], np.int32)
     return Metadata(
         image_ids=image_ids,
         labels=np.array(labels, np.int32),
         sizes=sizes if sizes.any() else None,
         boxes=boxes,
+        masks=masks,
         num_classes=count,
-        regions=regions,
         paths=[f"{folder}/{image_id}" if folder else image_id for image_id in image_ids],
         class_names=class_names,
     )
 
 
-def _images(
-    entries: list[dict[str, Any]], names: dict[int, str], path: pathlib.Path, problems: Problems
-) -> dict[Any, _Image]:
-    """Images by the key that annotations call them by."""
-    images: dict[Any, _Image] = {}
-    seen: set[str] = set()
-    for index, entry in enumerate(entries):
-        place = f"images[{index}]"
-        name = entry.get("file_name")
-        image_id = name if isinstance(name, str) else place
-        try:
-            key = _key(entry.get("id"))
-            image = _Image(place, image_id, (0, 0), None)
-            if key in images or image_id in seen:
-                raise ValueError("its id or file_name is there more than once")
-            images[key] = image
-            seen.add(image_id)
-            for reason in refused([image_id]).values():
-                raise ValueError(reason)
-            if image_id == place:
-                raise ValueError("file_name must be a text")
-            image.size = _size(entry)
-            image.category = _stated_category(entry, names)
-        except ValueError as error:
-            problems.error(path, f"{place}, {image_id}: {error}", image_id=image_id)
-    return images
-
-
-def _attach(entries: list[dict[str, Any]], images: dict[Any, _Image], path: pathlib.Path, problems: Problems) -> None:
-    for index, entry in enumerate(entries):
-        place = f"annotations[{index}]"
-        try:
-            key = _key(entry.get("image_id"))
-            if key not in images:
-                raise ValueError(f"no image has the id {reprlib.repr(key)}")
-            images[key].objects.append((place, entry))
-        except ValueError as error:
-            problems.error(path, f"{place}: {error}", image_id=place)
-
-
-class _Objects:
-    """The ground truth of images by their annotations, with the problems in it."""
+class _Reader:
+    """The parts of a file, with the problems in it."""
 
     def __init__(self, path: pathlib.Path, names: dict[int, str], problems: Problems):
-        self._path = path
-        self._names = names
+        self._path, self._names, self._problems = path, names, problems
         self._labels = {category: label for label, category in enumerate(names)}
-        self._problems = problems
+
+    def images(self, entries: list[Entry]) -> dict[Any, _Image]:
+        """Images by the key that annotations call them by."""
+        images: dict[Any, _Image] = {}
+        seen: set[str] = set()
+        for index, entry in enumerate(entries):
+            place, name = f"images[{index}]", entry.get("file_name")
+            image = _Image(place, name if isinstance(name, str) else place)
+            try:
+                key = _key(entry.get("id"))
+                if key in images or image.image_id in seen:
+                    raise ValueError("its id or file_name is there more than once")
+                images[key] = image
+                seen.add(image.image_id)
+                for reason in refused([image.image_id]).values():
+                    raise ValueError(reason)
+                if image.image_id == place:
+                    raise ValueError("file_name must be a text")
+                image.size = _size(entry)
+                image.category = _stated_category(entry, self._names)
+            except ValueError as error:
+                self._error(image, place, str(error))
+        return images
+
+    def attach(self, entries: list[Entry], images: dict[Any, _Image]) -> None:
+        """Give each image its annotations."""
+        for index, entry in enumerate(entries):
+            place = f"annotations[{index}]"
+            try:
+                key = _key(entry.get("image_id"))
+                if key not in images:
+                    raise ValueError(f"no image has the id {reprlib.repr(key)}")
+                images[key].objects.append((place, entry))
+            except ValueError as error:
+                self._problems.error(self._path, f"{place}: {error}", image_id=place)
 
     def settle_category(self, image: _Image) -> int:
         """The label of an image, -1 where it has none; its objects of other classes are dropped."""
@@ -156,8 +138,8 @@ class _Objects:
         image.objects = [(p, entry) for p, entry in image.objects if entry["category_id"] == category]
         return self._labels[category]
 
-    def localization(self, images: list[_Image]) -> tuple[list[Int[np.ndarray, "_ 4"]] | None, list[Regions] | None]:
-        """Boxes and regions of all images; regions count where every object has one, or where there are no boxes."""
+    def localization(self, images: list[_Image]) -> tuple[list[Int[np.ndarray, "_ 4"]] | None, list[Masks] | None]:
+        """Boxes and masks of all images; regions count where every object has one, or where there are no boxes."""
         objects = [entry for image in images for _, entry in image.objects if not _is_crowd(entry)]
         with_box = sum("bbox" in entry for entry in objects)
         with_region = sum(bool(entry.get("segmentation")) for entry in objects)
@@ -167,7 +149,7 @@ class _Objects:
             text = f"{len(objects) - with_region} of {len(objects)} objects have no segmentation: no masks are used"
             self._problems.warn(self._path, text)
         boxes = [self._boxes(image) for image in images] if use_boxes else None
-        return boxes, [self._regions(image) for image in images] if use_regions else None
+        return boxes, [self._masks(image) for image in images] if use_regions else None
 
     def _boxes(self, image: _Image) -> Int[np.ndarray, "_ 4"]:
         corners = []
@@ -179,14 +161,14 @@ class _Objects:
                     self._error(image, place, f"{error}: {reprlib.repr(entry.get('bbox'))}")
         return np.array(corners, np.int32).reshape(-1, 4)
 
-    def _regions(self, image: _Image) -> Regions:
-        parts: dict[bool, list[Region]] = collections.defaultdict(list)
+    def _masks(self, image: _Image) -> Masks:
+        parts: dict[bool, list[Region]] = {False: [], True: []}
         for place, entry in image.objects:
             try:
                 parts[_is_crowd(entry)].append(parse_region(entry.get("segmentation"), image.size))
             except ValueError as error:
                 self._error(image, place, f"segmentation: {error}")
-        return Regions(tuple(parts[False]), tuple(parts[True]))
+        return Masks(tuple(parts[False]), tuple(parts[True]))
 
     def _error(self, image: _Image, place: str, text: str) -> None:
         self._problems.error(self._path, f"{place}, {image.image_id}: {text}", image_id=image.image_id)
@@ -251,3 +233,11 @@ def _is_category(value: Any, known: dict[int, Any]) -> bool:
 
 def _is_crowd(entry: dict[str, Any]) -> bool:
     return bool(entry.get("iscrowd"))
+
+
+LAYOUT = Layout(
+    lambda root: tuple(split_files(root)),
+    read,
+    localization=lambda place, split: split_files(place.metadata)[split],
+    sign="annotations/instances_train.json",
+)

@@ -11,9 +11,10 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from fcam_jax.data.layouts.paths import SPLITS, refused
-from fcam_jax.data.layouts.problems import Problems, listed
+from fcam_jax.data.layouts.paths import SPLIT_NAMES, refused
+from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 # Of a split called {}, in the data set's folder.
 PATTERNS = ("annotations/instances_{}*.json", "annotations/{}.json", "{}.json", "{}/_annotations.coco.json")
@@ -27,7 +28,7 @@ def split_files(root: pathlib.Path) -> dict[str, pathlib.Path]:
       InputError: a split has several files.
     """
     files: dict[str, pathlib.Path] = {}
-    for split, names in SPLITS.items():
+    for split, names in SPLIT_NAMES.items():
         patterns = [pattern.format(name) for name in names for pattern in PATTERNS]
         found = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
         if len(found) > 1:
@@ -111,7 +112,7 @@ def image_folder(root: pathlib.Path, annotations: pathlib.Path, files: Sequence[
       The folder relative to the root, ``""`` for the root itself.
     """
     ending = annotations.stem.removeprefix("instances_")
-    tags = [ending, *(name for names in SPLITS.values() if ending.startswith(names) for name in names)]
+    tags = [ending, *(name for names in SPLIT_NAMES.values() if ending.startswith(names) for name in names)]
     parent = annotations.parent
     own = [parent.relative_to(root).as_posix()] if parent.is_relative_to(root) else []
     folders = [*own, "", "images", *tags, *(f"images/{tag}" for tag in tags)]

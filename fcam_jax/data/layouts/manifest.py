@@ -13,15 +13,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.layouts.labels import settle_names
-from fcam_jax.data.layouts.manifest_rows import manifest_file, read_rows
-from fcam_jax.data.layouts.metadata import BOX_RULE, MaskFiles, Metadata, fitting, grouped
-from fcam_jax.data.layouts.paths import SPLITS, refused
+from fcam_jax.data.layouts.manifest_file import NAMES, manifest_file, read_rows
+from fcam_jax.data.layouts.metadata import (
+    BOX_RULE,
+    Layout,
+    Masks,
+    Metadata,
+    Place,
+    fitting,
+    folder_names,
+    grouped,
+    settle_names,
+)
+from fcam_jax.data.layouts.paths import refused
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.regions import Region, Regions, parse_runs
+from fcam_jax.data.layouts.regions import Region, parse_runs
+from fcam_jax.data.source import SPLITS
 
 _WANTED = {"label": "an integer or a name"}
-_NO_MASKS, _NO_REGIONS = MaskFiles((), None), Regions()
+_NO_MASKS = Masks()
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -35,9 +45,12 @@ class _Row:
     label: Any
     size: tuple[int, int]
     boxes: list[list[int]]
-    masks: MaskFiles
-    regions: Regions
+    masks: Masks
     checksum: str
+
+    def error(self, path: pathlib.Path, text: str, problems: Problems, between: str = ": ") -> None:
+        """An error of this image."""
+        problems.error(path, f"{self.image_id}{between}{text}", line=self.line, image_id=self.image_id)
 
 
 def splits(folder: pathlib.Path) -> tuple[str, ...]:
@@ -47,26 +60,19 @@ def splits(folder: pathlib.Path) -> tuple[str, ...]:
       InputError: the manifest cannot be read.
     """
     path = manifest_file(folder)
-    if path is None:
-        return ()
-    found = {str(row.get("split", "train")) for _, row in read_rows(path, Problems())}
+    found = {str(row.get("split", "train")) for _, row in read_rows(path, Problems())} if path else ()
     return tuple(split for split in SPLITS if split in found)
 
 
-def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems) -> Metadata:
-    """The images of a split.
-
-    Args:
-      folder: holds the manifest.
-      split: train, val or test.
-      num_classes: labels must be below it; 0 for as many as the manifest has.
-      problems: is told of values that are none of their column.
+def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
+    """The images of a split; `problems` is told of values that are none of their column.
 
     Raises:
       InputError: the file cannot be read, or has other columns, or no such split, or names more classes.
     """
-    path = manifest_file(folder)
-    assert path is not None
+    path = manifest_file(place.metadata)
+    if path is None:
+        raise problems.stop(place.metadata, f"has neither {' nor '.join(NAMES)}")
     rows: list[_Row] = []
     labels: collections.Counter[Any] = collections.Counter()  # of all splits
     class_names: dict[Any, str] = {}
@@ -91,9 +97,7 @@ def read(folder: pathlib.Path, split: str, num_classes: int, problems: Problems)
         problems.raise_first()
         found = ", ".join(name for name in SPLITS if name in seen)
         raise problems.stop(path, f"has no split {split!r}; it has: {found or 'no image'}")
-    rows = _once(rows, path, problems)
-    _check_paths(rows, path, problems)
-    return _metadata(path, rows, labels, class_names, num_classes, problems)
+    return _metadata(path, _usable(rows, path, problems), labels, class_names, num_classes, problems)
 
 
 def _metadata(
@@ -120,28 +124,25 @@ def _metadata(
     for position, row in enumerate(rows):
         if isinstance(row.label, int) != numbered:
             others = "integers" if numbered else "names"
-            text = f"{row.image_id}: label {reprlib.repr(row.label)}, but most labels are {others}"
-            problems.error(path, text, line=row.line, image_id=row.image_id)
+            row.error(path, f"label {reprlib.repr(row.label)}, but most labels are {others}", problems)
         elif numbered and not 0 <= row.label < count:
-            text = f"{row.image_id}: label must be in [0, {count}), by data.num_classes: {row.label}"
-            problems.error(path, text, line=row.line, image_id=row.image_id)
+            row.error(path, f"label must be in [0, {count}), by data.num_classes: {row.label}", problems)
         else:
             values[position] = row.label if numbered else known[row.label]
     sizes = np.array([row.size for row in rows], np.int32)
     masks = [row.masks for row in rows]
-    regions = [row.regions for row in rows]
     checksums = [row.checksum for row in rows]
+    image_ids = [row.image_id for row in rows]
     return Metadata(
-        image_ids=[row.image_id for row in rows],
+        image_ids=image_ids,
         labels=values,
         sizes=sizes if sizes.any() else None,
         boxes=_boxes(path, rows, sizes, problems),
-        masks=masks if any(files.instances or files.ignore for files in masks) else None,
+        masks=masks if any(some.instances or some.ignore for some in masks) else None,
         num_classes=count,
-        regions=regions if any(some.instances or some.ignore for some in regions) else None,
         paths=[row.path for row in rows],
         checksums=checksums if any(checksums) else None,
-        class_names=names,
+        class_names=names or folder_names(image_ids, values, count),
     )
 
 
@@ -155,30 +156,22 @@ def _boxes(
     boxes = np.array(flat, np.int32)
     fits = fitting(boxes, sizes[owners])
     for box in np.flatnonzero(~fits).tolist():
-        row = rows[owners[box]]
-        problems.error(path, f"{row.image_id}: {BOX_RULE}: {flat[box]}", line=row.line, image_id=row.image_id)
+        rows[owners[box]].error(path, f"{BOX_RULE}: {flat[box]}", problems)
     return grouped(boxes[fits], owners[fits], len(rows))
 
 
-def _once(rows: list[_Row], path: pathlib.Path, problems: Problems) -> list[_Row]:
+def _usable(rows: list[_Row], path: pathlib.Path, problems: Problems) -> list[_Row]:
+    """The first row of each image; paths that may not be opened are told."""
     by_id: dict[str, _Row] = {}
     for row in rows:
         if by_id.setdefault(row.image_id, row) is not row:
-            text = f"{row.image_id} is there more than once"
-            problems.error(path, text, line=row.line, image_id=row.image_id)
-    return list(by_id.values())
-
-
-def _check_paths(rows: list[_Row], path: pathlib.Path, problems: Problems) -> None:
-    reasons = refused(name for row in rows for name in _names(row))
-    for row in rows if reasons else ():
-        for name in _names(row):
+            row.error(path, "is there more than once", problems, between=" ")
+    reasons = refused(name for row in by_id.values() for name in (row.path, *row.masks.files()))
+    for row in by_id.values() if reasons else ():
+        for name in (row.path, *row.masks.files()):
             if name in reasons:
-                problems.error(path, f"{row.image_id}: {reasons[name]}: {name}", line=row.line, image_id=row.image_id)
-
-
-def _names(row: _Row) -> list[str]:
-    return [row.path, *row.masks.instances, *([row.masks.ignore] if row.masks.ignore is not None else [])]
+                row.error(path, f"{reasons[name]}: {name}", problems)
+    return list(by_id.values())
 
 
 def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
@@ -192,11 +185,8 @@ def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
         raise ValueError("no path")
     given = values.get("mask", [])
     masks = given if isinstance(given, list) else [given]
-    ignore = values.get("ignore")
-    files = tuple(mask for mask in masks if isinstance(mask, str))
-    regions = tuple(_runs("mask", mask) for mask in masks if not isinstance(mask, str))
-    ignored = () if ignore is None or isinstance(ignore, str) else (_runs("ignore", ignore),)
-    ignore_file = ignore if isinstance(ignore, str) else None
+    instances = tuple(_mask("mask", mask) for mask in masks)
+    ignored = (_mask("ignore", values["ignore"]),) if "ignore" in values else ()
     checksum = _text(values, "sha256").lower()
     if checksum and not _SHA256.fullmatch(checksum):
         raise ValueError(f"sha256 must have 64 hexadecimal digits: {reprlib.repr(checksum)}")
@@ -207,8 +197,7 @@ def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
         label=label,
         size=_size(values),
         boxes=_corners(values.get("boxes", [])),
-        masks=MaskFiles(files, ignore_file) if files or ignore_file is not None else _NO_MASKS,
-        regions=Regions(regions, ignored) if regions or ignored else _NO_REGIONS,
+        masks=Masks(instances, ignored) if instances or ignored else _NO_MASKS,
         checksum=checksum,
     )
 
@@ -251,7 +240,9 @@ def _corners(boxes: Any) -> list[list[int]]:
     return boxes
 
 
-def _runs(column: str, value: Any) -> Region:
+def _mask(column: str, value: Any) -> str | Region:
+    if isinstance(value, str):
+        return value
     if not isinstance(value, dict):
         raise ValueError(f"{column} must be a path or run lengths: {reprlib.repr(value)}")
     try:
@@ -262,3 +253,12 @@ def _runs(column: str, value: Any) -> Region:
 
 def _is_integer(value: Any) -> bool:
     return type(value) is int and abs(value) < 2**31
+
+
+LAYOUT = Layout(
+    splits,
+    read,
+    localization=lambda place, split: manifest_file(place.metadata) or place.metadata,
+    sign="manifest.csv, nor manifest.jsonl",
+    present=lambda folder: manifest_file(folder) is not None,  # it is long
+)

@@ -1,36 +1,41 @@
-"""What is known of the images of a split, and its reader for text files in the format of Choe et al. (CVPR 2020).
+"""What every layout ends in: `Metadata` of a split; and what its readers share: boxes, names of classes, places.
 
-In: a folder with `image_ids.txt`, `class_labels.txt`, `image_sizes.txt` and `localization.txt`. Out: `Metadata`, in the
-order of the image ids. The other layouts of a data set end in the same `Metadata`.
+A layout is one file with a `Layout`, and a line in `registry.LAYOUTS`.
 """
 
+import collections
 import dataclasses
+import os
 import pathlib
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.data.layouts.paths import refused
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.problems import listed as listed
-from fcam_jax.data.layouts.regions import Regions
-from fcam_jax.data.layouts.text_table import TextTable, read_table, read_text
+from fcam_jax.data.layouts.regions import Region
+from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 BOX_RULE = "box must have 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height of its image"
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskFiles:
-    """The masks of one image, as paths relative to the image folder.
+class Masks:
+    """The masks of one image: paths of files, relative to the image folder, and regions.
 
     Attributes:
-      instances: one mask file per object.
-      ignore: mask file of the undecided pixels, or None.
+      instances: one for each object.
+      ignore: of undecided pixels.
     """
 
-    instances: tuple[str, ...]
-    ignore: str | None
+    instances: tuple[str | Region, ...] = ()
+    ignore: tuple[str | Region, ...] = ()
+
+    def files(self) -> list[str]:
+        """The paths among them."""
+        return [mask for mask in (*self.instances, *self.ignore) if isinstance(mask, str)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,10 +47,9 @@ class Metadata:
       labels: class of each image, from 0; -1 where it is not known, which is an error.
       sizes: width and height of each image, 0 where they are not stated; None where none are.
       boxes: boxes of each image in its own pixels; None where there are none.
-      masks: mask files of each image; None where there are none.
+      masks: of each image; None where there are none.
       num_classes: labels are below it.
-      regions: masks of each image that are no files, in addition; None where there are none.
-      paths: of the images, relative to the image folder; None where they are the ids.
+      paths: of the images, relative to the image folder.
       checksums: SHA-256 of each image file, empty where it is not stated; None where none are.
       class_names: in the order of the labels; None where the data set does not say.
     """
@@ -54,24 +58,29 @@ class Metadata:
     labels: Int[np.ndarray, " n"]
     sizes: Int[np.ndarray, "n 2"] | None
     boxes: list[Int[np.ndarray, "_ 4"]] | None = None
-    masks: list[MaskFiles] | None = None
+    masks: list[Masks] | None = None
     num_classes: int = 0
-    regions: list[Regions] | None = None
-    paths: list[str] | None = None
+    paths: list[str] = dataclasses.field(default_factory=list)
     checksums: list[str] | None = None
     class_names: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.paths:  # the ids are paths
+            object.__setattr__(self, "paths", self.image_ids)
 
     def localized(self) -> Bool[np.ndarray, " n"]:
         """Which images have a box or a mask."""
         found = np.zeros(len(self.image_ids), bool)
-        for objects in (
-            self.boxes or (),
-            [files.instances for files in self.masks or ()],
-            [regions.instances for regions in self.regions or ()],
-        ):
-            if len(objects):
+        for objects in (self.boxes or [], [masks.instances for masks in self.masks or ()]):
+            if objects:
                 found |= np.fromiter(map(len, objects), np.int64) > 0
         return found
+
+    def files(self) -> list[tuple[str, str]]:
+        """The id of an image and the path of its file, for all images, and the same for all masks that are files."""
+        masks = zip(self.image_ids, self.masks or (), strict=self.masks is not None)
+        of_masks = [(image_id, name) for image_id, some in masks for name in some.files()]
+        return [*zip(self.image_ids, self.paths, strict=True), *of_masks]
 
     def select(self, keep: Bool[np.ndarray, " n"]) -> "Metadata":
         """The same of some of the images."""
@@ -86,61 +95,49 @@ class Metadata:
         return dataclasses.replace(self, **chosen)
 
 
-def read_metadata(folder: pathlib.Path, num_classes: int, needs_localization: bool) -> Metadata:
-    """Read the text files of a split, all of which must be right.
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a data set lies.
 
-    Args:
-      folder: holds the four files; see `read_split`.
-      num_classes: labels must be below it.
-      needs_localization: every image must have a box or mask, as evaluation needs it.
-
-    Raises:
-      InputError: for the first thing that is wrong.
+    Attributes:
+      layout: one of `registry.LAYOUTS`.
+      root: its folder.
+      images: folder that the paths of images start from.
+      metadata: folder that holds what describes the images.
     """
-    problems = Problems()
-    metadata = read_split(folder, num_classes, problems)
-    if needs_localization:
-        localization = folder / "localization.txt"
-        read_text(localization, problems)
-        report_unlocalized(metadata, localization, problems)
-    problems.raise_first()
-    return metadata
+
+    layout: str
+    root: pathlib.Path
+    images: pathlib.Path
+    metadata: pathlib.Path
+
+    def needs(self, split: str, found: Collection[str]) -> None:
+        """Refuse a split that is not there."""
+        if split not in found:
+            raise InputError(f"{self.metadata}: has no split {split!r}; it has: {', '.join(found) or 'none'}")
 
 
-def read_split(folder: pathlib.Path, num_classes: int, problems: Problems) -> Metadata:
-    """Read and check the text files of a split.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A way to lay out a data set.
 
-    Args:
-      folder: holds the four files. An empty `image_sizes.txt` says that the sizes are not known, an empty
-        `localization.txt` or none that there are neither boxes nor masks.
-      num_classes: labels must be below it.
-      problems: is told of lines that cannot be read, ids that are not in all files, or are there twice, or lead out of
-        the image folder, labels out of range, boxes outside their image.
-
-    Raises:
-      InputError: a file is missing or empty or not text.
+    Attributes:
+      splits: finds the splits in the folder of the metadata; none where the folder has another layout.
+      read: the metadata of a split, which must be there; the number of classes may be 0, for as many as there are.
+      localization: the file that holds boxes and masks of a split, for messages.
+      sign: what it is recognised by, for messages.
+      present: whether a folder of metadata has this layout; by default whether it has splits.
+      last: every layout has what it is recognised by, so it is taken where there is no other.
+      below: images and metadata lie in folders of these names below the root.
     """
-    ids = _image_ids(folder / "image_ids.txt", problems)
-    position = {image_id: index for index, image_id in enumerate(ids)}
-    labels = _labels(read_table(folder / "class_labels.txt", 1, position, problems), position, num_classes, problems)
-    sizes = _sizes(read_table(folder / "image_sizes.txt", 2, position, problems), position, problems)
-    localization, boxes, masks = folder / "localization.txt", None, None
-    if _names_masks(localization):
-        masks = _masks(read_table(localization, 2, position, problems), position, problems)
-    elif localization.exists():
-        boxes = _boxes(read_table(localization, 4, position, problems), position, sizes, problems)
-    return Metadata(ids, labels, sizes, boxes, masks, num_classes)
 
-
-def count_classes(folder: pathlib.Path, problems: Problems) -> int:
-    """One more than the largest label in the text files of all splits below a folder."""
-    largest = -1
-    for path in sorted(folder.glob("*/class_labels.txt")):
-        values, whole = read_table(path, 1, (), Problems()).integers()
-        largest = max(largest, int(values[whole].max(initial=-1)))
-    if largest < 0:
-        raise problems.stop(folder, "no class_labels.txt with a label below it")
-    return largest + 1
+    splits: Callable[[pathlib.Path], tuple[str, ...]]
+    read: Callable[[Place, str, int, Problems], Metadata]
+    localization: Callable[[Place, str], pathlib.Path]
+    sign: str
+    present: Callable[[pathlib.Path], bool] | None = None
+    last: bool = False
+    below: tuple[str, str] = ("", "")
 
 
 def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems) -> None:
@@ -164,115 +161,39 @@ def grouped(boxes: Int[np.ndarray, "m 4"], rows: Int[np.ndarray, " m"], count: i
     return np.split(boxes, np.cumsum(np.bincount(rows, minlength=count))[:-1])
 
 
-def _image_ids(path: pathlib.Path, problems: Problems) -> list[str]:
-    table = read_table(path, 0, (), problems)
-    if not table.ids:
-        raise problems.stop(path, "lists no images")
-    reasons = refused(table.ids)
-    unique = list(dict.fromkeys(table.ids))
-    if reasons or len(unique) < len(table.ids):
-        seen = set()
-        for image_id, number in zip(table.ids, table.numbers, strict=True):
-            if image_id in reasons:
-                problems.error(path, f"{reasons[image_id]}: {image_id}", line=number, image_id=image_id)
-            if image_id in seen:
-                problems.error(path, f"{image_id} is there more than once", line=number, image_id=image_id)
-            seen.add(image_id)
-    return unique
+def settle_names(
+    names: Sequence[str], num_classes: int, file: str | os.PathLike[str], problems: Problems
+) -> tuple[int, tuple[str, ...] | None]:
+    """The number of classes and their names, where the data set names its classes.
+
+    Args:
+      names: in the order of the labels.
+      num_classes: that the user gave, 0 for as many as there are names. With more, no class has a name.
+      file: that names them.
+      problems: is told of what is raised.
+
+    Raises:
+      InputError: there are more names than classes.
+    """
+    if not names:
+        raise problems.stop(file, "names no classes")
+    if 0 < num_classes < len(names):
+        text = f"names {len(names)} classes ({listed(names)}), but data.num_classes is {num_classes}"
+        raise problems.stop(file, text)
+    return num_classes or len(names), tuple(names) if num_classes in (0, len(names)) else None
 
 
-def _labels(table: TextTable, position: dict[str, int], num_classes: int, problems: Problems) -> Int[np.ndarray, " n"]:
-    rows = _rows_of(table, position, problems)
-    _check_once(table, rows, position, problems)
-    values, whole = table.integers()
-    table.report(whole, "label is not an integer", problems)
-    inside = (values[:, 0] >= 0) & (values[:, 0] < num_classes)
-    table.report(inside | ~whole, f"label must be in [0, {num_classes}), by data.num_classes", problems)
-    good = whole & inside & (rows >= 0)
-    labels = np.full(len(position), -1, np.int32)
-    labels[rows[good]] = values[good, 0]
-    return labels
+def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> tuple[str, ...] | None:
+    """Names of the classes by the folder that an id leads to, as in ``001.Albatross/1.jpg``.
 
-
-def _sizes(table: TextTable, position: dict[str, int], problems: Problems) -> Int[np.ndarray, "n 2"] | None:
-    if not table.ids:
+    Returns:
+      None unless every class has images, all of them in one folder which no other class has; labels may be -1, unknown.
+    """
+    folders: dict[int, set[str]] = collections.defaultdict(set)
+    for image_id, label in zip(image_ids, labels.tolist(), strict=True):
+        if label >= 0:
+            folders[label].add(image_id.rpartition("/")[0].rpartition("/")[2])
+    if len(folders) != num_classes or any(len(some) != 1 for some in folders.values()):
         return None
-    rows = _rows_of(table, position, problems)
-    _check_once(table, rows, position, problems)
-    values, whole = table.integers()
-    table.report(whole, "size is not an integer", problems)
-    positive = np.all(values > 0, axis=1)
-    table.report(positive | ~whole, "width and height must be positive", problems)
-    good = whole & positive & (rows >= 0)
-    sizes = np.zeros((len(position), 2), np.int32)
-    sizes[rows[good]] = values[good]
-    return sizes
-
-
-def _boxes(
-    table: TextTable, position: dict[str, int], sizes: Int[np.ndarray, "n 2"] | None, problems: Problems
-) -> list[Int[np.ndarray, "_ 4"]] | None:
-    if not table.ids:
-        return None
-    if sizes is None:
-        raise problems.stop(table.path, "boxes cannot be used without image_sizes.txt, which is empty")
-    rows = _rows_of(table, position, problems)
-    boxes, whole = table.integers()
-    table.report(whole, "box corner is not an integer", problems)
-    fits = fitting(boxes, sizes[rows])
-    table.report(fits | ~whole | (rows < 0), BOX_RULE, problems)
-    good = whole & fits & (rows >= 0)
-    return grouped(boxes[good], rows[good], len(position))
-
-
-def _masks(table: TextTable, position: dict[str, int], problems: Problems) -> list[MaskFiles]:
-    rows = _rows_of(table, position, problems)
-    masks, undecided = table.fields[::2], table.fields[1::2]
-    table.report(np.array([bool(mask) for mask in masks], bool), "no mask", problems)
-    outside = refused(filter(None, table.fields))
-    inside = [mask not in outside and other not in outside for mask, other in zip(masks, undecided, strict=True)]
-    table.report(np.array(inside, bool), "path that leads out of the image folder", problems)
-    instances: list[list[str]] = [[] for _ in position]
-    ignores: list[str | None] = [None] * len(position)
-    for row, mask, ignore in zip(rows.tolist(), masks, undecided, strict=True):
-        if row >= 0:
-            instances[row].append(mask)
-            ignores[row] = ignore or ignores[row]
-    return [MaskFiles(tuple(some), ignore) for some, ignore in zip(instances, ignores, strict=True)]
-
-
-def _names_masks(path: pathlib.Path) -> bool:
-    """Boxes and masks share the name of their file; its first line tells which it holds."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            fields = file.readline().rstrip("\n").rsplit(",", 2)
-    except OSError:  # told by whoever reads all of it
-        return False
-    return len(fields) == 3 and fields[1].lower().endswith(".png")
-
-
-def _rows_of(table: TextTable, position: dict[str, int], problems: Problems) -> Int[np.ndarray, " m"]:
-    """Position of each line's image in the split; -1 for those that it does not have."""
-    rows = np.array([position.get(image_id, -1) for image_id in table.ids], np.int64)
-    for line in np.flatnonzero(rows < 0).tolist():
-        image_id = table.ids[line]
-        text = f"image_ids.txt does not list {image_id}"
-        problems.error(table.path, text, line=table.numbers[line], image_id=image_id)
-    return rows
-
-
-def _check_once(table: TextTable, rows: Int[np.ndarray, " m"], position: dict[str, int], problems: Problems) -> None:
-    """Every image must have one line."""
-    counts = np.bincount(rows[rows >= 0], minlength=len(position))
-    if np.any(counts == 0):
-        told = problems.images()
-        for image_id, count in zip(position, counts.tolist(), strict=True):
-            if not count and image_id not in told:
-                problems.error(table.path, f"no line for {image_id}, which image_ids.txt lists", image_id=image_id)
-    if counts.max() > 1:
-        seen: set[str] = set()
-        for image_id, number in zip(table.ids, table.numbers, strict=True):
-            if image_id in seen:
-                text = f"{image_id} is there more than once"
-                problems.error(table.path, text, line=number, image_id=image_id)
-            seen.add(image_id)
+    names = tuple(min(folders[label]) for label in range(num_classes))
+    return names if all(names) and len(set(names)) == num_classes else None

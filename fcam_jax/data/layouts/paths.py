@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 # What the folder or file of a split may be called.
-SPLITS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 
 # Backslashes and drives lead out on Windows.
 _LEADS_OUT = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)")
@@ -33,13 +33,14 @@ def absent(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
     for name in names:
         parent, _, file = name.rpartition("/")
         if parent not in present:
-            present[parent] = _listing(folder / parent)
+            present[parent] = listing(folder / parent)
         if file not in present[parent]:
             missing.add(name)
     return missing
 
 
-def _listing(folder: pathlib.Path) -> set[str]:
+def listing(folder: pathlib.Path) -> set[str]:
+    """The names in a folder; none where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries}

@@ -10,10 +10,9 @@ import shlex
 from collections.abc import Sequence
 from typing import Literal
 
-from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import printable
 
-_SHOWN = 10  # ids or paths that a message lists before it only counts
 ON_ERROR = ("fail", "skip")
 
 
@@ -100,8 +99,6 @@ class Problems:
         Raises:
           InputError: see `on_error`.
         """
-        if on_error not in ON_ERROR:
-            raise unknown_name("data.on_error", on_error, ON_ERROR)
         errors = self.errors()
         _raise_first([error for error in errors if on_error == "fail" or error.image_id is None], root)
         of_image: dict[str, list[Problem]] = collections.defaultdict(list)
@@ -111,15 +108,9 @@ class Problems:
         return {image_id: f"{some[0]}{_more(len(some) - 1)}" for image_id, some in of_image.items()}
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first few names and the number of the others, for a message."""
-    others = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + others
-
-
 def _raise_first(errors: Sequence[Problem], root: str | os.PathLike[str] | None) -> None:
     if errors:
-        checker = f"; python -m fcam_jax.cli.check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
+        checker = f"; fcam check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
         raise InputError(f"{errors[0]}{_more(len(errors) - 1, checker)}")
 
 

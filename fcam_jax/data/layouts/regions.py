@@ -41,39 +41,25 @@ class Region:
         return filled.reshape(self.width, self.height).T
 
 
-@dataclasses.dataclass(frozen=True)
-class Regions:
-    """The regions of one image.
-
-    Attributes:
-      instances: one for each object.
-      ignore: undecided pixels.
-    """
-
-    instances: tuple[Region, ...] = ()
-    ignore: tuple[Region, ...] = ()
-
-
 def parse_region(value: Any, size: tuple[int, int]) -> Region:
-    """A region as it stands in a COCO file.
+    """A region as it stands in a COCO file: a list of polygons, or an object with run lengths.
 
     Args:
-      value: a list of polygons or an object with run lengths.
+      value: what stands there.
       size: width and height of the image, which polygons lie in and whose size run lengths must have.
 
     Raises:
       ValueError: it is none; the message says why.
     """
+    width, height = size
     if isinstance(value, dict):
         region = parse_runs(value)
         if (region.width, region.height) != size:
-            raise ValueError(
-                f"run lengths of {region.width} x {region.height} pixels, the image has {size[0]} x {size[1]}"
-            )
+            found = f"run lengths of {region.width} x {region.height} pixels"
+            raise ValueError(f"{found}, the image has {width} x {height}")
         return region
     if not isinstance(value, list) or not value:
         raise ValueError("must be a list of polygons or run lengths")
-    width, height = size
     if not 0 < width * height <= MAX_PIXELS:
         raise ValueError(f"polygons need an image of 1 to {MAX_PIXELS} pixels, its width and height stated")
     for polygon in value:

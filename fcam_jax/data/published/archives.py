@@ -8,24 +8,35 @@ import os
 import pathlib
 import stat
 import tarfile
+import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from fcam_jax.data.images import read_bytes
+from fcam_jax.data.layouts.paths import listing
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.progress import progress_bar
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")  # of what is unpacked, in any case of letters
 
 
-@runtime_checkable
-class Store(Protocol):
+class Store:
     """Files by their names, for several threads at once."""
 
+    def __init__(self, path: pathlib.Path, members: Mapping[str, Any], load: Callable[[Any, str], bytes]):
+        """Take what is in an archive.
+
+        Args:
+          path: of the archive.
+          members: by name, what `load` finds them by.
+          load: gives the bytes of a member; its second argument is what messages call it.
+        """
+        self.path, self._members, self._load = path, members, load
+
     def __contains__(self, name: str) -> bool:
-        """Whether there is a file of that name."""
-        ...
+        return name in self._members
 
     def read(self, name: str) -> bytes:
         """The bytes of a file that is there.
@@ -33,134 +44,94 @@ class Store(Protocol):
         Raises:
           InputError: they cannot be read.
         """
-        ...
+        return self._load(self._members[name], self.place(name))
 
     def place(self, name: str) -> str:
-        """What messages call it."""
-        ...
+        """What messages call it: archive and member."""
+        return f"{self.path}:{name}"
 
 
-class Folder:
+class Folder(Store):
     """The files below a folder. Folders are listed once each: asking for every file takes minutes on a network disk."""
 
     def __init__(self, path: pathlib.Path):
-        self._path = path
-        self._listed: dict[str, frozenset[str]] = {}
+        super().__init__(path, {}, lambda member, place: b"")
+        self._listed: dict[str, set[str]] = {}
 
     def __contains__(self, name: str) -> bool:
         folder, _, file = name.rpartition("/")
         if folder not in self._listed:
-            path = self._path / folder
-            self._listed[folder] = frozenset(_entries(path))
+            self._listed[folder] = listing(self.path / folder)
         return file in self._listed[folder]
 
     def read(self, name: str) -> bytes:
         """The bytes of a file."""
-        try:
-            return (self._path / name).read_bytes()
-        except OSError as error:
-            raise InputError(f"{self._path / name}: cannot be read: {error.strerror or error}") from error
+        return read_bytes(self.path / name)
 
     def place(self, name: str) -> str:
         """Its path."""
-        return str(self._path / name)
+        return str(self.path / name)
 
 
-def _entries(path: pathlib.Path) -> Iterator[str]:
-    if path.is_dir():
-        with os.scandir(path) as entries:
-            yield from (entry.name for entry in entries)
-
-
-class Tar:
+def _tar(path: pathlib.Path) -> Store:
     """The files of an uncompressed tar, and of the tars inside it, by the places of their bytes.
 
-    A file ``x.JPEG`` of a member ``n01440764.tar`` is called ``n01440764/x.JPEG``.
+    A file ``x.JPEG`` of a member ``n01440764.tar`` is called ``n01440764/x.JPEG``. Of 147 GB only the headers are read.
     """
+    try:
+        with path.open("rb") as file, progress_bar(f"listing {path.name}", path.stat().st_size, "B") as bar:
+            places = dict(_places(path, file, 0, "", bar))
+        opened = os.open(path, os.O_RDONLY)
+    except (tarfile.TarError, OSError) as error:
+        raise _damaged(path, error) from error
 
-    def __init__(self, path: pathlib.Path):
-        """List the files; of 147 GB only the headers are read.
-
-        Raises:
-          InputError: it is damaged, or holds what is refused.
-        """
-        self._path = path
-        self._places: dict[str, tuple[int, int]] = {}
-        try:
-            with path.open("rb") as file, progress_bar(f"listing {path.name}", path.stat().st_size, "B") as bar:
-                self._list(file, 0, "", bar)
-            self._file = os.open(path, os.O_RDONLY)
-        except (tarfile.TarError, OSError) as error:
-            raise _damaged(path, error) from error
-
-    def __del__(self):
-        if hasattr(self, "_file"):
-            os.close(self._file)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._places
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        start, size = self._places[name]
-        data = os.pread(self._file, size, start)
+    def load(where: tuple[int, int], name: str) -> bytes:
+        start, size = where
+        data = os.pread(opened, size, start)
         if len(data) != size:
-            raise InputError(f"{self.place(name)}: ends early; download the archive again")
+            raise InputError(f"{name}: ends early; download the archive again")
         return data
 
-    def place(self, name: str) -> str:
-        """Archive and member."""
-        return f"{self._path}:{name}"
-
-    def _list(self, file, start: int, prefix: str, bar) -> None:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                bar.update(max(start + member.offset_data - bar.n, 0))
-                if member.isdir():
-                    continue
-                _check_member(self._path, member.name, member.isreg() and not member.issparse())
-                name = prefix + member.name.removeprefix("./")
-                if name.endswith(".tar") and not prefix:
-                    inner = tar.extractfile(member)
-                    assert inner is not None  # it is a regular file
-                    self._list(inner, member.offset_data, name.removesuffix(".tar") + "/", bar)
-                else:
-                    self._places[name] = (start + member.offset_data, member.size)
+    store = Store(path, places, load)
+    weakref.finalize(store, os.close, opened)
+    return store
 
 
-class Zip:
-    """The files of a zip."""
+def _places(path: pathlib.Path, file: Any, start: int, prefix: str, bar: Any) -> Iterator[tuple[str, Any]]:
+    """Name, and offset and size, of each file of a tar that starts at an offset of the archive."""
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            bar.update(max(start + member.offset_data - bar.n, 0))
+            if member.isdir():
+                continue
+            _check_member(path, member.name, member.isreg() and not member.issparse())
+            name = prefix + member.name.removeprefix("./")
+            inner = tar.extractfile(member) if name.endswith(".tar") and not prefix else None
+            if inner is not None:
+                yield from _places(path, inner, member.offset_data, name.removesuffix(".tar") + "/", bar)
+            else:
+                yield name, (start + member.offset_data, member.size)
 
-    def __init__(self, path: pathlib.Path):
-        """List the files.
 
-        Raises:
-          InputError: it is damaged, or holds what is refused.
-        """
-        self._path = path
+def _zip(path: pathlib.Path) -> Store:
+    """The files of a zip, whose own checksums are checked."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise _damaged(path, error) from error
+    members = {}
+    for member in archive.infolist():
+        if not member.is_dir():
+            _check_member(path, member.filename, not stat.S_ISLNK(member.external_attr >> 16))
+            members[member.filename.removeprefix("./")] = member
+
+    def load(member: zipfile.ZipInfo, name: str) -> bytes:
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise _damaged(path, error) from error
-        self._members = {}
-        for member in self._zip.infolist():
-            if not member.is_dir():
-                _check_member(path, member.filename, not stat.S_ISLNK(member.external_attr >> 16))
-                self._members[member.filename.removeprefix("./")] = member
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._members
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file; the zip's own checksum is checked."""
-        try:
-            return self._zip.read(self._members[name])
+            return archive.read(member)
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
-            raise InputError(f"{self.place(name)}: cannot be unpacked ({error}); download the archive again") from error
+            raise InputError(f"{name}: cannot be unpacked ({error}); download the archive again") from error
 
-    def place(self, name: str) -> str:
-        """Archive and member."""
-        return f"{self._path}:{name}"
+    return Store(path, members, load)
 
 
 def open_archive(path: pathlib.Path, work: pathlib.Path) -> Store:
@@ -172,23 +143,17 @@ def open_archive(path: pathlib.Path, work: pathlib.Path) -> Store:
 
     Raises:
       InputError: it is damaged, or holds what is refused.
-    """
-    if path.suffix == ".zip":
-        return Zip(path)
-    if path.suffix == ".tar":
-        return Tar(path)
-    return Folder(unpacked(path, work))
-
-
-def unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
-    """The folder of the images of a compressed tar, which are unpacked where that has not been done.
-
-    Whole files of an earlier call that was interrupted are kept.
-
-    Raises:
-      InputError: it is damaged, or holds what is refused.
       OSError: the folder cannot be written.
     """
+    if path.suffix == ".zip":
+        return _zip(path)
+    if path.suffix == ".tar":
+        return _tar(path)
+    return Folder(_unpacked(path, work))
+
+
+def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
+    """The folder of the images of a compressed tar, unpacked but for what an interrupted call has unpacked already."""
     folder, done = work / path.name, work / f"{path.name}.done"
     if done.exists():
         return folder

@@ -24,6 +24,7 @@ from tensorflow_datasets.core import writer
 from fcam_jax.data.published.check import CheckedSplit
 from fcam_jax.data.published.datasets import VERSION, WsolDataset
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import link_or_copy
 from fcam_jax.runtime.progress import counted
 
 _SHARD_BYTES = 2**27  # more would only be held in memory, and lost by an interruption
@@ -174,10 +175,7 @@ class _Shelf(writer.ExampleWriter):
                 self._try(functools.partial(records.write, example))
             self._try(records.close)
             partial.replace(kept)
-        try:
-            os.link(kept, path)
-        except OSError:  # a file system without links
-            shutil.copyfile(kept, path)
+        link_or_copy(kept, pathlib.Path(path))
 
     def _try(self, write: Callable[[], None]) -> None:
         """array_record has one exception for all that can happen."""

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Int
 from fcam_jax.data.checksums import SuspectError
 from fcam_jax.data.folder import check_size
 from fcam_jax.data.images import decode_image, decode_mask
-from fcam_jax.data.layouts.metadata import MaskFiles, Metadata
+from fcam_jax.data.layouts.metadata import Masks, Metadata
 from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.progress import progress_bar
@@ -27,22 +27,11 @@ _AT_ONCE = 64  # images for each thread before the results are noted down
 
 @dataclasses.dataclass(frozen=True)
 class Raw:
-    """The files of one image as they are stored.
-
-    Attributes:
-      image: encoded image.
-      masks: an encoded mask for each object.
-      ignore: encoded mask of the undecided pixels, empty where there is none.
-    """
+    """The files of one image as they are stored: image, a mask for each object, that of undecided pixels or nothing."""
 
     image: bytes
     masks: tuple[bytes, ...]
     ignore: bytes
-
-    @property
-    def size(self) -> int:
-        """Number of bytes."""
-        return len(self.image) + sum(map(len, self.masks)) + len(self.ignore)
 
     @property
     def digest(self) -> int:
@@ -58,18 +47,8 @@ class CheckedSplit:
     """
 
     def __init__(self, files: WsolFiles, metadata: Metadata, notes: pathlib.Path):
-        """Find out what has been checked already.
-
-        Args:
-          files: of the split.
-          metadata: of the split.
-          notes: file of the notes; made, where it is not there or belongs to a split of another length.
-
-        Raises:
-          OSError: the notes cannot be written.
-        """
-        self.files = files
-        self.metadata = metadata
+        """Find out what has been checked already; `notes` is made where it is not there or of another length."""
+        self.files, self.metadata = files, metadata
         self.suspect: dict[int, str] = {}
         count = len(metadata.image_ids)
         if not notes.exists() or notes.stat().st_size != count * _ROW.itemsize:
@@ -92,15 +71,7 @@ class CheckedSplit:
         return int(self._rows["digest"][index])
 
     def check(self, workers: int, title: str) -> dict[int, str]:
-        """Check what has not been checked.
-
-        Args:
-          workers: number of threads.
-          title: of the progress bar.
-
-        Returns:
-          What is wrong with each image that cannot be used, by its position.
-        """
+        """Check what has not been checked, in threads; says by position what is wrong with images."""
         todo = np.flatnonzero(~self.good).tolist()
         problems: dict[int, str] = {}
         step = _AT_ONCE * workers
@@ -135,7 +106,7 @@ class CheckedSplit:
         except InputError as error:
             return str(error)
         row = self._rows[index : index + 1]
-        row["digest"], row["bytes"] = raw.digest, raw.size
+        row["digest"], row["bytes"] = raw.digest, len(raw.image) + sum(map(len, raw.masks)) + len(raw.ignore)
         row["asked"] = self._asked[index]  # last: it makes the row valid
         return None
 
@@ -146,16 +117,15 @@ class CheckedSplit:
         if decoded:
             height, width = self._decoded(index, image, name).shape[:2]
             check_size(metadata, index, pathlib.Path(name), (width, height))
-        masks = metadata.masks[index] if metadata.masks is not None else MaskFiles((), None)
-        instances = [self.files.read(mask) for mask in masks.instances]
-        ignore = self.files.read(masks.ignore) if masks.ignore else (b"", "")
+        masks = metadata.masks[index] if metadata.masks is not None else Masks()
+        instances, ignores = ([self.files.read(str(name)) for name in some] for some in (masks.instances, masks.ignore))
         if decoded:
             shapes = {decode_mask(*instance).shape for instance in instances}
             if len(shapes) > 1:
                 raise InputError(f"{name}: its masks are not of one size")
-            if masks.ignore:
+            for ignore in ignores:
                 decode_mask(*ignore)
-        return Raw(image, tuple(data for data, _ in instances), ignore[0])
+        return Raw(image, tuple(data for data, _ in instances), b"".join(data for data, _ in ignores))
 
     def _decoded(self, index: int, image: bytes, name: str) -> Image:
         """The pixels; what libjpeg only warns of was published so, and belongs to the published figures."""

@@ -6,11 +6,11 @@ Facts only; nothing here reads a file. Checksums are those of TensorFlow Dataset
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from fcam_jax.errors import unknown_name
+from fcam_jax.component import Registry
+from fcam_jax.data.source import SPLITS
 
 # Of the prepared data; to be raised when what is stored changes.
 VERSION = "1.0.0"
-SPLITS = ("train", "val", "test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,15 +150,4 @@ _ILSVRC = WsolDataset(
     description="ILSVRC 2012, with ImageNetV2 (threshold 0.7) as validation split and ILSVRC's validation as test.",
 )
 
-DATASETS = {dataset.key: dataset for dataset in (_CUB, _OPENIMAGES, _ILSVRC)}
-
-
-def dataset_called(key: str) -> WsolDataset:
-    """The data set by its key.
-
-    Raises:
-      InputError: there is none.
-    """
-    if key not in DATASETS:
-        raise unknown_name("--dataset", key, DATASETS)
-    return DATASETS[key]
+DATASETS = Registry("published data set", {one.key: one for one in (_CUB, _OPENIMAGES, _ILSVRC)})

@@ -72,7 +72,7 @@ class SourceFolder:
           InputError: an archive is not the published one, or is damaged.
         """
         extracted = WsolFiles(dataset, split, [self._folder])
-        if all(name in extracted for name in names_of(metadata)):
+        if all(name in extracted for _, name in metadata.files()):
             return extracted
         archives = [a for a in dataset.archives if split in a.splits and (self._path / a.name).is_file()]
         return WsolFiles(dataset, split, [self._folder, *map(self._open, archives)])
@@ -107,14 +107,6 @@ class SourceFolder:
                 f"{path}: its SHA-256 is {known[state]}, that of the published archive {archive.sha256}; download it "
                 "again, or extract the images of yours into --source"
             )
-
-
-def names_of(metadata: Metadata) -> list[str]:
-    """Every file that the metadata of a split name: images, masks, ignore masks."""
-    names = list(metadata.image_ids)
-    for files in metadata.masks or ():
-        names += [*files.instances, *([files.ignore] if files.ignore else [])]
-    return names
 
 
 def nothing_found(source: pathlib.Path, dataset: WsolDataset, split: str) -> InputError:

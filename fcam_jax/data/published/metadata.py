@@ -1,17 +1,17 @@
 """The published text files about the three data sets: fetched once, counted, compared with what is published."""
 
-import dataclasses
 import http.client
 import pathlib
-import shutil
 import urllib.error
 import urllib.request
 
 import numpy as np
 
-from fcam_jax.data.layouts.metadata import Metadata, read_split, report_unlocalized
+from fcam_jax.data.layouts.metadata import Metadata, report_unlocalized
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.published.datasets import SPLITS, WsolDataset
+from fcam_jax.data.layouts.wsol import read_split
+from fcam_jax.data.published.datasets import WsolDataset
+from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.progress import progress_bar
 
@@ -24,13 +24,8 @@ _TIMEOUT = 60  # seconds without an answer
 def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) -> None:
     """Download the text files of all splits that are not in a folder yet.
 
-    A file is put in place as a whole. OpenImages has no sizes, and training splits need neither sizes nor boxes: files
-    that do not exist for this reason are empty here.
-
-    Args:
-      dataset: which.
-      folder: gets a folder for each split.
-      base: address of the collection.
+    OpenImages has no sizes, and training splits need neither sizes nor boxes: files that do not exist for this reason
+    are empty here. `base` is the address of the collection.
 
     Raises:
       InputError: an address does not answer, or has no such file.
@@ -70,30 +65,19 @@ def _no_answer(url: str, reason: Exception, folder: pathlib.Path) -> InputError:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class SplitTexts:
-    """What the text files say of a split.
-
-    Attributes:
-      metadata: of the images that can be used as far as the text files tell.
-      left_out: what is wrong with each of the others, a line each.
-    """
-
-    metadata: Metadata
-    left_out: list[str]
-
-
 def read_splits(
-    dataset: WsolDataset, folder: pathlib.Path, *, partial: bool, skip: bool, work: pathlib.Path
-) -> dict[str, SplitTexts]:
-    """The metadata of all splits, by their names.
+    dataset: WsolDataset, folder: pathlib.Path, *, partial: bool, skip: bool
+) -> tuple[dict[str, Metadata], dict[str, list[str]]]:
+    """The metadata of all splits, by their names: of the images that can be used as far as the text files tell.
 
     Args:
       dataset: which.
       folder: holds a folder for each split.
       partial: numbers need not be the published ones, and splits may be missing.
       skip: leave out images of which a line is wrong.
-      work: folder for a copy, where files must be added.
+
+    Returns:
+      The metadata, and what is wrong with each image that is left out, a line each.
 
     Raises:
       InputError: the files cannot be used, or the numbers of images or boxes are not the published ones.
@@ -103,39 +87,26 @@ def read_splits(
     splits = [split for split in SPLITS if not partial or (folder / split).is_dir()]
     if not splits:
         raise InputError(f"--metadata={folder}: holds none of the folders {', '.join(SPLITS)}")
-    texts, wrong = {}, []
+    known, lines, wrong = {}, {}, []
     for split in splits:
-        complete = folder / split
-        if _unsized(dataset, split):
-            complete = _with_sizes(complete, work / "metadata" / split)
         problems = Problems()
-        metadata = read_split(complete, dataset.num_classes, problems)
+        metadata = read_split(folder / split, dataset.num_classes, problems, _unsized(dataset, split))
         if split != "train":
-            report_unlocalized(metadata, complete / "localization.txt", problems)
+            report_unlocalized(metadata, folder / split / "localization.txt", problems)
         if not skip:
             problems.raise_first()
-        left_out = problems.settle("skip", complete)
+        left_out = problems.settle("skip", folder)
         keep = np.array([image_id not in left_out for image_id in metadata.image_ids], bool)
-        texts[split] = SplitTexts(metadata.select(keep), list(left_out.values()))
+        known[split], lines[split] = metadata.select(keep), list(left_out.values())
         wrong += _other_numbers(dataset, split, metadata, bool(left_out))
     if wrong and not partial:
         raise InputError(f"{folder}: {'; '.join(wrong)}; give --partial if a part is what you want")
-    return texts
+    return known, lines
 
 
 def _unsized(dataset: WsolDataset, split: str) -> bool:
     """Whether there need be no sizes of the images."""
     return split == "train" or not dataset.sized
-
-
-def _with_sizes(folder: pathlib.Path, copy: pathlib.Path) -> pathlib.Path:
-    """The folder of a split, or a copy with the empty file that says that sizes are not known."""
-    if not folder.is_dir() or (folder / SIZES).exists():
-        return folder
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
-    (copy / SIZES).touch()
-    return copy
 
 
 def _other_numbers(dataset: WsolDataset, split: str, metadata: Metadata, incomplete: bool) -> list[str]:

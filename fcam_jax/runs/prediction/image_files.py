@@ -12,35 +12,24 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from fcam_jax.data.layouts.class_folders import SUFFIXES
-from fcam_jax.data.layouts.metadata import listed
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.text import printable
+from fcam_jax.runtime.text import listed, printable
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
-    """An image to be predicted.
-
-    Attributes:
-      path: the file.
-      name: path relative to the folder that was given, or to the fixed part of the pattern, with ``/`` between parts.
-    """
+    """An image to be predicted."""
 
     path: pathlib.Path
-    name: str
+    name: str  # relative to the folder that was given, or to the fixed part of the pattern, ``/`` between parts
 
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What is to be predicted, and what is not.
-
-    Attributes:
-      files: the images.
-      left_out: number of a folder's files by their endings, which are none of `SUFFIXES`.
-    """
+    """What is to be predicted, and what is not."""
 
     files: list[ImageFile]
-    left_out: dict[str, int]
+    left_out: dict[str, int]  # number of a folder's files by their endings, which are none of `SUFFIXES`
 
 
 def find_images(given: Sequence[str], outputs: Sequence[pathlib.Path]) -> Found:
@@ -66,7 +55,7 @@ def find_images(given: Sequence[str], outputs: Sequence[pathlib.Path]) -> Found:
             _add(by_name, path.relative_to(root).as_posix(), path)
         if not paths:
             others = f"; its other files end in {listed(sorted(left_out))}" if left_out else ""
-            raise InputError(f"--images={printable(text)}: no image there ({' '.join(SUFFIXES)}){others}")
+            raise InputError(f"{printable(text)}: no image there ({' '.join(SUFFIXES)}){others}")
     return Found([ImageFile(path, name) for name, path in by_name.items()], dict(left_out))
 
 
@@ -80,7 +69,7 @@ def _candidates(text: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
     fixed = itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts)
     found = sorted(map(pathlib.Path, glob.glob(text, recursive=True)))  # noqa: PTH207 (a Path's takes no absolute one)
     if not found:
-        raise InputError(f"--images={printable(text)}: no such file or folder, and nothing matches it as a pattern")
+        raise InputError(f"{printable(text)}: no such file or folder, and nothing matches it as a pattern")
     return pathlib.Path(*fixed), [match for match in found if not match.is_dir()]
 
 
@@ -95,6 +84,6 @@ def _add(by_name: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> Non
     other = by_name.setdefault(name, path)
     if other != path and other.resolve() != path.resolve():
         raise InputError(
-            f"--images: {printable(str(other))} and {printable(str(path))} would both be written as "
+            f"{printable(str(other))} and {printable(str(path))} would both be written as "
             f"{printable(name)}; give the folder that holds both"
         )

@@ -16,6 +16,7 @@ from typing import Any
 from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
 from fcam_jax.runs.prediction.image_files import ImageFile
+from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.text import printable
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
@@ -46,7 +47,7 @@ class Journal:
             if overwrite:
                 self._remove()
             self._check(settings)
-            write(out / SETTINGS, (json.dumps(settings, indent=2) + "\n").encode())
+            replace_file(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
             self._made_of = self._tidy()
             self._lines = (out / LINES).open("a", encoding="utf-8")
         except OSError as error:
@@ -154,14 +155,6 @@ def origin_of(file: ImageFile) -> dict[str, Any]:
     """
     status = file.path.stat()
     return {"path": str(file.path.resolve()), "bytes": status.st_size, "modified": status.st_mtime_ns}
-
-
-def write(path: pathlib.Path, data: bytes | memoryview) -> None:
-    """Put a file in place as a whole, with its folder."""
-    partial = _partial(path)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_bytes(data)
-    partial.replace(path)
 
 
 def _partial(path: pathlib.Path) -> pathlib.Path:

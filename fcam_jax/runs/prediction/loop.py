@@ -5,6 +5,7 @@ In: images, a predictor, an output folder. Out: files and a record for each imag
 
 import dataclasses
 import functools
+import hashlib
 import io
 import itertools
 import os
@@ -20,40 +21,35 @@ from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.threads import in_threads
-from fcam_jax.runs.class_names import ClassNames
+from fcam_jax.models.weights_digest import weights_digest
+from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.prediction.image_files import ImageFile
-from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of, write
+from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of
+from fcam_jax.runs.prediction.network import Network
 from fcam_jax.runs.prediction.overlay import draw_overlay
-from fcam_jax.runs.prediction.predictor import Predicted, Predictor
-from fcam_jax.runs.prediction.restored import Threshold, bounded, boxes_above, rescale, restore, to_levels
+from fcam_jax.runs.prediction.predictor import PREDICTED, Predicted, Predictor
+from fcam_jax.runs.prediction.restored import Threshold, restored
 from fcam_jax.runs.report.drawing import enlarge
+from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runtime.text import printable
 
 # Each may hold a large image and its map at full size.
 THREADS = min(4, os.cpu_count() or 1)
-_LEAST_SIDE = 320  # to which small images are enlarged in pictures
+LEAST_SIDE = 320  # to which small images are enlarged in pictures
 
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """What is written of an image.
+    """What is written of an image."""
 
-    Attributes:
-      title: what the maps are called.
-      threshold: cuts the maps.
-      class_names: names of the classes.
-      top: number of classes in a record.
-      full_size: maps have the image's size; otherwise they are no larger than pictures.
-      max_side: longest side of an image in a picture.
-    """
-
-    title: str
-    threshold: Threshold
+    title: str  # what the maps are called
+    threshold: Threshold  # cuts the maps
     class_names: ClassNames
-    top: int
-    full_size: bool
-    max_side: int
+    top: int  # number of classes in a record
+    full_size: bool  # maps have the image's size; otherwise they are no larger than pictures
+    max_side: int  # longest side of an image in a picture
+    label: int = PREDICTED  # the class of all maps
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,21 +62,55 @@ class Unreadable:
 
 @dataclasses.dataclass(frozen=True)
 class _Loaded:
-    """An image, without its own pixels, which may be many.
-
-    Attributes:
-      file: the image's file.
-      origin: what it was when it was read.
-      size: height and width.
-      pixels: what the network sees.
-      shown: what a picture shows.
-    """
+    """An image, without its own pixels, which may be many."""
 
     file: ImageFile
-    origin: dict[str, Any]
-    size: tuple[int, int]
-    pixels: UInt8[np.ndarray, "side side 3"]
-    shown: UInt8[np.ndarray, "y x 3"]
+    origin: dict[str, Any]  # what the file was when it was read
+    size: tuple[int, int]  # height and width
+    pixels: UInt8[np.ndarray, "side side 3"]  # what the network sees
+    shown: UInt8[np.ndarray, "y x 3"]  # what a picture shows
+
+
+def predict_into(
+    out: pathlib.Path,
+    files: Sequence[ImageFile],
+    network: Network,
+    outputs: Outputs,
+    batch_size: int = 8,
+    overwrite: bool = False,
+) -> tuple[int, list[Unreadable]]:
+    """Predict images into a folder, but for those that it holds already.
+
+    Args:
+      out: the folder; made where it does not exist.
+      files: the images.
+      network: what predicts.
+      outputs: what is written.
+      batch_size: images at a time.
+      overwrite: remove the predictions that are there first.
+
+    Returns:
+      The number of images that were predicted, and those that cannot be read.
+
+    Raises:
+      InputError: the folder holds predictions by other settings or cannot be written to, or as for `predict`.
+    """
+    settings = {
+        "weights": weights_digest(network.model)[:12],
+        **network.settings,
+        "label": "predicted" if outputs.label == PREDICTED else outputs.label,
+        "threshold": dataclasses.asdict(outputs.threshold),
+        "class_names": hashlib.sha256(repr(list(outputs.class_names)).encode()).hexdigest()[:12],
+        **{name: getattr(outputs, name) for name in ("top", "full_size", "max_side")},
+    }
+    journal = Journal(out, settings, overwrite)
+    try:
+        missing = [file for file in files if not journal.is_done(file)]
+        predictor = Predictor(network.model, network.localizer, min(batch_size, max(len(missing), 1)))
+        unreadable = predict(missing, predictor, network.size, outputs, out, journal)
+    finally:
+        journal.close()
+    return len(missing) - len(unreadable), unreadable
 
 
 def predict(
@@ -116,11 +146,8 @@ def predict(
         load = functools.partial(_load, size, outputs.max_side)
         groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(files), batch_size))
         for batch in _batched(readable(in_threads(groups, THREADS)), batch_size):
-            found = predictor(np.stack([image.pixels for image in batch]))
-            yield [
-                functools.partial(_save, out, outputs, image, *_result(found, i, image))
-                for i, image in enumerate(batch)
-            ]
+            found = predictor(np.stack([image.pixels for image in batch]), np.full(len(batch), outputs.label))
+            yield [functools.partial(_save, out, outputs, image, found, i) for i, image in enumerate(batch)]
 
     batch_size = predictor.batch_size
     with progress_bar("predict", len(files), "image") as bar:
@@ -147,74 +174,52 @@ def _load(size: int, max_side: int, file: ImageFile) -> _Loaded | Unreadable:
     except InputError as error:
         return Unreadable(file, str(error))
     height, width = image.shape[:2]
-    side = min(max(height, width, _LEAST_SIDE), max_side)
+    side = min(max(height, width, LEAST_SIDE), max_side)
     return _Loaded(file, origin, (height, width), resize(image, size), enlarge(image, side))
 
 
-def _result(found: Predicted, i: int, image: _Loaded) -> tuple[np.ndarray, np.ndarray, int]:
-    """Map, class scores and label of one image of a batch."""
-    score_map, logits = found.maps[i], found.logits[i]
-    if not (np.isfinite(score_map).all() and np.isfinite(logits).all()):
-        raise InputError(
-            f"{printable(str(image.file.path))}: the network's map or class scores hold NaN or infinity; its weights "
-            "are damaged, or training diverged"
-        )
-    return score_map, logits, int(found.labels[i])
-
-
-def _save(
-    out: pathlib.Path,
-    outputs: Outputs,
-    image: _Loaded,
-    score_map: Float[np.ndarray, "a b"],
-    logits: Float[np.ndarray, " k"],
-    label: int,
-) -> dict[str, Any]:
-    """Write the files of an image; returns its record."""
-    frame = image.size if outputs.full_size else bounded(image.size, outputs.max_side)
-    restored = restore(score_map, frame)
-    levels = to_levels(restored)
-    level = outputs.threshold.level(levels)
-    boxes = rescale(boxes_above(levels, level), frame, image.size)
-    probabilities = _softmax(logits)
-    name = outputs.class_names[label]
+def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted, i: int) -> dict[str, Any]:
+    """Write the files of an image of a batch; returns its record."""
+    try:
+        found = restored(batch, i, image.size, outputs.threshold, None if outputs.full_size else outputs.max_side)
+    except InputError as error:
+        raise InputError(f"{printable(str(image.file.path))}: {error}") from None
+    label, boxes, threshold = found.label, found.boxes.tolist(), outputs.threshold
     caption = (
-        f"{name or f'class {label}'}  {probabilities[label]:.1%}",
-        f"{outputs.title}, threshold {outputs.threshold.value:.3g} ({outputs.threshold.source})",
+        f"{class_title(outputs.class_names, label)}  {found.probabilities[label]:.1%}",
+        f"{outputs.title}, threshold {threshold.value:.3g} ({threshold.source})",
     )
-    overlay = draw_overlay(image.shown, score_map, boxes[0] if len(boxes) else None, image.size, caption)
+    overlay = draw_overlay(image.shown, batch.maps[i], found.boxes[0] if boxes else None, image.size, caption)
     paths = {
         "map": f"{MAPS}/{image.file.name}.npy",
         "levels": f"{MAPS}/{image.file.name}.png",
         "overlay": f"{OVERLAYS}/{image.file.name}.png",
     }
-    write(out / paths["map"], _npy(restored))
-    write(out / paths["levels"], _png(levels))
-    write(out / paths["overlay"], _png(overlay[..., ::-1]))
+    pictures = {"map": _npy(found.score_map), "levels": _png(found.levels), "overlay": _png(overlay[..., ::-1])}
+    for name, data in pictures.items():
+        replace_file(out / paths[name], data, sync=False)
+
+    def entry(label: int) -> dict[str, Any]:
+        return {
+            "label": label,
+            "class": outputs.class_names[label],
+            "probability": float(found.probabilities[label]),
+        }
+
     return {
         "image": image.file.name,
         "width": image.size[1],
         "height": image.size[0],
-        "label": label,
-        "class": name,
-        "probability": float(probabilities[label]),
-        "threshold": outputs.threshold.value,
-        "threshold_source": outputs.threshold.source,
-        "level": level,
-        "box": boxes[0].tolist() if len(boxes) else None,
-        "boxes": boxes.tolist(),
-        "top": [
-            {"label": i, "class": outputs.class_names[i], "probability": float(probabilities[i])}
-            for i in np.argsort(-logits, kind="stable")[: outputs.top].tolist()
-        ],
+        **entry(label),
+        "threshold": threshold.value,
+        "threshold_source": threshold.source,
+        "level": found.level,
+        "box": boxes[0] if boxes else None,
+        "boxes": boxes,
+        "top": list(map(entry, np.argsort(-found.logits, kind="stable")[: outputs.top].tolist())),
         **paths,
         **image.origin,
     }
-
-
-def _softmax(logits: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
-    powers = np.exp(logits.astype(np.float64) - logits.max())
-    return powers / powers.sum()
 
 
 def _npy(score_map: Float[np.ndarray, "h w"]) -> bytes:
@@ -223,7 +228,7 @@ def _npy(score_map: Float[np.ndarray, "h w"]) -> bytes:
     return buffer.getvalue()
 
 
-def _png(pixels: UInt8[np.ndarray, "..."]) -> memoryview:
+def _png(pixels: UInt8[np.ndarray, "..."]) -> bytes:
     done, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
     assert done
-    return data.data
+    return data.tobytes()

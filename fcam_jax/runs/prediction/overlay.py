@@ -1,10 +1,11 @@
-"""The picture of a prediction: the image beside its map in colours, the box on both, and a caption below.
+"""Pictures of what is predicted: an image with map, mask and box, and a caption below.
 
 In: an image of the size at which it is shown, a map, a box. Out: pixels.
 """
 
 import functools
 import pathlib
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -19,7 +20,7 @@ from fcam_jax.runtime.text import printable
 from fcam_jax.types import Image
 
 _LEAST_WIDTH = 360  # of the whole picture, so that there is room for a caption
-_GAP = 4
+GAP = 4
 
 
 def draw_overlay(
@@ -39,27 +40,36 @@ def draw_overlay(
       caption: a line in large and one in small letters.
     """
     height, width = image.shape[:2]
-    panels = [image, overlay_map(image, restore(score_map, (height, width)))]
-    if box is not None:
-        thickness = max(2, round(max(height, width) / 250))
-        panels = [_draw_framed(panel, box, size, thickness) for panel in panels]
-    full_width = max(2 * width + _GAP, _LEAST_WIDTH)
-    letters = min(max(full_width // 50, 13), 36)
-    margin = letters // 2
-    canvas = np.full((height + 3 * letters, full_width, 3), 255, np.uint8)
-    canvas[:height, :width], canvas[:height, width + _GAP : 2 * width + _GAP] = panels
-    picture = PIL.Image.fromarray(canvas)
-    draw = PIL.ImageDraw.Draw(picture)
-    for text, top, points, grey in zip(caption, (0.3, 1.8), (letters, round(0.75 * letters)), (0, 90), strict=True):
-        font = _font(points)
-        room = full_width - 2 * margin
-        draw.text((margin, height + round(top * letters)), _shortened(text, font, room), (grey,) * 3, font)
-    return np.asarray(picture)
+    canvas = np.full((height, max(2 * width + GAP, _LEAST_WIDTH), 3), 255, np.uint8)
+    canvas[:, :width] = framed(image, box, size)
+    canvas[:, width + GAP : 2 * width + GAP] = framed(
+        overlay_map(image, restore(score_map, (height, width))), box, size
+    )
+    return captioned(canvas, caption)
 
 
-def _draw_framed(image: Image, box: Int[np.ndarray, " 4"], size: tuple[int, int], thickness: int) -> Image:
-    """The box in colour on a white line, which parts it from a map's red."""
+def framed(image: Image, box: Int[np.ndarray, " 4"] | None, size: tuple[int, int]) -> Image:
+    """The image with a box, if there is one, in colour on a white line, which parts it from a map's red."""
+    if box is None:
+        return image
+    thickness = max(2, round(max(image.shape[:2]) / 250))
     return draw_box(draw_box(image, box, size, (255, 255, 255), 2 * thickness), box, size, PREDICTED_COLOUR, thickness)
+
+
+def captioned(picture: Image, caption: Sequence[str]) -> UInt8[np.ndarray, "_ _ 3"]:
+    """The picture with lines of text below it: the first in large letters, those after it in small ones."""
+    height, width = picture.shape[:2]
+    letters = min(max(width // 50, 13), 36)
+    margin = letters // 2
+    canvas = np.full((height + round(1.5 * letters * len(caption)), width, 3), 255, np.uint8)
+    canvas[:height] = picture
+    drawn = PIL.Image.fromarray(canvas)
+    draw = PIL.ImageDraw.Draw(drawn)
+    for line, text in enumerate(caption):
+        font, grey = _font(round(0.75 * letters) if line else letters), 90 if line else 0
+        top = height + round((0.3 + 1.5 * line) * letters)
+        draw.text((margin, top), _shortened(text, font, width - 2 * margin), (grey,) * 3, font)
+    return np.asarray(drawn)
 
 
 @functools.cache

@@ -23,38 +23,32 @@ from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.compiler_options import compiler_options
-from fcam_jax.train.step import SPREAD, data_mesh, replicate
+from fcam_jax.train.placed import SPREAD, data_mesh, replicate
 from fcam_jax.types import Batch, Localization
 
 Images = UInt8[np.ndarray, "b h w 3"]
+PREDICTED = -1  # in the place of a label: the class that is predicted for the image
 
 
 @dataclasses.dataclass(frozen=True)
 class Predicted:
-    """What the network says about a batch of images.
+    """What the network says about a batch of images."""
 
-    Attributes:
-      maps: of the labels, at the size of the network's images, in [0, 1].
-      logits: class scores before softmax.
-      labels: class of each map.
-    """
-
-    maps: Float[np.ndarray, "b h w"]
-    logits: Float[np.ndarray, "b k"]
-    labels: Int[np.ndarray, " b"]
+    maps: Float[np.ndarray, "b h w"]  # of the labels, at the size of the network's images, in [0, 1]
+    logits: Float[np.ndarray, "b k"]  # class scores before softmax
+    labels: Int[np.ndarray, " b"]  # class of each map
 
 
 class Predictor:
     """A network and the way to its maps."""
 
-    def __init__(self, model: Classifier | FCAM, localizer: Localizer, batch_size: int, label: int | None):
-        """Put the model on all devices.
+    def __init__(self, model: Classifier | FCAM, localizer: Localizer, batch_size: int):
+        """Put the model, with its weights, on all devices.
 
         Args:
-          model: the network, with its weights.
+          model: the network.
           localizer: yields the maps.
           batch_size: images at a time; rounded up to a multiple of the devices.
-          label: the class whose maps are wanted; None for that predicted for each image.
         """
         count = jax.device_count()
         self.batch_size = -(-batch_size // count) * count
@@ -63,46 +57,48 @@ class Predictor:
         self._state = replicate(state, self._mesh)
 
         @functools.partial(jax.jit, compiler_options=compiler_options(jax.default_backend()))
-        def predict(state: Any, images: Array) -> tuple[Array, Array, Array]:
+        def predict(state: Any, images: Array, wanted: Array) -> tuple[Array, Array, Array]:
             network = nnx.merge(structure, state)
             # The compiler sees that the localizer asks for the same pass, so there is one.
             logits = network(images, train=False)[1]
-            labels = logits.argmax(axis=-1) if label is None else jnp.full(len(images), label)
+            labels = jnp.where(wanted == PREDICTED, logits.argmax(axis=-1), wanted)
             # Index 0 for all: what a CAM draws at random depends on the image alone, not on its place.
             batch = Batch(images, labels, jnp.zeros_like(labels), jnp.ones(len(images)))
             return jnp.asarray(localizer.localize(network, batch).maps), logits, labels
 
         self._predict = predict
 
-    def __call__(self, images: Images) -> Predicted:
-        """Maps and class scores of at most a batch of images; fewer are padded, so that nothing is compiled anew."""
-        count = len(images)
-        padded = np.concatenate([images, np.zeros((self.batch_size - count, *images.shape[1:]), np.uint8)])
-        spread = jax.device_put(padded, NamedSharding(self._mesh, SPREAD))
-        maps, logits, labels = map(np.asarray, self._predict(self._state, spread))
-        return Predicted(maps[:count].astype(np.float32), logits[:count].astype(np.float32), labels[:count])
+    def __call__(self, images: Images, labels: Int[np.ndarray, " b"]) -> Predicted:
+        """Maps and class scores of at most a batch of images; fewer are padded, so that nothing is compiled anew.
+
+        Args:
+          images: at the size of the network's images.
+          labels: the classes whose maps are wanted, or `PREDICTED`.
+        """
+        count, missing = len(images), self.batch_size - len(images)
+        given = (
+            np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]),
+            np.pad(labels.astype(np.int32), (0, missing)),
+        )
+        spread = jax.device_put(given, NamedSharding(self._mesh, SPREAD))
+        maps, logits, found = map(np.asarray, self._predict(self._state, *spread))
+        return Predicted(maps[:count].astype(np.float32), logits[:count].astype(np.float32), found[:count])
 
 
 @dataclasses.dataclass(frozen=True)
 class ByCam:
-    """Localization by a CAM of the batch's labels.
-
-    Attributes:
-      name: the CAM's.
-      stages: names of the stages that are fused, none for the top one.
-      settings: of the CAM, where they differ from its defaults.
-    """
+    """Localization by a CAM of the batch's labels, of a classifier or of F-CAM's."""
 
     name: str
-    stages: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    stages: tuple[str, ...] = ()  # that are fused, none for the top one
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # where they differ from the CAM's defaults
 
     @property
     def title(self) -> str:
         """Name and stages."""
         return " ".join([self.name, *self.stages])
 
-    def check(self, model: Any) -> None:
+    def check(self, model: Classifier | FCAM) -> None:
         """Raise an `InputError` where the model cannot be explained by it."""
         self._cam(_classifier(model))
 
@@ -115,5 +111,5 @@ class ByCam:
         return bind(self.name, self.settings, self.stages, len(classifier.encoder.channels))
 
 
-def _classifier(model: Any) -> Classifier:
+def _classifier(model: Classifier | FCAM) -> Classifier:
     return model.classifier if isinstance(model, FCAM) else model

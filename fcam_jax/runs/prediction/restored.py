@@ -1,6 +1,6 @@
 """A network's map brought back to its image: the map at the image's size, its 8-bit levels, and boxes in its pixels.
 
-In: the map of the network's square, a size and a threshold. Out: what is written of them.
+In: the map of the network's square, a size and a threshold. Out: what is written of them, or given to a caller.
 """
 
 import dataclasses
@@ -8,27 +8,23 @@ import math
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
+from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import level_thresholds, quantise
 from fcam_jax.evaluation.component_tree import LEVELS
+from fcam_jax.runs.prediction.predictor import Predicted
 
 _PIXELS_TOGETHER = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """Where a map is cut.
+    """Where a map is cut."""
 
-    Attributes:
-      value: in [0, 1).
-      source: where it comes from, for people.
-      of_maximum: whether it is a share of each map's maximum, as in the evaluation, or an absolute score.
-    """
-
-    value: float
-    source: str
-    of_maximum: bool = True
+    value: float  # in [0, 1)
+    source: str  # where it comes from, for people
+    of_maximum: bool = True  # whether it is a share of each map's maximum, as in the evaluation, or an absolute score
 
     def level(self, levels: UInt8[np.ndarray, "h w"]) -> int:
         """The level that foreground must exceed."""
@@ -37,13 +33,55 @@ class Threshold:
         return int(self.value * (LEVELS - 1))
 
 
-def restore(score_map: Float[np.ndarray, "a b"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """The map at another height and width, by bilinear interpolation with half-pixel centres.
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What the network says about one image, in the image's frame."""
+
+    score_map: Float[np.ndarray, "h w"]  # in [0, 1], of a height and width that may be less than the image's
+    levels: UInt8[np.ndarray, "h w"]  # the same as the evaluation cuts it
+    level: int  # foreground is above it
+    boxes: Int[np.ndarray, "n 4"]  # around the regions of the foreground in pixels of the image, the largest first
+    logits: Float[np.ndarray, " k"]  # class scores before softmax
+    probabilities: Float[np.ndarray, " k"]
+    label: int  # class of the map
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "h w"]:
+        """True in the foreground."""
+        return self.levels > self.level
+
+
+def restored(
+    found: Predicted, i: int, size: tuple[int, int], threshold: Threshold, longest: int | None = None
+) -> Restored:
+    """Bring an image of a batch back to its size.
 
     Args:
-      score_map: in [0, 1].
-      size: height and width.
+      found: what the network says about the batch.
+      i: the image's place in it.
+      size: the image's height and width.
+      threshold: cuts the map.
+      longest: sides of the map are at most so long; by default it has the image's size.
+
+    Raises:
+      InputError: the map or the class scores are no numbers.
     """
+    logits = found.logits[i].astype(np.float64)
+    if not (np.isfinite(found.maps[i]).all() and np.isfinite(logits).all()):
+        raise InputError(
+            "the network's map or class scores hold NaN or infinity; its weights are damaged, or training diverged"
+        )
+    frame = size if longest is None else bounded(size, longest)
+    score_map = restore(found.maps[i], frame)
+    levels = to_levels(score_map)
+    level = threshold.level(levels)
+    powers = np.exp(logits - logits.max())
+    boxes = rescale(boxes_above(levels, level), frame, size)
+    return Restored(score_map, levels, level, boxes, found.logits[i], powers / powers.sum(), int(found.labels[i]))
+
+
+def restore(score_map: Float[np.ndarray, "a b"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """A map in [0, 1] at another height and width, by bilinear interpolation with half-pixel centres."""
     resized = cv2.resize(score_map.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(resized, 0, 1, out=resized)
 

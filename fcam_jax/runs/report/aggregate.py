@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fcam_jax.configuration.flat import flat_settings, setting, settings_key
-from fcam_jax.runs.report.paper import Method, method, published, stage1_title
-from fcam_jax.runs.report.runs import Record, Run
+from fcam_jax.runs.report.paper import PaperMethod, method, published, stage1_title
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"
 
@@ -20,15 +20,10 @@ _SETTINGS_SHOWN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure over the seeds of a configuration, beside the paper's.
+    """A figure over the seeds of a configuration, beside the paper's."""
 
-    Attributes:
-      values: of the runs, in percent.
-      published: the paper's, or None.
-    """
-
-    values: tuple[float, ...]
-    published: float | None = None
+    values: tuple[float, ...]  # of the runs, in percent
+    published: float | None = None  # the paper's, or None
 
     @property
     def mean(self) -> float:
@@ -48,16 +43,11 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Configuration:
-    """Runs whose configurations are equal but for the seed.
+    """Runs whose configurations are equal but for the seed."""
 
-    Attributes:
-      number: from 1, in the order in which the runs were given.
-      runs: at least one.
-      settings: where it differs from the others of its data set, encoder, training of stage 1 and CAM; by key.
-    """
-
-    number: int
-    runs: tuple[Run, ...]
+    number: int  # from 1, in the order in which the runs were given
+    runs: tuple[StoredRun, ...]  # at least one
+    # where it differs from the others of its data set, encoder, training of stage 1 and CAM; by key
     settings: dict[str, Any]
 
     @property
@@ -100,37 +90,27 @@ class Configuration:
         """The methods that any of its runs has evaluated, in the runs' order."""
         return list(dict.fromkeys(record.row for run in self.runs for record in run.records))
 
-    def records(self, row: str) -> list[Record]:
+    def records(self, row: str) -> list[StoredEvaluation]:
         """The records of a method, one a run."""
         return [record for run in self.runs for record in run.records if record.row == row]
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row of the table of results: one method of a configuration.
+    """A row of the table of results: one method of a configuration."""
 
-    Attributes:
-      configuration: its runs.
-      name: the method as the run calls it.
-      split: the data evaluated.
-      images: their number.
-      method: the method by the paper's names.
-      seeds: of the runs that have it.
-      figures: by name.
-    """
-
-    configuration: Configuration
-    name: str
-    split: str
-    images: int
-    method: Method
-    seeds: tuple[Any, ...]
-    figures: dict[str, Figure]
+    configuration: Configuration  # its runs
+    name: str  # the method as the run calls it
+    split: str  # the data evaluated
+    images: int  # their number
+    method: PaperMethod  # the method by the paper's names
+    seeds: tuple[Any, ...]  # of the runs that have it
+    figures: dict[str, Figure]  # by name
 
 
-def configurations(runs: Sequence[Run]) -> list[Configuration]:
+def configurations(runs: Sequence[StoredRun]) -> list[Configuration]:
     """Group runs by all of their configuration but the seed, in the order of their first run."""
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[StoredRun]] = {}
     for run in runs:
         groups.setdefault(settings_key(run.config, "seed"), []).append(run)
     flat = [dict(flat_settings(group[0].config)) for group in groups.values()]

@@ -28,55 +28,33 @@ Values = Sequence[float | int] | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A line of a plot.
+    """A line of a plot."""
 
-    Attributes:
-      name: in the legend; lines of one name share its entry and its colour.
-      x: positions.
-      y: values; what is not a number leaves a gap.
-      spread: half the height of the bar at each point, or None.
-      dot: number of the point to be marked, or None.
-      dashed: whether it is drawn dashed and thinner.
-    """
-
-    name: str
-    x: Values
-    y: Values
-    spread: Values | None = None
-    dot: int | None = None
-    dashed: bool = False
+    name: str  # in the legend; lines of one name share its entry and its colour
+    x: Values  # positions
+    y: Values  # values; what is not a number leaves a gap
+    spread: Values | None = None  # half the height of the bar at each point, or None
+    dot: int | None = None  # number of the point to be marked, or None
+    dashed: bool = False  # whether it is drawn dashed and thinner
 
 
 @dataclasses.dataclass(frozen=True)
 class Axes:
-    """What x and y are, with their units, and whether they are drawn on a scale of powers.
+    """What x and y are, with their units, and whether they are drawn on a scale of powers."""
 
-    Attributes:
-      x_label: of x.
-      y_label: of y.
-      x_powers: base of the scale of x; 0 for an even one.
-      y_powers: the same for y.
-    """
-
-    x_label: str
-    y_label: str
-    x_powers: int = 0
-    y_powers: int = 0
+    x_label: str  # of x
+    y_label: str  # of y
+    x_powers: int = 0  # base of the scale of x; 0 for an even one
+    y_powers: int = 0  # the same for y
 
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Lines on one pair of axes.
+    """Lines on one pair of axes."""
 
-    Attributes:
-      axes: what x and y are.
-      lines: what is drawn.
-      note: above the names in the legend, which then stands beside the plot.
-    """
-
-    axes: Axes
-    lines: Sequence[Line]
-    note: str = ""
+    axes: Axes  # what x and y are
+    lines: Sequence[Line]  # what is drawn
+    note: str = ""  # above the names in the legend, which then stands beside the plot
 
 
 BOX_ACCURACY = Axes("threshold, share of the map's maximum", "images with IoU of 0.5 or more, percent")

@@ -16,17 +16,11 @@ _FIRST_UP_TO, _SECOND_ABOVE, _SMOOTHED, _RISE, _MOST = 0.5, 0.8, 9, 1.5, 1000.0
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """The thresholds that serve nearly as well as the best one.
+    """The thresholds that serve nearly as well as the best one."""
 
-    Attributes:
-      threshold: the best one, the first of equals.
-      low: lower end.
-      high: upper end.
-    """
-
-    threshold: float
-    low: float
-    high: float
+    threshold: float  # the best one, the first of equals
+    low: float  # lower end
+    high: float  # upper end
 
     @property
     def width(self) -> float:
@@ -36,17 +30,11 @@ class Plateau:
 
 @dataclasses.dataclass(frozen=True)
 class ActivationShape:
-    """What values the pixels of maps take.
+    """What values the pixels of maps take."""
 
-    Attributes:
-      high: percent of the pixels with a value of 0.9 or more.
-      middle: percent with a value from 0.4 to below 0.6.
-      rise: of the lower of the two modes above the valley between them, a factor up to 1000; 1 without two modes.
-    """
-
-    high: float
-    middle: float
-    rise: float
+    high: float  # percent of the pixels with a value of 0.9 or more
+    middle: float  # percent with a value from 0.4 to below 0.6
+    rise: float  # of the lower of the two modes above the valley between them, a factor up to 1000; 1 without two modes
 
     @property
     def second_mode(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from fcam_jax.evaluation.metrics import columns as columns_of
 from fcam_jax.runs.report.aggregate import Configuration
 from fcam_jax.runs.report.paper import main_rows
-from fcam_jax.runs.report.runs import Record, Run
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 from fcam_jax.runs.report.tables import Cell, Table
 
 _NOTHING = "-"
@@ -29,11 +29,11 @@ def details(found: Sequence[Configuration]) -> list[Table]:
     return tables
 
 
-def _evaluations(found: Sequence[Configuration]) -> Iterator[tuple[Configuration, Run, Record]]:
+def _evaluations(found: Sequence[Configuration]) -> Iterator[tuple[Configuration, StoredRun, StoredEvaluation]]:
     return ((one, run, record) for one in found for run in one.runs for record in run.records)
 
 
-def _names(one: Configuration, run: Run, record: Record) -> tuple[Cell, ...]:
+def _names(one: Configuration, run: StoredRun, record: StoredEvaluation) -> tuple[Cell, ...]:
     return Cell(record.row), Cell(str(one.number), one.number), Cell(str(run.seed)), Cell(record.split)
 
 
@@ -51,7 +51,7 @@ def _every_figure(found: Sequence[Configuration]) -> Table:
     return Table("Every figure of every run, with 95 % bootstrap intervals over its images", columns, tuple(rows), 6)
 
 
-def _threshold(name: str, record: Record) -> str:
+def _threshold(name: str, record: StoredEvaluation) -> str:
     """What a figure's threshold is, and where it was chosen; the name where it needs none."""
     if name.endswith("_at_val"):
         return f"{record.figures['threshold_at_val']:g}, best on val"
@@ -67,7 +67,7 @@ def _threshold(name: str, record: Record) -> str:
 def _by_part(
     found: Sequence[Configuration],
     title: str,
-    parts: Callable[[Record], dict[str, dict[str, float]]],
+    parts: Callable[[StoredEvaluation], dict[str, dict[str, float]]],
     methods: Callable[[Sequence[str]], list[str]] | None,
 ) -> Table | None:
     """Figures of parts of the split at the whole split's best thresholds; None where no evaluation has parts."""
@@ -93,11 +93,11 @@ def _by_part(
     return Table(f"By {title}, percent, at the best thresholds of the whole split", columns, tuple(rows), 5)
 
 
-def _sizes(record: Record) -> dict[str, dict[str, float]]:
+def _sizes(record: StoredEvaluation) -> dict[str, dict[str, float]]:
     return record.by_size
 
 
-def _classes(record: Record) -> dict[str, dict[str, float]]:
+def _classes(record: StoredEvaluation) -> dict[str, dict[str, float]]:
     return record.by_class
 
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from fcam_jax.types import Image
+from fcam_jax.types import Annotation, Image
 
 CELL = 160  # longer side of an enlarged image, in pixels
 TRUE_COLOUR = (40, 230, 40)
@@ -24,8 +24,8 @@ def enlarge(image: Image, side: int = CELL) -> UInt8[np.ndarray, "_ _ 3"]:
 
 
 def overlay_map(image: Image, score_map: Float[np.ndarray, "a b"]) -> Image:
-    """The image under a map in [0, 1] in colours from blue to red; what is not a number counts as 0."""
-    colours = cv2.applyColorMap(_fit(_levels(score_map), image), cv2.COLORMAP_JET)
+    """The image under a map in [0, 1] in colours from dark violet to light yellow; what is not a number counts as 0."""
+    colours = cv2.applyColorMap(_fit(_levels(score_map), image), cv2.COLORMAP_INFERNO)
     return cv2.addWeighted(image, 0.5, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 0.5, 0)
 
 
@@ -87,6 +87,15 @@ def draw_outline(image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int,
     """The image with the outline of a mask, one pixel wide."""
     outlines, _ = cv2.findContours(_fit_mask(mask, image).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     return cv2.drawContours(image.copy(), outlines, -1, colour, 1)
+
+
+def draw_truth(image: Image, truth: Annotation, size: tuple[int, int]) -> Image:
+    """The image with the true outline and the true boxes, which are in a frame of height and width `size`."""
+    if truth.mask is not None:
+        image = draw_outline(image, truth.mask, TRUE_COLOUR)
+    for box in () if truth.boxes is None else truth.boxes:
+        image = draw_box(image, box, size, TRUE_COLOUR)
+    return image
 
 
 def draw_spots(image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int, int, int], smallest: int) -> Image:

@@ -11,13 +11,14 @@ import numpy as np
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
+from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
 from fcam_jax.runs.report.localized import localized
 from fcam_jax.runs.report.page import PageFigure
 from fcam_jax.runs.report.paper import main_rows
-from fcam_jax.runs.report.pictures import Example, Panel, save_grid, spread
-from fcam_jax.runs.report.runs import Histogram, Record
+from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
+from fcam_jax.runs.report.runs import Histogram, StoredEvaluation
 from fcam_jax.runs.report.simulation import FACTORS, pxap_by_factor
 from fcam_jax.runs.report.stored_examples import StoredExample, read_pixels
 from fcam_jax.runtime.text import file_name
@@ -99,7 +100,7 @@ def save_grids(folder: pathlib.Path, one: Configuration, examples: Sequence[Stor
     return paths
 
 
-def grids(rows: Sequence[str], examples: Sequence[StoredExample], count: int) -> dict[str, list[Example]]:
+def grids(rows: Sequence[str], examples: Sequence[StoredExample], count: int) -> dict[str, list[GridRow]]:
     """Rows of a grid for each of "found" and "missed": what the last of some methods finds, and what it misses.
 
     Args:
@@ -140,7 +141,7 @@ def _convergence(one: Configuration) -> dict[str, Plot]:
     return plots
 
 
-def _precision_recall(record: Record) -> Line:
+def _precision_recall(record: StoredEvaluation) -> Line:
     curve = record.precision_recall
     assert curve is not None
     taken = (curve.precision > 0) | (curve.recall > 0)
@@ -154,7 +155,7 @@ def activations(name: str, histograms: Sequence[Histogram], dashed: bool = False
     return Line(name, (np.arange(BINS) + 0.5) / BINS, np.where(share > 0, share, np.nan), dashed=dashed)
 
 
-def _of_examples(records: Sequence[Record], what: str) -> str:
+def _of_examples(records: Sequence[StoredEvaluation], what: str) -> str:
     """A remark where a curve is not that of the whole split."""
     return ", of the kept examples only" if any(getattr(record, what).partial for record in records) else ""
 
@@ -176,15 +177,14 @@ def _of_rows(example: StoredExample, rows: Sequence[str]) -> StoredExample:
     return dataclasses.replace(example, findings=tuple(f for f in example.findings if f.row in rows))
 
 
-def _grid_row(example: StoredExample) -> Example:
+def _grid_row(example: StoredExample) -> GridRow:
     pixels = read_pixels(example)
     truth = pixels.truth(example)
-    panels = []
-    for finding, levels in zip(example.findings, pixels.levels, strict=True):
-        cut = localized(levels, truth, finding.threshold)
-        panels.append(Panel(finding.row, levels / 255, cut.mask, cut.box, cut.iou, cut.threshold))
-    name = example.class_name or f"class {example.label}"
-    return Example(pixels.image, example.image_id, name, panels, truth.boxes, truth.mask, truth.ignore)
+    panels = [
+        Panel(finding.row, levels / 255, localized(levels, truth, finding.threshold))
+        for finding, levels in zip(example.findings, pixels.levels, strict=True)
+    ]
+    return GridRow(pixels.image, truth, example.class_name or class_title(None, example.label), panels)
 
 
 def _save(folder: pathlib.Path, one: Configuration, name: str, caption: str, plot: Plot) -> PageFigure:

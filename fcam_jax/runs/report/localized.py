@@ -16,19 +16,13 @@ _MASK_THRESHOLD = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Localized:
-    """A map cut at a threshold.
+    """A map cut at a threshold."""
 
-    Attributes:
-      threshold: share of the map's maximum, in [0, 1).
-      mask: True above it.
-      box: of the mask's largest contour, corners ``x0, y0, x1, y1``; None where the ground truth has no boxes.
-      iou: of the box with the best true box, or, without boxes, of the masks; None without ground truth.
-    """
-
-    threshold: float
-    mask: Bool[np.ndarray, "h w"]
+    threshold: float  # share of the map's maximum, in [0, 1)
+    mask: Bool[np.ndarray, "h w"]  # True above it
+    # of the mask's largest contour, corners ``x0, y0, x1, y1``; None where the ground truth has no boxes
     box: Int[np.ndarray, " 4"] | None
-    iou: float | None
+    iou: float | None  # of the box with the best true box, or, without boxes, of the masks; None without ground truth
 
 
 def best_threshold(figures: Mapping[str, float]) -> float:

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from fcam_jax.runs.report.paper import main_rows
-from fcam_jax.runs.report.stored_examples import Finding, Levels, Pixels, StoredExample
+from fcam_jax.runs.report.stored_examples import Levels, Pixels, StoredExample
 from fcam_jax.runs.report.tables import Table
 
 # Examples in a block of pixels: what is read for one is read for its neighbours.
@@ -30,32 +30,20 @@ _BLOCK = 16
 
 @dataclasses.dataclass(frozen=True)
 class PageFigure:
-    """A plot of the page.
+    """A plot of the page."""
 
-    Attributes:
-      caption: what it shows.
-      path: its SVG file.
-    """
-
-    caption: str
-    path: pathlib.Path
+    caption: str  # what it shows
+    path: pathlib.Path  # its SVG file
 
 
 @dataclasses.dataclass(frozen=True)
 class PageExamples:
-    """The examples of a run.
+    """The examples of a run."""
 
-    Attributes:
-      title: of the run.
-      methods: its methods.
-      examples: in the order of the blocks of pixels.
-      sizes: height and width of each.
-    """
-
-    title: str
-    methods: Sequence[str]
-    examples: Sequence[StoredExample]
-    sizes: Sequence[tuple[int, int]]
+    title: str  # of the run
+    methods: Sequence[str]  # its methods
+    examples: Sequence[StoredExample]  # in the order of the blocks of pixels
+    sizes: Sequence[tuple[int, int]]  # height and width of each
 
 
 class PixelBlocks:
@@ -169,25 +157,18 @@ def _run(run: PageExamples) -> dict[str, Any]:
             "label": example.label,
             "class": example.class_name,
             "size": size,
-            "boxes": None if example.boxes is None else example.boxes.tolist(),
+            "boxes": example.boxes,
             "masked": example.mask_file is not None,
-            "findings": [_finding(finding, run.methods) for finding in example.findings],
+            "findings": [
+                {"method": run.methods.index(one.row)}
+                | {name: getattr(one, name) for name in ("threshold", "box", "iou", "rank", "predicted")}
+                for one in example.findings
+            ],
         }
         for example, size in zip(run.examples, run.sizes, strict=True)
     ]
     main = [run.methods.index(row) for row in main_rows(run.methods)]
     return {"title": run.title, "methods": list(run.methods), "main": main, "examples": examples}
-
-
-def _finding(finding: Finding, methods: Sequence[str]) -> dict[str, Any]:
-    return {
-        "method": methods.index(finding.row),
-        "threshold": finding.threshold,
-        "box": None if finding.box is None else finding.box.tolist(),
-        "iou": finding.iou,
-        "rank": finding.rank,
-        "predicted": finding.predicted,
-    }
 
 
 def _figure(figure: PageFigure) -> dict[str, Any]:
@@ -200,7 +181,8 @@ def _json_element(identity: str, value: Any) -> str:
 
 def _json(value: Any) -> str:
     """JSON that ends no element and opens none, whatever its texts hold."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=np.ndarray.tolist)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def _fingerprint(text: str) -> str:

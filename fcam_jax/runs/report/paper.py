@@ -12,7 +12,8 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.methods.registry import FEW_SHOT, METHODS, PLAIN
+from fcam_jax.methods import METHODS
+from fcam_jax.methods.classifier import ClassifierTraining, Plain
 
 # Ours by the paper's.
 METRICS = {
@@ -48,43 +49,28 @@ def main_rows(rows: Sequence[str]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
-    """A method by the paper's names: one of its rows.
+class PaperMethod:
+    """A method by the paper's names: one of its rows."""
 
-    Attributes:
-      name: the CAM, or another method.
-      plus: what is trained on it, or "".
-    """
-
-    name: str
-    plus: str = ""
+    name: str  # the CAM, or another method
+    plus: str = ""  # what is trained on it, or ""
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """A published figure.
+class PaperFigure:
+    """A published figure."""
 
-    Attributes:
-      table: the paper's, e.g. "A.1".
-      dataset: data set.
-      metric: by our name.
-      method: method; the ablation's whole loss is F-CAM.
-      title: of the method, as printed.
-      encoder: by our name.
-      value: percent.
-    """
-
-    table: str
-    dataset: str
-    metric: str
-    method: Method
-    title: str
-    encoder: str
-    value: float
+    table: str  # the paper's, e.g. "A.1"
+    dataset: str  # data set
+    metric: str  # by our name
+    method: PaperMethod  # method; the ablation's whole loss is F-CAM
+    title: str  # of the method, as printed
+    encoder: str  # by our name
+    value: float  # percent
 
 
 @functools.cache
-def entries() -> tuple[Entry, ...]:
+def entries() -> tuple[PaperFigure, ...]:
     """All published figures of metrics that we have, in the order of the paper."""
     text = (importlib.resources.files("fcam_jax.runs.report") / "paper.csv").read_text(encoding="utf-8")
     return tuple(_entry(line) for line in csv.DictReader(text.splitlines()) if line["metric"] in METRICS)
@@ -92,11 +78,14 @@ def entries() -> tuple[Entry, ...]:
 
 def stage1_title(classifier: str | None) -> str:
     """What the tables call a way to train stage 1; None, in configurations of other versions, is the plain one."""
-    training = METHODS.get(classifier or PLAIN)
-    return str(classifier) if training is None else training.title
+    return str(classifier) if (way := _way(classifier)) is None else way.title
 
 
-def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> Method:
+def _way(classifier: str | None) -> type[ClassifierTraining] | None:
+    return Plain if classifier is None else dict(METHODS).get(classifier)
+
+
+def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> PaperMethod:
     """The paper's name of a run's row.
 
     Args:
@@ -108,22 +97,23 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
         none of them under F-CAM.
     """
     if row == CENTER_ROW:
-        return Method("Center baseline")
+        return PaperMethod("Center baseline")
     title = stage1_title(classifier)
     if row not in (title, FCAM_ROW):
-        return Method(row)
-    if classifier in (None, PLAIN):
+        return PaperMethod(row)
+    way = _way(classifier)
+    if way is not None and way.plain:
         names = {_plain(entry.method.name): entry.method.name for entry in entries()}
         name = names.get(_plain(cam), cam)
     else:
-        name = title if cam == "cam" or classifier == FEW_SHOT else f"{title}, {cam}"
+        name = title if cam == "cam" or not (way is None or way.by_cam) else f"{title}, {cam}"
     if row == title:
-        return Method(name)
+        return PaperMethod(name)
     terms = frozenset(term for term, weight in loss_weights.items() if weight)
-    return Method(name, _ABLATION.get(terms, "other losses"))
+    return PaperMethod(name, _ABLATION.get(terms, "other losses"))
 
 
-def published(dataset: str | None, encoder: str, of: Method, metric: str) -> float | None:
+def published(dataset: str | None, encoder: str, of: PaperMethod, metric: str) -> float | None:
     """The published value, or None.
 
     Args:
@@ -137,13 +127,13 @@ def published(dataset: str | None, encoder: str, of: Method, metric: str) -> flo
     return next(found, None)
 
 
-def _entry(line: Mapping[str, str]) -> Entry:
+def _entry(line: Mapping[str, str]) -> PaperFigure:
     name, plus = line["method"], line["plus"]
-    return Entry(
+    return PaperFigure(
         table=line["table"],
         dataset=line["dataset"],
         metric=METRICS[line["metric"]],
-        method=Method(name, "F-CAM" if plus == _WHOLE_LOSS else plus),
+        method=PaperMethod(name, "F-CAM" if plus == _WHOLE_LOSS else plus),
         title=f"{name} + {plus}" if plus else name,
         encoder=line["encoder"],
         value=float(line["value"]),

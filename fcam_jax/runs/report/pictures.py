@@ -11,23 +11,23 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
 from fcam_jax.runs.report.curves import save_figure
 from fcam_jax.runs.report.drawing import (
     CELL,
     PREDICTED_COLOUR,
-    TRUE_COLOUR,
     draw_box,
-    draw_outline,
+    draw_truth,
     enlarge,
     overlay_errors,
     overlay_map,
     overlay_mask,
 )
+from fcam_jax.runs.report.localized import Localized
 from fcam_jax.runtime.text import printable, shorten
-from fcam_jax.types import Image
+from fcam_jax.types import Annotation, Image
 
 # A power of two: sides in inches times this are whole pixels again, and cells land on pixels exactly.
 _DPI = 128
@@ -43,46 +43,21 @@ Item = TypeVar("Item")
 
 @dataclasses.dataclass(frozen=True)
 class Panel:
-    """What one method says about an image.
+    """What one method says about an image."""
 
-    Attributes:
-      title: the method's name.
-      score_map: in [0, 1], of any resolution.
-      mask: the map above the threshold, or None to leave it out.
-      box: predicted inclusive corners ``x0, y0, x1, y1`` in the image's pixels, or None.
-      iou: of the predicted with the true box, or of the masks; None where neither is known.
-      threshold: the one that gave mask and box, or None.
-    """
-
-    title: str
-    score_map: Float[np.ndarray, "a b"]
-    mask: Bool[np.ndarray, "c d"] | None = None
-    box: Int[np.ndarray, " 4"] | None = None
-    iou: float | None = None
-    threshold: float | None = None
+    title: str  # the method's name
+    score_map: Float[np.ndarray, "a b"]  # in [0, 1], of any resolution
+    found: Localized | None = None  # the map cut at a threshold
 
 
 @dataclasses.dataclass(frozen=True)
-class Example:
-    """A row of the grid: an image, its ground truth, and what every method says about it.
+class GridRow:
+    """A row of the grid: an image, its ground truth in the image's frame, and what every method says about it."""
 
-    Attributes:
-      image: RGB in [0, 255].
-      image_id: the image's key.
-      class_name: its class.
-      panels: one for each method, in the same order in every row.
-      boxes: true inclusive corners ``x0, y0, x1, y1`` in the image's pixels, or None.
-      mask: True on the object, or None.
-      ignore: True where the mask is undecided, or None.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
-    image_id: str
+    image: UInt8[np.ndarray, "h w 3"]  # RGB in [0, 255]
+    truth: Annotation
     class_name: str
-    panels: Sequence[Panel]
-    boxes: Int[np.ndarray, "n 4"] | None = None
-    mask: Bool[np.ndarray, "h w"] | None = None
-    ignore: Bool[np.ndarray, "h w"] | None = None
+    panels: Sequence[Panel]  # one for each method, in the same order in every row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +69,7 @@ class _Row:
     notes: list[str]
 
 
-def save_grid(path: pathlib.Path, examples: Sequence[Example]) -> None:
+def save_grid(path: pathlib.Path, examples: Sequence[GridRow]) -> None:
     """Save a row per image: its ground truth, then for every method the map on the image and the localization.
 
     True boxes and outlines are green, predicted boxes and thresholded maps red. Where there are masks and no boxes, a
@@ -113,10 +88,15 @@ def save_grid(path: pathlib.Path, examples: Sequence[Example]) -> None:
     headings = ["image", *(text for title in titles[0] for text in (title, f"{title}: localization"))]
     rows = []
     for example in examples:
-        maps = [(overlay_map(enlarge(example.image), p.score_map), _localization(example, p)) for p in example.panels]
-        cells = [_ground_truth(enlarge(example.image), example), *(cell for pair in maps for cell in pair)]
-        notes = ["", *(text for panel in example.panels for text in ("", _note(panel)))]
-        rows.append(_Row(_label(example.class_name, example.image_id), cells, notes))
+        maps = [
+            (overlay_map(enlarge(example.image), p.score_map), _localization(example, p.found)) for p in example.panels
+        ]
+        cells = [
+            draw_truth(enlarge(example.image), example.truth, example.image.shape[:2]),
+            *(cell for pair in maps for cell in pair),
+        ]
+        notes = ["", *(text for panel in example.panels for text in ("", _note(panel.found)))]
+        rows.append(_Row(_label(example.class_name, example.truth.image_id), cells, notes))
     _save_rows(path, headings, rows)
 
 
@@ -126,29 +106,24 @@ def spread(examples: Sequence[Item], count: int) -> list[Item]:
     return [examples[int(place)] for place in places]
 
 
-def _ground_truth(cell: Image, example: Example) -> Image:
-    """The cell with the true boxes and the true outline."""
-    if example.mask is not None:
-        cell = draw_outline(cell, example.mask, TRUE_COLOUR)
-    for box in () if example.boxes is None else example.boxes:
-        cell = draw_box(cell, box, example.image.shape[:2], TRUE_COLOUR)
-    return cell
-
-
-def _localization(example: Example, panel: Panel) -> Image:
+def _localization(example: GridRow, found: Localized | None) -> Image:
     """What a method localizes, over the ground truth; without boxes it is the mask that is judged."""
-    cell = enlarge(example.image)
-    if panel.mask is not None and example.boxes is None and example.mask is not None:
-        cell = overlay_errors(cell, panel.mask, example.mask, example.ignore)
-    elif panel.mask is not None:
-        cell = overlay_mask(cell, panel.mask)
-    cell = _ground_truth(cell, example)
-    return cell if panel.box is None else draw_box(cell, panel.box, example.image.shape[:2], PREDICTED_COLOUR)
+    cell, truth = enlarge(example.image), example.truth
+    if found is not None and truth.boxes is None and truth.mask is not None:
+        cell = overlay_errors(cell, found.mask, truth.mask, truth.ignore)
+    elif found is not None:
+        cell = overlay_mask(cell, found.mask)
+    cell = draw_truth(cell, truth, example.image.shape[:2])
+    if found is None or found.box is None:
+        return cell
+    return draw_box(cell, found.box, example.image.shape[:2], PREDICTED_COLOUR)
 
 
-def _note(panel: Panel) -> str:
-    parts = (("IoU", panel.iou), ("\N{GREEK SMALL LETTER TAU}", panel.threshold))
-    return "  ".join(f"{name} {value:.2f}" for name, value in parts if value is not None)
+def _note(found: Localized | None) -> str:
+    if found is None:
+        return ""
+    overlap = "" if found.iou is None else f"IoU {found.iou:.2f}  "
+    return f"{overlap}\N{GREEK SMALL LETTER TAU} {found.threshold:.2f}"
 
 
 def _save_rows(path: pathlib.Path, headings: Sequence[str], rows: Sequence[_Row]) -> None:

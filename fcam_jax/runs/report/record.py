@@ -24,7 +24,9 @@ from fcam_jax.evaluation.activations import BINS
 from fcam_jax.evaluation.boxes import quantise
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.evaluation.result import Evaluation, Example
+from fcam_jax.runs.class_names import ClassNames
 from fcam_jax.runs.report.localized import best_threshold, localized
+from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation
 
@@ -45,6 +47,7 @@ def save_record(
     *,
     images: int,
     split: str = "test",
+    class_names: ClassNames | None = None,
 ) -> None:
     """Write the record of a method's evaluation; an older one of the same method is replaced.
 
@@ -55,6 +58,7 @@ def save_record(
         without precision and recall over all of them, those of the examples are taken, and the record says so.
       images: number of evaluated images.
       split: of the data that was evaluated.
+      class_names: by label; without them the folders of the images name the classes.
     """
     threshold = best_threshold(evaluation.metrics)
     record = {
@@ -74,9 +78,12 @@ def save_record(
     folder = workdir / EVALUATION / EXAMPLES
     own = folder / file_name(row)
     own.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_save_example(folder, own, example, threshold)) + "\n" for example in evaluation.examples]
-    _write(folder / f"{file_name(row)}.jsonl", "".join(lines).encode())
-    _write(workdir / EVALUATION / f"{file_name(row)}.json", (json.dumps(record) + "\n").encode())
+    lines = [
+        json.dumps(_save_example(folder, own, example, threshold, class_names)) + "\n"
+        for example in evaluation.examples
+    ]
+    replace_file(folder / f"{file_name(row)}.jsonl", "".join(lines))
+    replace_file(workdir / EVALUATION / f"{file_name(row)}.json", json.dumps(record) + "\n")
 
 
 def class_name(image_id: str) -> str | None:
@@ -87,22 +94,24 @@ def class_name(image_id: str) -> str | None:
     return folders[0] if folders else None
 
 
-def _save_example(shared: pathlib.Path, own: pathlib.Path, example: Example, threshold: float) -> dict[str, Any]:
+def _save_example(
+    shared: pathlib.Path, own: pathlib.Path, example: Example, threshold: float, names: ClassNames | None
+) -> dict[str, Any]:
     """Write an example's files; returns its facts."""
     truth = example.annotation
     key = hashlib.sha1(truth.image_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:20]
     levels = quantise(example.score_map)
     image = cv2.cvtColor(np.ascontiguousarray(example.image), cv2.COLOR_RGB2BGR)
-    _write(shared / f"{key}.jpg", _encoded(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)))
-    _write(own / f"{key}.png", _encoded(".png", levels))
+    replace_file(shared / f"{key}.jpg", _encoded(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)), sync=False)
+    replace_file(own / f"{key}.png", _encoded(".png", levels), sync=False)
     if truth.mask is not None:
-        _write(shared / f"{key}.mask.png", _encoded(".png", _mask_levels(truth)))
+        replace_file(shared / f"{key}.mask.png", _encoded(".png", _mask_levels(truth)), sync=False)
     found = localized(levels, truth, threshold)
     return {
         "image_id": truth.image_id,
         "key": key,
         "label": int(truth.label),
-        "class_name": class_name(truth.image_id),
+        "class_name": names[truth.label] if names is not None else class_name(truth.image_id),
         "boxes": None if truth.boxes is None else truth.boxes.tolist(),
         "mask": truth.mask is not None,
         "threshold": float(threshold),
@@ -152,10 +161,3 @@ def _encoded(kind: str, pixels: UInt8[np.ndarray, "..."], settings: Sequence[int
     done, data = cv2.imencode(kind, pixels, list(settings))
     assert done
     return data.tobytes()
-
-
-def _write(path: pathlib.Path, data: bytes) -> None:
-    """Put a file in place as a whole, so that a crash leaves the old one or the new one."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -17,7 +17,7 @@ from fcam_jax.runs.report.aggregate import Configuration, configurations, sweeps
 from fcam_jax.runs.report.detail_tables import details
 from fcam_jax.runs.report.figures import configuration_figures, save_grids, simulation_figure, sweep_figure
 from fcam_jax.runs.report.page import PageExamples, PageFigure, PixelBlocks, write_page
-from fcam_jax.runs.report.runs import Run, read_run
+from fcam_jax.runs.report.runs import StoredRun, read_run
 from fcam_jax.runs.report.stored_examples import StoredExample, read_examples, read_pixels
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import printable
@@ -54,7 +54,9 @@ def write_report(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
         raise InputError(f"--out={out} cannot be written to: {error.strerror} ({error.filename})") from error
 
 
-def _write(runs: Sequence[Run], found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlocks) -> pathlib.Path:
+def _write(
+    runs: Sequence[StoredRun], found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlocks
+) -> pathlib.Path:
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     left_out: list[str] = []
@@ -81,7 +83,7 @@ def _write(runs: Sequence[Run], found: Sequence[Configuration], out: pathlib.Pat
     return page
 
 
-def _examples(run: Run, one: Configuration, pixels: PixelBlocks, left_out: list[str]) -> PageExamples:
+def _examples(run: StoredRun, one: Configuration, pixels: PixelBlocks, left_out: list[str]) -> PageExamples:
     """The examples of a run whose pixels can be read; they are added to the page's, the others to those left out."""
     rows = list(dict.fromkeys(record.row for record in run.records))
     examples, damaged = read_examples(run.folder, rows)

@@ -1,6 +1,6 @@
 """A run's folder as the report sees it: configuration, evaluation records, and validation figures of every epoch.
 
-In: a folder. Out: a `Run`. Whatever is missing or damaged is one `InputError` that names the file.
+In: a folder. Out: a `StoredRun`. Whatever is missing or damaged is one `InputError` that names the file.
 """
 
 import dataclasses
@@ -24,77 +24,49 @@ _AGAIN = "evaluate the run again (--mode=eval)"
 
 @dataclasses.dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision and recall in [0, 1], from high thresholds to low.
+    """Precision and recall in [0, 1], from high thresholds to low."""
 
-    Attributes:
-      precision: share of the pixels taken that show the object.
-      recall: share of the object's pixels that are taken.
-      partial: they are those of the kept examples, not of the whole split.
-    """
-
-    precision: Float[np.ndarray, " n"]
-    recall: Float[np.ndarray, " n"]
-    partial: bool
+    precision: Float[np.ndarray, " n"]  # share of the pixels taken that show the object
+    recall: Float[np.ndarray, " n"]  # share of the object's pixels that are taken
+    partial: bool  # they are those of the kept examples, not of the whole split
 
 
 @dataclasses.dataclass(frozen=True)
 class Histogram:
-    """Number of pixels with a value in ``[i, i + 1) / 256``.
+    """Number of pixels with a value in ``[i, i + 1) / 256``."""
 
-    Attributes:
-      counts: from low to high; from data that were published, shares.
-      partial: they are those of the kept examples, not of the whole split.
-    """
-
-    counts: Real[np.ndarray, " n"]
-    partial: bool
+    counts: Real[np.ndarray, " n"]  # from low to high; from data that were published, shares
+    partial: bool  # they are those of the kept examples, not of the whole split
 
 
 @dataclasses.dataclass(frozen=True)
-class Record:
-    """The evaluation of one method.
+class StoredEvaluation:
+    """The evaluation of one method."""
 
-    Attributes:
-      row: what the tables call it.
-      split: the data evaluated.
-      images: their number.
-      figures: by name, in percent.
-      thresholds: of the curves.
-      curves: box metrics at every threshold by name, in percent; empty without boxes.
-      precision_recall: None without masks.
-      histogram: of the maps' values.
-      intervals: ends of the figures' 95 % intervals by name; empty where none were asked for.
-      by_size: figures of the images whose object is about the same size, by its share of the image.
-      by_class: figures of the images of a class, by its number.
-    """
-
-    row: str
-    split: str
-    images: int
-    figures: dict[str, float]
-    thresholds: Float[np.ndarray, " t"]
+    row: str  # what the tables call it
+    split: str  # the data evaluated
+    images: int  # their number
+    figures: dict[str, float]  # by name, in percent
+    thresholds: Float[np.ndarray, " t"]  # of the curves
+    # box metrics at every threshold by name, in percent; empty without boxes
     curves: dict[str, Float[np.ndarray, " t"]]
-    precision_recall: PrecisionRecall | None
-    histogram: Histogram
+    precision_recall: PrecisionRecall | None  # None without masks
+    histogram: Histogram  # of the maps' values
+    # ends of the figures' 95 % intervals by name; empty where none were asked for
     intervals: dict[str, tuple[float, float]]
+    # figures of the images whose object is about the same size, by its share of the image
     by_size: dict[str, dict[str, float]]
-    by_class: dict[str, dict[str, float]]
+    by_class: dict[str, dict[str, float]]  # figures of the images of a class, by its number
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """A run.
+class StoredRun:
+    """A run."""
 
-    Attributes:
-      folder: where it lies.
-      config: its configuration.
-      records: of the methods that were evaluated, see `row_order`.
-      history: by the name of a stage, the validation figures before the first epoch and after every one.
-    """
-
-    folder: pathlib.Path
-    config: dict[str, Any]
-    records: tuple[Record, ...]
+    folder: pathlib.Path  # where it lies
+    config: dict[str, Any]  # its configuration
+    records: tuple[StoredEvaluation, ...]  # of the methods that were evaluated, see `row_order`
+    # by the name of a stage, the validation figures before the first epoch and after every one
     history: dict[str, list[dict[str, float]]]
 
     @property
@@ -103,7 +75,7 @@ class Run:
         return setting(self.config, "seed")
 
 
-def read_run(folder: pathlib.Path) -> Run:
+def read_run(folder: pathlib.Path) -> StoredRun:
     """Read a run's folder.
 
     Raises:
@@ -120,10 +92,10 @@ def read_run(folder: pathlib.Path) -> Run:
         raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
     records = sorted(map(read_record, files), key=lambda record: row_order(record.row))
     logs = sorted(home.glob("*/metrics.jsonl"))
-    return Run(folder, config, tuple(records), {log.parent.name: read_history(log) for log in logs})
+    return StoredRun(folder, config, tuple(records), {log.parent.name: read_history(log) for log in logs})
 
 
-def read_record(path: pathlib.Path) -> Record:
+def read_record(path: pathlib.Path) -> StoredEvaluation:
     """Read the evaluation of one method.
 
     Raises:
@@ -179,7 +151,7 @@ def json_object(data: bytes, path: pathlib.Path, cure: str) -> dict[str, Any]:
     return fields
 
 
-def _record(fields: Mapping[str, Any]) -> Record:
+def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
     thresholds = _numbers(fields["thresholds"])
     curves = {name: _numbers(curve) for name, curve in fields["curves"].items()}
     if any(len(curve) != len(thresholds) for curve in curves.values()):
@@ -191,7 +163,7 @@ def _record(fields: Mapping[str, Any]) -> Record:
     if counts.shape != (BINS,):
         raise ValueError(f"the histogram has not {BINS} bins")
     curve = fields["precision_recall"]
-    return Record(
+    return StoredEvaluation(
         row=str(fields["row"]),
         split=str(fields["split"]),
         images=int(fields["images"]),

@@ -25,65 +25,38 @@ Levels = UInt8[np.ndarray, "h w"]
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a method localizes in an image at its best threshold.
+    """What a method localizes in an image at its best threshold."""
 
-    Attributes:
-      row: the method.
-      levels_file: its score map, as 8-bit levels.
-      threshold: share of the map's maximum.
-      box: corners ``x0, y0, x1, y1``; None where the ground truth has no boxes.
-      iou: of the box with the best true box or of the masks; None without ground truth.
-      rank: how many classes were predicted before the true one, if known.
-      predicted: the class predicted first, if known.
-    """
-
-    row: str
-    levels_file: pathlib.Path
-    threshold: float
-    box: Int[np.ndarray, " 4"] | None
-    iou: float | None
-    rank: int | None
-    predicted: int | None
+    row: str  # the method
+    levels_file: pathlib.Path  # its score map, as 8-bit levels
+    threshold: float  # share of the map's maximum
+    box: Int[np.ndarray, " 4"] | None  # corners ``x0, y0, x1, y1``; None where the ground truth has no boxes
+    iou: float | None  # of the box with the best true box or of the masks; None without ground truth
+    rank: int | None  # how many classes were predicted before the true one, if known
+    predicted: int | None  # the class predicted first, if known
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredExample:
-    """An image of the evaluated split.
+    """An image of the evaluated split."""
 
-    Attributes:
-      image_id: its key in the data set.
-      label: its class.
-      class_name: the name of that, if known.
-      image_file: the image at evaluation size.
-      mask_file: its true mask, if there is one.
-      boxes: its true boxes, if there are any.
-      findings: of every method that kept the image.
-    """
-
-    image_id: str
-    label: int
-    class_name: str | None
-    image_file: pathlib.Path
-    mask_file: pathlib.Path | None
-    boxes: Int[np.ndarray, "n 4"] | None
-    findings: tuple[Finding, ...]
+    image_id: str  # its key in the data set
+    label: int  # its class
+    class_name: str | None  # the name of that, if known
+    image_file: pathlib.Path  # the image at evaluation size
+    mask_file: pathlib.Path | None  # its true mask, if there is one
+    boxes: Int[np.ndarray, "n 4"] | None  # its true boxes, if there are any
+    findings: tuple[Finding, ...]  # of every method that kept the image
 
 
 @dataclasses.dataclass(frozen=True)
 class Pixels:
-    """An example's pixels, all of one size.
+    """An example's pixels, all of one size."""
 
-    Attributes:
-      image: RGB.
-      jpeg: the file that holds it.
-      mask: 255 object, 128 undecided, 0 background; None without a mask.
-      levels: the methods' score maps.
-    """
-
-    image: Image
-    jpeg: bytes
-    mask: Levels | None
-    levels: tuple[Levels, ...]
+    image: Image  # RGB
+    jpeg: bytes  # the file that holds it
+    mask: Levels | None  # 255 object, 128 undecided, 0 background; None without a mask
+    levels: tuple[Levels, ...]  # the methods' score maps
 
     def truth(self, example: StoredExample) -> Annotation:
         """The example's ground truth."""

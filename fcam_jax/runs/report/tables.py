@@ -17,32 +17,20 @@ _NOTHING = "-"
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A cell.
+    """A cell."""
 
-    Attributes:
-      text: what is shown.
-      value: what it is sorted by, where that is a number.
-    """
-
-    text: str
-    value: float | int | None = None
+    text: str  # what is shown
+    value: float | int | None = None  # what it is sorted by, where that is a number
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-      caption: what it shows.
-      columns: headings.
-      rows: cells, as many as columns in each row.
-      names: how many of the first columns say what a row is; figures follow.
-    """
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    names: int
+    caption: str  # what it shows
+    columns: tuple[str, ...]  # headings
+    rows: tuple[tuple[Cell, ...], ...]  # cells, as many as columns in each row
+    names: int  # how many of the first columns say what a row is; figures follow
 
 
 def results(rows: Sequence[Row]) -> Table:

@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 from matplotlib.figure import Figure
 
+from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.curves import save_figure
-from fcam_jax.runs.report.drawing import CELL, TRUE_COLOUR, draw_box, draw_outline, enlarge
+from fcam_jax.runs.report.drawing import CELL, draw_truth, enlarge
 from fcam_jax.runtime.text import printable, shorten
 from fcam_jax.types import Annotation
 
@@ -38,21 +39,11 @@ def save_training_batch(
     figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
     for number, (image, annotation) in enumerate(zip(images, annotations, strict=True)):
         top, left = number // columns * high, number % columns * wide
-        cell = _with_truth(image, annotation)
+        cell = draw_truth(enlarge(image), annotation, (image.shape[0], image.shape[1]))
         canvas[top : top + len(cell), left : left + cell.shape[1]] = cell
-        name = f"class {annotation.label}" if class_names is None else class_names[annotation.label]
-        text = shorten(printable(name), _LETTERS)
+        text = shorten(printable(class_title(class_names, annotation.label)), _LETTERS)
         x, y = (left + CELL / 2) / width, 1 - (top + CELL + _CAPTION / 2) / height
         figure.text(x, y, text, fontsize=7, ha="center", va="center", parse_math=False)
     figure.figimage(canvas)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_figure(figure, path)
-
-
-def _with_truth(image: UInt8[np.ndarray, "h w 3"], annotation: Annotation) -> UInt8[np.ndarray, "_ _ 3"]:
-    cell = enlarge(image)
-    if annotation.mask is not None:
-        cell = draw_outline(cell, annotation.mask, TRUE_COLOUR)
-    for box in () if annotation.boxes is None else annotation.boxes:
-        cell = draw_box(cell, box, image.shape[:2], TRUE_COLOUR)
-    return cell

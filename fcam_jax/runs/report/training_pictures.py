@@ -16,10 +16,11 @@ from flax import nnx
 from jaxtyping import Array, Key
 
 from fcam_jax.data.augment import Augment
-from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import View
+from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.training_view import save_training_view
-from fcam_jax.train.step import TrainState, augmented, split_model
+from fcam_jax.train.placed import Placed
+from fcam_jax.train.step import TrainState, augmented
 from fcam_jax.types import Annotation, Batch
 
 logger = logging.getLogger(__name__)
@@ -32,17 +33,11 @@ ViewOf = Callable[[Any, Batch, Key[Array, ""]], View]
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """When pictures are made.
+    """When pictures are made."""
 
-    Attributes:
-      every: epochs from one to the next, from epoch 0, before training, on; there is one after the last epoch, too.
-      epochs: length of the training.
-      steps_per_epoch: turns an epoch into the step whose random keys are used.
-    """
-
-    every: int
-    epochs: int
-    steps_per_epoch: int
+    every: int  # epochs from one to the next, from epoch 0, before training, on; there is one after the last epoch, too
+    epochs: int  # length of the training
+    steps_per_epoch: int  # turns an epoch into the step whose random keys are used
 
     def has(self, epoch: int) -> bool:
         """Whether there is a picture after so many epochs."""
@@ -50,8 +45,7 @@ class Schedule:
 
 
 def training_pictures(
-    model: nnx.Module,
-    method: Method,
+    placed: Placed,
     view_of: ViewOf,
     sample: Callable[[], tuple[Batch, list[Annotation]]],
     augment: Augment | None,
@@ -65,8 +59,7 @@ def training_pictures(
     A picture that fails is warned of, and the training goes on.
 
     Args:
-      model: gives the structure; its variables are not used.
-      method: what is trained of it.
+      placed: gives the structure; its variables are not used.
       view_of: what is to be seen of a model and a batch at the step of a key.
       sample: the images, with their ground truth.
       augment: changes the images, as in training.
@@ -75,22 +68,20 @@ def training_pictures(
       schedule: when.
       class_names: by label.
     """
-    structure, _, _ = split_model(model, method)
 
     @jax.jit
     def view(params: Any, rest: Any, batch: Batch, rng: Key[Array, ""], step: Array) -> View:
         key = jax.random.fold_in(rng, step)
         if augment is not None:
             batch = augmented(batch, augment, key)
-        return view_of(nnx.merge(structure, params, rest, copy=True), batch, key)
+        return view_of(nnx.merge(placed.structure, params, rest, copy=True), batch, key)
 
     def draw(state: TrainState, epoch: int, path: pathlib.Path) -> None:
         batch, annotations = sample()
         # The copies of one device: no other device or process takes part.
         params, rest = jax.tree.map(lambda array: array.addressable_data(0), (state.params, state.rest))
         seen = jax.device_get(view(params, rest, batch, rng, np.int32(epoch * schedule.steps_per_epoch)))
-        labels = [annotation.label for annotation in annotations]
-        names = [f"class {label}" if class_names is None else class_names[label] for label in labels]
+        names = [class_title(class_names, annotation.label) for annotation in annotations]
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = folder / "unfinished.png"
         save_training_view(unfinished, seen, names, f"epoch {epoch}")

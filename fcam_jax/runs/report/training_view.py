@@ -24,7 +24,7 @@ TITLES = (
     "{}\nimage",
     "CAM of the class\nwhat seeds are drawn from",
     "seeds\nred foreground, blue background",
-    "foreground map S\nblue 0, red 1",
+    "foreground map S\ndark 0, light 1",
     "gradient of the CRF term in S\nred: S grows, blue: S falls",
 )
 

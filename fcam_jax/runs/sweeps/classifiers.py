@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.experiment import PRETRAINED, TAKEN_FROM
-from fcam_jax.runs.folder import FREE_KEYS, differences
+from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, differences
+from fcam_jax.runtime.files import link_or_copy
 from fcam_jax.train.checkpoint import CHECKPOINTS
-from fcam_jax.train.checkpoint_folder import link_or_copy
 
 STAGE = "classifier"
 

@@ -14,7 +14,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs.folder import config_hash
 from fcam_jax.runs.sweeps.classifiers import check_same_training, origin
-from fcam_jax.runs.sweeps.sweep_file import Run
+from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 # A run is a call of this; what it prints and its exit status are all that is known of it besides its folder.
 PROGRAM = (sys.executable, "-m", "fcam_jax.main")
@@ -32,7 +32,7 @@ class Planned:
       source: the run whose classifier it takes, if it takes one.
     """
 
-    run: Run
+    run: SweepRun
     folder: pathlib.Path
     config: dict[str, Any]
     command: tuple[str, ...]
@@ -53,7 +53,7 @@ class Planned:
         return results if done else None
 
 
-def plan(runs: Sequence[Run], workdir: pathlib.Path, options: Mapping[str, str]) -> list[Planned]:
+def plan(runs: Sequence[SweepRun], workdir: pathlib.Path, options: Mapping[str, str]) -> list[Planned]:
     """Plan the runs of a sweep.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a sweep consists of, as its file says it: a `Run` each."""
+"""What a sweep consists of, as its file says it: a `SweepRun` each."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ REPORT = "report"
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SweepRun:
     """A run of a sweep.
 
     Attributes:
@@ -30,11 +30,11 @@ class Run:
     classifier_of: str | None = None
 
 
-def read_runs(sweep: str) -> tuple[Run, ...]:
+def read_runs(sweep: str) -> tuple[SweepRun, ...]:
     """The runs of a sweep, those whose classifiers others take first, else in the file's order.
 
     Args:
-      sweep: name of a packaged sweep or path of a Python file with ``get_runs(args: str) -> Sequence[Run]``.
+      sweep: name of a packaged sweep or path of a Python file with ``get_runs(args: str) -> Sequence[SweepRun]``.
 
     Raises:
       InputError: there is no such file, it fails, or what it says is no sweep.
@@ -42,8 +42,8 @@ def read_runs(sweep: str) -> tuple[Run, ...]:
     name, _, args = sweep.partition(":")
     path = files.called(name, "--sweep", "sweeps")
     runs = files.result_of(path, "get_runs", [args], f"--sweep={sweep}")
-    if not isinstance(runs, Sequence) or not runs or not all(isinstance(run, Run) for run in runs):
-        raise InputError(f"--sweep={sweep}: get_runs must return one or more fcam_jax.runs.sweeps.sweep_file.Run")
+    if not isinstance(runs, Sequence) or not runs or not all(isinstance(run, SweepRun) for run in runs):
+        raise InputError(f"--sweep={sweep}: get_runs must return one or more fcam_jax.runs.sweeps.sweep_file.SweepRun")
     try:
         _check(runs)
     except InputError as error:
@@ -52,7 +52,7 @@ def read_runs(sweep: str) -> tuple[Run, ...]:
     return tuple(sorted(runs, key=lambda run: run.name not in origins))
 
 
-def _check(runs: Sequence[Run]) -> None:
+def _check(runs: Sequence[SweepRun]) -> None:
     by_name = {run.name: run for run in runs}
     name, count = collections.Counter(run.name for run in runs).most_common(1)[0]
     if count > 1:

@@ -3,9 +3,9 @@
 import pytest
 from made_runs import make_run
 
-from fcam_jax.methods.registry import METHODS
+from fcam_jax.methods import METHODS
 from fcam_jax.runs.report.aggregate import configurations, settings_text, sweeps, table_rows
-from fcam_jax.runs.report.paper import Method, entries, method, published
+from fcam_jax.runs.report.paper import PaperMethod, entries, method, published
 from fcam_jax.runs.report.runs import read_run
 from fcam_jax.runs.report.tables import markdown, paper_tables, results
 
@@ -85,19 +85,19 @@ def test_a_sweep_is_of_one_setting_alone_and_by_rising_value(read):
 @pytest.mark.parametrize(
     ("row", "cam", "weights", "expected"),
     [
-        ("CAM", "cam", WEIGHTS, Method("CAM*")),
-        ("CAM", "layercam", WEIGHTS, Method("LayerCAM")),
-        ("F-CAM", "gradcam", WEIGHTS, Method("GradCAM", "F-CAM")),
-        ("F-CAM", "gradcampp", WEIGHTS, Method("GradCAM++", "F-CAM")),
-        ("F-CAM", "smooth_gradcam_plusplus", WEIGHTS, Method("Smooth-GradCAM++", "F-CAM")),
-        ("F-CAM", "cam", WEIGHTS | {"crf": 0, "size": 0}, Method("CAM*", "SR")),
-        ("F-CAM", "cam", WEIGHTS | {"size": 0.0}, Method("CAM*", "SR+CRF")),
-        ("F-CAM", "cam", WEIGHTS | {"seeds": 0.0}, Method("CAM*", "other losses")),
-        ("F-CAM", "cam", WEIGHTS | {"bounds": 0.1}, Method("CAM*", "other losses")),
-        ("F-CAM", "cam", WEIGHTS | {"bounds": 0.0}, Method("CAM*", "F-CAM")),
-        ("Center", "cam", WEIGHTS, Method("Center baseline")),
-        ("HaS", "cam", WEIGHTS, Method("HaS")),
-        ("F-CAM, no threshold", "cam", WEIGHTS, Method("F-CAM, no threshold")),
+        ("CAM", "cam", WEIGHTS, PaperMethod("CAM*")),
+        ("CAM", "layercam", WEIGHTS, PaperMethod("LayerCAM")),
+        ("F-CAM", "gradcam", WEIGHTS, PaperMethod("GradCAM", "F-CAM")),
+        ("F-CAM", "gradcampp", WEIGHTS, PaperMethod("GradCAM++", "F-CAM")),
+        ("F-CAM", "smooth_gradcam_plusplus", WEIGHTS, PaperMethod("Smooth-GradCAM++", "F-CAM")),
+        ("F-CAM", "cam", WEIGHTS | {"crf": 0, "size": 0}, PaperMethod("CAM*", "SR")),
+        ("F-CAM", "cam", WEIGHTS | {"size": 0.0}, PaperMethod("CAM*", "SR+CRF")),
+        ("F-CAM", "cam", WEIGHTS | {"seeds": 0.0}, PaperMethod("CAM*", "other losses")),
+        ("F-CAM", "cam", WEIGHTS | {"bounds": 0.1}, PaperMethod("CAM*", "other losses")),
+        ("F-CAM", "cam", WEIGHTS | {"bounds": 0.0}, PaperMethod("CAM*", "F-CAM")),
+        ("Center", "cam", WEIGHTS, PaperMethod("Center baseline")),
+        ("HaS", "cam", WEIGHTS, PaperMethod("HaS")),
+        ("F-CAM, no threshold", "cam", WEIGHTS, PaperMethod("F-CAM, no threshold")),
     ],
 )
 def test_rows_have_the_papers_names(row, cam, weights, expected):
@@ -107,13 +107,13 @@ def test_rows_have_the_papers_names(row, cam, weights, expected):
 @pytest.mark.parametrize(
     ("row", "cam", "classifier", "expected"),
     [
-        ("HaS", "cam", "has", Method("HaS")),
-        ("F-CAM", "cam", "has", Method("HaS", "F-CAM")),
-        ("HaS", "layercam", "has", Method("HaS, layercam")),
-        ("FSL baseline", "layercam", "fsl", Method("FSL baseline")),
-        ("Center", "cam", "acol", Method("Center baseline")),
-        ("CAM", "cam", "cam", Method("CAM*")),
-        ("CAM", "cam", "of another version", Method("CAM")),
+        ("HaS", "cam", "has", PaperMethod("HaS")),
+        ("F-CAM", "cam", "has", PaperMethod("HaS", "F-CAM")),
+        ("HaS", "layercam", "has", PaperMethod("HaS, layercam")),
+        ("FSL baseline", "layercam", "fsl", PaperMethod("FSL baseline")),
+        ("Center", "cam", "acol", PaperMethod("Center baseline")),
+        ("CAM", "cam", "cam", PaperMethod("CAM*")),
+        ("CAM", "cam", "of another version", PaperMethod("CAM")),
     ],
 )
 def test_what_another_training_yields_is_not_taken_for_the_cam(row, cam, classifier, expected):
@@ -153,16 +153,16 @@ def test_a_run_of_another_training_stands_beside_the_papers_row_of_it(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        (("CUB", "vgg16", Method("LayerCAM"), "MaxBoxAcc"), 84.3),
-        (("OpenImages", "resnet50", Method("CAM*", "F-CAM"), "PxAP"), 72.1),
-        (("CUB", "inceptionv3", Method("XGradCAM", "F-CAM"), "top5_loc"), 75.3),
-        (("CUB", "resnet50", Method("CAM*", "SR"), "MaxBoxAcc"), 82.2),
-        (("CUB", "resnet50", Method("GradCAM++", "F-CAM"), "MaxBoxAccV2"), 82.7),
-        (("CUB", "resnet50", Method("CAM*"), "top1_cls"), 65.1),
-        (("CUB", "resnet50", Method("Center baseline"), "MaxBoxAcc"), 59.7),
-        (("CUB", "small", Method("CAM*"), "MaxBoxAcc"), None),
-        ((None, "resnet50", Method("CAM*"), "MaxBoxAcc"), None),
-        (("CUB", "resnet50", Method("CAM*"), "PxAP"), None),
+        (("CUB", "vgg16", PaperMethod("LayerCAM"), "MaxBoxAcc"), 84.3),
+        (("OpenImages", "resnet50", PaperMethod("CAM*", "F-CAM"), "PxAP"), 72.1),
+        (("CUB", "inceptionv3", PaperMethod("XGradCAM", "F-CAM"), "top5_loc"), 75.3),
+        (("CUB", "resnet50", PaperMethod("CAM*", "SR"), "MaxBoxAcc"), 82.2),
+        (("CUB", "resnet50", PaperMethod("GradCAM++", "F-CAM"), "MaxBoxAccV2"), 82.7),
+        (("CUB", "resnet50", PaperMethod("CAM*"), "top1_cls"), 65.1),
+        (("CUB", "resnet50", PaperMethod("Center baseline"), "MaxBoxAcc"), 59.7),
+        (("CUB", "small", PaperMethod("CAM*"), "MaxBoxAcc"), None),
+        ((None, "resnet50", PaperMethod("CAM*"), "MaxBoxAcc"), None),
+        (("CUB", "resnet50", PaperMethod("CAM*"), "PxAP"), None),
     ],
 )
 def test_published_figures_are_those_of_the_paper(key, value):

@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from fcam_jax.runs.report.drawing import CELL, PREDICTED_COLOUR, TRUE_COLOUR
-from fcam_jax.runs.report.pictures import Example, Panel, save_grid, spread
+from fcam_jax.runs.report.localized import Localized
+from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
+from fcam_jax.types import Annotation
 
 # Of all images; no shade of text has it.
 COLOUR = (100, 120, 90)
@@ -28,15 +30,10 @@ def example(shape=(64, 64), image_id="test/000001", class_name="4", boxes=True, 
     truth[height // 4 : height // 2, width // 4 : width // 2] = True
     score_map = truth.astype(np.float32)
     corners = np.array([width // 4, height // 4, width // 2 - 1, height // 2 - 1])
-    panels = [Panel(title, score_map, score_map > 0.5, corners + 1, 0.93, 0.5) for title in titles]
-    return Example(
-        np.full((*shape, 3), COLOUR, np.uint8),
-        image_id,
-        class_name,
-        panels,
-        corners[None] if boxes else None,
-        truth if mask else None,
-    )
+    found = Localized(0.5, score_map > 0.5, corners + 1, 0.93)
+    image = np.full((*shape, 3), COLOUR, np.uint8)
+    annotation = Annotation(image_id, 4, corners[None] if boxes else None, truth if mask else None)
+    return GridRow(image, annotation, class_name, [Panel(title, score_map, found) for title in titles])
 
 
 def read(path):
@@ -87,7 +84,7 @@ def test_grid_takes_images_of_all_shapes_without_ground_truth(tmp_path):
 
 def test_panel_without_localization_and_with_a_map_of_numbers_missing(tmp_path):
     panels = [Panel("CAM", np.full((7, 7), np.nan))]
-    save_grid(tmp_path / "grid.png", [Example(np.zeros((32, 32, 3), np.uint8), "id", "class", panels)])
+    save_grid(tmp_path / "grid.png", [GridRow(np.zeros((32, 32, 3), np.uint8), Annotation("id", 0), "class", panels)])
     read(tmp_path / "grid.png")
 
 

@@ -229,3 +229,10 @@ def test_pixels_that_cannot_be_read_are_named_in_one_line(tmp_path, kind, data, 
     with pytest.raises(InputError, match=message) as caught:
         read_pixels(one)
     assert "\n" not in str(caught.value)
+
+
+def test_classes_are_called_as_the_data_set_calls_them(tmp_path):
+    make_run(tmp_path / "run", {"CAM": {}})
+    save_record(tmp_path / "run", "CAM", evaluation(ids(2), {}), images=2, class_names=["crow", "gull"])
+    examples, _ = read_examples(tmp_path / "run", ["CAM"])
+    assert [one.class_name for one in examples] == ["crow", "gull"]

@@ -11,7 +11,7 @@ from flax import nnx
 
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.errors import InputError
-from fcam_jax.losses.pixel_alignment import CrfTerm, PixelAlignment, Term
+from fcam_jax.losses import PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.fcam import FCAMMethod, View
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
@@ -22,7 +22,8 @@ from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, d
 from fcam_jax.runs.report.training_pictures import Schedule, training_pictures
 from fcam_jax.runs.report.training_view import save_training_view
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.step import data_mesh, initial_state, make_train_step, replicate, spread
+from fcam_jax.train.placed import Placed, data_mesh, replicate, spread
+from fcam_jax.train.step import initial_state, make_train_step
 from fcam_jax.types import Annotation, Batch
 
 SIDE, WIDE = 32, CELL + 6
@@ -89,9 +90,7 @@ def stage():
     encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
     classifier = Classifier(encoder, WGAP(10, 3, rngs=nnx.Rngs(1)))
     model = FCAM(classifier, Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
-    alignment = PixelAlignment(
-        Term(1.0), CrfTerm(weight=0.0, sigma_xy=100.0, sigma_rgb=15.0), Term(0.1), 1.0, 1.01, 10.0
-    )
+    alignment = PixelAlignment({"seeds": Weighted(Seeds(), 1.0), "size": Weighted(Size(), 0.1)})
     return types.SimpleNamespace(
         model=model,
         method=FCAMMethod(CAMS["cam"], SeedSettings(0.5, 1, 1, 3, 3), alignment, steps_per_epoch=2),
@@ -100,7 +99,7 @@ def stage():
 
 
 def state_of(stage):
-    return initial_state(stage.model, stage.method, stage.optimizer, data_mesh(8))
+    return initial_state(Placed.split(stage.model, stage.method, data_mesh(8)), stage.optimizer)
 
 
 def batch(count=8):
@@ -113,7 +112,13 @@ def batch(count=8):
 
 def pictures_of(stage, folder, sample):
     return training_pictures(
-        stage.model, stage.method, stage.method.view, sample, None, jax.random.key(1), folder, Schedule(1, 4, 2)
+        Placed.split(stage.model, stage.method, data_mesh(8)),
+        stage.method.view,
+        sample,
+        None,
+        jax.random.key(1),
+        folder,
+        Schedule(1, 4, 2),
     )
 
 
@@ -123,7 +128,7 @@ def sample():
 
 def test_training_does_not_notice_its_pictures(stage, tmp_path):
     mesh, key = data_mesh(8), replicate(jax.random.key(1), data_mesh(8))
-    step = make_train_step(stage.model, stage.method, stage.optimizer, mesh)
+    step = make_train_step(Placed.split(stage.model, stage.method, mesh), stage.method, stage.optimizer)
     ends = []
     for look in (lambda state, epoch: None, pictures_of(stage, tmp_path / "pictures", sample)):
         state = state_of(stage)

@@ -10,7 +10,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs.folder import config_hash
 from fcam_jax.runs.sweeps.classifiers import STAGE, take_classifier
 from fcam_jax.runs.sweeps.plan import matching, plan
-from fcam_jax.runs.sweeps.sweep_file import Run, read_runs
+from fcam_jax.runs.sweeps.sweep_file import SweepRun, read_runs
 
 SYNTHETIC = "configs/synthetic.py"
 
@@ -36,7 +36,7 @@ def test_the_sweeps_that_come_with_the_program_can_be_planned(sweep):
 
 def test_a_command_gives_the_configuration_that_is_planned_and_the_command_line_counts_more():
     overrides = {"seed": 3, "cam.stages": ("stage3", "stage4"), "cam.cache": True, "fcam.loss.crf.weight": 1e-10}
-    (one,) = plan([Run("a", SYNTHETIC, overrides)], pathlib.Path("w"), {"seed": "5"})
+    (one,) = plan([SweepRun("a", SYNTHETIC, overrides)], pathlib.Path("w"), {"seed": "5"})
     assert one.command[3:6] == (f"--config={SYNTHETIC}", f"--workdir={pathlib.Path('w') / 'a'}", "--config.seed=5")
     assert (one.config["seed"], one.config["cam"]["stages"]) == (5, ("stage3", "stage4"))
     assert one.config["cam"]["cache"] is True and one.config["fcam"]["loss"]["crf"]["weight"] == 1e-10
@@ -47,10 +47,10 @@ def test_a_command_gives_the_configuration_that_is_planned_and_the_command_line_
 @pytest.mark.parametrize(
     ("run", "words"),
     [
-        (Run("a", SYNTHETIC, {"sed": 1}), "run a: unknown configuration key config.sed: did you mean 'seed'?"),
-        (Run("a", SYNTHETIC, {"seed": "x"}), "run a: --config.seed=x: it must be a whole number"),
-        (Run("a", "configs/nothing.py"), "run a: --config: no such benchmark file: 'configs/nothing.py'"),
-        (Run("a", "configs/cub50.py:tpu"), "run a: --config=configs/cub50.py:tpu: configs/cub50.py takes"),
+        (SweepRun("a", SYNTHETIC, {"sed": 1}), "run a: unknown configuration key config.sed: did you mean 'seed'?"),
+        (SweepRun("a", SYNTHETIC, {"seed": "x"}), "run a: --config.seed=x: it must be a whole number"),
+        (SweepRun("a", "configs/nothing.py"), "run a: --config: no such benchmark file: 'configs/nothing.py'"),
+        (SweepRun("a", "configs/cub50.py:tpu"), "run a: --config=configs/cub50.py:tpu: configs/cub50.py takes"),
     ],
 )
 def test_a_run_that_cannot_be_built_is_named(run, words):
@@ -58,7 +58,7 @@ def test_a_run_that_cannot_be_built_is_named(run, words):
 
 
 def test_two_runs_of_one_configuration_are_a_mistake():
-    runs = Run("a", SYNTHETIC), Run("b", SYNTHETIC, {"seed": 0}), Run("c", SYNTHETIC, {"seed": 1})
+    runs = SweepRun("a", SYNTHETIC), SweepRun("b", SYNTHETIC, {"seed": 0}), SweepRun("c", SYNTHETIC, {"seed": 1})
     assert complaint(*runs) == "runs a and b have the same configuration; leave one out"
     assert complaint(*runs[1:], options={"seed": "2"}).startswith("runs b and c have the same configuration")
 
@@ -75,7 +75,9 @@ def test_two_runs_of_one_configuration_are_a_mistake():
 )
 def test_a_classifier_is_shared_by_runs_that_would_train_the_same(overrides):
     _, one = plan(
-        [Run("a", SYNTHETIC), Run("b", SYNTHETIC, overrides, classifier_of="a")], pathlib.Path("w"), {"seed": "4"}
+        [SweepRun("a", SYNTHETIC), SweepRun("b", SYNTHETIC, overrides, classifier_of="a")],
+        pathlib.Path("w"),
+        {"seed": "4"},
     )
     assert one.source is not None and one.source.name == "a"
 
@@ -92,14 +94,14 @@ def test_a_classifier_is_shared_by_runs_that_would_train_the_same(overrides):
     ],
 )
 def test_a_classifier_is_not_shared_by_runs_that_would_train_another(key, value, text):
-    message = complaint(Run("a", SYNTHETIC), Run("b", SYNTHETIC, {key: value}, classifier_of="a"))
+    message = complaint(SweepRun("a", SYNTHETIC), SweepRun("b", SYNTHETIC, {key: value}, classifier_of="a"))
     assert message == (
         f"run b cannot take the classifier of a, which is trained differently ({text}); leave out classifier_of"
     )
 
 
 def test_a_run_is_done_when_its_folder_has_results_of_its_configuration(tmp_path):
-    (one,) = plan([Run("a", SYNTHETIC)], tmp_path, {})
+    (one,) = plan([SweepRun("a", SYNTHETIC)], tmp_path, {})
     results = one.folder / "results.json"
     one.folder.mkdir()
     assert one.results() is None
@@ -117,7 +119,7 @@ def test_a_run_is_done_when_its_folder_has_results_of_its_configuration(tmp_path
 
 def test_runs_are_chosen_by_a_pattern():
     runs = [
-        Run(f"{cam}-s{seed}", SYNTHETIC, {"cam.name": cam, "seed": seed})
+        SweepRun(f"{cam}-s{seed}", SYNTHETIC, {"cam.name": cam, "seed": seed})
         for cam in ("cam", "gradcam")
         for seed in (0, 1)
     ]

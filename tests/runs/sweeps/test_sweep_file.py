@@ -10,7 +10,7 @@ from fcam_jax.runs.sweeps.sweep_file import read_runs
 
 FOLDER = pathlib.Path(sweeps.__file__).parent
 FILES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
-HEAD = "from fcam_jax.runs.sweeps.sweep_file import Run\ndef get_runs(args):\n    return "
+HEAD = "from fcam_jax.runs.sweeps.sweep_file import SweepRun\ndef get_runs(args):\n    return "
 
 
 def written(tmp_path, text):
@@ -27,15 +27,18 @@ def written(tmp_path, text):
         ("def get_runs(args):\n    return [nothing]", "NameError: name 'nothing' is not defined"),
         ("from fcam_jax.errors import InputError\ndef get_runs(args):\n    raise InputError('no')", "no"),
         ("def get_runs():\n    return []", "TypeError: get_runs() takes 0 positional arguments but 1 was given"),
-        (HEAD + "[]", "get_runs must return one or more fcam_jax.runs.sweeps.sweep_file.Run"),
+        (HEAD + "[]", "get_runs must return one or more fcam_jax.runs.sweeps.sweep_file.SweepRun"),
         (HEAD + "['a']", "get_runs must return one or more"),
-        (HEAD + "[Run('a', 'c.py', {'seed': i}) for i in range(2)]", "2 runs are called 'a'; a name is a folder"),
-        (HEAD + "[Run('a/b', 'c.py')]", "a run cannot be called 'a/b'"),
-        (HEAD + "[Run('..', 'c.py')]", "a run cannot be called '..'"),
-        (HEAD + "[Run('a\\n', 'c.py')]", "a run cannot be called 'a\\n'"),
-        (HEAD + "[Run('report', 'c.py')]", "a run cannot be called 'report'"),
-        (HEAD + "[Run('a', 'c.py', classifier_of='b')]", "run a has classifier_of='b', and no run is called so"),
-        (HEAD + "[Run('a', 'c.py', classifier_of='a')]", "run a has classifier_of='a', which trains no classifier"),
+        (HEAD + "[SweepRun('a', 'c.py', {'seed': i}) for i in range(2)]", "2 runs are called 'a'; a name is a folder"),
+        (HEAD + "[SweepRun('a/b', 'c.py')]", "a run cannot be called 'a/b'"),
+        (HEAD + "[SweepRun('..', 'c.py')]", "a run cannot be called '..'"),
+        (HEAD + "[SweepRun('a\\n', 'c.py')]", "a run cannot be called 'a\\n'"),
+        (HEAD + "[SweepRun('report', 'c.py')]", "a run cannot be called 'report'"),
+        (HEAD + "[SweepRun('a', 'c.py', classifier_of='b')]", "run a has classifier_of='b', and no run is called so"),
+        (
+            HEAD + "[SweepRun('a', 'c.py', classifier_of='a')]",
+            "run a has classifier_of='a', which trains no classifier",
+        ),
     ],
 )
 def test_a_file_that_is_no_sweep_gets_one_line(tmp_path, text, words):
@@ -51,7 +54,9 @@ def test_a_sweep_that_is_not_there_is_named():
 
 
 def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_path):
-    path = written(tmp_path, HEAD + "[Run('b', args, classifier_of='c'), Run('a', args), Run('c', args)]")
+    path = written(
+        tmp_path, HEAD + "[SweepRun('b', args, classifier_of='c'), SweepRun('a', args), SweepRun('c', args)]"
+    )
     runs = read_runs(f"{path}:configs/cub.py:vgg16,cam")
     assert [run.name for run in runs] == ["c", "b", "a"]
     assert runs[0].config == "configs/cub.py:vgg16,cam"

@@ -1,22 +1,20 @@
 """The rows of a manifest, `manifest.csv` or `manifest.jsonl`, as dictionaries of the same kinds of values.
 
-In: the file. Out: for each row its line and its values: what JSON has, a text as JSON would have it.
+Each row comes with its line; its values are what JSON has, those of a CSV as JSON would have them.
 """
 
 import csv
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from fcam_jax.data.layouts.problems import Problems, listed
+from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 NAMES = ("manifest.csv", "manifest.jsonl")
-COLUMNS = (
-    *("path", "label", "boxes", "mask", "ignore", "split", "sha256", "width", "height"),
-    *("image_id", "class_name"),
-)
+COLUMNS = "path label boxes mask ignore split sha256 width height image_id class_name".split()  # noqa: SIM905
 
 
 def manifest_file(folder: pathlib.Path) -> pathlib.Path | None:
@@ -32,11 +30,7 @@ def manifest_file(folder: pathlib.Path) -> pathlib.Path | None:
 
 
 def read_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows that can be read, each with its line and its values; absent are those that are empty or null.
-
-    Args:
-      path: the manifest.
-      problems: is told of rows that cannot be read.
+    """The rows that can be read, each with its line and those of its values that are neither empty nor null.
 
     Raises:
       InputError: the file is not text, not CSV, or has a column that is not known.
@@ -48,6 +42,21 @@ def read_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dic
         raise problems.stop(path, f"cannot be read as text: {error}") from error
 
 
+def write_rows(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write `manifest.jsonl`, all of it or nothing.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    part = out.with_name(out.name + ".part")
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        part.replace(out)
+    except OSError as error:
+        raise InputError(f"--out={out}: cannot be written: {error.strerror or error}") from error
+
+
 def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -55,18 +64,18 @@ def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, di
                 continue
             try:
                 row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise TypeError("must be an object, {...}")
             except json.JSONDecodeError as error:
                 _unreadable(path, number, f"cannot be read as JSON: {error.msg}, column {error.colno}", problems)
-                continue
             except (ValueError, RecursionError) as error:
                 _unreadable(path, number, f"cannot be read as JSON: {error}", problems)
-                continue
-            if not isinstance(row, dict):
-                _unreadable(path, number, "must be an object, {...}", problems)
-                continue
-            if not row.keys() <= set(COLUMNS):
-                raise _unknown(path, number, [key for key in row if key not in COLUMNS], problems)
-            yield number, {key: value for key, value in row.items() if value is not None}
+            except TypeError as error:
+                _unreadable(path, number, str(error), problems)
+            else:
+                if not row.keys() <= set(COLUMNS):
+                    raise _unknown(path, number, [key for key in row if key not in COLUMNS], problems)
+                yield number, {key: value for key, value in row.items() if value is not None}
 
 
 def _csv_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -101,19 +110,11 @@ def _number(text: str) -> int | str:
         return text.strip()
 
 
-def _boxes(text: str) -> list[list[int | str]]:
-    return [[_number(corner) for corner in box.split()] for box in text.split(";") if box.strip()]
-
-
-def _paths(text: str) -> list[str]:
-    return [name.strip() for name in text.split(";") if name.strip()]
-
-
 # From the text of a CSV field; what is no value of its column stays text, and is told by who reads it.
 _PARSERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("label", "width", "height"), _number),
-    "boxes": _boxes,
-    "mask": _paths,
+    "boxes": lambda text: [[_number(corner) for corner in box.split()] for box in text.split(";") if box.strip()],
+    "mask": lambda text: [name.strip() for name in text.split(";") if name.strip()],
 }
 
 

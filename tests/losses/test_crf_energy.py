@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fcam_jax.losses.dense_crf import dense_crf, landmarks
+from fcam_jax.losses.crf_energy import crf_energy, landmarks
 
 
 def plain_energy(probs, image, sigma_xy, sigma_rgb):
@@ -28,7 +28,7 @@ def energy(probs, images, form, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
     """Of all pairs ("exact"), or by landmarks of a stride."""
     how = {"form": form} if form == "exact" else {"stride": form}
     keys = jax.random.split(jax.random.key(seed), len(images))
-    return dense_crf(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, **how)
+    return crf_energy(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, **how)
 
 
 @pytest.mark.parametrize("form", ["exact", 1])
@@ -133,7 +133,7 @@ def test_landmarks_estimate_the_filtered_map_without_bias():
     probs, images = example(1, 16, 16)
     _, exact = plain_energy(probs[0], images[0], 100.0, 15.0)
     slope = jax.jit(
-        jax.grad(lambda p, k: dense_crf(p, jnp.asarray(images), k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum())
+        jax.grad(lambda p, k: crf_energy(p, jnp.asarray(images), k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum())
     )
     keys = jax.random.split(jax.random.key(0), 400)
     draws = np.stack([np.asarray(slope(jnp.asarray(probs), key[None])[0]) for key in keys])
@@ -149,7 +149,7 @@ def test_an_images_energy_does_not_depend_on_its_batch():
 
     def run(part):
         chosen = jnp.asarray(probs[part]), jnp.asarray(images[part]), keys[part]
-        return np.asarray(dense_crf(*chosen, sigma_xy=100.0, sigma_rgb=15.0, stride=4))
+        return np.asarray(crf_energy(*chosen, sigma_xy=100.0, sigma_rgb=15.0, stride=4))
 
     np.testing.assert_allclose(run(np.array([2, 0])), run(np.arange(4))[[2, 0]], rtol=1e-6)
 

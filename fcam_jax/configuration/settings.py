@@ -1,0 +1,133 @@
+"""The settings that are no component's and no room's own: what the parts of a configuration hold besides choices.
+
+Every part is a frozen dataclass with the published settings of F-CAM on CUB as its defaults; the meanings are what the
+help of the command line says.
+"""
+
+import dataclasses
+
+from fcam_jax.component import at_least, known
+
+INIT_HEAD = {"drop": False, "keep": True}
+LAST_STAGES = ("classifier", "fcam")
+DTYPES = ("float32", "bfloat16")
+DECODER_CENTER = {"yes": True, "no": False, "encoder": None}
+CONVENTIONS = ("protocol", "fcam")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What holds for the whole run.
+
+    Attributes:
+      seed: initial weights, order and crops of images, seeds and landmarks.
+      last_stage: "fcam", or "classifier" for no F-CAM on it.
+      log_steps: steps between two lines of the metric log.
+      components: files outside of the package that register chosen components; the program fills them in.
+    """
+
+    seed: int = 0
+    last_stage: str = "fcam"
+    log_steps: int = 10
+    components: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        at_least(self, seed=0, log_steps=1)
+        known(self, last_stage=LAST_STAGES)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """The networks.
+
+    Attributes:
+      encoder: what makes the classifier's maps.
+      final_stride: side of the image over the side of the top map: 8, 16 or 32.
+      init: weight file, or folder, of the classifier; without one it is trained from scratch.
+      init_head: the classification layer in it: "drop" (start with a new one) or "keep".
+      decoder_widths: channels of the decoder's blocks, from the top stage to the image; none: the paper's.
+      decoder_center: two more convolutions on the top stage: "yes", "no", or "encoder", as the paper has for it.
+      dtype: of the computation: "float32" or "bfloat16"; parameters stay float32.
+    """
+
+    encoder: str = "resnet50"
+    final_stride: int = 8
+    init: str = ""
+    init_head: str = "drop"
+    decoder_widths: tuple[int, ...] = ()
+    decoder_center: str = "encoder"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        known(self, init_head=INIT_HEAD, dtype=DTYPES, decoder_center=DECODER_CENTER)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HeadChoice:
+    """The classification layer.
+
+    Attributes:
+      name: of the head; "wgap" where the method of stage 1 has a head of its own.
+    """
+
+    name: str = "wgap"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CamSettings:
+    """The CAM: baseline of stage 1, and where stage 2 takes its seeds from.
+
+    Attributes:
+      name: of the CAM.
+      stages: "stage1" is the one of the highest resolution; several are fused; none: the top one.
+      convention: how the baseline's map is brought to image size: "protocol" or "fcam".
+      cache: the seeds' CAM once for each whole training image, not for every crop at every step.
+      cache_dir: where these are kept, for several runs to share; empty: in the run's folder.
+    """
+
+    name: str = "cam"
+    stages: tuple[str, ...] = ()
+    convention: str = "protocol"
+    cache: bool = False
+    cache_dir: str = ""
+
+    def __post_init__(self) -> None:
+        known(self, convention=CONVENTIONS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierStage:
+    """Stage 1.
+
+    Attributes:
+      method: how the classifier is trained.
+      epochs: length of its training.
+      new_layers_factor: on the learning rate of layers that are not pretrained.
+    """
+
+    method: str = "cam"
+    epochs: int = 50
+    new_layers_factor: float = 10.0
+
+    def __post_init__(self) -> None:
+        at_least(self, epochs=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FcamStage:
+    """Stage 2.
+
+    Attributes:
+      init: weight file, or folder, of a trained decoder; without one it is trained from scratch.
+      epochs: length of its training.
+      classifier_factor: on the learning rate of the classifier, where it is trained, too.
+      pictures_epochs: epochs between two pictures of what training sees; 0: none.
+    """
+
+    init: str = ""
+    epochs: int = 50
+    classifier_factor: float = 0.1
+    pictures_epochs: int = 5
+
+    def __post_init__(self) -> None:
+        at_least(self, epochs=0, classifier_factor=0, pictures_epochs=0)

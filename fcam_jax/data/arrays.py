@@ -1,0 +1,77 @@
+"""A caller's own arrays, brought to the form in which the program takes them, or refused in one line."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from fcam_jax.errors import InputError
+
+
+def array_of(values: Any, name: str) -> Array:
+    """An array of numbers, out of whatever holds them; NaN and infinities are refused where values are known.
+
+    Raises:
+      InputError: it holds no numbers, or rows of several lengths, or what is not finite.
+    """
+    try:
+        found = jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: no array of numbers ({str(error).splitlines()[0]})") from None
+    if 0 in found.shape:
+        raise InputError(f"{name} have the shape {found.shape}; none of it may be 0")
+    if known(found) and not jnp.isfinite(found).all():
+        raise InputError(f"{name} hold NaN or infinities")
+    return found
+
+
+def known(values: Array) -> bool:
+    """Whether values can be looked at: not while a function is traced."""
+    return not isinstance(values, jax.core.Tracer)
+
+
+def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
+    """RGB in [0, 255], float32, from integers in [0, 255], or from floats in [0, 255] or [0, 1].
+
+    Args:
+      images: [b, h, w, 3] or [h, w, 3]. While a function is traced, floats cannot be told apart and are refused.
+      name: what the argument is called.
+
+    Raises:
+      InputError: for another shape or range.
+    """
+    found = array_of(images, name)
+    if found.ndim not in (3, 4) or found.shape[-1] != 3:
+        raise InputError(f"{name} have the shape {found.shape}; it must be (images, height, width, 3), or of one image")
+    whole = jnp.issubdtype(found.dtype, jnp.integer)
+    if not known(found):
+        if not whole:
+            raise InputError(f"{name} are floats whose range is not known in a compiled function; give uint8")
+        return found.astype(jnp.float32)
+    low, high = float(found.min()), float(found.max())
+    if low < 0 or high > 255 or (not whole and 1.001 < high < 2):
+        raise InputError(f"{name} lie in [{low:g}, {high:g}]; they must lie in [0, 255] or, as floats, in [0, 1]")
+    scale = 255.0 if not whole and high <= 1.001 else 1.0
+    return found.astype(jnp.float32) * scale
+
+
+def keys_of(key: Any, count: int) -> Key[Array, " b"]:
+    """A random key for every image: of its place in the batch.
+
+    Args:
+      key: None (0), a seed, one key, or a key for each image already.
+      count: images.
+
+    Raises:
+      InputError: for anything else.
+    """
+    if key is None or isinstance(key, int):
+        key = jax.random.key(key or 0)
+    if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
+        raise InputError("the key must be a seed, or made by jax.random.key")
+    if key.ndim == 0:
+        return jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(count))
+    if key.shape != (count,):
+        raise InputError(f"there are keys of the shape {key.shape} for {count} images")
+    return key

@@ -1,0 +1,37 @@
+"""Which places of an encoder a method reads or changes: those of its authors' program, else by one rule for all."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from fcam_jax.errors import InputError
+from fcam_jax.models.encoder import Encoder, Place
+
+T = TypeVar("T")
+COUNT = 3
+
+
+def three_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, ...]]) -> tuple[Place, ...]:
+    """The ends of the last three stages, or the last three places where there are fewer stages.
+
+    Args:
+      encoder: which may be abstract.
+      published: names that stand in their place in encoders of a class; an empty one leaves the end of the stage.
+
+    Raises:
+      InputError: the encoder has fewer places.
+    """
+    places = encoder.places()
+    if len(places) < COUNT:
+        what = f"{len(places)} places where its maps can be read; the method needs {COUNT}"
+        raise InputError(f"{type(encoder).__name__} has {what}")
+    ends = tuple({place.stage: place for place in places}.values())[-COUNT:]
+    named = {place.name: place for place in places}
+    pairs = itertools.zip_longest(of_encoder(published, encoder) or (), ends if len(ends) == COUNT else places[-COUNT:])
+    return tuple(named[name] if name else end for name, end in pairs)
+
+
+def of_encoder(known: Mapping[type[Encoder], T], encoder: Encoder | Callable[..., Encoder]) -> T | None:
+    """What is known for the class of an encoder, or of what builds one, such as a `functools.partial`; or None."""
+    kind = type(encoder) if isinstance(encoder, Encoder) else getattr(encoder, "func", encoder)
+    return next((value for base, value in known.items() if isinstance(kind, type) and issubclass(kind, base)), None)

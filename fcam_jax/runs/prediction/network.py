@@ -1,0 +1,152 @@
+"""A network that predicts, with all that is known of it: out of a run, or out of a file of weights."""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+from flax import nnx
+
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.methods.baselines import Localizer
+from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.heads import WGAP
+from fcam_jax.models.import_weights import advising, count_classes, load_classifier
+from fcam_jax.runs.class_names import ClassNames, names_of_run
+from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam
+from fcam_jax.runs.prediction.restored import Threshold
+from fcam_jax.runs.trained import load_trained
+
+# Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
+# CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).
+FCAM_THRESHOLD = Threshold(0.5, "own decision", of_maximum=False)
+CAM_THRESHOLD = Threshold(0.4, "default")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network with weights and all that is known of it."""
+
+    model: Any  # `Classifier` or `FCAM`
+    localizer: Localizer  # yields its maps
+    title: str  # what the maps are called
+    size: int  # side of its images
+    threshold: Threshold  # for its maps
+    class_names: ClassNames  # of its classes
+    settings: dict[str, Any]  # what its maps depend on besides the weights, as JSON data
+
+    def by_cam(self, cam: ByCam) -> "Network":
+        """The same network with maps by a CAM, for which no threshold was validated.
+
+        Raises:
+          InputError: the CAM is not known, or the network cannot be explained by it.
+        """
+        cam.check(self.model)
+        told = {"map": cam.name, "stages": list(cam.stages), "cam_settings": dict(cam.settings)}
+        kept = {name: value for name, value in self.settings.items() if name not in ("map", "cam")}
+        settings = kept | told
+        return dataclasses.replace(self, localizer=cam, title=cam.title, threshold=CAM_THRESHOLD, settings=settings)
+
+    def threshold_at(self, value: float | None) -> Threshold:
+        """A threshold that is given, as a share of each map's maximum, or its own.
+
+        Raises:
+          InputError: it is outside of [0, 1).
+        """
+        if value is None:
+            return self.threshold
+        if not 0 <= value < 1:
+            raise InputError(f"threshold={value:g} must lie in [0, 1), as a share of each map's maximum")
+        return Threshold(value, "given")
+
+    def label_of(self, given: int | str | None) -> int:
+        """The class of a map, by its number or its name; None stands for the predicted one.
+
+        Raises:
+          InputError: there is no such class.
+        """
+        if given is None:
+            return PREDICTED
+        if isinstance(given, str):
+            if given not in self.class_names:
+                raise InputError(f"label={given!r} is the name of no class of this network")
+            return self.class_names.index(given)
+        if not 0 <= given < len(self.class_names):
+            raise InputError(f"label={given} is no class of this network; they are 0 to {len(self.class_names) - 1}")
+        return int(given)
+
+
+def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
+    """The model of a checkpoint: F-CAM, or the classifier with its own CAM or another one.
+
+    Args:
+      path: folder of a run, of a stage, or of a checkpoint, as for `load_trained`.
+      cam: instead of the model's own maps.
+
+    Raises:
+      InputError: the checkpoint cannot be used, or the CAM is not known.
+    """
+    trained = load_trained(path)
+    config, is_fcam = trained.config, trained.stage.name == "fcam"
+    data, names = config["data"], None
+    title = "F-CAM"
+    if isinstance(trained.stage.method, ClassifierMethod):
+        way = trained.stage.method.training
+        title, names = config["cam"]["name"] if way.by_cam else way.title, way.class_names()
+    if names is None:  # those that a run has are the data set's
+        names = names_of_run(trained.run, data["num_classes"])
+    threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
+    if "MaxBoxAcc_threshold" in trained.record["val"]:
+        threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
+    settings = {"size": data["size"], "model": config["model"], "map": title}
+    settings |= {} if is_fcam else {"cam": config["cam"]}
+    network = Network(trained.model, trained.stage.method, title, data["size"], threshold, names, settings)
+    return network if cam is None or cam == ByCam(title) else network.by_cam(cam)
+
+
+def imported_network(
+    weights: pathlib.Path,
+    encoder: str,
+    cam: ByCam,
+    *,
+    num_classes: int | None = None,
+    final_stride: int = 32,
+    size: int = 224,
+) -> Network:
+    """A classifier of a weight file, with a CAM.
+
+    Args:
+      weights: the file, or a folder as for ``config.model.init``.
+      encoder: its name.
+      cam: what its maps are.
+      num_classes: of its last layer; by default as many as the file has.
+      final_stride: of the encoder: the one that it was trained with.
+      size: side of its images.
+
+    Raises:
+      InputError: the file does not hold such a network, or the CAM is not known.
+    """
+    if encoder not in ENCODERS:
+        raise unknown_name("encoder", encoder, ENCODERS)
+    there = count_classes(weights)
+    if num_classes is not None and there is not None and num_classes != there:
+        raise InputError(
+            f"weights {weights}: its classification layer has {there} classes, num_classes is {num_classes}"
+        )
+    classes = there if num_classes is None else num_classes
+    if classes is None:
+        raise InputError(f"weights {weights}: it has no classification layer; train a classifier with it")
+
+    def build() -> Classifier:
+        body = ENCODERS[encoder](final_stride=final_stride, rngs=nnx.Rngs(0))
+        return Classifier(body, WGAP(body.channels[-1], classes, rngs=nnx.Rngs(0)))
+
+    model = nnx.eval_shape(build)
+    with advising(encoder="--encoder={}"):
+        imported = load_classifier(model, weights, keep_head=True)
+    if imported.untouched:
+        raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
+    settings = {"encoder": encoder, "num_classes": classes, "final_stride": final_stride, "size": size}
+    own = Network(model, cam, cam.title, size, CAM_THRESHOLD, [None] * classes, settings)
+    return own.by_cam(cam)

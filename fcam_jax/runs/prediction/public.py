@@ -1,0 +1,332 @@
+"""Maps, boxes and classes of images in a program or notebook: `load` a network, call it on images, `show` what it says.
+
+The network, its batches and the way back to an image's size are those of the command `fcam predict`.
+"""
+
+import dataclasses
+import io
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+from jaxtyping import Bool, Float, Int, UInt8
+
+from fcam_jax.data.images import read_image
+from fcam_jax.data.transforms import resize
+from fcam_jax.errors import InputError
+from fcam_jax.evaluation.metric import checked_score_map
+from fcam_jax.runs.class_names import class_title
+from fcam_jax.runs.prediction.network import Network, imported_network, trained_network
+from fcam_jax.runs.prediction.overlay import GAP, captioned, framed
+from fcam_jax.runs.prediction.predictor import ByCam, Predictor
+from fcam_jax.runs.prediction.restored import Restored, Threshold, restore, restored
+from fcam_jax.runs.report.drawing import TRUE_COLOUR, draw_outline, enlarge, overlay_map, overlay_mask
+from fcam_jax.types import Image
+
+_SIDES = (320, 1600)  # the longer side of a picture of one image is brought between these
+_CELL, _COLUMNS = 224, 4  # of a grid
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions(Sequence[Restored]):
+    """What a network says about images; every list has an entry for each image, in their order."""
+
+    found: tuple[Restored, ...]
+    images: tuple[np.ndarray, ...]  # RGB in [0, 255], of any sizes
+    network: Network
+    threshold: Threshold  # where the maps were cut
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.found[place]
+
+    @property
+    def maps(self) -> list[Float[np.ndarray, "h w"]]:
+        """Maps in [0, 1], each of its image's size."""
+        return [one.score_map for one in self.found]
+
+    @property
+    def masks(self) -> list[Bool[np.ndarray, "h w"]]:
+        """True where a map is above the threshold."""
+        return [one.mask for one in self.found]
+
+    @property
+    def boxes(self) -> list[Int[np.ndarray, "n 4"]]:
+        """Boxes ``x0, y0, x1, y1`` around all regions above the threshold, the largest first.
+
+        Corners are the evaluation's: ``x1, y1`` lie one past the last pixel, or on it at the image's edge.
+        """
+        return [one.boxes for one in self.found]
+
+    @property
+    def labels(self) -> list[int]:
+        """The classes of the maps."""
+        return [one.label for one in self.found]
+
+    @property
+    def classes(self) -> list[str]:
+        """What these are called: by name, or as ``"class 3"``."""
+        return [class_title(self.network.class_names, one.label) for one in self.found]
+
+    @property
+    def logits(self) -> Float[np.ndarray, "b k"]:
+        """Class scores before softmax."""
+        return np.stack([one.logits for one in self.found])
+
+    @property
+    def probabilities(self) -> Float[np.ndarray, "b k"]:
+        """Class scores after softmax."""
+        return np.stack([one.probabilities for one in self.found])
+
+    def show(self, path: str | os.PathLike[str] | None = None) -> "Picture":
+        """A picture of all images with their maps and largest boxes; see `show`."""
+        titles = [f"{name}  {one.probabilities[one.label]:.1%}" for name, one in zip(self.classes, self, strict=True)]
+        boxes = [one.boxes[0] if len(one.boxes) else None for one in self.found]
+        return show(list(self.images), self.maps, boxes, title=titles, path=path)
+
+    def __repr__(self) -> str:
+        return f"Predictions of {len(self)} images by {self.network.title}: {', '.join(self.classes[:8])}"
+
+
+class Loaded:
+    """A network that is called on images.
+
+    Attributes:
+      network: with its weights and what is known of it.
+    """
+
+    def __init__(self, network: Network, batch_size: int):
+        self.network = network
+        self._batch_size = batch_size
+        self._ready: dict[str, tuple[Network, Predictor]] = {}
+
+    def __call__(
+        self,
+        images: Any,
+        *,
+        label: int | str | Sequence[int | str] | None = None,
+        cam: str | ByCam | None = None,
+        threshold: float | None = None,
+        batch_size: int | None = None,
+    ) -> Predictions:
+        """Maps, boxes and classes of images.
+
+        Args:
+          images: one or a sequence of: paths of files, PIL images, arrays (height, width, 3) or (height, width) of
+            whole numbers in [0, 255] or of floats in [0, 1]; of any sizes.
+          label: the class of the maps, by number or name, for all images or for each; by default the predicted one.
+          cam: the name of a CAM instead of the network's own maps, or with stages and settings a `ByCam`.
+          threshold: where maps are cut, as a share of each map's maximum; by default the validated one.
+          batch_size: images at a time; a new number costs a compilation.
+
+        Raises:
+          InputError: an image, class, CAM or threshold cannot be used.
+        """
+        given = images_of(images)
+        network, predictor = self._by(cam, batch_size or self._batch_size)
+        cut = network.threshold_at(threshold)
+        one_each = [label] * len(given) if label is None or isinstance(label, int | str) else list(label)
+        labels = list(map(network.label_of, one_each))
+        if len(labels) != len(given):
+            raise InputError(f"label has {len(labels)} classes for {len(given)} images")
+        found = []
+        for first in range(0, len(given), predictor.batch_size):
+            some = given[first : first + predictor.batch_size]
+            pixels = np.stack([resize(image, network.size) for image in some])
+            batch = predictor(pixels, np.array(labels[first : first + len(some)]))
+            found += [restored(batch, i, (image.shape[0], image.shape[1]), cut) for i, image in enumerate(some)]
+        return Predictions(tuple(found), tuple(given), network, cut)
+
+    def _by(self, cam: str | ByCam | None, batch_size: int) -> tuple[Network, Predictor]:
+        """Network and predictor of a CAM; the latest few stay compiled."""
+        key = f"{cam} {batch_size}"
+        if key not in self._ready:
+            by_cam = ByCam(cam) if isinstance(cam, str) else cam
+            network = self.network if by_cam is None else self.network.by_cam(by_cam)
+            self._ready[key] = network, Predictor(network.model, network.localizer, batch_size)
+        return self._ready[key]
+
+    @property
+    def class_names(self) -> Sequence[str | None]:
+        """What the classes are called, None where that is not known."""
+        return self.network.class_names
+
+    def __repr__(self) -> str:
+        one = self.network
+        return f"{one.title} of {len(one.class_names)} classes, {one.size} x {one.size} pixels, {one.threshold}"
+
+
+def load(
+    path: str | os.PathLike[str],
+    encoder: str | None = None,
+    *,
+    cam: str | ByCam | None = None,
+    batch_size: int = 8,
+    **of_weights: int,
+) -> Loaded:
+    """A trained network, to be called on images.
+
+    Args:
+      path: folder of a run (its last trained stage), of a stage or of a checkpoint in it; or, with `encoder`, a file of
+        a classifier's weights.
+      encoder: the network whose weights are in the file.
+      cam: the CAM that yields the maps; by default F-CAM's or the classifier's own, and "cam" for a file.
+      batch_size: images at a time.
+      of_weights: for a file: `num_classes`, `final_stride` (32), `size` of its images (224).
+
+    Raises:
+      InputError: there is no such network, or the CAM is not known.
+    """
+    by_cam = ByCam(cam) if isinstance(cam, str) else cam
+    if encoder is not None:
+        network = imported_network(pathlib.Path(path), encoder, by_cam or ByCam("cam"), **of_weights)
+    elif pathlib.Path(path).is_file():
+        raise InputError(f"{path} is a file of weights: say of which encoder, as in load(path, encoder='resnet50')")
+    elif of_weights:
+        raise InputError(f"{', '.join(of_weights)}: a run knows its own")
+    else:
+        network = trained_network(pathlib.Path(path), by_cam)
+    return Loaded(network, batch_size)
+
+
+def images_of(given: Any) -> list[Image]:
+    """One image or several, in any form that `Loaded` takes, as RGB pixels.
+
+    Raises:
+      InputError: one cannot be used; the message says which.
+    """
+    if isinstance(given, list | tuple) or (hasattr(given, "ndim") and given.ndim == 4):
+        if not len(given):
+            raise InputError("there is no image")
+        return [_image(one, f"image {place}") for place, one in enumerate(given)]
+    return [_image(given, "image")]
+
+
+def _image(given: Any, name: str) -> Image:
+    if isinstance(given, str | os.PathLike):
+        return read_image(pathlib.Path(given), upright=True)
+    if isinstance(given, PIL.Image.Image):
+        upright = PIL.ImageOps.exif_transpose(given)
+        given = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("RGB"))
+    pixels = np.asarray(given)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise InputError(f"{name} has shape {np.shape(given)}; it must be (height, width, 3) or (height, width)")
+    pixels = np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3))
+    low, high = pixels.min(), pixels.max()
+    if np.issubdtype(pixels.dtype, np.floating):
+        if not 0 <= low <= high <= 1:
+            raise InputError(f"{name} holds floats from {low:g} to {high:g}; floats are in [0, 1], uint8 in [0, 255]")
+        pixels = np.rint(255 * pixels)
+    elif pixels.dtype == np.uint16:
+        pixels = np.rint(pixels / 257)
+    elif not np.issubdtype(pixels.dtype, np.integer) or low < 0 or high > 255:
+        raise InputError(f"{name} holds {pixels.dtype} from {low} to {high}; it must hold uint8 in [0, 255]")
+    return np.ascontiguousarray(pixels, np.uint8)
+
+
+class Picture:
+    """A picture: notebooks show it, `save` writes it.
+
+    Attributes:
+      pixels: RGB in [0, 255].
+    """
+
+    def __init__(self, pixels: Image):
+        self.pixels = pixels
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(self.pixels).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file in the format that its name asks for, such as PNG."""
+        PIL.Image.fromarray(self.pixels).save(path)
+
+    def __repr__(self) -> str:
+        return f"Picture of {self.pixels.shape[1]} x {self.pixels.shape[0]} pixels; .save('x.png') writes it"
+
+
+def show(
+    image: Any,
+    map: Any = None,
+    box: Any = None,
+    mask: Any = None,
+    *,
+    title: str | Sequence[str] = "",
+    path: str | os.PathLike[str] | None = None,
+) -> Picture:
+    """A picture of an image under its map, with box and mask; of a list of images, a grid.
+
+    Args:
+      image: as for `Loaded`, or a list of such; then what follows is a list of the same length, or None for all.
+      map: in [0, 1], (height, width) or with one channel, of any size; dark is 0, light 1.
+      box: corners ``x0, y0, x1, y1`` in pixels of the image, or several; the first is drawn last.
+      mask: True on the object, of any size; drawn as an outline over a map, else as an area.
+      title: written below.
+      path: file to write to as well.
+
+    Raises:
+      InputError: map, box or mask cannot be drawn on the image.
+    """
+    images = images_of(image)
+    several = isinstance(image, list | tuple) or np.ndim(image) == 4
+    parts: list[Any] = []
+    for name, given in {"map": map, "box": box, "mask": mask, "title": title}.items():
+        one_each = [given] * len(images) if given is None or isinstance(given, str) or not several else list(given)
+        if len(one_each) != len(images):
+            raise InputError(f"{name} has {len(one_each)} entries for {len(images)} images")
+        parts.append(one_each)
+    low, high = (_CELL, _CELL) if several else _SIDES
+    cells = [
+        captioned(_drawn(one, min(max(low, *one.shape[:2]), high), *given), [text] if text else [])
+        for one, *given, text in zip(images, *parts, strict=True)
+    ]
+    picture = Picture(_grid(cells))
+    if path is not None:
+        picture.save(path)
+    return picture
+
+
+def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt8[np.ndarray, "_ _ 3"]:
+    height, width = size = image.shape[:2]
+    drawn = enlarge(image, side)
+    if score_map is not None:
+        values = np.asarray(score_map, np.float32)
+        values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
+        drawn = overlay_map(drawn, restore(checked_score_map(values, "of the picture"), drawn.shape[:2]))
+    if mask is not None:
+        inside = np.asarray(mask)
+        if inside.ndim != 2 or not inside.size:
+            raise InputError(f"mask has shape {inside.shape}; it must be (height, width)")
+        inside = cv2.resize(inside.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        drawn = overlay_mask(drawn, inside) if score_map is None else draw_outline(drawn, inside, TRUE_COLOUR)
+    boxes = np.zeros((0, 4), int) if box is None else np.asarray(box)
+    if boxes.shape[-1:] != (4,) or boxes.ndim > 2:
+        raise InputError(f"box has shape {boxes.shape}; it must be x0, y0, x1, y1, or several of these")
+    for corners in boxes.reshape(-1, 4)[::-1]:
+        x0, y0, x1, y1 = corners.tolist()
+        if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height and x0 < width and y0 < height):
+            raise InputError(f"box {[x0, y0, x1, y1]} lies outside of the image of {width} x {height} pixels")
+        drawn = framed(drawn, corners, size)
+    return drawn
+
+
+def _grid(cells: Sequence[np.ndarray]) -> Image:
+    """Cells in rows, on white."""
+    rows = [cells[first : first + _COLUMNS] for first in range(0, len(cells), _COLUMNS)]
+    high, wide = ([max(cell.shape[axis] for cell in cells) + GAP] * len(cells) for axis in (0, 1))
+    canvas = np.full((len(rows) * high[0] - GAP, min(len(cells), _COLUMNS) * wide[0] - GAP, 3), 255, np.uint8)
+    for y, row in enumerate(rows):
+        for x, cell in enumerate(row):
+            canvas[y * high[0] : y * high[0] + len(cell), x * wide[0] : x * wide[0] + cell.shape[1]] = cell
+    return canvas

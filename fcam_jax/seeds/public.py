@@ -1,0 +1,72 @@
+"""Seeds of any CAM in one call, with the scale done for the caller."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from fcam_jax.cams.score_maps import score_map
+from fcam_jax.component import defaults_of
+from fcam_jax.data.arrays import array_of, keys_of, known
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.seeds import sampling
+from fcam_jax.seeds.sampling import SeedSettings
+
+REFERENCE_SIDE = 224  # the defaults of erosion and dilation are for images of this side
+
+
+def draw_seeds(
+    cams: Any,
+    key: Any = None,
+    settings: SeedSettings | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    **changes: Any,
+) -> Int[Array, "*b h w"]:
+    """Pseudo-labels of a few random pixels of every CAM: C+ above a threshold, C- of lowest activation.
+
+    $$ Y_p = 1 \\text{ for some } p \\in C^+, \\quad 0 \\text{ for some } p \\in C^-, \\quad -1 \\text{ elsewhere} $$
+
+    Args:
+      cams: maps in [0, 1], [b, h, w], [b, h, w, 1], or one map [h, w]; any array or list.
+      key: a seed, a key, or a key for each image; by default seed 0. An image's draw hangs on its key alone.
+      settings: of the draw, in pixels of these maps. Without them those of training, whose erosion of 11 and dilation
+        of 3 pixels at a side of 224 are brought to the maps' size.
+      size: height and width to which the maps are brought before, as training does: normalised, then bilinear.
+      **changes: settings by name (`SeedSettings`), such as ``foreground_count=10``.
+
+    Returns:
+      1 (foreground), 0 (background) or -1 (unknown) at each pixel, in the shape of the maps without channels. A
+      constant map has no seeds.
+
+    Raises:
+      InputError: a shape, range, key or setting that does not fit.
+
+    Reference: F-CAM (WACV 2022), Sec. 2, Eq. 1 and 2.
+    """
+    maps = array_of(cams, "cams")
+    maps = maps[..., 0] if maps.ndim == 4 and maps.shape[-1] == 1 else maps
+    if maps.ndim not in (2, 3):
+        raise InputError(f"cams have the shape {maps.shape}; it must be (images, height, width), or of one map")
+    single = maps.ndim == 2
+    maps = (maps[None] if single else maps).astype(jnp.float32)
+    if size is not None:
+        maps = score_map(maps, size, "fcam")
+    elif known(maps) and not 0 <= float(maps.min()) <= float(maps.max()) <= 1:
+        raise InputError(
+            f"cams lie in [{float(maps.min()):g}, {float(maps.max()):g}]; they must lie in [0, 1], or give size="
+        )
+    unknown = changes.keys() - defaults_of(SeedSettings).keys()
+    if unknown:
+        raise unknown_name("setting of seeds:", min(unknown), defaults_of(SeedSettings))
+    of_size = _scaled(maps.shape[1], maps.shape[2]) if settings is None else vars(settings)
+    seeds = sampling.draw_seeds(keys_of(key, len(maps)), maps, SeedSettings(**of_size | changes))
+    return seeds[0] if single else seeds
+
+
+def _scaled(height: int, width: int) -> dict[str, Any]:
+    """Sides of the squares at this size: the nearest odd numbers, at least 1."""
+    scale = math.sqrt(height * width) / REFERENCE_SIDE
+    defaults = defaults_of(SeedSettings)
+    return {name: 2 * max(0, round((scale * defaults[name] - 1) / 2)) + 1 for name in ("erosion", "dilation")}

@@ -1,0 +1,74 @@
+"""Classifiers by name, with random weights and with those of a file."""
+
+import jax
+import numpy as np
+import pytest
+
+from fcam_jax.errors import InputError
+from fcam_jax.models import ENCODERS, create_model, list_models
+from fcam_jax.models.import_weights import export_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A file of the small encoder with five classes."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(export_weights(create_model("small", num_classes=5, seed=3)), path)
+    return path
+
+
+def leaves(model):
+    return {name: np.asarray(array) for name, array in export_weights(model).items()}
+
+
+def test_names_are_those_of_the_registry():
+    assert list_models() == list(ENCODERS)
+    assert list_models("resnet*") == ["resnet18", "resnet34", "resnet50", "resnet101"]
+    assert list_models("nothing*") == []
+
+
+def test_the_layer_of_the_file_is_kept_unless_another_number_of_classes_is_given(weights):
+    there = leaves(create_model("small", num_classes=5, seed=3))
+    kept = leaves(create_model("small", weights))
+    new = leaves(create_model("small", weights, num_classes=7))
+    assert all((kept[name] == array).all() for name, array in there.items())
+    assert new["fc.weight"].shape[0] == 7
+    assert all((new[name] == array).all() for name, array in there.items() if not name.startswith("fc."))
+
+
+@pytest.mark.parametrize(("name", "random", "published"), [("small", 8, 8), ("mobilenet_v1_025", 8, 32)])
+def test_the_stride_is_that_of_the_weights_unless_another_is_given(name, random, published, tmp_path):
+    model = create_model(name, num_classes=2)
+    save_weights(export_weights(model), tmp_path / "w.safetensors")
+    assert model.encoder.strides[-1] == random
+    assert create_model(name, tmp_path / "w.safetensors").encoder.strides[-1] == published
+    assert create_model(name, tmp_path / "w.safetensors", final_stride=8).encoder.strides[-1] == 8
+
+
+def test_a_model_scores_images():
+    stages, scores = create_model("small", num_classes=3)(np.zeros((2, 32, 32, 3), np.uint8), train=False)
+    assert scores.shape == (2, 3) and stages[-1].shape[1:3] == (4, 4)
+    assert jax.numpy.isfinite(scores).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "resnet5", "num_classes": 2}, "unknown encoder 'resnet5'; known: "),
+        ({"name": "small", "num_classes": 2, "head": "gup"}, "unknown head 'gup'; known: "),
+        ({"name": "small"}, "num_classes is needed: no weights are given"),
+        ({"name": "small", "num_classes": 0}, "num_classes is 0; it must be at least 1"),
+        ({"name": "small", "num_classes": 2, "final_stride": 7}, "final_stride is 7; that of the small encoder is 8"),
+        ({"name": "small", "weights": "absent.pth"}, "absent.pth"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_the_argument(arguments, words):
+    with pytest.raises(InputError) as caught:
+        create_model(**arguments)
+    assert words in str(caught.value) and "\n" not in str(caught.value) and "config." not in str(caught.value)
+
+
+def test_weights_of_another_encoder_name_theirs(weights):
+    with pytest.raises(InputError) as caught:
+        create_model("resnet18", weights)
+    assert "\n" not in str(caught.value) and "config." not in str(caught.value)
