@@ -1,6 +1,7 @@
 """The classifier of stage 1: raw images in, the encoder's stages and class scores out."""
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
@@ -15,13 +16,13 @@ class Classifier(nnx.Module):
         self.encoder = encoder
         self.head = head
 
-    def normalize(self, images: Num[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    def normalize(self, images: Num[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """What the encoder takes, from RGB in [0, 255]."""
         mean, std = (jnp.asarray(values, jnp.float32) for values in (self.encoder.mean, self.encoder.std))
-        return (images.astype(jnp.float32) - mean) / std
+        return (jnp.asarray(images, jnp.float32) - mean) / std
 
     def __call__(
-        self, images: Num[Array, "b h w 3"], *, train: bool, rng: Keys = None, at: At = unchanged
+        self, images: Num[Array | np.ndarray, "b h w 3"], *, train: bool, rng: Keys = None, at: At = unchanged
     ) -> tuple[tuple[Stage, ...], Float[Array, "b k"]]:
         """Stages and class scores.
 

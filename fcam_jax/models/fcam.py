@@ -1,6 +1,7 @@
 """F-CAM, stage 2: a classifier and the decoder that is trained on its stages (F-CAM, section 3)."""
 
 import jax
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Num
 
@@ -17,7 +18,7 @@ class FCAM(nnx.Module):
         self.decoder = decoder
 
     def __call__(
-        self, images: Num[Array, "b h w 3"], *, train: bool
+        self, images: Num[Array | np.ndarray, "b h w 3"], *, train: bool
     ) -> tuple[tuple[Stage, ...], Float[Array, "b k"], Float[Array, "b h w 2"]]:
         """Stages, class scores and map scores.
 
@@ -36,7 +37,7 @@ class FCAM(nnx.Module):
         return stages, class_logits, self.decoder(self._maps(stages), (height, width), train=train)
 
     def training_pass(
-        self, images: Num[Array, "b h w 3"], *, rng: Keys
+        self, images: Num[Array | np.ndarray, "b h w 3"], *, rng: Keys
     ) -> tuple[
         tuple[Stage, ...],
         Float[Array, "b k"],
