@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from fcam_jax.configuration import files
-from fcam_jax.configuration.components import CHOICES, bring, choosing, found, outside
+from fcam_jax.configuration.components import CHOICES, bring, choosing, found, member, outside
 from fcam_jax.errors import InputError
 
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -23,11 +23,18 @@ def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
     Raises:
       InputError: there is no such benchmark, it fails, or an override names no key of it or has no fitting value.
     """
-    name, _, args = config.partition(":")
-    path = files.called(name, "--config")
+    file, _, args = config.partition(":")
+    path = files.called(file, "--config")
     chosen = {key: str(value) for key, value in overrides.items() if key in CHOICES}
-    with choosing(chosen):
-        result = files.result_of(path, "get_config", [args] if args else [], f"--config={config}")
+    get_config = files.function_of(path, "get_config", f"--config={config}")
+    for key, name in chosen.items():
+        member(key, name)  # now that the file may have registered it
+    arguments = [args] if args else []
+    try:
+        with choosing(chosen):
+            result = get_config(*arguments)
+    except InputError:  # it has values for a choice of its own that another one replaces; here they go with it
+        result = get_config(*arguments)
     if not isinstance(result, ConfigDict):
         raise InputError(f"--config={config}: get_config must return what fcam_jax.configuration.defaults() began")
     override(result, overrides)

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -44,23 +44,21 @@ def called(name: str, option: str, folder: str = "") -> pathlib.Path:
     raise InputError(f"{option}: no such {what} file: {name!r}; {hint}packaged: {', '.join(there)}")
 
 
-def result_of(path: pathlib.Path, function: str, args: Sequence[str], given: str) -> Any:
-    """What a function of a file returns.
+def function_of(path: pathlib.Path, name: str, given: str) -> Callable[..., Any]:
+    """A function of a file, whose errors are one line.
 
     Args:
       path: of the file.
-      function: its name.
-      args: its arguments.
+      name: of the function.
       given: the option as it was given, for messages.
 
     Raises:
       InputError: the file fails, or has no such function.
     """
     module = load(path, given)
-    if not hasattr(module, function):
-        raise InputError(f"{given}: the file defines no {function}(args)")
-    with _in_one_line(given):
-        return getattr(module, function)(*args)
+    if not hasattr(module, name):
+        raise InputError(f"{given}: the file defines no {name}(args)")
+    return _in_one_line(given)(getattr(module, name))  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager

@@ -4,31 +4,44 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
 
 
-def array_of(values: Any, name: str) -> Array:
+def array_of(values: Any, name: str) -> Array | np.ndarray:
     """An array of numbers, out of whatever holds them; NaN and infinities are refused where values are known.
+
+    What is no array of JAX becomes one of NumPy: within a compiled function, its values are then known still.
 
     Raises:
       InputError: it holds no numbers, or rows of several lengths, or what is not finite.
     """
     try:
+        found = values if isinstance(values, jax.Array) else np.asarray(values)
+    except jax.errors.TracerArrayConversionError:
         found = jnp.asarray(values)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: no array of numbers ({str(error).splitlines()[0]})") from None
+    if not (jnp.issubdtype(found.dtype, jnp.number) or found.dtype == bool):
+        raise InputError(f"{name}: no array of numbers ({found.dtype})")
     if 0 in found.shape:
         raise InputError(f"{name} have the shape {found.shape}; none of it may be 0")
-    if known(found) and not jnp.isfinite(found).all():
+    if known(found) and not np.isfinite(np.asarray(found)).all():
         raise InputError(f"{name} hold NaN or infinities")
     return found
 
 
-def known(values: Array) -> bool:
+def known(values: Array | np.ndarray) -> bool:
     """Whether values can be looked at: not while a function is traced."""
     return not isinstance(values, jax.core.Tracer)
+
+
+def bounds_of(values: Array | np.ndarray) -> tuple[float, float]:
+    """Lowest and highest of known values; by NumPy, since JAX computes nothing while a function is traced."""
+    there = np.asarray(values)
+    return float(there.min()), float(there.max())
 
 
 def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
@@ -48,12 +61,12 @@ def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
     if not known(found):
         if not whole:
             raise InputError(f"{name} are floats whose range is not known in a compiled function; give uint8")
-        return found.astype(jnp.float32)
-    low, high = float(found.min()), float(found.max())
+        return jnp.asarray(found, jnp.float32)
+    low, high = bounds_of(found)
     if low < 0 or high > 255 or (not whole and 1.001 < high < 2):
         raise InputError(f"{name} lie in [{low:g}, {high:g}]; they must lie in [0, 255] or, as floats, in [0, 1]")
     scale = 255.0 if not whole and high <= 1.001 else 1.0
-    return found.astype(jnp.float32) * scale
+    return jnp.asarray(found, jnp.float32) * scale
 
 
 def keys_of(key: Any, count: int) -> Key[Array, " b"]:

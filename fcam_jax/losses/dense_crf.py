@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
 from fcam_jax.component import above, at_least, defaults_of, known
-from fcam_jax.data.arrays import array_of, keys_of, levels_of
+from fcam_jax.data.arrays import array_of, bounds_of, keys_of, levels_of
 from fcam_jax.data.arrays import known as is_known
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.losses.crf_energy import FORMS, crf_energy
@@ -126,6 +126,10 @@ def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Floa
     colours, found = levels_of(images), array_of(maps, "maps")
     if found.ndim == colours.ndim and found.shape[-1] == 1:
         found = found[..., 0]
+    low, high = bounds_of(found) if is_known(found) else (0, 1)
+    if not 0 <= low <= high <= 1 + 1e-5:
+        raise InputError(f"maps lie in [{low:g}, {high:g}]; they must lie in [0, 1]")
+    found = jnp.asarray(found)
     if found.ndim == colours.ndim - 1:
         found = jnp.stack([1 - found, found], axis=-1)
     single = colours.ndim == 3
@@ -135,8 +139,6 @@ def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Floa
     fit = found.ndim == 4 and len(found) == len(colours) and found.shape[1] <= height and found.shape[2] <= width
     if not fit:
         raise InputError(f"maps have the shape {jnp.shape(maps)} and images {jnp.shape(images)}; they do not fit")
-    if is_known(found) and not 0 <= float(found.min()) <= float(found.max()) <= 1 + 1e-5:
-        raise InputError(f"maps lie in [{float(found.min()):g}, {float(found.max()):g}]; they must lie in [0, 1]")
     size = (len(found), height, width, found.shape[-1])
     if found.shape != size:
         found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")

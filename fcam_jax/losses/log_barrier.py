@@ -32,7 +32,7 @@ def log_barrier(values: Any, t: Scalar) -> Float[Array, "*n"]:
 
     Reference: Kervadec et al., Constrained deep networks: Lagrangian optimization via log-barrier extensions, Eq. 4.
     """
-    values = array_of(values, "values").astype(jnp.float32)
+    values = jnp.asarray(array_of(values, "values"), jnp.float32)
     if not isinstance(t, jax.core.Tracer) and not float(t) > 0:
         raise InputError(f"t is {float(t):g}; it must be above 0")
     joint = -1.0 / jnp.square(t)

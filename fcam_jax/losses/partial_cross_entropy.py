@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fcam_jax.data.arrays import array_of, known
+from fcam_jax.data.arrays import array_of, bounds_of, known
 from fcam_jax.errors import InputError
 from fcam_jax.losses.term import Evidence, LossTerm
 
@@ -38,10 +38,11 @@ def partial_cross_entropy(logits: Any, seeds: Any, axis_name: str | None = None)
             "it must be (..., regions) and (...), with 2 regions or more"
         )
     regions = logits.shape[-1]
-    if not jnp.issubdtype(seeds.dtype, jnp.integer) or (known(seeds) and int(seeds.max()) >= regions):
+    if not jnp.issubdtype(seeds.dtype, jnp.integer) or (known(seeds) and bounds_of(seeds)[1] >= regions):
         raise InputError(f"seeds must be integers below the number of regions, {regions}, negative where unknown")
+    seeds = jnp.asarray(seeds)
     seeded = seeds >= 0
-    log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_probs = jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
     picked = jnp.take_along_axis(log_probs, jnp.maximum(seeds, 0)[..., None], axis=-1)[..., 0]
     total = -jnp.where(seeded, picked, 0.0).sum()
     count = seeded.sum().astype(jnp.float32)

@@ -38,7 +38,6 @@ from fcam_jax.runs.build_model import (
 )
 from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
-from fcam_jax.seeds import SeedSettings
 from fcam_jax.train.cam_cache import WholeCams
 from fcam_jax.train.loop import LoopSettings
 
@@ -202,8 +201,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
     seed_maps = functools.partial(method(config.classifier).seed_maps, cam=cam(config.cam, body))
-    with at_key("config.fcam.seeds."):
-        seeds = SeedSettings(**config.fcam.seeds)
+    seeds = part(config, "fcam.seeds")
     trained_by = FCAMMethod(
         cam=seed_maps,
         seeds=seeds,

@@ -8,7 +8,7 @@ from jaxtyping import Array, Int
 
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.component import defaults_of
-from fcam_jax.data.arrays import array_of, keys_of, known
+from fcam_jax.data.arrays import array_of, bounds_of, keys_of, known
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.seeds import sampling
 from fcam_jax.seeds.sampling import SeedSettings
@@ -50,13 +50,11 @@ def draw_seeds(
     if maps.ndim not in (2, 3):
         raise InputError(f"cams have the shape {maps.shape}; it must be (images, height, width), or of one map")
     single = maps.ndim == 2
-    maps = (maps[None] if single else maps).astype(jnp.float32)
-    if size is not None:
-        maps = score_map(maps, size, "fcam")
-    elif known(maps) and not 0 <= float(maps.min()) <= float(maps.max()) <= 1:
-        raise InputError(
-            f"cams lie in [{float(maps.min()):g}, {float(maps.max()):g}]; they must lie in [0, 1], or give size="
-        )
+    low, high = bounds_of(maps) if size is None and known(maps) else (0, 1)
+    if not 0 <= low <= high <= 1:
+        raise InputError(f"cams lie in [{low:g}, {high:g}]; they must lie in [0, 1], or give size=")
+    maps = jnp.asarray(maps[None] if single else maps, jnp.float32)
+    maps = maps if size is None else score_map(maps, size, "fcam")
     unknown = changes.keys() - defaults_of(SeedSettings).keys()
     if unknown:
         raise unknown_name("setting of seeds:", min(unknown), defaults_of(SeedSettings))

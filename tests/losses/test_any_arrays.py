@@ -117,3 +117,13 @@ def test_a_mistake_in_the_cross_entropy_is_told_in_one_line(logits, seeds, messa
 def test_a_barrier_needs_a_sharpness():
     with pytest.raises(InputError, match=r"^t is 0; it must be above 0$"):
         losses.log_barrier([-1.0], 0)
+
+
+def test_arrays_that_a_compiled_function_holds_are_looked_at_too():
+    def total(maps):
+        energy = losses.dense_crf(maps, IMAGES / np.float32(255), form="exact").sum()
+        return energy + losses.partial_cross_entropy(jnp.stack([maps, -maps], -1), jnp.ones(maps.shape, int))
+
+    np.testing.assert_allclose(jax.jit(total)(FOREGROUND), total(FOREGROUND), rtol=1e-5)
+    constant = jax.jit(lambda: losses.dense_crf(FOREGROUND, IMAGES) + losses.log_barrier([-1.0, 2.0], 2.0))()
+    np.testing.assert_allclose(constant, losses.dense_crf(FOREGROUND, IMAGES), rtol=1e-5)

@@ -39,6 +39,8 @@ SMALL = {
 def start(folder, processes, **values):
     """Start the program with four devices in one process, or two in each of two."""
     values = SMALL | {key.replace("__", "."): value for key, value in values.items()}
+    if values.get("data.source", "synthetic") != "synthetic":
+        values = {key: value for key, value in values.items() if not key.startswith("data.synthetic.")}
     command = [sys.executable, "-m", "fcam_jax.main", "--config=configs/synthetic.py", f"--workdir={folder}"]
     command += [f"--config.{key}={value}" for key, value in values.items()]
     devices = f"--xla_force_host_platform_device_count={4 // processes}"

@@ -41,7 +41,7 @@ def read_runs(sweep: str) -> tuple[SweepRun, ...]:
     """
     name, _, args = sweep.partition(":")
     path = files.called(name, "--sweep", "sweeps")
-    runs = files.result_of(path, "get_runs", [args], f"--sweep={sweep}")
+    runs = files.function_of(path, "get_runs", f"--sweep={sweep}")(args)
     if not isinstance(runs, Sequence) or not runs or not all(isinstance(run, SweepRun) for run in runs):
         raise InputError(f"--sweep={sweep}: get_runs must return one or more fcam_jax.runs.sweeps.sweep_file.SweepRun")
     try:
