@@ -45,12 +45,6 @@ NAMES = {
     "source": "data.source",
 }
 
-_HEADS: dict[str, dict[str, Any]] = {
-    "gap": {"background": False},
-    "max": {"background": False},
-    "lse": {"background": False, "r": 10.0},
-    "wildcat": {"background": False, "modalities": 5, "kmax": 0.5, "kmin": 0.1, "alpha": 0.6},
-}
 _Pairs = tuple[tuple[str, str], ...]
 _of_the_command_line: contextvars.ContextVar[_Pairs] = contextvars.ContextVar("choices", default=())
 
@@ -150,7 +144,7 @@ def member(key: str, name: str) -> Any:
 def own_settings(key: str, name: str, shared: Container[str]) -> dict[str, Any]:
     """The settings of a component that stand under its name: those that are not keys of the part it is chosen in."""
     component = member(key, name)
-    defaults = _HEADS.get(name, {}) if key == "model.head.name" else defaults_of(component)
+    defaults = defaults_of(component)
     if key == "model.encoder":
         defaults.pop("top", None)
     return {setting: value for setting, value in defaults.items() if setting not in shared}

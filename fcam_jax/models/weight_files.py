@@ -139,7 +139,7 @@ def _read_hdf5(path: pathlib.Path) -> Weights:
         return _datasets(saved_model or found, path.stat().st_size)
 
 
-def _datasets(found: Mapping[str, "h5py.Dataset"], file_size: int) -> Weights:
+def _datasets(found: Mapping[str, "h5py.Dataset"], file_size: int) -> Weights:  # noqa: F821
     weights: dict[str, np.ndarray] = {}
     if sum(dataset.nbytes for dataset in found.values()) > file_size:
         raise InputError("its tensors are larger than the file: compressed or damaged")
