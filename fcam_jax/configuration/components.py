@@ -94,7 +94,7 @@ def choices(args: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "cam", "method")) -> dict[str, str]:
-    """Choose components by `choices`; each brings its settings, and an encoder the decoder that its paper has for it.
+    """Choose components by `choices`; each brings its settings.
 
     Args:
       config: changed in place.

@@ -74,7 +74,7 @@ def create_model(
     with at_key("head: "):
         model = Classifier(encoder, build_head(encoder.channels[-1], classes, dtype=dtype, rngs=rngs))
     if weights is not None:
-        with advising(encoder="create_model({!r}, ...)", head="num_classes={}"):
+        with advising(encoder="create_model({!r}, ...)", head="another num_classes than {} starts with a new layer"):
             load_classifier(model, weights, keep_head=classes == there)
     return model
 

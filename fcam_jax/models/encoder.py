@@ -63,8 +63,6 @@ class Encoder(nnx.Module):
       mean: what is subtracted from RGB in [0, 255].
       std: what the difference is divided by.
       new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
-      channels: channels of every stage.
-      strides: side of the image over the side of every stage, but for rounding.
       published_stride: the final stride of the network whose weights are published.
       weight_names: the families of weight files; it is exported by the first.
       head_names: of the published network's linear classification layer, where PyTorch's do not fit.
