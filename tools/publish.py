@@ -35,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     elif options.examples_of is not None:
         raise InputError("--examples-of needs the runs; add --workdir=DIR")
     data = read_published(options.data)
-    pages = {page: _filled(page, data) for page in options.page}
+    pages = {page: _filled(page, options.data.stem, data) for page in options.page}
     for path in save_plots(options.data, data):
         print(path)
     for page, (old, new) in pages.items():
@@ -43,7 +43,12 @@ def run(options: argparse.Namespace) -> None:
             replace_file(page, new)
         print(f"{page}{' is as it was' if new == old else ''}")
     if not pages and not options.workdir:
-        print("".join(f"\n<!-- publish: {name} -->\n\n{block(name, data)}\n<!-- /publish -->\n" for name in BLOCKS))
+        print(
+            "".join(
+                f"\n<!-- publish: {options.data.stem} {name} -->\n\n{block(name, data)}\n<!-- /publish -->\n"
+                for name in BLOCKS
+            )
+        )
 
 
 def _collect(workdirs: Sequence[pathlib.Path], path: pathlib.Path, examples_of: str | None) -> None:
@@ -69,7 +74,7 @@ def _examples_of(runs: Sequence[StoredRun], name: str | None) -> StoredRun | Non
     return named[0]
 
 
-def _filled(page: pathlib.Path, data: Published) -> tuple[str, str]:
+def _filled(page: pathlib.Path, name: str, data: Published) -> tuple[str, str]:
     """The text of a page as it is and as it is to be."""
     if not page.is_file():
         raise InputError(f"--page={page}: no such file; write the page, with blocks as in docs/report.md")
@@ -77,7 +82,7 @@ def _filled(page: pathlib.Path, data: Published) -> tuple[str, str]:
         text = page.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"--page={page} is no text in UTF-8 ({error.reason} at byte {error.start})") from error
-    return text, filled(text, str(page), BLOCKS, lambda name: block(name, data))
+    return text, filled(text, str(page), name, BLOCKS, lambda of: block(of, data))
 
 
 def options(parser: argparse.ArgumentParser) -> None:

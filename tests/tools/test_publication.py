@@ -215,7 +215,10 @@ def test_plots_and_grids_lie_beside_the_data(data_file):
     assert {path.name: path.read_bytes() for path in data_file.parent.iterdir()} == before
 
 
-PAGE = "# By hand ±\r\n\n<!-- publish: main -->\nold\n<!-- /publish -->\n tail\x0b \n    <!-- publish: example -->\n"
+PAGE = (
+    "# By hand ±\r\n\n<!-- publish: some main -->\nold\n<!-- /publish -->\n tail\x0b \n    <!-- publish: example -->\n"
+    "<!-- publish: other main -->\nof others\n<!-- /publish -->\n"
+)
 
 
 def test_blocks_are_filled_and_all_else_stays(data_file, data, tmp_path, capsys):
@@ -232,22 +235,28 @@ def test_blocks_are_filled_and_all_else_stays(data_file, data, tmp_path, capsys)
 
 
 def test_a_page_with_other_line_ends_keeps_them():
-    text = filled("<!-- publish: a -->\r\n<!-- /publish -->\r\n", "p.md", ["a"], lambda name: "1\n2\n")
-    assert text == "<!-- publish: a -->\r\n\r\n1\r\n2\r\n\r\n<!-- /publish -->\r\n"
+    text = filled("<!-- publish: d a -->\r\n<!-- /publish -->\r\n", "p.md", "d", ["a"], lambda name: "1\n2\n")
+    assert text == "<!-- publish: d a -->\r\n\r\n1\r\n2\r\n\r\n<!-- /publish -->\r\n"
 
 
 def test_blocks_are_printed_where_there_is_no_page(data_file, data, tmp_path, capsys):
     command.main(["publish", f"--data={data_file}"])
     text = capsys.readouterr().out
-    assert all(f"<!-- publish: {name} -->\n\n{block(name, data)}" in text for name in BLOCKS)
+    assert all(f"<!-- publish: some {name} -->\n\n{block(name, data)}" in text for name in BLOCKS)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("\n<!-- publish: mian -->\n<!-- /publish -->", "line 2: no block is called 'mian'; there: main, terms, "),
-        ("<!-- publish: main -->\n", "line 1: block 'main' is not closed; end it with <!-- /publish -->"),
-        ("<!-- publish: main -->\n<!-- publish: main -->\n<!-- /publish -->", "line 1: block 'main' is not closed"),
+        (
+            "\n<!-- publish: some mian -->\n<!-- /publish -->",
+            "line 2: no block is called 'mian'; there: main, ",
+        ),
+        ("<!-- publish: some main -->\n", "line 1: block 'main' is not closed; end it with <!-- /publish -->"),
+        (
+            "<!-- publish: some main -->\n<!-- publish: some main -->\n<!-- /publish -->",
+            "line 1: block 'main' is not closed",
+        ),
         ("\n\n<!-- /publish -->", "line 3: <!-- /publish --> closes no block"),
     ],
 )

@@ -190,6 +190,15 @@ def _sizes(data: Published) -> Table:
     return Table(caption, columns, tuple(rows), 1)
 
 
+def _figures(data: Published) -> Table:
+    """Every map with the figures of the protocol."""
+    columns = ("MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top1_cls")
+    rows = [
+        (Cell(title), *(figure_cell(figure(row, metric), "") for metric in columns)) for title, row in _all_rows(data)
+    ]
+    return Table(f"Percent of {_images(data)}; {_SPREAD}", ("map", *columns), tuple(rows), 1)
+
+
 def _all_rows(data: Published) -> list[tuple[str, Row]]:
     """The centred map, CAMs without F-CAM, then each CAM with F-CAM on it."""
     centred = center(data.runs)
@@ -205,6 +214,7 @@ def _images(data: Published) -> str:
 
 BLOCKS: dict[str, Callable[[Published], Table]] = {
     "main": _main,
+    "figures": _figures,
     "terms": _terms,
     "plateau": _plateau,
     "activations": _activations,
