@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.weight_names import Names
+from fcam_jax.models.weight_names import Names, of_torch
 from fcam_jax.runtime.remat import kept
 
 # Mean and deviation of ImageNet's RGB in [0, 255], as PyTorch's pretrained networks expect them.
@@ -75,7 +75,7 @@ class Encoder(nnx.Module):
     std: tuple[float, float, float] = IMAGENET_STD
     new_layers: tuple[str, ...] = ()
     published_stride: ClassVar[int] = 32
-    weight_names: ClassVar[tuple[Names, ...]]
+    weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)
     head_names: ClassVar[Names | None] = None
     decoder_center: ClassVar[bool] = False
 

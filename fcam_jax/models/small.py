@@ -13,7 +13,6 @@ from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, unchanged
 from fcam_jax.models.layers import ConvBNReLU
 from fcam_jax.models.resnet import BasicBlock
-from fcam_jax.models.weight_names import of_torch
 
 
 class Small(Encoder):
@@ -23,7 +22,6 @@ class Small(Encoder):
     """
 
     published_stride = 8
-    weight_names = (of_torch("this program's small encoder"),)
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder, unchanged
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
+from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights
 from fcam_jax.models.layers import conv
 
 LABELS, CLASSES = jnp.array([2, 0]), 3
@@ -118,3 +119,11 @@ def test_several_maps_of_an_image_share_its_token(model, images):
 def test_places_say_the_channels_of_the_maps():
     places = Tokens(rngs=nnx.Rngs(0)).places()
     assert [(place.name, place.stage, place.channels) for place in places] == [("patches", 0, 6), ("mix", 1, 6)]
+
+
+def test_an_encoder_of_no_published_file_is_saved_and_loaded(model, tmp_path):
+    save_weights(export_weights(model.classifier), tmp_path / "classifier.safetensors")
+    other = nnx.eval_shape(lambda: Classifier(Tokens(rngs=nnx.Rngs(5)), WGAP(6, CLASSES, rngs=nnx.Rngs(5))))
+    load_classifier(other, tmp_path, keep_head=True)
+    for one, same in zip(*(jax.tree.leaves(nnx.state(each)) for each in (model.classifier, other)), strict=True):
+        np.testing.assert_array_equal(one, same)
