@@ -60,6 +60,10 @@ class Registry(Mapping[str, T]):
             raise unknown_name(self.kind, name, self._members)
         return self._members[name]
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """The component of a name, or the default where there is none."""
+        return self._members.get(name, default)
+
     def __contains__(self, name: object) -> bool:
         return name in self._members
 

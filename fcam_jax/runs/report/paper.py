@@ -82,7 +82,7 @@ def stage1_title(classifier: str | None) -> str:
 
 
 def _way(classifier: str | None) -> type[ClassifierTraining] | None:
-    return Plain if classifier is None else dict(METHODS).get(classifier)
+    return Plain if classifier is None else METHODS.get(classifier)
 
 
 def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> PaperMethod:
