@@ -10,7 +10,6 @@ LONGEST_FILE = 350
 
 # A room may import those of the lines above its own; rooms of one line do not know each other.
 ORDER = (
-    {"annotation"},
     {"fcam_jax", "types", "errors"},
     {"component"},
     {"runtime"},

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
@@ -20,6 +19,7 @@ from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.evaluation.score_map import scaled_map
 from fcam_jax.evaluation.stream import Wanted, evaluate_each
+from fcam_jax.types import Annotation
 
 Arrays = np.ndarray | Sequence[Any] | Any  # also arrays of other libraries, which NumPy can read
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import BestIou, best_iou, box_iou, largest_box
 from fcam_jax.evaluation.metric import Figure, Metric, Scored, thresholds
+from fcam_jax.types import Annotation
 
 SIGMAS = (30, 50, 70)
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.metric import Means, Metric, Scored, Totals, add
+from fcam_jax.types import Annotation
 
 # Upper ends of the object's share of the image, and the names of the parts.
 _SHARES = (0.1, 0.3, 0.6)

@@ -13,9 +13,9 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.score_map import checked_score_map
+from fcam_jax.types import Annotation
 
 # `typing.Self` is beyond the shape checker of the tests.
 M = TypeVar("M", bound="Metric")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.evaluation.metric import Figure, Metric, Scored
+from fcam_jax.types import Annotation
 
 TOLERANCE = 15  # pixels
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.runtime.text import aligned
+from fcam_jax.types import Annotation
 
 Curves = dict[str, Float[np.ndarray, " t"]]
 

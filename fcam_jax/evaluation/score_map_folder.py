@@ -12,7 +12,6 @@ import pathlib
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.annotation import Annotation
 from fcam_jax.component import at_key, at_least
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.images import read_mask
@@ -21,6 +20,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.score_map import scaled_map
 from fcam_jax.runtime.text import listed
+from fcam_jax.types import Annotation
 
 _SUFFIX = ".npy"
 _ANY_LABEL = np.iinfo(np.int32).max

@@ -1,8 +1,4 @@
-"""What travels between the rooms of the package: batches, localizations, annotations, and the letters of array axes.
-
-Axis letters in every shape annotation: ``b`` images, ``h w`` rows and columns, ``c`` channels, ``k`` regions or
-classes, ``n`` a free count. Images are NHWC.
-"""
+"""What goes to the device, and what comes back."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,16 +6,6 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Num, UInt8
-
-from fcam_jax.annotation import Annotation as Annotation
-
-# The mesh axis that images are spread over. BatchNorm and the losses take their means over it.
-DATA_AXIS = "data"
-
-# Values of `Batch.objects`; the others are 0.
-OBJECT, UNDECIDED = 1, 255
-
-Image = UInt8[np.ndarray, "h w 3"]
 
 
 @jax.tree_util.register_dataclass
