@@ -3,7 +3,7 @@
 WGAP pools the features and scores the result; every other head makes a map for each class and pools that.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -74,21 +74,13 @@ class WGAP(Head):
         )
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32.
-
-        Args:
-          features: map of the top stage.
-        """
+        """Class scores before softmax, float32."""
         return self.fc(features.mean(axis=(1, 2), dtype=jnp.float32)).astype(jnp.float32)
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The class's own share of every position in its score: CAM, signed, without the bias.
 
         $$ C_p = \\sum_k W_{ky} A_{kp} $$
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image.
 
         Reference: Zhou et al., CVPR 2016, Eq. 2.
         """
@@ -144,20 +136,11 @@ class MapHead(Head):
         return products + bias
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32.
-
-        Args:
-          features: map of the top stage.
-        """
+        """Class scores before softmax, float32."""
         return self.pool(self.maps(features)[..., int(self.background) :])
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The map C of the class that is pooled to its score, signed, with the bias as in the released F-CAM program.
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image; the background does not count.
-        """
+        """The map C that is pooled to the class's score, signed, with the bias as in the released F-CAM program."""
         kernel, bias = self.weights()
         index = labels + int(self.background)
         return _weighted_sum(features, kernel.T[index]) + bias[index][:, None, None]
@@ -205,19 +188,10 @@ class LogSumExp(MapHead):
     Reference: Pinheiro and Collobert, From image-level to pixel-level labeling, CVPR 2015, Eq. 3.
     """
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        background: bool = False,
-        r: float = 10.0,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, features: int, num_classes: int, *, background: bool = False, r: float = 10.0, **of_layers: Any):
         self.r = r
         above(self, r=0)
-        super().__init__(features, num_classes, background=background, dtype=dtype, rngs=rngs)
+        super().__init__(features, num_classes, background=background, **of_layers)
 
     def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
         """The log-sum-exp over positions, less that of a map of zeros, over r."""

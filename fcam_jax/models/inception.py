@@ -7,6 +7,7 @@ Conv2d_3b, Mixed_5c, Mixed_6e and the last layer.
 import dataclasses
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,12 +55,17 @@ Branch = tuple[Layer | Pool | tuple[Layer, Layer], ...]
 _MEAN = Pool("mean")
 
 
+def _chain(name: str, *layers: tuple[Any, ...]) -> Branch:
+    """Layers one after the other, which are numbered where there are several: channels, side, stride and padding."""
+    return tuple(Layer(f"{name}_{n}" if len(layers) > 1 else name, *layer) for n, layer in enumerate(layers, 1))
+
+
 def _block_a(pool_channels: int) -> tuple[Branch, ...]:
     """Branches of Mixed_5b, 5c and 5d."""
     return (
-        (Layer("branch1x1", 64),),
-        (Layer("branch5x5_1", 48), Layer("branch5x5_2", 64, 5)),
-        (Layer("branch3x3dbl_1", 64), Layer("branch3x3dbl_2", 96, 3), Layer("branch3x3dbl_3", 96, 3)),
+        _chain("branch1x1", (64,)),
+        _chain("branch5x5", (48,), (64, 5)),
+        _chain("branch3x3dbl", (64,), (96, 3), (96, 3)),
         (_MEAN, Layer("branch_pool", pool_channels)),
     )
 
@@ -67,12 +73,8 @@ def _block_a(pool_channels: int) -> tuple[Branch, ...]:
 def _block_b(stride: int, padding: int) -> tuple[Branch, ...]:
     """Branches of Mixed_6a, which halves the map in the original network."""
     return (
-        (Layer("branch3x3", 384, 3, stride, padding),),
-        (
-            Layer("branch3x3dbl_1", 64),
-            Layer("branch3x3dbl_2", 96, 3),
-            Layer("branch3x3dbl_3", 96, 3, stride, padding),
-        ),
+        _chain("branch3x3", (384, 3, stride, padding)),
+        _chain("branch3x3dbl", (64,), (96, 3), (96, 3, stride, padding)),
         (Pool("max", stride, padding),),
     )
 
@@ -81,15 +83,9 @@ def _block_c(width: int) -> tuple[Branch, ...]:
     """Branches of Mixed_6b to 6e: 7x7 kernels as pairs of 1x7 and 7x1."""
     row, column = (1, 7), (7, 1)
     return (
-        (Layer("branch1x1", 192),),
-        (Layer("branch7x7_1", width), Layer("branch7x7_2", width, row), Layer("branch7x7_3", 192, column)),
-        (
-            Layer("branch7x7dbl_1", width),
-            Layer("branch7x7dbl_2", width, column),
-            Layer("branch7x7dbl_3", width, row),
-            Layer("branch7x7dbl_4", width, column),
-            Layer("branch7x7dbl_5", 192, row),
-        ),
+        _chain("branch1x1", (192,)),
+        _chain("branch7x7", (width,), (width, row), (192, column)),
+        _chain("branch7x7dbl", (width,), (width, column), (width, row), (width, column), (192, row)),
         (_MEAN, Layer("branch_pool", 192)),
     )
 
@@ -97,13 +93,8 @@ def _block_c(width: int) -> tuple[Branch, ...]:
 def _block_d() -> tuple[Branch, ...]:
     """Branches of Mixed_7a, which halves the map."""
     return (
-        (Layer("branch3x3_1", 192), Layer("branch3x3_2", 320, 3, 2, 0)),
-        (
-            Layer("branch7x7x3_1", 192),
-            Layer("branch7x7x3_2", 192, (1, 7)),
-            Layer("branch7x7x3_3", 192, (7, 1)),
-            Layer("branch7x7x3_4", 192, 3, 2, 0),
-        ),
+        _chain("branch3x3", (192,), (320, 3, 2, 0)),
+        _chain("branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, 3, 2, 0)),
         (Pool("max", 2, 0),),
     )
 
@@ -115,9 +106,9 @@ def _block_e() -> tuple[Branch, ...]:
         return Layer(f"{stem}a", 384, (1, 3)), Layer(f"{stem}b", 384, (3, 1))
 
     return (
-        (Layer("branch1x1", 320),),
+        _chain("branch1x1", (320,)),
         (Layer("branch3x3_1", 384), fork("branch3x3_2")),
-        (Layer("branch3x3dbl_1", 448), Layer("branch3x3dbl_2", 384, 3), fork("branch3x3dbl_3")),
+        (*_chain("branch3x3dbl", (448,), (384, 3)), fork("branch3x3dbl_3")),
         (_MEAN, Layer("branch_pool", 192)),
     )
 
@@ -157,17 +148,9 @@ class Mixed(nnx.Module):
         return x
 
 
-def _convolution(channels: int, layer: Layer, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ConvBNReLU:
-    return ConvBNReLU(
-        channels,
-        layer.channels,
-        side=layer.side,
-        stride=layer.stride,
-        padding=layer.padding,
-        epsilon=_EPSILON,
-        dtype=dtype,
-        rngs=rngs,
-    )
+def _convolution(channels: int, layer: Layer, **of_layers: Any) -> ConvBNReLU:
+    size: dict[str, Any] = {"side": layer.side, "stride": layer.stride, "padding": layer.padding}
+    return ConvBNReLU(channels, layer.channels, **size, epsilon=_EPSILON, **of_layers)
 
 
 def _pool(x: Array, pool: Pool) -> Array:

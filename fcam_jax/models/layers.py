@@ -170,7 +170,7 @@ normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class ConvBNReLU(nnx.Module):
-    """Convolution without bias, BatchNorm, ReLU."""
+    """Convolution without bias, BatchNorm, ReLU; `of_conv` are further arguments of `conv`."""
 
     def __init__(
         self,
@@ -178,16 +178,12 @@ class ConvBNReLU(nnx.Module):
         channels_out: int,
         *,
         side: int | tuple[int, int] = 3,
-        stride: int = 1,
-        padding: int | None = None,
         epsilon: float = 1e-5,
-        init: Initializer = KAIMING_FAN_OUT,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
+        **of_conv: Any,
     ):
-        self.conv = conv(
-            channels_in, channels_out, side, stride=stride, padding=padding, init=init, dtype=dtype, rngs=rngs
-        )
+        self.conv = conv(channels_in, channels_out, side, dtype=dtype, rngs=rngs, **of_conv)
         self.bn = BatchNorm(channels_out, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
