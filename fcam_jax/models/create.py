@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from fcam_jax.component import at_key
 from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.heads import HEADS
 from fcam_jax.models.import_weights import advising, count_classes, load_classifier
@@ -60,7 +61,7 @@ def create_model(
     there = None if weights is None else count_classes(weights)
     classes = there if num_classes is None else num_classes
     if classes is None:
-        known = "no weights are given" if weights is None else f"weights {weights} has no classification layer"
+        known = "no weights are given" if weights is None else f"weights {weights}: it has no classification layer"
         raise InputError(f"num_classes is needed: {known}")
     if classes < 1:
         raise InputError(f"num_classes is {classes}; it must be at least 1")
@@ -69,13 +70,19 @@ def create_model(
     if final_stride is None:
         final_stride = _published_stride(name) if weights is not None else _FINE_STRIDE
     key = jax.random.key(seed)
-    encoder = build(final_stride=final_stride, dtype=dtype, rngs=nnx.Rngs(stream(key, OfWeights.ENCODER)))
+
+    def encoder() -> Encoder:
+        return build(final_stride=final_stride, dtype=dtype, rngs=nnx.Rngs(stream(key, OfWeights.ENCODER)))
+
+    body = encoder() if weights is None else nnx.eval_shape(encoder)  # random values take longer than those of a file
     rngs = nnx.Rngs(stream(key, OfWeights.HEAD))
     with at_key("head: "):
-        model = Classifier(encoder, build_head(encoder.channels[-1], classes, dtype=dtype, rngs=rngs))
+        model = Classifier(body, build_head(body.channels[-1], classes, dtype=dtype, rngs=rngs))
     if weights is not None:
         with advising(encoder="create_model({!r}, ...)", head="another num_classes than {} starts with a new layer"):
-            load_classifier(model, weights, keep_head=classes == there)
+            if load_classifier(model, weights, keep_head=classes == there).untouched:
+                model.encoder = encoder()  # with values for the layers that the file lacks
+                load_classifier(model, weights, keep_head=classes == there)
     return model
 
 

@@ -7,6 +7,8 @@ import pytest
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS, create_model, list_models
 from fcam_jax.models.import_weights import export_weights, save_weights
+from fcam_jax.models.small import Small
+from fcam_jax.models.weight_names import of_torch
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,20 @@ def test_weights_of_another_encoder_name_theirs(weights):
     with pytest.raises(InputError) as caught:
         create_model("resnet18", weights)
     assert "\n" not in str(caught.value) and "config." not in str(caught.value)
+
+
+class Extended(Small):
+    """An encoder whose published files lack its last block."""
+
+    weight_names = (of_torch("published", added=("blocks.2.",)),)
+
+
+def test_layers_that_the_file_lacks_start_as_without_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(ENCODERS._members, "extended", Extended)
+    random = leaves(create_model("extended", num_classes=2))
+    there = {name: array + 1 for name, array in random.items() if not name.startswith(("blocks.2.", "fc."))}
+    assert 0 < len(there) < len(random) - 2
+    save_weights(there, tmp_path / "published.safetensors")
+    model = leaves(create_model("extended", tmp_path / "published.safetensors", num_classes=2))
+    for name, array in random.items():
+        np.testing.assert_array_equal(model[name], there.get(name, array))
