@@ -37,9 +37,9 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.train.optimizer import SGD
-from fcam_jax.train.placed import REPLICATED, SPREAD, Placed, replicate, split_model, spread
-from fcam_jax.train.step import initial_state, jitted_step
+from fcam_jax.training.optimizer import SGD
+from fcam_jax.training.placed import REPLICATED, SPREAD, Placed, replicate, split_model, spread
+from fcam_jax.training.step import initial_state, jitted_step
 from fcam_jax.types import DATA_AXIS, Batch
 
 CLASSES = 200

@@ -25,8 +25,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 
 from benchmarks import encoders, train
 from benchmarks.hlo_collectives import MACHINES, Collective, collectives, efficiency
-from fcam_jax.train.placed import REPLICATED, SPREAD, Placed, split_model
-from fcam_jax.train.step import TrainState, jitted_step
+from fcam_jax.training.placed import REPLICATED, SPREAD, Placed, split_model
+from fcam_jax.training.step import TrainState, jitted_step
 from fcam_jax.types import DATA_AXIS, Batch
 
 TITLES = (

@@ -40,10 +40,10 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.runs.build_data import data_set
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.checkpoint import Checkpoints, Progress
-from fcam_jax.train.metric_log import MetricLog
-from fcam_jax.train.placed import Placed, replicate, spread
-from fcam_jax.train.step import TrainState, initial_state, jitted_step
+from fcam_jax.training.checkpoint import Checkpoints, Progress
+from fcam_jax.training.metric_log import MetricLog
+from fcam_jax.training.placed import Placed, replicate, spread
+from fcam_jax.training.step import TrainState, initial_state, jitted_step
 from fcam_jax.types import Batch
 
 STAGES = ("classifier", "fcam")

@@ -6,8 +6,6 @@ What is named here is the public face; it is loaded when it is first used, so th
 """
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from fcam_jax.runs.prediction.public import load as load
     from fcam_jax.runs.prediction.public import show as show
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Name -> where it is, and what it is called there.
 _PUBLIC = {
@@ -32,7 +30,7 @@ _PUBLIC = {
     "load": "fcam_jax.runs.prediction.public:load",
     "show": "fcam_jax.runs.prediction.public:show",
     "evaluate": "fcam_jax.evaluation.arrays:evaluate_arrays",
-    "train": "fcam_jax.train",  # called, it is `fcam_jax.runs.job.train_and_evaluate`
+    "train": "fcam_jax.runs.job:train_and_evaluate",
     "InputError": "fcam_jax.errors:InputError",
     "cams": "fcam_jax.cams",
     "losses": "fcam_jax.losses",
@@ -40,28 +38,6 @@ _PUBLIC = {
     "seeds": "fcam_jax.seeds",
 }
 __all__ = [*_PUBLIC, "__version__"]
-
-
-class _Training(types.ModuleType):
-    """The room `train`, which is called as a function, too."""
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        """Train a run in this process and evaluate it: `fcam_jax.runs.job.train_and_evaluate`."""
-        from fcam_jax.runs.job import train_and_evaluate
-
-        return train_and_evaluate(*args, **named)
-
-
-class _Face(types.ModuleType):
-    """This package; the import of its room `train`, which has the name of a function of the face, lets it be called."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "train":
-            value.__class__ = _Training
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Face
 
 
 def __getattr__(name: str) -> Any:

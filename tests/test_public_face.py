@@ -21,12 +21,6 @@ def test_every_name_is_there_and_dir_lists_it():
         assert getattr(fc, name) is not None
 
 
-def test_the_room_of_training_is_called_as_a_function():
-    import fcam_jax.train.loop
-
-    assert callable(fc.train) and fc.train.loop is fcam_jax.train.loop
-
-
 def test_an_unknown_name_is_answered_with_those_that_exist():
     with pytest.raises(AttributeError, match=r"has no attribute 'trian'; there: .*train"):
         fc.trian  # noqa: B018

@@ -25,8 +25,8 @@ from fcam_jax.data.settings import DataSettings
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses import LOSSES
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.loop import TrainSettings
-from fcam_jax.train.optimizer import SGD
+from fcam_jax.training.loop import TrainSettings
+from fcam_jax.training.optimizer import SGD
 
 # The parts of a configuration, and what holds their settings.
 PARTS: dict[str, type[Any]] = {

@@ -38,8 +38,8 @@ from fcam_jax.runs.build_model import (
 )
 from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
-from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.loop import LoopSettings
+from fcam_jax.training.cam_cache import WholeCams
+from fcam_jax.training.loop import LoopSettings
 
 logger = logging.getLogger(__name__)
 

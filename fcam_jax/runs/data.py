@@ -7,7 +7,7 @@ import numpy as np
 
 from fcam_jax.data.augment import Augment
 from fcam_jax.data.source import Source
-from fcam_jax.train.feed import DataStream
+from fcam_jax.training.feed import DataStream
 from fcam_jax.types import Annotation, Batch
 
 EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]

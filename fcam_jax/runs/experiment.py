@@ -31,10 +31,10 @@ from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, V
 from fcam_jax.runtime import hosts, preemption, watchdog
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.random import OfRun, order_seed, stream
-from fcam_jax.train.cam_cache import WholeCams
-from fcam_jax.train.loop import LoopSettings, OnEpoch, Training, TrainSettings, Validate, is_finished, train
-from fcam_jax.train.placed import Placed, data_mesh
-from fcam_jax.train.step import TrainState, initial_state, make_train_step
+from fcam_jax.training.cam_cache import WholeCams
+from fcam_jax.training.loop import LoopSettings, OnEpoch, Training, TrainSettings, Validate, is_finished, train
+from fcam_jax.training.placed import Placed, data_mesh
+from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Batch
 
 SHOWN = 16  # images of the picture of a training batch

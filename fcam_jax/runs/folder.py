@@ -21,8 +21,8 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import replace_file, write_record
 from fcam_jax.runtime.lock import held
-from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, Checkpoints, Progress
-from fcam_jax.train.placed import split_model
+from fcam_jax.training.checkpoint import BEST, CHECKPOINTS, Checkpoints, Progress
+from fcam_jax.training.placed import split_model
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.results import results_table
 from fcam_jax.runtime import hosts, provenance, watchdog
 from fcam_jax.runtime.files import write_record
-from fcam_jax.train.placed import Placed, data_mesh
+from fcam_jax.training.placed import Placed, data_mesh
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from fcam_jax.runs import build, folder
 from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder
 from fcam_jax.runs.stage_evaluation import evaluate_model, write_results
-from fcam_jax.train.checkpoint import BEST, CHECKPOINTS, LATEST
-from fcam_jax.train.metric_log import logged
+from fcam_jax.training.checkpoint import BEST, CHECKPOINTS, LATEST
+from fcam_jax.training.metric_log import logged
 
 
 @dataclasses.dataclass(frozen=True)

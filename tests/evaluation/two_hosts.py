@@ -16,7 +16,7 @@ from fcam_jax.data.synthetic import Synthetic
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.stream import Wanted
-from fcam_jax.train.placed import data_mesh, spread
+from fcam_jax.training.placed import data_mesh, spread
 from fcam_jax.types import Localization
 
 SIDE, IMAGES, BATCH = 32, 11, 4

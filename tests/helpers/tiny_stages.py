@@ -15,8 +15,8 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.optimizer import SGD
-from fcam_jax.train.placed import Placed
+from fcam_jax.training.optimizer import SGD
+from fcam_jax.training.placed import Placed
 from fcam_jax.types import Batch
 
 SIDE, CLASSES, BATCH = 16, 3, 8

@@ -25,7 +25,7 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
-from fcam_jax.train.placed import split_model
+from fcam_jax.training.placed import split_model
 from fcam_jax.types import DATA_AXIS
 
 KEY, STEP = jax.random.key(3), jnp.asarray(5)  # in epoch 2

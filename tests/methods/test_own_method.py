@@ -28,8 +28,8 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
-from fcam_jax.train.placed import Placed, replicate, spread
-from fcam_jax.train.step import initial_state, make_train_step
+from fcam_jax.training.placed import Placed, replicate, spread
+from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 FILE = '''

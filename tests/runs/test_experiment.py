@@ -22,7 +22,7 @@ from fcam_jax.runs.report.runs import read_run
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
 from fcam_jax.runtime import provenance
 from fcam_jax.runtime.text import file_name
-from fcam_jax.train import manifest
+from fcam_jax.training import manifest
 
 SMALL = {
     "data.size": 32,

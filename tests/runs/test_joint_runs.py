@@ -17,7 +17,7 @@ from fcam_jax.configuration import override
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.trained import load_trained
-from fcam_jax.train.metric_log import logged
+from fcam_jax.training.metric_log import logged
 
 JOINT = {
     "fcam.loss.classification.weight": 1.0,

@@ -13,7 +13,7 @@ from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs.class_names import names_of_run
-from fcam_jax.train.metric_log import logged
+from fcam_jax.training.metric_log import logged
 
 SMALL = {
     "data.source": "folder",

@@ -19,7 +19,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs.report.derived import activation_shape, plateau
 from fcam_jax.runs.report.record import EVALUATION
 from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun, json_object, read_run
-from fcam_jax.train.metric_log import logged
+from fcam_jax.training.metric_log import logged
 from tools.publication.data import CURVE, VERSION, name_of
 
 RESULTS = "results.json"

@@ -23,7 +23,7 @@ from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.compiler_options import compiler_options
-from fcam_jax.train.placed import SPREAD, data_mesh, replicate
+from fcam_jax.training.placed import SPREAD, data_mesh, replicate
 from fcam_jax.types import Batch, Localization
 
 Images = UInt8[np.ndarray, "b h w 3"]

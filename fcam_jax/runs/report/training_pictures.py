@@ -19,8 +19,8 @@ from fcam_jax.data.augment import Augment
 from fcam_jax.methods.fcam import View
 from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.training_view import save_training_view
-from fcam_jax.train.placed import Placed
-from fcam_jax.train.step import TrainState, augmented
+from fcam_jax.training.placed import Placed
+from fcam_jax.training.step import TrainState, augmented
 from fcam_jax.types import Annotation, Batch
 
 logger = logging.getLogger(__name__)

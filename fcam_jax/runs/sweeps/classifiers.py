@@ -14,7 +14,7 @@ from typing import Any
 from fcam_jax.errors import InputError
 from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, differences
 from fcam_jax.runtime.files import link_or_copy
-from fcam_jax.train.checkpoint import CHECKPOINTS
+from fcam_jax.training.checkpoint import CHECKPOINTS
 
 STAGE = "classifier"
 

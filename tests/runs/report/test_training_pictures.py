@@ -22,8 +22,8 @@ from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, d
 from fcam_jax.runs.report.training_pictures import Schedule, training_pictures
 from fcam_jax.runs.report.training_view import save_training_view
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.train.placed import Placed, data_mesh, replicate, spread
-from fcam_jax.train.step import initial_state, make_train_step
+from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
+from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import Annotation, Batch
 
 SIDE, WIDE = 32, CELL + 6

@@ -15,12 +15,12 @@ from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.contract import LAST
 from fcam_jax.runtime import preemption, watchdog
 from fcam_jax.runtime.progress import progress_bar
-from fcam_jax.train.checkpoint import CHECKPOINTS, Checkpoints, Progress
-from fcam_jax.train.feed import DataStream, Feed
-from fcam_jax.train.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
-from fcam_jax.train.metric_log import MetricLog, logged
-from fcam_jax.train.placed import replicate
-from fcam_jax.train.step import TrainState, TrainStep
+from fcam_jax.training.checkpoint import CHECKPOINTS, Checkpoints, Progress
+from fcam_jax.training.feed import DataStream, Feed
+from fcam_jax.training.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
+from fcam_jax.training.metric_log import MetricLog, logged
+from fcam_jax.training.placed import replicate
+from fcam_jax.training.step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
 

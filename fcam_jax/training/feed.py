@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from fcam_jax.errors import InputError
-from fcam_jax.train.placed import spread
+from fcam_jax.training.placed import spread
 from fcam_jax.types import Batch
 
 

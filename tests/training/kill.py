@@ -1,6 +1,6 @@
 """Runs that are ended at random moments and started again end like one that is not, to the last bit.
 
-    python -m tests.train.kill --kills=30
+    python -m tests.training.kill --kills=30
 
 compares parameters, optimiser, place in the data, figures of the results and the metric log (without times) of each
 such run with those of an uninterrupted one, and says how often an unfinished checkpoint was left behind. Every third
@@ -155,7 +155,7 @@ def compare(work, kills, epochs, seed):
 
 def main():
     """Compare, and end with status 1 where anything differs."""
-    parser = argparse.ArgumentParser(prog="python -m tests.train.kill", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.training.kill", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=10, help="of each stage, of 6 steps")
     parser.add_argument("--seed", type=int, default=0)

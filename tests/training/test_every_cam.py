@@ -9,8 +9,8 @@ from tiny_stages import STAGES, batch, optimizer
 
 from fcam_jax.cams.registry import CAMS, bind
 from fcam_jax.cams.score_maps import minmax
-from fcam_jax.train.placed import Placed, replicate, spread
-from fcam_jax.train.step import initial_state, make_train_step
+from fcam_jax.training.placed import Placed, replicate, spread
+from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}

@@ -20,7 +20,7 @@ from fcam_jax.data.augment import Augment
 from fcam_jax.methods.contract import Method, image_keys
 from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.runtime.remat import only_kept
-from fcam_jax.train.placed import REPLICATED, SPREAD, Placed, replicate, split_model
+from fcam_jax.training.placed import REPLICATED, SPREAD, Placed, replicate, split_model
 from fcam_jax.types import DATA_AXIS, Batch
 
 

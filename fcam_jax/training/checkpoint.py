@@ -18,8 +18,8 @@ from typing import Any
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import link_or_copy
-from fcam_jax.train.checkpoint_folder import CheckpointFolder
-from fcam_jax.train.step import TrainState
+from fcam_jax.training.checkpoint_folder import CheckpointFolder
+from fcam_jax.training.step import TrainState
 
 logger = logging.getLogger(__name__)
 

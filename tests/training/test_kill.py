@@ -1,4 +1,4 @@
-"""Runs that are killed, and asked to stop, end like one that is not: a small form of `python -m tests.train.kill`."""
+"""Runs that are killed, and asked to stop, end like one that is not: a small form of `python -m tests.training.kill`."""
 
 from kill import compare
 

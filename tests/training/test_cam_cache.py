@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.train.cam_cache import cached_cams
+from fcam_jax.training.cam_cache import cached_cams
 
 COUNT, FACTS = 7, {"cam": "layercam", "weights": "abc"}
 MAPS = np.random.default_rng(0).random((COUNT, 4, 5)).astype(np.float16)

@@ -9,8 +9,8 @@ from tiny_stages import batch, placed
 
 from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
-from fcam_jax.train.placed import Placed, data_mesh, replicate, spread
-from fcam_jax.train.step import initial_state, jitted_step, make_train_step
+from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
+from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 
@@ -82,7 +82,7 @@ def test_steps_do_not_recompile(stage):
 def test_the_compiler_is_told_its_options(stage, monkeypatch):
     mesh = data_mesh(8)
     state = initial_state(placed(stage, mesh), stage.optimizer)
-    monkeypatch.setattr("fcam_jax.train.placed.compiler_options", lambda platform: {f"xla_none_of_{platform}": "1"})
+    monkeypatch.setattr("fcam_jax.training.placed.compiler_options", lambda platform: {f"xla_none_of_{platform}": "1"})
     step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
     localize = placed(stage, mesh).localize({"maps": stage.method.localize})
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):

@@ -13,8 +13,8 @@ from tiny_stages import STAGES, classifier, optimizer, placed
 from fcam_jax.losses import Classification, Entropy, PixelAlignment, Reconstruction, Weighted
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.train.placed import data_mesh
-from fcam_jax.train.step import initial_state
+from fcam_jax.training.placed import data_mesh
+from fcam_jax.training.step import initial_state
 
 
 def joint_stage():

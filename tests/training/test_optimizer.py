@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fcam_jax.train.optimizer import SGD
+from fcam_jax.training.optimizer import SGD
 
 
 def test_rate_decays_after_exactly_the_given_epochs_down_to_its_floor():

@@ -11,9 +11,9 @@ import orbax.checkpoint as ocp
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.train import manifest
-from fcam_jax.train.checkpoint import Checkpoints, Progress
-from fcam_jax.train.step import TrainState
+from fcam_jax.training import manifest
+from fcam_jax.training.checkpoint import Checkpoints, Progress
+from fcam_jax.training.step import TrainState
 
 
 def state(step):

@@ -16,8 +16,8 @@ import numpy as np
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import write_record
-from fcam_jax.train.checkpoint import Checkpoints
-from fcam_jax.train.step import TrainState
+from fcam_jax.training.checkpoint import Checkpoints
+from fcam_jax.training.step import TrainState
 from fcam_jax.types import Batch
 
 logger = logging.getLogger(__name__)

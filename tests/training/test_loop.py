@@ -14,11 +14,11 @@ from tiny_stages import Stream, placed
 
 from fcam_jax.errors import InputError, Preempted
 from fcam_jax.runtime import preemption
-from fcam_jax.train.checkpoint import Checkpoints
-from fcam_jax.train.loop import LoopSettings, Training, train
-from fcam_jax.train.metric_log import MetricLog
-from fcam_jax.train.placed import data_mesh, split_model
-from fcam_jax.train.step import initial_state, make_train_step
+from fcam_jax.training.checkpoint import Checkpoints
+from fcam_jax.training.loop import LoopSettings, Training, train
+from fcam_jax.training.metric_log import MetricLog
+from fcam_jax.training.placed import data_mesh, split_model
+from fcam_jax.training.step import initial_state, make_train_step
 
 
 def run(stage, directory, epochs, stream=None, validate=None, selection="value", step=None, **settings):

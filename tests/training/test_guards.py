@@ -14,7 +14,7 @@ from tiny_stages import BATCH, Stream
 
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import watchdog
-from fcam_jax.train.guards import Spikes, Warnings
+from fcam_jax.training.guards import Spikes, Warnings
 
 LENGTHS = {"steps_per_epoch": 8, "log_steps": 3, "checkpoint_steps": 2}
 

@@ -24,8 +24,8 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.layers import BatchNorm
-from fcam_jax.train.placed import data_mesh, replicate, spread
-from fcam_jax.train.step import initial_state, jitted_step, make_train_step
+from fcam_jax.training.placed import data_mesh, replicate, spread
+from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
 
 STEPS = 3

@@ -1,4 +1,4 @@
-"""The checkpoints of one kind in their folder, by Orbax, each with a manifest (`train/manifest.py`).
+"""The checkpoints of one kind in their folder, by Orbax, each with a manifest (`training/manifest.py`).
 
 A checkpoint is written beside the training (asynchronously) under a temporary name, and gets its own, the number of its
 step, when all of it is there. It is verified before it is used. A damaged one is named and left out.
@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime import hosts, preemption
-from fcam_jax.train import manifest
+from fcam_jax.training import manifest
 
 logger = logging.getLogger(__name__)
 

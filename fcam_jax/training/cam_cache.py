@@ -23,7 +23,7 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.runtime.files import file_digest, write_record
 from fcam_jax.runtime.progress import counted
-from fcam_jax.train.placed import Placed, data_mesh
+from fcam_jax.training.placed import Placed, data_mesh
 from fcam_jax.types import Batch
 
 logger = logging.getLogger(__name__)
