@@ -1,4 +1,4 @@
-"""Runs that are killed, and asked to stop, end like one that is not: a small form of `python -m tests.training.kill`."""
+"""Runs that are killed, and asked to stop, end like one that is not: `python -m tests.training.kill` in small."""
 
 from kill import compare
 
