@@ -138,15 +138,16 @@ def above(settings: Any, **bounds: float | int) -> None:
 
 
 def shares(settings: Any, *names: str) -> None:
-    """Refuse fields that do not lie in [0, 1].
+    """Refuse fields that do not lie in [0, 1], or hold a number that does not.
 
     Raises:
       InputError: one does not.
     """
     for name in names:
-        value = getattr(settings, name)
-        if not 0 <= value <= 1:
-            raise InputError(f"{name} is {value}; it must lie in [0, 1]")
+        found = getattr(settings, name)
+        for value in found if isinstance(found, tuple) else (found,):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}; it must lie in [0, 1]")
 
 
 def known(settings: Any, **names: Collection[Any]) -> None:

@@ -102,26 +102,14 @@ def evaluate_arrays(
                 raise InputError(f"{name} has {_pixels(pixels.shape)}, the frame of evaluation {_pixels(frame)}")
         truth = _boxes(i, known["boxes"][i], frame) if "boxes" in known else None
         annotations.append(Annotation(str(i), 0 if classes is None else int(classes[i]), truth, mask, unknown))
-    samples = _Samples(entries, annotations, frames, ranks, minmax)
-    found = evaluate_each(samples, wanted)
+
+    def load(i: int) -> Scored:
+        scaled = scaled_map(_channel(entries[i]), frames[i], minmax, f"maps[{i}]")
+        return Scored(scaled, annotations[i], None if ranks is None else int(ranks[i]), i)
+
+    found = evaluate_each(load, len(entries), wanted)
     found = found if complete else found.without("top5")
     return found if classes is not None else dataclasses.replace(found, by_class={})
-
-
-@dataclasses.dataclass(frozen=True)
-class _Samples:
-    maps: list[np.ndarray]
-    annotations: list[Annotation]
-    frames: list[tuple[int, int]]
-    ranks: Int[np.ndarray, " n"] | None
-    minmax: bool
-
-    def __len__(self) -> int:
-        return len(self.maps)
-
-    def __getitem__(self, i: int) -> Scored:
-        scaled = scaled_map(_channel(self.maps[i]), self.frames[i], self.minmax, f"maps[{i}]")
-        return Scored(scaled, self.annotations[i], None if self.ranks is None else int(self.ranks[i]), i)
 
 
 def _entries(name: str, values: Arrays, n: int | None = None) -> list[Any]:

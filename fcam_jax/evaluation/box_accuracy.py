@@ -68,11 +68,7 @@ class BoxAccuracy(Metric):
         return correct
 
     def curves(self) -> dict[str, Float[np.ndarray, " t"]]:
-        """Percentage of correct images at every threshold; names as in `correct`.
-
-        Raises:
-          InputError: no image was evaluated.
-        """
+        """Percentage of correct images at every threshold; names as in `correct`."""
         images, ranked = self.images, self.counts["ranked"]
         return {
             name: 100 * correct / (ranked if name.startswith("top") else images)
@@ -84,21 +80,13 @@ class BoxAccuracy(Metric):
         return {name: int(correct.argmax()) for name, correct in self.correct().items()}
 
     def at(self, positions: Mapping[str, int], label: str) -> dict[str, float]:
-        """Accuracies at given thresholds, and the mean of BoxAccV2's three.
-
-        Raises:
-          InputError: no image was evaluated.
-        """
+        """Accuracies at given thresholds, and the mean of BoxAccV2's three."""
         values = {name: float(curve[positions[name]]) for name, curve in self.curves().items()}
         values["MaxBoxAccV2"] = _v2(values)
         return {Figure(name).at(label): value for name, value in values.items()}
 
     def compute(self) -> dict[str, float]:
-        """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc.
-
-        Raises:
-          InputError: no image was evaluated.
-        """
+        """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc."""
         result = {name: float(curve.max()) for name, curve in self.curves().items()}
         result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[self.best()["MaxBoxAcc"]])
         return result | {"MaxBoxAccV2": _v2(result)}

@@ -117,11 +117,9 @@ def _largest(solid, height, width):
 def _fill(levels, pixels, ends):
     """The padded map with every hole filled up to the level over which it drains to the frame.
 
-    Args:
-      levels: the map.
-      pixels: one pixel of every hole as it is for some thresholds.
-      ends: threshold at which that hole grows, is joined to another or ends, ascending. So the last one that a pixel is
-        in is that in which it drains to the frame, and all pixels of that hole are below its end.
+    Of every hole as it is for some thresholds, `pixels` has one pixel and `ends` the threshold at which it grows, is
+    joined to another or ends, ascending. So the last hole that a pixel is in is that in which it drains to the frame,
+    and all pixels of that hole are below its end.
     """
     width = levels.shape[1]
     filled = levels.copy()

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Float
 
 from fcam_jax.component import Registry
-from fcam_jax.methods.baselines import Localizer
+from fcam_jax.methods.contract import Localizer
 from fcam_jax.types import Batch, Localization
 
 

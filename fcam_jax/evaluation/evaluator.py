@@ -7,20 +7,23 @@ examples that were asked for. Several hosts measure a part each, and all of them
 import dataclasses
 import functools
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
 from fcam_jax.evaluation.findings import Findings
-from fcam_jax.evaluation.hosts import local_part, of_every_host
 from fcam_jax.evaluation.metric import Scored, thresholds
 from fcam_jax.evaluation.result import Evaluation, Example
 from fcam_jax.evaluation.stream import Load, Wanted, evaluation, gathered
 from fcam_jax.types import Annotation, Batch, Localization
 
+T = TypeVar("T")
 Localize = Callable[[Batch], Mapping[str, Localization]]
 
 
@@ -76,13 +79,13 @@ def evaluate(
     result = {}
     taus = thresholds(wanted.step)
     for method, findings in whole.items():
-        tau = (val_thresholds or {}).get(method)
-        nearest = None if tau is None else int(np.abs(taus - tau).argmin())
-        kept = [example for _, example in sorted(shown[method].items(), key=lambda item: item[0])]
-        one = evaluation(findings, wanted, None if nearest is None else (nearest, "val"), kept)
-        if nearest is not None:
-            one = dataclasses.replace(one, metrics=one.metrics | {"threshold_at_val": float(taus[nearest])})
-        result[method] = one
+        kept = [shown[method][position] for position in sorted(shown[method])]
+        if val_thresholds is None or method not in val_thresholds:
+            result[method] = evaluation(findings, wanted, examples=kept)
+            continue
+        nearest = int(np.abs(taus - val_thresholds[method]).argmin())
+        one = evaluation(findings, wanted, (nearest, "val"), kept)
+        result[method] = dataclasses.replace(one, metrics=one.metrics | {"threshold_at_val": float(taus[nearest])})
     return result
 
 
@@ -105,3 +108,29 @@ def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]
         measures = {name: np.asarray(values[i]) for name, values in found.measures.items()}
         sample = Scored(maps[i], annotation, ranks[i], int(batch.index[i]), measures)
         yield sample, Example(np.asarray(batch.images[i]), annotation, maps[i], ranks[i], predicted[i])
+
+
+def local_part(array: jax.Array | np.ndarray) -> np.ndarray:
+    """The rows that are on this host's devices, in order, of an array that is spread over those of all hosts."""
+    if not isinstance(array, jax.Array) or array.is_fully_addressable:
+        return np.asarray(array)
+    rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+    return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def of_every_host(value: T) -> Iterator[T]:
+    """The value, which can be pickled, that each host calls this with, one after the other, on all hosts.
+
+    All hosts must call it and go through all of it; one value at a time is held in memory.
+    """
+    if jax.process_count() == 1:
+        yield value
+        return
+    own = np.frombuffer(pickle.dumps(value), np.uint8)
+    lengths = np.asarray(multihost_utils.process_allgather(np.array(len(own), np.int32)))
+    for host, length in enumerate(lengths.tolist()):
+        is_source = jax.process_index() == host
+        sent = own if is_source else np.zeros(length, np.uint8)
+        data = multihost_utils.broadcast_one_to_all(sent, is_source=is_source)
+        # Only what the same program on another host has just pickled is read.
+        yield pickle.loads(np.asarray(data).tobytes())

@@ -41,12 +41,7 @@ class Findings:
     """
 
     def __init__(self, parts: bool = False, bootstrap: Bootstrap | None = None) -> None:
-        """Nothing yet.
-
-        Args:
-          parts: whether the metrics of parts of the split are kept too.
-          bootstrap: an empty one, to be filled.
-        """
+        """Nothing yet; `parts` says whether the metrics of parts of the split are kept, too."""
         self.totals: Totals = {}
         self.classes: dict[int, Totals] = {}
         self.sizes: dict[int, Totals] = {}
@@ -116,16 +111,9 @@ def measured(image: Scored, step: float, kinds: Sequence[type[Metric]]) -> Measu
 
 
 def object_size(annotation: Annotation, shape: tuple[int, int]) -> int:
-    """The part of a split that an image belongs to by the share of it that the object covers.
+    """Position in `SIZES` by the share of the image, of a shape in pixels, that the object covers.
 
     The object is the union of the image's boxes, or its mask.
-
-    Args:
-      annotation: boxes or mask of the image.
-      shape: height and width of its frame.
-
-    Returns:
-      Position in ``SIZES``.
     """
     covered = annotation.mask
     if annotation.boxes is not None:
@@ -137,12 +125,7 @@ def object_size(annotation: Annotation, shape: tuple[int, int]) -> int:
 
 
 def figures(totals: Totals, at: tuple[int, str] | None = None) -> dict[str, float]:
-    """All figures of a set of images by name.
-
-    Args:
-      totals: the metrics of the set.
-      at: position of a threshold at which figures are given too, and what their names call it.
-    """
+    """All figures of a set of images by name, also at a given threshold: its position, and what the names call it."""
     values: dict[str, float] = {}
     for metric in totals.values():
         values |= metric.compute()

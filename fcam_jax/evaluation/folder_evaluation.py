@@ -5,6 +5,7 @@ Whatever is wrong is said before the maps are read, but for what is in them.
 
 import csv
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 
 from fcam_jax.component import at_key
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import Scored, thresholds
+from fcam_jax.evaluation.metric import thresholds
 from fcam_jax.evaluation.metrics import METRICS, extras, kinds, named
 from fcam_jax.evaluation.predictions import read_predictions
 from fcam_jax.evaluation.result import Evaluation
@@ -25,11 +26,7 @@ from fcam_jax.runtime.text import listed
 
 
 def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tuple[Evaluation, dict[str, Any]]:
-    """Evaluate a folder of score maps, and write the rows that are asked for.
-
-    Args:
-      options: which and how.
-      warn: is told what a user should know.
+    """Evaluate a folder of score maps, and write the rows that are asked for; `warn` is told what a user should know.
 
     Returns:
       The evaluation, and what the file of all figures is to hold.
@@ -56,8 +53,9 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
     wanted = Wanted(
         step=options.threshold_step, kinds=measured, bootstrap=options.bootstrap, seed=options.seed, parts=True
     )
-    groups = math.ceil(len(folder) / TOGETHER)
-    found = evaluate_each(folder, wanted, at, lambda made: counted(made, "score maps", groups, f"{TOGETHER} images"))
+    groups = math.ceil(len(folder.image_ids) / TOGETHER)
+    watched = functools.partial(counted, title="score maps", total=groups, unit=f"{TOGETHER} images")
+    found = evaluate_each(folder.load, len(folder.image_ids), wanted, at, watched)
     if found.constant:
         warn(f"{len(found.constant)} constant map(s) count as 0 everywhere: {listed(found.constant)}")
     if options.per_image is not None:
@@ -82,7 +80,8 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
 
 def _given(options: FolderOptions, folder: ScoreMapFolder, taus: np.ndarray) -> At | None:
     """The threshold that is given, after a check that the ground truth allows what is asked for."""
-    wanting = [f"--also={name}" for name in named(options.also, extras()) if not _allows(folder, METRICS[name].needs)]
+    needs = {name: METRICS[name].needs for name in named(options.also, extras())}
+    wanting = [f"--also={name}" for name, fields in needs.items() if fields and folder.truth not in fields]
     if options.at_threshold is not None and folder.truth != "boxes":
         wanting.append("--at_threshold")
     if wanting:
@@ -97,14 +96,11 @@ def _given(options: FolderOptions, folder: ScoreMapFolder, taus: np.ndarray) -> 
     return position, f"{tau:g}"
 
 
-def _allows(folder: ScoreMapFolder, needs: tuple[str, ...]) -> bool:
-    return not needs or folder.truth in needs
-
-
 def _write_rows(folder: ScoreMapFolder, wanted: Wanted, tau: float | None, path: pathlib.Path) -> None:
     """A row for every image of a folder, in its order; see `Metric.row`."""
 
-    def row(image: Scored) -> dict[str, Any]:
+    def row(position: int) -> dict[str, Any]:
+        image = folder.load(position)
         truth = image.annotation
         told = {"image_id": truth.image_id, "label": truth.label}
         told |= {} if image.rank is None else {"rank": image.rank}
@@ -112,7 +108,8 @@ def _write_rows(folder: ScoreMapFolder, wanted: Wanted, tau: float | None, path:
             told |= kind(wanted.step).row(image, tau) if kind.measurable(truth) else {}
         return told
 
-    rows = counted(each(folder, row), "rows", len(folder), "image")
+    count = len(folder.image_ids)
+    rows = counted(each(row, count), "rows", count, "image")
     first = next(rows)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(first))

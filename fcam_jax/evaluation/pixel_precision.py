@@ -53,11 +53,7 @@ class PixelPrecision(Metric):
         return hits / np.maximum(taken, 1), hits / hits[-1]
 
     def compute(self) -> dict[str, float]:
-        """PxAP in percent.
-
-        Raises:
-          InputError: no image was evaluated, or no image has a foreground pixel.
-        """
+        """PxAP in percent; as `curve`."""
         precision, recall = self.curve()
         return {"PxAP": float(100 * np.sum(precision[1:] * np.diff(recall)))}
 

@@ -10,8 +10,6 @@ from jaxtyping import Float, Int, UInt8
 from fcam_jax.runtime.text import aligned
 from fcam_jax.types import Annotation
 
-Curves = dict[str, Float[np.ndarray, " t"]]
-
 
 @dataclasses.dataclass(frozen=True)
 class Example:
@@ -56,7 +54,7 @@ class Evaluation:
     metrics: dict[str, float]
     examples: list[Example]
     thresholds: Float[np.ndarray, " t"]
-    curves: Curves
+    curves: dict[str, Float[np.ndarray, " t"]]
     histogram: Int[np.ndarray, "256"] | None = None
     precision_recall: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None = None
     intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)

@@ -101,11 +101,7 @@ class ScoreMapFolder:
             )
         self._masks = self._checked_masks()
 
-    def __len__(self) -> int:
-        """The number of images."""
-        return len(self.image_ids)
-
-    def __getitem__(self, index: int) -> Scored:
+    def load(self, index: int) -> Scored:
         """The image at a position of the split.
 
         Raises:

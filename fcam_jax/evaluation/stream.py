@@ -30,21 +30,13 @@ At = tuple[int, str]  # position of a threshold at which figures are given too, 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is measured.
-
-    Attributes:
-      step: distance of the thresholds.
-      kinds: metrics, of which those count that the ground truth allows.
-      bootstrap: number of replicates for the intervals; 0 gives none.
-      seed: of the replicates.
-      parts: whether figures of each class and object size are given.
-    """
+    """What is measured; of the metrics, those that the ground truth allows."""
 
     step: float = 0.001
     kinds: tuple[type[Metric], ...] = dataclasses.field(default_factory=kinds)
-    bootstrap: int = 0
+    bootstrap: int = 0  # replicates for the intervals; 0 gives none
     seed: int = 0
-    parts: bool = False
+    parts: bool = False  # whether figures of each class and object size are given
 
     def nothing(self) -> Findings:
         """Findings of no image."""
@@ -52,10 +44,7 @@ class Wanted:
 
 
 def gathered(groups: Iterable[Sequence[Load]], wanted: Wanted, threads: int) -> dict[str, Findings]:
-    """Measure every image of a stream once; of two groups the images are held at a time.
-
-    Returns:
-      What was found, by what has the maps.
+    """What is found, by what has the maps, of a stream's images; those of two groups are held at a time.
 
     Raises:
       InputError: for the first image that cannot be used.
@@ -72,26 +61,26 @@ def gathered(groups: Iterable[Sequence[Load]], wanted: Wanted, threads: int) -> 
 
 
 def evaluate_each(
-    images: Any, wanted: Wanted, at: At | None = None, watched: Callable[[Iterator[Any]], Iterator[Any]] = iter
+    load: Callable[[int], Scored],
+    count: int,
+    wanted: Wanted,
+    at: At | None = None,
+    watched: Callable[[Iterator[Any]], Iterator[Any]] = iter,
 ) -> Evaluation:
-    """Evaluate images that have a number and a position each: a sequence of `Scored`, loaded by several threads.
+    """Evaluate images at positions 0 to `count`, loaded by several threads.
 
-    Args:
-      images: the sequence.
-      wanted: what is measured.
-      at: see `At`.
-      watched: lets groups of `TOGETHER` images pass, e.g. with a progress bar.
+    `watched` lets groups of `TOGETHER` images pass, e.g. with a progress bar.
 
     Raises:
       InputError: for the first image that cannot be used.
     """
-    groups = ([("", functools.partial(images.__getitem__, i)) for i in group] for group in _positions(len(images)))
+    groups = ([("", functools.partial(load, i)) for i in group] for group in _positions(count))
     return evaluation(gathered(watched(groups), wanted, os.cpu_count() or 1)[""], wanted, at)
 
 
-def each(images: Any, task: Callable[[Scored], R]) -> Iterator[R]:
-    """Results of a task for each image of a sequence in turn, from all cores."""
-    groups = ([functools.partial(lambda i: task(images[i]), i) for i in group] for group in _positions(len(images)))
+def each(task: Callable[[int], R], count: int) -> Iterator[R]:
+    """Results of a task for each position in turn, from all cores."""
+    groups = ([functools.partial(task, i) for i in group] for group in _positions(count))
     return in_threads(groups, os.cpu_count() or 1)
 
 

@@ -1,21 +1,13 @@
 """Ways to localize that nothing is trained for, as further rows of the tables."""
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fcam_jax.methods.contract import Localizer
 from fcam_jax.types import Batch, Localization
-
-
-@runtime_checkable
-class Localizer(Protocol):
-    """Whatever yields score maps of a model's images."""
-
-    def localize(self, model: Any, batch: Batch) -> Localization:
-        """Score maps of the batch's labels and class scores, in inference mode."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -113,20 +114,12 @@ class ClassifierTraining:
     def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """Maps of the batch's labels at the image's size, in [0, 1], and scores of the data set's classes.
 
-        Args:
-          model: the network, in inference mode.
-          batch: images and labels.
-          by_cam: localization by the CAM of the configuration.
+        The network is in inference mode; `by_cam` localizes by the CAM of the configuration.
         """
         return by_cam(model, batch)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The maps that F-CAM draws its seeds from, of the labels, at low resolution.
-
-        Args:
-          target: network, images, stages and labels.
-          cam: the CAM of the configuration.
-        """
+        """The maps that F-CAM draws its seeds from, of the labels, at low resolution; `cam` is the configuration's."""
         return cam(target)
 
     @property
@@ -178,15 +171,13 @@ class ClassifierMethod:
 
     def localize(self, model: Classifier, batch: Batch) -> Localization:
         """Score maps of the true label at the image's size, in [0, 1], by the CAM or as the way has it."""
-        return self.training.localize(model, batch, self._by_cam)
+        by_cam = functools.partial(localize_by_cam, cam=self.cam, convention=self.cam_convention)
+        return self.training.localize(model, batch, by_cam)
 
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
         """`new_layers_factor` for new layers and 1 for pretrained ones, unless the way says otherwise."""
         default = rate_of_layers(path, self.new_layers, self.new_layers_factor)
         return self.training.learning_rate_factor(path, default)
-
-    def _by_cam(self, model: Classifier, batch: Batch) -> Localization:
-        return localize_by_cam(model, batch, self.cam, self.cam_convention)
 
 
 def new_layers(network: Classifier) -> tuple[tuple[str, ...], ...]:
@@ -195,16 +186,20 @@ def new_layers(network: Classifier) -> tuple[tuple[str, ...], ...]:
     return (*((name,) for name in sorted(beside)), *(("encoder", name) for name in network.encoder.new_layers))
 
 
-def plain(model: Classifier, batch: Batch, rng: Key[Array, ""], *, at: At = unchanged) -> Outcome:
+def plain(
+    model: Classifier,
+    batch: Batch,
+    rng: Key[Array, ""],
+    *,
+    images: Float[Array, "b h w 3"] | None = None,
+    at: At = unchanged,
+) -> Outcome:
     """Mean cross-entropy -log g(X)[y] of the global batch, class scores, and no further figures.
 
-    Args:
-      model: the classifier.
-      batch: this device's images.
-      rng: key of the step.
-      at: changes the maps at the encoder's places.
+    The batch's images may be replaced by others, and `at` changes the maps at the encoder's places.
     """
-    _, logits = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch), at=at)
+    images = jnp.asarray(batch.images) if images is None else images
+    _, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
     losses = cross_entropy(logits, jnp.asarray(batch.labels))
     return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
 

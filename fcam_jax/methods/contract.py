@@ -18,7 +18,16 @@ LAST = "last"
 
 
 @runtime_checkable
-class Method(Protocol):
+class Localizer(Protocol):
+    """Whatever yields score maps of a model's images."""
+
+    def localize(self, model: Any, batch: Batch) -> Localization:
+        """Score maps of the batch's labels and class scores, in inference mode."""
+        ...
+
+
+@runtime_checkable
+class Method(Localizer, Protocol):
     """What is trained and how it localizes."""
 
     @property
@@ -33,10 +42,6 @@ class Method(Protocol):
 
         What it sets in variables that are not trained stays; it must be the same on every device.
         """
-        ...
-
-    def localize(self, model: Any, batch: Batch) -> Localization:
-        """Score maps of the batch's labels and class scores, in inference mode."""
         ...
 
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:

@@ -99,7 +99,7 @@ class FCAMMethod:
             maps=jax.nn.softmax(logits.astype(jnp.float32)),
             seeds=seeds,
             images=jnp.asarray(batch.images),
-            raw=_colours(batch),
+            raw=jnp.asarray(batch.images if batch.raw is None else batch.raw),
             keys=keys,
             epoch=step // self.steps_per_epoch,
             step=step,
@@ -169,11 +169,6 @@ def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"]
     """Keys of each image's seeds, of its landmarks for the CRF, and of its CAM."""
     keys = image_keys(rng, batch)
     return stream(keys, OfImage.SEEDS), stream(keys, OfImage.LANDMARKS), stream(keys, OfImage.CAM)
-
-
-def _colours(batch: Batch) -> UInt8[Array, "b h w 3"]:
-    """What the CRF sees."""
-    return jnp.asarray(batch.images if batch.raw is None else batch.raw)
 
 
 def _fixed(model: FCAM) -> FCAM:

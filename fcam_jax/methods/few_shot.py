@@ -106,12 +106,8 @@ def pixel_cross_entropy(
 
     $$ L = -\\frac{1}{|D|} \\sum_{p \\in D} t_p \\log \\sigma(l_p) + (1 - t_p) \\log (1 - \\sigma(l_p)) $$
 
-    Args:
-      logits: l, before the sigmoid.
-      objects: t, as `Batch.objects`; D is where it is decided.
-
-    Returns:
-      The loss, 0 without a decided pixel, and "accuracy": the share of D that is told right, in percent.
+    With l the logits, t as `Batch.objects` and D where it is decided. The loss is 0 without a decided pixel; "accuracy"
+    is the share of D that is told right, in percent.
     """
     target, decided = objects == OBJECT, objects != UNDECIDED
     losses = jax.nn.softplus(jnp.where(target, -logits, logits))

@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Num
 
 from fcam_jax.component import at_least, shares
-from fcam_jax.losses.classification import cross_entropy
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.runtime.random import OfStep, stream
-from fcam_jax.types import DATA_AXIS, Batch
+from fcam_jax.types import Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +37,7 @@ class HaS(ClassifierTraining):
         mean = jnp.asarray(model.encoder.mean, jnp.float32)
         keys = image_keys(stream(rng, OfStep.HIDDEN), batch)
         images = hide(keys, jnp.asarray(batch.images), mean, grid=self.grid, rate=self.rate)
-        _, logits = model(images, train=True, rng=image_keys(rng, batch))
-        losses = cross_entropy(logits, jnp.asarray(batch.labels))
-        return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
+        return plain(model, batch, rng, images=images)
 
 
 def hide(

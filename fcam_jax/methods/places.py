@@ -14,9 +14,7 @@ COUNT = 3
 def three_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, ...]]) -> tuple[Place, ...]:
     """The ends of the last three stages, or the last three places where there are fewer stages.
 
-    Args:
-      encoder: which may be abstract.
-      published: names that stand in their place in encoders of a class; an empty one leaves the end of the stage.
+    The names of an encoder's class in `published` stand in their place; an empty one leaves the end of the stage.
 
     Raises:
       InputError: the encoder has fewer places.

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax, resize_bilinear
-from fcam_jax.errors import InputError
+from fcam_jax.component import shares
 from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome
@@ -81,12 +81,7 @@ class SideBranches(nnx.Module):
 class SPGHead(GAP):
     """A map for each class, pooled by its mean, and beside it `sides`, which only training computes.
 
-    Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
-      guides: channels at the two guide places.
-      width: channels of the convolutions of B1 and B2.
-      of_layers: "dtype" and "rngs"; scores and maps are float32 always.
+    Settings are the channels of the top stage, at the two guide places, and of the convolutions of B1 and B2.
     """
 
     weight_names = Head.weight_names  # it has more than the published layer
@@ -120,10 +115,7 @@ class SPG(ClassifierTraining):
     fused: tuple[float, float] = (0.7, 0.1)
 
     def __post_init__(self) -> None:
-        for name, thresholds in dataclasses.asdict(self).items():
-            for threshold in thresholds:
-                if not 0 <= threshold <= 1:
-                    raise InputError(f"{name} is {threshold}; it must lie in [0, 1]")
+        shares(self, "attention", "b2", "fused")
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
         """The new layers on top that the authors' program has."""
@@ -166,12 +158,7 @@ class SPG(ClassifierTraining):
     ) -> dict[str, Float[Array, ""]]:
         """The three BCE terms over the global batch, by the branch that learns; masks pass no gradient to the teachers.
 
-        Args:
-          class_map: the label's map.
-          b1: scores of the foreground by B1, before the sigmoid, as those of the next two.
-          b2: by B2.
-          c: by C.
-          size: height and width to which all maps are brought: the images'.
+        They compare the label's map and the branches' scores before the sigmoid, all brought to the images' `size`.
         """
         b1, b2, c = (resize_bilinear(maps, size) for maps in (b1, b2, c))
         fused = (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2

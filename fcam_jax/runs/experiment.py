@@ -20,8 +20,7 @@ from jax.sharding import Mesh
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
-from fcam_jax.methods.baselines import Localizer
-from fcam_jax.methods.contract import Method
+from fcam_jax.methods.contract import Localizer, Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 from program import QUICKLY_COMPILED
 
-from fcam_jax.evaluation.hosts import local_part, of_every_host
+from fcam_jax.evaluation.evaluator import local_part, of_every_host
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

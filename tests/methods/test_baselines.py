@@ -6,7 +6,8 @@ import pytest
 
 from fcam_jax.evaluation.boxes import best_iou, largest_box
 from fcam_jax.evaluation.metric import thresholds
-from fcam_jax.methods.baselines import Center, Decision, Localizer, center_map
+from fcam_jax.methods.baselines import Center, Decision, center_map
+from fcam_jax.methods.contract import Localizer
 from fcam_jax.types import Batch, Localization
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from flax import nnx
 
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.contract import Localizer
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP

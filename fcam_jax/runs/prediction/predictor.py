@@ -18,8 +18,8 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.registry import bind
-from fcam_jax.methods.baselines import Localizer
 from fcam_jax.methods.classifier import localize_by_cam
+from fcam_jax.methods.contract import Localizer
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.compiler_options import compiler_options
