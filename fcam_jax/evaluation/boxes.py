@@ -4,8 +4,7 @@ In: a score map, ground truth boxes and thresholds; out: per threshold the best 
 any contour's box, from which every box metric follows. Choe et al., CVPR 2020, Sec. 4.1 and appendix.
 """
 
-import dataclasses
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -14,17 +13,11 @@ from fcam_jax.evaluation.component_tree import LEVELS, best_alive, contours
 from fcam_jax.runtime.compiled import compiled
 
 
-@dataclasses.dataclass(frozen=True)
-class BestIou:
-    """Best IoU over the ground truth boxes at every threshold.
+class BestIou(NamedTuple):
+    """Best IoU over the ground truth boxes at every threshold."""
 
-    Attributes:
-      largest: of the box around the contour of largest area.
-      any_contour: of the box around any contour, holes included.
-    """
-
-    largest: Float[np.ndarray, " t"]
-    any_contour: Float[np.ndarray, " t"]
+    largest: Float[np.ndarray, " t"]  # of the box around the contour of largest area
+    any_contour: Float[np.ndarray, " t"]  # of the box around any contour, holes included
 
 
 def best_iou(
@@ -33,12 +26,8 @@ def best_iou(
     """Best IoU of predicted with ground truth boxes at every threshold; pure, and free of the interpreter lock.
 
     At threshold $\\tau$ the foreground is $q > \\lfloor \\tau \\max q \\rfloor$ with $q$ the map in 8 bits. Where
-    nothing is foreground the predicted box is ``[0, 0, 0, 0]``.
-
-    Args:
-      score_map: in [0, 1].
-      truth: inclusive pixel corners ``x0, y0, x1, y1``, at least one box.
-      taus: thresholds in [0, 1].
+    nothing is foreground the predicted box is ``[0, 0, 0, 0]``. Map and thresholds are in [0, 1]; boxes, at least one,
+    are inclusive pixel corners ``x0, y0, x1, y1``.
     """
     levels = quantise(score_map)
     at = level_thresholds(taus, levels)

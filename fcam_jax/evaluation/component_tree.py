@@ -7,8 +7,7 @@ amid which they appear, and are passed over. In: a map of levels; out: the boxes
 (RETR_TREE) would give at each threshold, and the one around the largest area.
 """
 
-import dataclasses
-from typing import no_type_check
+from typing import NamedTuple, no_type_check
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -20,21 +19,13 @@ from fcam_jax.runtime.compiled import compiled
 LEVELS = 256
 
 
-@dataclasses.dataclass(frozen=True)
-class Contours:
-    """Boxes of a map's contours at every threshold; a corner ``x1, y1`` is one past the last pixel, unless clipped.
+class Contours(NamedTuple):
+    """Boxes of a map's contours at every threshold; a corner ``x1, y1`` is one past the last pixel, unless clipped."""
 
-    Attributes:
-      boxes: ``x0, y0, x1, y1`` of every contour, in no particular order.
-      first: lowest threshold at which each contour exists.
-      stop: threshold above the highest.
-      largest: box of the contour of largest area at each threshold, zeros where there is no contour.
-    """
-
-    boxes: Int[np.ndarray, "n 4"]
-    first: Int[np.ndarray, " n"]
-    stop: Int[np.ndarray, " n"]
-    largest: Int[np.ndarray, "256 4"]
+    boxes: Int[np.ndarray, "n 4"]  # x0, y0, x1, y1 of every contour, in no particular order
+    first: Int[np.ndarray, " n"]  # lowest threshold at which each contour exists
+    stop: Int[np.ndarray, " n"]  # threshold above the highest
+    largest: Int[np.ndarray, "256 4"]  # that of largest area at each threshold, zeros where there is no contour
 
 
 _OUTER, _HOLES, _SOLID = tables(True, False), tables(False, False), tables(True, True)

@@ -21,10 +21,7 @@ class DeviceMeasure(abc.ABC):
     def measure(self, model: Any, batch: Batch, found: Localization) -> dict[str, Float[Array, " b"]]:
         """Figures of each image by name, in [0, 1]; compiled with the model's forward pass.
 
-        Args:
-          model: a `Classifier`, or what has one as its ``classifier``.
-          batch: the images.
-          found: their maps and scores.
+        The model is a `Classifier`, or has one as its ``classifier``; `found` has maps and scores of the batch.
         """
 
 
@@ -33,12 +30,7 @@ DEVICE_MEASURES: Registry[type[DeviceMeasure]] = Registry("device measure", {})
 
 @dataclasses.dataclass(frozen=True)
 class WithMeasures:
-    """A localizer whose maps are judged on the device, too.
-
-    Attributes:
-      localizer: yields the maps.
-      measures: judge them.
-    """
+    """A localizer whose maps are judged by measures on the device, too."""
 
     localizer: Localizer
     measures: Sequence[DeviceMeasure]

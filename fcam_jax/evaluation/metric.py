@@ -27,15 +27,10 @@ UNIT = 2.0**-32
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure that a metric gives, in percent; one whose name ends with "_threshold" is a threshold in [0, 1].
-
-    Attributes:
-      name: in results and tables.
-      column: its place among a table's columns, from the left; None where it is none of them.
-    """
+    """A figure that a metric gives, in percent; one whose name ends with "_threshold" is a threshold in [0, 1]."""
 
     name: str
-    column: int | None = 100
+    column: int | None = 100  # its place among a table's columns, from the left; None where it is none of them
 
     def at(self, label: str) -> str:
         """Its name at a threshold that is not its own best, as in ``BoxAcc_at_val``."""
@@ -138,20 +133,11 @@ class Metric(abc.ABC):
         return {}
 
     def at(self, positions: Mapping[str, int], label: str) -> dict[str, float]:
-        """Figures at given thresholds instead of the best ones, by `Figure.at`.
-
-        Args:
-          positions: the threshold's position for each name of `best`.
-          label: says in the figures' names which thresholds these are.
-        """
+        """Figures at thresholds that are given by position for each name of `best`; `Figure.at` names them."""
         return {}
 
     def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
-        """Figures of a part of a split: at the thresholds that are best for the whole, where there are any.
-
-        Args:
-          best: of the whole split.
-        """
+        """Figures of a part of a split: at the thresholds that are best for the whole, where there are any."""
         return self.compute()
 
     def row(self, image: Scored, tau: float | None) -> dict[str, Any]:

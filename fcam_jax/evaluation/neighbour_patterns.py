@@ -19,22 +19,14 @@ _RIGHT, _TOP_RIGHT, _TOP, _TOP_LEFT, _LEFT, _, _BELOW, _ = range(8)
 
 
 class Tables(NamedTuple):
-    """What follows from a pattern.
+    """What follows from a pattern."""
 
-    Attributes:
-      arcs: number of arcs.
-      members: ring position of one neighbour of each arc; 8, the pixel itself, beyond the last.
-      area: twice the area that the pixel adds to its component, as the third or fourth pixel of 2x2 blocks.
-      extends: whether the pixel may be beyond its component's box or, if areas are asked for, before its first pixel
-        in raster order.
-      matters: whether it does any of this but join a single component.
-    """
-
-    arcs: UInt8[np.ndarray, "256"]
-    members: UInt8[np.ndarray, "256 4"]
-    area: UInt8[np.ndarray, "256"]
+    arcs: UInt8[np.ndarray, "256"]  # their number
+    members: UInt8[np.ndarray, "256 4"]  # ring position of one neighbour of each arc; 8, the pixel itself, beyond
+    area: UInt8[np.ndarray, "256"]  # twice what the pixel adds to its component, as the third or fourth of 2x2 blocks
+    # Whether it may be beyond its component's box or, if areas are asked for, before its first pixel in raster order.
     extends: Bool[np.ndarray, "256"]
-    matters: Bool[np.ndarray, "256"]
+    matters: Bool[np.ndarray, "256"]  # whether it does any of this but join a single component
 
 
 def tables(corners: bool, area: bool) -> Tables:

@@ -21,13 +21,7 @@ _TOP = 5
 def read_predictions(
     path: pathlib.Path, image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int | None
 ) -> tuple[Int[np.ndarray, " n"], bool]:
-    """Read and check the predictions of a split.
-
-    Args:
-      path: the file.
-      image_ids: the images of the split.
-      labels: their true classes.
-      num_classes: predicted classes must be below it; None for any class.
+    """Read and check the predictions of a split; `num_classes` of None allows any class.
 
     Returns:
       How many classes stand before each image's true one, at least the list's length where it is not listed; and

@@ -32,10 +32,9 @@ def scaled_map(stored: np.ndarray, size: tuple[int, int], minmax: bool, name: st
     program leaves in its files went through this already, and some methods' maps are meant not to.
 
     Args:
-      stored: the map.
+      stored: the map, called `name` in messages.
       size: height and width of the frame of evaluation, in pixels.
       minmax: scale maps of the right size too.
-      name: of the map, for messages.
 
     Raises:
       InputError: the array is no matrix of finite floating-point numbers, or of the right size and beyond [0, 1].

@@ -23,8 +23,7 @@ R = TypeVar("R")
 
 TOGETHER = 32  # images that are read ahead of those that are measured
 
-# What has maps, such as the row of a table, and what loads an image with its map.
-Load = tuple[str, Callable[[], Scored]]
+Load = tuple[str, Callable[[], Scored]]  # what has maps, such as a table's row, and what loads an image with its map
 At = tuple[int, str]  # position of a threshold at which figures are given too, and what their names call it
 
 

@@ -10,9 +10,7 @@ R = TypeVar("R")
 def in_threads(groups: Iterable[Sequence[Callable[[], R]]], threads: int) -> Iterator[R]:
     """The results of tasks in order; while a group is made, the one before it is worked on, and none before that waits.
 
-    Args:
-      groups: tasks; what they hold of memory is held for two groups at a time.
-      threads: number of threads that share the work.
+    What tasks hold of memory is held for two groups at a time.
     """
     pool = concurrent.futures.ThreadPoolExecutor(threads)
     try:

@@ -75,12 +75,8 @@ def attention_dropout(x: Float[Array, "b h w c"], drop: Bool[Array, ""], thresho
     $$ A_p = \\frac1c \\sum_k x_{pk}, \\qquad
        x'_{pk} = x_{pk}\\, [A_p < t \\max_q A_q] \\;\\text{or}\\; x_{pk}\\, \\sigma(A_p) $$
 
-    The gradient passes through the importance map; the drop mask is constant almost everywhere.
-
-    Args:
-      x: a map within the encoder.
-      drop: whether the drop mask is applied; else the importance map.
-      threshold: t.
+    The drop mask is applied where `drop` is true, else the importance map, with t the threshold. The gradient passes
+    through the importance map; the drop mask is constant almost everywhere.
 
     Reference: Choe and Shim, CVPR 2019, Eq. 1 and 2; the released program.
     """

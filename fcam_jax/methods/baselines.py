@@ -37,9 +37,6 @@ class Decision:
     """F-CAM's own decision where the object is, without a threshold: 1 where foreground is likelier than background.
 
     Every threshold cuts such a map alike, so its figures are at no threshold.
-
-    Attributes:
-      method: F-CAM's.
     """
 
     method: Localizer

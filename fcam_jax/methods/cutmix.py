@@ -54,12 +54,8 @@ def mix(
 ) -> tuple[Num[Array, "b h w c"], Int[Array, " b"], Float[Array, ""]]:
     """Mix a batch that is spread over the devices of the mesh axis; runs per device.
 
-    Args:
-      key: of the step, the same on every device.
-      images: of this device.
-      labels: of the same images.
-      beta: b, of the distribution of the share, Beta(b, b); above 0.
-      probability: with which the batch is mixed at all, in [0, 1].
+    The key is of the step, the same on every device; images and labels are of this one. The share is distributed as
+    Beta(beta, beta), and the batch is mixed at all with the given probability.
 
     Returns:
       Images with the box of their partners, labels of the partners, and the share of each image in its own picture, in
@@ -94,10 +90,7 @@ def box(
     $$ side = \\lfloor n \\sqrt{1 - \\lambda} \\rfloor, \\quad
        from = \\max(c - \\lfloor side / 2 \\rfloor, 0), \\quad to = \\min(c + \\lfloor side / 2 \\rfloor, n) $$
 
-    Args:
-      share: lambda, in [0, 1].
-      center: c, row and column.
-      size: n, height and width of the image in pixels.
+    With the share lambda in [0, 1], c the centre's row and column, and n height and width of the image in pixels.
 
     Returns:
       Top, left, and one past the last row and column.

@@ -31,20 +31,13 @@ DECODER = nnx.All(nnx.Param, lambda path, _: path[0] == "decoder")  # not what a
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What training sees of some images.
+    """What training sees of some images."""
 
-    Attributes:
-      images: as they enter the network.
-      cams: what seeds are drawn from, in [0, 1].
-      seeds: as the step draws them.
-      foreground: the foreground map S^2, in inference mode.
-      crf_gradient: of the weighted CRF term in the foreground map; None where there is no such term.
-    """
-
-    images: UInt8[Array | np.ndarray, "b h w 3"]
-    cams: Float[Array | np.ndarray, "b h w"]
-    seeds: Int[Array | np.ndarray, "b h w"]
-    foreground: Float[Array | np.ndarray, "b h w"]
+    images: UInt8[Array | np.ndarray, "b h w 3"]  # as they enter the network
+    cams: Float[Array | np.ndarray, "b h w"]  # what seeds are drawn from, in [0, 1]
+    seeds: Int[Array | np.ndarray, "b h w"]  # as the step draws them
+    foreground: Float[Array | np.ndarray, "b h w"]  # the foreground map S^2, in inference mode
+    # Of the weighted CRF term in the foreground map; None where there is no such term.
     crf_gradient: Float[Array | np.ndarray, "b h w"] | None
 
 
