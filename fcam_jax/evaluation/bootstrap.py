@@ -65,10 +65,7 @@ class Bootstrap:
             yield {kind: kind(self._kinds[kind], of) for kind, of in counts.items()}
 
     def intervals(self, figures: Callable[[Totals], dict[str, float]]) -> dict[str, tuple[float, float]]:
-        """95 % percentile intervals of figures by name.
-
-        Args:
-          figures: of a set of images. A figure that is a maximum over thresholds takes it anew in every replicate.
+        """95 % percentile intervals by name; figures that are maxima over thresholds take them anew in every replicate.
 
         Raises:
           InputError: no image was added.

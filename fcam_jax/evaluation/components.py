@@ -25,10 +25,8 @@ BOX = slice(X0, Y1 + 1)
 def components(time: Int16[np.ndarray, "h w"], tables: Tables) -> Int32[np.ndarray, "n 8"]:
     """Every connected set of pixels that exists at some time, but for the one that the frame is in.
 
-    Args:
-      time: when each pixel of a padded map appears; outside of ``0 <= time < TIMES``, never. The frame of pixels around
-        the map does not appear either; where its time is below 0 it is there from the start, as one component.
-      tables: what a pixel does when it appears.
+    `time` is when each pixel of a padded map appears; outside of ``0 <= time < TIMES``, never. The frame of pixels
+    around the map does not appear either; where its time is below 0 it is there from the start, as one component.
 
     Returns:
       A row for every component and every span of time in which it stays as it is, in the order in which they end.

@@ -13,21 +13,13 @@ from fcam_jax.types import Annotation
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An image of the split, for pictures.
+    """An image of the split with its ground truth, for pictures."""
 
-    Attributes:
-      image: RGB in [0, 255].
-      annotation: ground truth.
-      score_map: of the true class.
-      rank: how many classes were predicted before the true one; None without predictions.
-      predicted: the class predicted first; None likewise.
-    """
-
-    image: UInt8[np.ndarray, "h w 3"]
+    image: UInt8[np.ndarray, "h w 3"]  # RGB in [0, 255]
     annotation: Annotation
-    score_map: Float[np.ndarray, "h w"]
-    rank: int | None = None
-    predicted: int | None = None
+    score_map: Float[np.ndarray, "h w"]  # of the true class
+    rank: int | None = None  # how many classes were predicted before the true one; None without predictions
+    predicted: int | None = None  # the class predicted first; None likewise
 
 
 @dataclasses.dataclass(frozen=True)

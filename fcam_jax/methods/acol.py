@@ -46,7 +46,7 @@ class ACoLHead(Head):
     """Two branches, of which the second sees the features erased where the first's map of the label is high.
 
     Class scores, and so every CAM by gradients or scores, are those of the first branch; the head's own map is fused
-    from both. Arguments are those of `Branch` and the threshold of `ACoL`.
+    from both.
     """
 
     def __init__(self, features: int, num_classes: int, *, threshold: float, **of_branch: Any):

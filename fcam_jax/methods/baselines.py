@@ -16,13 +16,10 @@ class Center:
 
     Only the order of the pixels counts, so the width of the Gaussian does not. Class scores are the classifier's.
 
-    Attributes:
-      classes: whether the model has class scores; without them there are none here.
-
     Reference: Choe et al., CVPR 2020, section 4.3.
     """
 
-    classes: bool = True
+    classes: bool = True  # whether the model has class scores; without them there are none here
 
     def localize(self, model: Any, batch: Batch) -> Localization:
         """The Gaussian and the classifier's scores."""

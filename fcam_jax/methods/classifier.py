@@ -138,20 +138,12 @@ class Plain(ClassifierTraining):
 
 @dataclasses.dataclass(frozen=True)
 class ClassifierMethod:
-    """A way to train stage 1, at work in a run.
-
-    Attributes:
-      cam: the CAM.
-      cam_convention: how its map is brought to the image's size, "protocol" or "fcam" (see `cams.score_maps`).
-      new_layers: prefixes of the paths of variables that were not pretrained, which learn faster.
-      new_layers_factor: how much faster.
-      training: the way.
-    """
+    """A way to train stage 1, at work in a run."""
 
     cam: Cam
-    cam_convention: str
-    new_layers: tuple[tuple[str, ...], ...]
-    new_layers_factor: float
+    cam_convention: str  # how its map is brought to the image's size, "protocol" or "fcam" (see `cams.score_maps`)
+    new_layers: tuple[tuple[str, ...], ...]  # prefixes of the paths of variables that were not pretrained
+    new_layers_factor: float  # how much faster these learn
     training: ClassifierTraining = Plain()
 
     @property

@@ -43,21 +43,13 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class FCAMMethod:
-    """Pixel alignment training of the decoder; localization by its foreground map.
+    """Pixel alignment training of the decoder; localization by its foreground map."""
 
-    Attributes:
-      cam: source of the seeds.
-      seeds: how seeds are drawn from it.
-      alignment: the loss; where one of its terms trains the classifier, that is trained, too.
-      steps_per_epoch: turns a step into an epoch, for the schedules of the loss.
-      classifier_factor: factor on the learning rate of the classifier.
-    """
-
-    cam: Cam
+    cam: Cam  # what the seeds are drawn from
     seeds: SeedSettings
-    alignment: PixelAlignment
-    steps_per_epoch: int
-    classifier_factor: float = 1.0
+    alignment: PixelAlignment  # the loss; where one of its terms trains the classifier, that is trained, too
+    steps_per_epoch: int  # turns a step into an epoch, for the schedules of the loss
+    classifier_factor: float = 1.0  # on the learning rate of the classifier
 
     @property
     def trainable(self) -> Any:
