@@ -1,17 +1,21 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. Each sets up what it needs.
+# `make check` is for between changes: lint, types and the quick tests.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 # Compiled XLA programs are kept, so that a second run starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: demo test lint types clean
+.PHONY: demo test check lint types clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m fcam_jax.main --config=configs/synthetic.py --workdir=runs/demo
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 -q
+
+check: lint types
+	$(RUN) -m pytest -n 2 -q -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .

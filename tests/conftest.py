@@ -19,7 +19,19 @@ os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY_COMPILED} --xla_force_host_platform_device_count=4"
 )
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# Every program is kept, however small: the two workers and the next run have it for nothing.
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# A case of one of these takes seconds, however quick its test is with another.
+LARGE = {"resnet101", "inceptionv3", "sscam"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases of large networks and of CAMs of many passes as slow."""
+    for item in items:
+        given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if any(isinstance(value, str) and value in LARGE for value in given):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

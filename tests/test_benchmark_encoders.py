@@ -72,6 +72,7 @@ def test_a_whole_network_has_its_published_multiply_adds(name, published):
     assert (counted + head) / 2e9 == pytest.approx(published, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_the_stages_and_the_head_make_up_the_step():
     model = encoders.classifier("small", "float32")
     work = {mode: make() for mode, make in encoders.workloads(model, 2, 32, parts=True).items()}

@@ -13,6 +13,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation import METRICS
 from fcam_jax.losses import LOSSES
 
+pytestmark = pytest.mark.slow
+
 PAGE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "extend.md"
 RECIPES = dict(re.findall(r"^## ([^\n]*)\n.*?```python\n(.*?)```", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL))
 SMALL = {

@@ -93,6 +93,7 @@ def totals(name, network, labels, stage):
     return CAMS[name](of_images(network, images(), labels, stage)).sum(axis=(1, 2)), logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 def test_hirescam_adds_up_to_the_score_at_every_stage(stage):
     labels = np.array([0, 3, 4])

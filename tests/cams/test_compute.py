@@ -51,6 +51,7 @@ class Plain:
         self.normalize, self.stages, self.score = network.normalize, network.stages, network.score
 
 
+@pytest.mark.slow
 def test_maps_are_those_of_the_cam_at_the_images_size(network):
     maps = cams.compute("layercam", network, np.asarray(images()), LABELS.tolist())
     expected = score_map(cams.CAMS["layercam"](of_images(network, images(), LABELS)), (24, 32), "protocol")
@@ -58,6 +59,7 @@ def test_maps_are_those_of_the_cam_at_the_images_size(network):
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_stages_are_fused_and_the_convention_can_be_chosen(network):
     target = of_images(network, images(), LABELS)
     fused = fuse([cams.CAMS["gradcampp"](target.at(stage), variant="released") for stage in (2, 3)])
@@ -97,6 +99,7 @@ def test_any_object_with_the_methods_is_a_network_and_a_jitted_function_may_call
     np.testing.assert_allclose(inside, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_noise_is_that_of_the_place_in_the_batch_or_of_given_keys(network):
     noisy = functools.partial(cams.compute, "smooth_gradcampp", network, stages="stage3", std=1.0)
     maps = noisy(images(), LABELS)
@@ -135,6 +138,7 @@ def test_a_network_without_a_map_of_its_own_is_told_what_is_the_same(network):
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "cams.md"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_the_examples_of_the_documentation_run(number):
     code = re.findall(r"```python\n(.*?)```", EXAMPLES.read_text(), re.DOTALL)

@@ -155,6 +155,7 @@ def test_every_cam_has_a_reference():
     assert {name for name, _ in REFERENCES} | {"cam"} == CAMS.keys()  # "cam" has closed forms alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), REFERENCES)
 def test_maps_are_those_of_the_formula(network, name, variant):
     labels = np.asarray(network(images(2), train=False)[1].argmax(axis=-1))

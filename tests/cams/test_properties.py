@@ -52,6 +52,7 @@ def run(name, explained, **settings):
     return np.asarray(compiled(name, tuple((FEW.get(name, {}) | settings).items()))(*arguments))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_equals_its_images_one_by_one_and_jit_equals_no_jit(name):
     whole = target()
@@ -118,6 +119,7 @@ def test_gradcampp_neither_underflows_nor_overflows(name, scale):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_nan_in_an_image_makes_its_map_zero_and_leaves_the_others(name):
     expected = run(name, target())
@@ -149,6 +151,7 @@ def test_a_constant_feature_map_masks_all_of_the_image():
     assert (np.abs(scores[:, :3] - bias[:, None]) > 1e-4).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "channels"), [(3, 4, 30), (8, 9, 5), (6, 6, 36)])
 def test_eigencam_is_the_first_singular_vector_whose_map_has_a_positive_sum(height, width, channels):
     values = np.random.default_rng(1).normal(size=(3, height, width, channels)) - 0.2
@@ -160,6 +163,7 @@ def test_eigencam_is_the_first_singular_vector_whose_map_has_a_positive_sum(heig
         np.testing.assert_allclose(found * 1e15, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_have_gradients(name):
     """Of the sum of squares along a direction in the features, against finite differences."""

@@ -54,6 +54,7 @@ class Smooth:
         return (top.mean(axis=(1, 2)) ** 2) @ self.last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1])
 def test_gradcam_s_weights_are_finite_differences_of_the_score(stage):
     """w_k = the change of the score over Z h, when h is added to the feature map k."""
@@ -74,6 +75,7 @@ def random_maps(*sizes):
     return [jnp.asarray(rng.random((2, *size)) + 0.1, jnp.float32) for size in sizes]
 
 
+@pytest.mark.slow
 def test_fusion_is_the_maximum_of_scaled_maps_of_which_the_shallow_are_squashed():
     maps = random_maps((8, 12), (4, 6), (3, 4))
     for i, found in enumerate(np.asarray(fuse(maps))):
@@ -89,6 +91,7 @@ def test_a_map_that_says_nothing_adds_nothing_to_the_fusion(nothing):
     np.testing.assert_allclose(fuse([fine, coarse * nothing]), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_stages_are_chosen_by_name_from_fine_to_coarse():
     target = of_images(classifier(), images(), LABELS)
     maps = [CAMS["layercam"](target.at(stage)) for stage in (1, 3)]

@@ -13,6 +13,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "data.size": 32,
     "data.resize": 36,

@@ -9,6 +9,8 @@ import PIL.Image
 import pytest
 from program import SMALL, call, call_with, complaint, only_line
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("config", "options", "words"),

@@ -241,11 +241,13 @@ def test_only_values_of_the_configuration_are_passed_on(swept):
         swept(overrides=["eval"])
 
 
+@pytest.mark.slow
 def test_a_mistake_gets_one_line(tmp_path):
     done = program("fcam_jax", "sweep", "--sweep=configs/sweeps/none.py", f"--workdir={tmp_path}")
     assert only_line(done).startswith("--sweep: no such sweep file: 'configs/sweeps/none.py'; ")
 
 
+@pytest.mark.slow
 def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     path = tmp_path / "two.py"

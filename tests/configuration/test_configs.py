@@ -72,6 +72,7 @@ def test_a_benchmark_has_the_keys_of_the_defaults_and_no_others(name):
     assert set(keys(config)) == set(keys(same))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "args"), VARIANTS)
 def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
     config = get_config(name, args)
@@ -148,6 +149,7 @@ def test_trials_of_the_search_are_in_its_space_and_the_same_every_time(method):
         METHODS[method](**settings)
 
 
+@pytest.mark.slow
 def test_splits_come_from_the_folder(bird_folder):
     plan = build.experiment(changed(cub.get_config(), data__root=str(bird_folder), data__batch_size=4))
     assert plan.data.sizes == {"train": 8, "val": 4, "test": 4}
@@ -267,6 +269,7 @@ def test_what_joint_training_does_not_go_with_is_told_before_any_training(settin
     build.experiment(small_synthetic(**joint, **settings, last_stage="classifier"))
 
 
+@pytest.mark.slow
 def test_further_terms_change_what_is_built_and_trained():
     off = build.experiment(small_synthetic()).stages[1]
     weights = {f"fcam__loss__{name}__weight": 0.5 for name in ("entropy", "reconstruction", "classification")}

@@ -26,6 +26,7 @@ def test_rescaling_no_boxes_gives_no_boxes():
     assert rescale_boxes(np.zeros((0, 4), np.int64), (10, 10), (20, 20)).shape == (0, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [224, 128])
 def test_mask_indices_equal_opencv_for_every_source_size(size):
     for source in range(1, 3000, 7 if size == 128 else 1):

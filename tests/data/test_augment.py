@@ -34,6 +34,7 @@ def changed(images, augmented) -> np.ndarray:
     return np.flatnonzero((images != augmented).any(axis=(1, 2, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "probability"), [("jitter", 0.8), ("grayscale", 0.2), ("solarize", 0.2)])
 def test_an_image_is_changed_with_the_published_probability(images, augmented, name, probability):
     share = len(changed(images, augmented[name])) / COUNT
@@ -68,6 +69,7 @@ def test_blur_is_scipys_gaussian_of_some_width_in_the_range(images, augmented):
         assert min(errors) < 1.6
 
 
+@pytest.mark.slow
 def test_jitter_keeps_to_its_ranges(images, augmented):
     index = changed(images, augmented["jitter"])
     before, after = images[index] / 255, augmented["jitter"][index] / 255
@@ -79,6 +81,7 @@ def test_jitter_keeps_to_its_ranges(images, augmented):
     assert np.ptp(np.asarray(still_grey).astype(int), axis=-1).max() <= 1
 
 
+@pytest.mark.slow
 def test_an_images_draw_depends_on_its_key_alone(images):
     augment = augmenter(["jitter", "blur", "grayscale", "solarize"])
     keys = jax.random.split(jax.random.key(1), 8)

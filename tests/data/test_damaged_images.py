@@ -56,6 +56,7 @@ def test_a_file_cut_off_anywhere_is_refused_or_right(photo, name):
     assert set(outcomes[90:]) <= {"refused", "right"}
 
 
+@pytest.mark.slow
 def test_no_changed_byte_of_a_png_passes(photo):
     data = encoded(photo, "PNG")
     for place in range(len(data)):

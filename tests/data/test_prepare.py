@@ -517,6 +517,7 @@ def test_two_calls_at_a_time_are_refused(make, work_done):
     assert_as_in_folder(replica)
 
 
+@pytest.mark.slow
 def test_cub50_is_the_same_by_both_ways(shared, tmp_path):
     root = shared / "data/cub50"
     (tmp_path / "texts").mkdir()

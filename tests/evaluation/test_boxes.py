@@ -143,6 +143,7 @@ def test_iou_is_the_reference_programs(shared):
     np.testing.assert_array_equal(box_iou(golden["box_a"], golden["box_b"]), golden["iou"])
 
 
+@pytest.mark.slow
 def test_boxes_of_32x32_maps_are_the_reference_programs(shared):
     golden = np.load(shared / "golden/evaluation/boxes32.npz")
     ends = np.cumsum(golden["multi_count"]).reshape(golden["multi_count"].shape)

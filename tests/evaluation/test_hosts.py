@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from program import QUICKLY_COMPILED
 
 from fcam_jax.evaluation.evaluator import local_part, of_every_host
+
+pytestmark = pytest.mark.slow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

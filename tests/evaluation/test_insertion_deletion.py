@@ -62,6 +62,7 @@ def plain_areas(image, score_map, label, weights, steps):
     return curves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 7, 16])
 def test_areas_are_those_of_taking_one_pixel_after_the_other(data, steps):
     images, maps, labels, weights = data
@@ -77,6 +78,7 @@ def test_a_map_that_follows_the_score_is_better_than_its_opposite(data):
     assert (good[:, 1] < bad[:, 1]).all()
 
 
+@pytest.mark.slow
 def test_a_localizer_keeps_its_maps_and_gains_the_areas_of_its_model(data):
     images, _, labels, _ = data
     encoder = Small(final_stride=8, rngs=nnx.Rngs(0))

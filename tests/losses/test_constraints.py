@@ -34,6 +34,7 @@ def test_bounds_hold_where_both_values_are_negative():
     np.testing.assert_allclose(BOUNDS.values(probs), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_sizes_of_empty_and_full_regions_have_finite_values_and_slopes(dtype):
     probs = maps(np.stack([np.zeros((8, 8)), np.ones((8, 8))]), dtype)
@@ -57,6 +58,7 @@ def test_bounds_pull_empty_and_full_maps_back_with_finite_slopes(t, dtype):
     np.testing.assert_allclose(slopes, expected[:, None, None] * np.ones((2, 8, 8)), rtol=2**-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constraint", [Size(), BOUNDS])
 @pytest.mark.parametrize("t", [1.0, 2.5, 10.0])
 def test_gradients_are_finite_differences(constraint, t):

@@ -31,6 +31,7 @@ def energy(probs, images, form, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
     return crf_energy(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, **how)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["exact", 1])
 @pytest.mark.parametrize(("height", "width", "regions"), [(12, 12, 2), (9, 14, 3), (5, 7, 1)])
 def test_all_pairs_are_summed_up(form, height, width, regions):
@@ -43,6 +44,7 @@ def test_all_pairs_are_summed_up(form, height, width, regions):
         np.testing.assert_allclose(gradient[i], slope, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_plain_formula_by_autodiff():
     probs, images = example(1, 8, 10)
     places = jnp.stack(jnp.meshgrid(jnp.arange(8.0), jnp.arange(10.0), indexing="ij"), -1).reshape(-1, 2)
@@ -61,6 +63,7 @@ def test_gradient_is_that_of_the_plain_formula_by_autodiff():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_finite_difference_of_the_value():
     # By landmarks it is so in the mean over draws only: see the test of their bias.
     probs, images = example(1, 8, 8)
@@ -71,6 +74,7 @@ def test_gradient_is_the_finite_difference_of_the_value():
     np.testing.assert_allclose((above - below) / (2 * step), (gradient * direction).sum(), rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_pairs_are_symmetric():
     # d^2 R / dS_i dS_j = -2 K_ij: the change of the gradient along u, projected on v, is that along v projected on u.
     probs, images = example(1, 9, 11)
@@ -79,6 +83,7 @@ def test_the_pairs_are_symmetric():
     np.testing.assert_allclose((slope(jnp.asarray(u)) * v).sum(), (slope(jnp.asarray(v)) * u).sum(), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["exact", 2])
 def test_bfloat16_maps_have_the_energy_of_the_same_values_in_float32(form):
     probs, images = example(2, 16, 16)
@@ -90,6 +95,7 @@ def test_bfloat16_maps_have_the_energy_of_the_same_values_in_float32(form):
     np.testing.assert_allclose(gradient.astype(jnp.float32), slope, rtol=2**-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_golden_birds(shared, number):
     golden = np.load(shared / "golden" / "dense_crf.npz")
@@ -101,6 +107,7 @@ def test_golden_birds(shared, number):
     np.testing.assert_allclose(-gradient[0] / 2, golden[f"KS{number}"], rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (10, 7), (33, 20)])
 def test_landmarks_are_one_pixel_of_every_run_of_similar_brightness(height, width):
     images = jnp.asarray(example(5, height, width)[1])
@@ -129,6 +136,7 @@ def test_with_blocks_of_one_stratum_landmarks_are_one_pixel_of_every_cell():
     np.testing.assert_array_equal(cells, np.tile(np.arange(6), (5, 1)))
 
 
+@pytest.mark.slow
 def test_landmarks_estimate_the_filtered_map_without_bias():
     probs, images = example(1, 16, 16)
     _, exact = plain_energy(probs[0], images[0], 100.0, 15.0)
@@ -143,6 +151,7 @@ def test_landmarks_estimate_the_filtered_map_without_bias():
     assert (error < 5 * standard_error + 1e-3 * np.abs(exact)).all()
 
 
+@pytest.mark.slow
 def test_an_images_energy_does_not_depend_on_its_batch():
     probs, images = example(4, 12, 12)
     keys = jax.random.split(jax.random.key(0), 4)
@@ -154,6 +163,7 @@ def test_an_images_energy_does_not_depend_on_its_batch():
     np.testing.assert_allclose(run(np.array([2, 0])), run(np.arange(4))[[2, 0]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_image_is_a_constant():
     probs, images = example(1, 8, 8)
     gradient = jax.grad(lambda x: energy(probs, x, 2).sum())(jnp.asarray(images))

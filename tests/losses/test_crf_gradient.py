@@ -9,6 +9,7 @@ from fcam_jax.losses import DenseCRF, Weighted
 from fcam_jax.losses.pixel_alignment import foreground_pull
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("start", "end"), [(0, None), (5, 6)])
 def test_it_is_the_slope_of_the_weighted_energy_in_the_foreground_whatever_the_epoch(start, end):
     side, weight = 8, 1e-3

@@ -10,6 +10,7 @@ def birds(shared):
     return pictures(shared / "data" / "cub50" / "images", 3, 224)
 
 
+@pytest.mark.slow
 def test_the_default_form_is_near_the_sum_over_all_pairs(birds):
     found = errors(*birds, stride=4, draws=20, count=128)
     assert found["KS %"] < 2.5 and found["1 - cosine"] < 1e-3
@@ -17,6 +18,7 @@ def test_the_default_form_is_near_the_sum_over_all_pairs(birds):
     assert found["max bias %"] < 0.5
 
 
+@pytest.mark.slow
 def test_strata_of_brightness_are_better_than_square_cells(birds):
     strata, cells = (errors(*birds, stride=4, block=block, draws=10, count=128) for block in (4, 1))
     assert strata["KS %"] < 0.8 * cells["KS %"] and strata["max KS %"] < 0.8 * cells["max KS %"]

@@ -40,6 +40,7 @@ def test_huge_scores_give_finite_values_and_gradients(dtype, pixel):
     np.testing.assert_allclose(np.asarray(gradient, np.float32), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_it_takes_part_in_the_sum_in_its_epochs():
     settings = with_terms(entropy=Weighted(Entropy(), 0.5, start_epoch=2))
     np.testing.assert_array_equal(loss(settings, 1)[0], loss(epoch=1)[0])

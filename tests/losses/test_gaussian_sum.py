@@ -56,6 +56,7 @@ def test_is_the_sum_over_all_pairs(form, count, number, centres, columns, featur
     close(got, *given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plan", [gaussian_sum_pallas.gpu_plan(), gaussian_sum_pallas.TPU])
 def test_more_points_and_centres_than_a_program_takes(plan):
     small = dataclasses.replace(plan, rows=1, centres=plan.centres and 8)

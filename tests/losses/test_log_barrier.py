@@ -15,6 +15,7 @@ def closed_form(z, t):
         return value, np.where(inside, -1 / (t * z), t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("t", [1.0, 2.5, 10.0])
 def test_value_and_slope_are_the_closed_forms_and_continuous_at_the_joint(t, dtype):

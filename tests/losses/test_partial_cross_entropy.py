@@ -24,6 +24,7 @@ def test_without_seeds_value_and_gradient_are_zero():
     assert value == 0 and not np.asarray(gradient).any()
 
 
+@pytest.mark.slow
 def test_an_image_without_seeds_neither_counts_nor_learns():
     rng = np.random.default_rng(2)
     logits = jnp.asarray(rng.normal(size=(3, 5, 5, 2)).astype(np.float32))
@@ -56,6 +57,7 @@ def test_certain_and_wrong_predictions_stay_finite():
     assert value == 400 and np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_the_mean_runs_over_the_whole_mapped_batch():
     rng = np.random.default_rng(1)
     logits = jnp.asarray(rng.normal(size=(4, 2, 5, 5, 2)).astype(np.float32))

@@ -114,6 +114,7 @@ def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes(weight_of
     assert loss(with_terms(bounds=Weighted(bounds, 0.0)))[1].keys() == loss()[1].keys()
 
 
+@pytest.mark.slow
 def test_crf_weight_means_the_same_pull_at_every_resolution():
     # The same picture, each pixel repeated 3 x 3 times: sums over pairs grow 81-fold, the term must not.
     only_crf = PixelAlignment({"crf": Weighted(CRF, 1.0)})
@@ -130,6 +131,7 @@ def test_the_released_amplitude_is_six_tenths_of_the_exact_one():
     np.testing.assert_allclose(released, 0.6 * crf_term(CRF), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_at_half_the_scale_the_term_is_that_of_the_shrunk_map_and_image():
     # Every pixel four times: the shrunk map and image are the small ones, and the term is scaled as theirs is.
     half = crf_term(dataclasses.replace(CRF, scale=0.5), side=16, times=2)

@@ -65,6 +65,7 @@ def test_nothing_is_erased_by_a_map_that_says_nothing(features):
     np.testing.assert_array_equal(erase(jnp.asarray(features), jnp.full((2, 6, 7), 3.0), 0.7), features)
 
 
+@pytest.mark.slow
 def test_scores_and_the_fused_map_are_those_of_plain_convolutions(head, features):
     first, second, fused = expected(head, features)
     found = head.both(jnp.asarray(features), LABELS)
@@ -75,6 +76,7 @@ def test_scores_and_the_fused_map_are_those_of_plain_convolutions(head, features
     np.testing.assert_array_equal(head(jnp.asarray(features)), found[0])
 
 
+@pytest.mark.slow
 def test_the_second_branch_teaches_the_first_nothing_and_the_features_only_where_they_are_kept(head, features):
     graph, state = nnx.split(head)
 
@@ -89,6 +91,7 @@ def test_the_second_branch_teaches_the_first_nothing_and_the_features_only_where
     assert (np.asarray(of_features)[own >= 0.7] == 0).all() and (np.asarray(of_features)[own < 0.7] != 0).any()
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_sum_of_both_cross_entropies():
     tiny = classifier(lambda encoder, rngs: ACoLHead(encoder.channels[-1], CLASSES, width=6, threshold=0.7, rngs=rngs))
     model, given = InInference(tiny.encoder, tiny.head), batch()

@@ -30,6 +30,7 @@ def batch(*shape):
     return Batch(jnp.zeros((*shape, 3), jnp.uint8), jnp.zeros(count, jnp.int32), jnp.arange(count), jnp.ones(count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [31, 64])
 def test_boxes_of_the_centre_are_centred_squares_of_every_size(side):
     found = np.asarray(center_map(side, side), np.float64)

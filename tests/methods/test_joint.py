@@ -72,6 +72,7 @@ def of_method(network, method):
     return gradients(network, method, lambda model: method.loss(model, batch, KEY, STEP))
 
 
+@pytest.mark.slow
 def test_a_weight_of_0_leaves_the_classifier_without_gradient_and_as_it_is(network):
     found, (figures, rest) = of_method(network, PLAIN)
     assert set(found) == {"decoder"}
@@ -80,6 +81,7 @@ def test_a_weight_of_0_leaves_the_classifier_without_gradient_and_as_it_is(netwo
     jax.tree.map(np.testing.assert_array_equal, rest["classifier"], before)
 
 
+@pytest.mark.slow
 def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
     batch = images(list(range(COUNT)))
     seeds = jax.jit(lambda batch: PLAIN.view(network, batch, KEY).seeds)(
@@ -122,6 +124,7 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), rest, rest_expected)
 
 
+@pytest.mark.slow
 def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_alone(network):
     not_yet = Weighted(Classification(), 0.7, start_epoch=3)  # so it does not count in epoch 2
     later = with_terms(reconstruction=RECONSTRUCTION, classification=not_yet)
@@ -134,6 +137,7 @@ def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_a
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(with_entropy["classifier"]["head"]))
 
 
+@pytest.mark.slow
 def test_the_image_is_reconstructed_on_a_frozen_classifier_too(network):
     method = with_terms(reconstruction=RECONSTRUCTION)
     plain, (figures_plain, _) = of_method(network, PLAIN)
@@ -150,6 +154,7 @@ def test_the_classifier_learns_at_a_rate_of_its_own():
     assert JOINT.learning_rate_factor(("decoder", "head", "kernel")) == 1.0
 
 
+@pytest.mark.slow
 def test_a_view_has_the_seeds_that_the_loss_draws(network):
     class Still(FCAM):
         def __call__(self, images, *, train):

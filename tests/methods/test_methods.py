@@ -101,6 +101,7 @@ def test_images_and_steps_draw_differently(network):
         assert (first[name] != other[name]).any()
 
 
+@pytest.mark.slow
 def test_seeds_come_from_the_cam_of_the_label(network):
     batch = images([0, 3])
     stages, _, _ = network(batch.images, train=False)
@@ -125,6 +126,7 @@ def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
     assert np.abs(FCAM_METHOD.seed_source(network, stages, part, keys)[0] - own[0]).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", ["protocol", "fcam"])
 @pytest.mark.parametrize("cam", ["cam", "layercam"])
 def test_the_classifier_localizes_by_its_cam(network, cam, convention):
@@ -157,6 +159,7 @@ def test_the_map_of_fcam_does_not_depend_on_the_label_and_the_cam_does(network):
     ).any()
 
 
+@pytest.mark.slow
 def test_the_classifier_gets_a_key_for_every_image_whatever_its_batch(network):
     def keys(positions):
         def given(_):

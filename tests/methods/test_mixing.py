@@ -71,6 +71,7 @@ def mixed(devices, seed, **settings):
     return jax.device_get(step(jax.random.key(seed), images, np.arange(100, 116, dtype=np.int32)))
 
 
+@pytest.mark.slow
 def test_a_box_of_the_partner_replaces_the_image_and_the_share_is_the_rest():
     shares, boxes = [], set()
     for seed in range(12):
@@ -89,6 +90,7 @@ def test_a_box_of_the_partner_replaces_the_image_and_the_share_is_the_rest():
     assert np.ptp(shares) > 0.5 and len(boxes) > 4
 
 
+@pytest.mark.slow
 def test_one_device_mixes_as_four_do():
     for one, four in zip(*(mixed(devices, 5, beta=1.0, probability=1.0) for devices in (1, 4)), strict=True):
         np.testing.assert_array_equal(one, four)
@@ -126,6 +128,7 @@ def test_what_has_hides_is_zero_after_normalisation_and_the_loss_is_that_of_the_
     np.testing.assert_allclose(loss, cross_entropy(logits, batch().labels), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_loss_of_cutmix_is_that_of_both_labels_by_their_shares():
     loss, logits, figures, shown, _ = shown_to(cutmix.CutMix())
     images, labels = np.asarray(batch().images), np.asarray(batch().labels)

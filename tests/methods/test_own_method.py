@@ -32,6 +32,8 @@ from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
 
+pytestmark = pytest.mark.slow
+
 FILE = '''
 """Prototypes: a branch embeds the top map, a memory keeps the mean embedding of each class, likeness localizes."""
 

@@ -23,6 +23,7 @@ KNOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KNOWN)
 def test_they_are_those_of_the_authors_programs_and_ends_of_stages_elsewhere(name):
     encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0)))
@@ -31,6 +32,7 @@ def test_they_are_those_of_the_authors_programs_and_ends_of_stages_elsewhere(nam
     assert (attention_places(encoder), guides, head.sides.b1.out_features) == KNOWN[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("final_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "small"])
 def test_they_exist_in_the_order_of_the_maps(name, final_stride):

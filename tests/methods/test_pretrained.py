@@ -72,6 +72,7 @@ def complaint(**values):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_map_is_the_cam_of_the_predicted_class(network):
     given = batch(side=32)
     found = METHOD.localize(network, given)
@@ -118,6 +119,7 @@ def test_the_classes_of_the_network_are_not_those_of_the_data(classes, tmp_path)
     assert plan.data.class_names == known
 
 
+@pytest.mark.slow
 def test_a_run_changes_nothing_and_is_evaluated_without_classes(weights, network, tmp_path):
     settings = build.resolved(config(model__init=str(weights), classifier__epochs=3))
     assert (settings.model.init_head, settings.classifier.epochs) == ("keep", 0)
@@ -153,6 +155,7 @@ def test_a_run_changes_nothing_and_is_evaluated_without_classes(weights, network
     assert count_classes(exported) == CLASSES
 
 
+@pytest.mark.slow
 def test_prediction_does_not_name_its_classes_as_the_data_does(weights, tmp_path):
     settings = build.resolved(config(model__init=str(weights)))
     folder = tmp_path / "run"

@@ -71,6 +71,7 @@ def maps():
     return jnp.asarray(np.random.default_rng(1).normal(size=(4, 2, 12, 12)) * 2, jnp.float32)
 
 
+@pytest.mark.slow
 def test_every_branch_learns_what_its_teacher_decides_and_no_teacher_learns(maps):
     def terms(maps):
         found = on_one_device(functools.partial(SPG().guided, size=(12, 12)), *maps)
@@ -90,6 +91,7 @@ def test_every_branch_learns_what_its_teacher_decides_and_no_teacher_learns(maps
     np.testing.assert_allclose(gradients, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_side_branches_are_plain_convolutions_with_shared_layers():
     sides = SPGHead(7, CLASSES, guides=(4, 5), width=6, rngs=nnx.Rngs(0)).sides
     rng = np.random.default_rng(0)
@@ -111,6 +113,7 @@ def test_the_side_branches_are_plain_convolutions_with_shared_layers():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_loss_reads_the_places_of_the_encoder_and_the_label_s_map():
     tiny = classifier(side_branches)
     model, given = InInference(tiny.encoder, tiny.head), batch()
@@ -135,6 +138,7 @@ def test_inference_costs_nothing_for_the_side_branches():
     assert flops(side_branches) == alone > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "count"), [("vgg16", 28_977_162), ("resnet50", 61_671_690), ("inceptionv3", 37_634_986)]
 )

@@ -90,6 +90,7 @@ def stages(height, width, sides=(2, 4, 8, 8)):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(32, 32), (24, 40), (29, 37), (8, 9)])
 def test_the_map_has_the_given_size_whatever_the_sides(filled, size):
     decoder = filled(lambda: tiny(dtype=jnp.bfloat16))
@@ -99,6 +100,7 @@ def test_the_map_has_the_given_size_whatever_the_sides(filled, size):
     assert np.isfinite(logits).all()
 
 
+@pytest.mark.slow
 def test_every_used_stage_reaches_the_map_and_a_stage_of_stride_one_does_not(filled):
     graph, state = nnx.split(filled(lambda: tiny((1, 2, 4, 8), (6, 4, 4))))
 
@@ -109,6 +111,7 @@ def test_every_used_stage_reaches_the_map_and_a_stage_of_stride_one_does_not(fil
     assert [bool((jnp.abs(g) > 0).any()) for g in gradients] == [False, True, True, True]
 
 
+@pytest.mark.slow
 def test_initial_weights_follow_the_stated_distributions():
     decoder = Decoder((6, 8), (2, 4), (8, 8), center=True, rngs=nnx.Rngs(0))
     for path, leaf in nnx.to_flat_state(nnx.state(decoder, nnx.Param)):
@@ -132,6 +135,7 @@ def with_head(present, seed=0):
     return Decoder((3, 4, 6, 8), (2, 4, 8, 8), (8, 6, 4, 4), reconstruction=present, rngs=nnx.Rngs(seed))
 
 
+@pytest.mark.slow
 def test_a_head_for_the_image_changes_no_map_and_no_initial_weight_of_the_rest():
     plain, both = with_head(False), with_head(True)
     given = stages(29, 37)

@@ -41,6 +41,7 @@ def sides(name, side):
     return [half, quarter, eighth, eighth] + ([] if name == "small" else [eighth])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (224, 224), (33, 47), (75, 50)])
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_stages_have_the_stated_channels_and_their_sides_for_any_image(name, size):
@@ -86,6 +87,7 @@ def test_final_stride_removes_the_last_subsamplings_only(name, final_stride, exp
     assert encoder.strides[-1] == final_stride
 
 
+@pytest.mark.slow
 def test_inception_at_its_own_stride_is_the_published_network():
     encoder = abstract("inceptionv3", final_stride=32)
     # Table 1 of the paper: 299 gives 147, 73, 35, 17 and 8.
@@ -186,6 +188,7 @@ def test_the_places_that_methods_name_exist_in_order_and_recording_them_changes_
     assert [place.stage for place in found] == sorted(place.stage for place in found)
 
 
+@pytest.mark.slow
 def test_the_encoder_goes_on_with_what_a_place_returns():
     encoder = Small((4, 8, 8, 16), rngs=nnx.Rngs(0))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
@@ -220,6 +223,7 @@ def top(rng, *, train):
     return np.asarray(encoder.stage(4, jnp.ones((3, 16, 16, 8)), train=train, rng=rng))
 
 
+@pytest.mark.slow
 def test_inception_drops_half_of_its_last_features_twice_in_training_only():
     keys = jax.random.split(jax.random.key(0), 3)
     np.testing.assert_array_equal(top(None, train=False), np.ones((3, 16, 16, 8)))
@@ -236,6 +240,7 @@ def count(module):
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, True])
 def test_bfloat16_computes_close_to_float32_with_float32_parameters(filled, train):
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 16, 16, 3)), jnp.float32)

@@ -72,6 +72,7 @@ def test_scores_are_float32_and_maps_have_the_size_of_the_images(filled, dtype):
     assert (map_logits.shape, map_logits.dtype) == ((2, 16, 24, 2), jnp.float32)
 
 
+@pytest.mark.slow
 def test_training_fcam_leaves_the_classifier_as_it_was(filled):
     model = filled(fcam)
     graph, params, rest = nnx.split(model, nnx.Param, ...)
@@ -98,6 +99,7 @@ def test_training_fcam_leaves_the_classifier_as_it_was(filled):
     np.testing.assert_allclose(class_logits, frozen, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(75, 50), (33, 97)])
 @pytest.mark.parametrize("name", ["resnet50", "vgg16", "inceptionv3"])
 def test_the_maps_of_the_paper_s_networks_have_the_size_of_any_image(name, size):

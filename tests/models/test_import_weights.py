@@ -183,6 +183,7 @@ def test_a_folder_without_parts_or_with_two_of_one_is_refused(tmp_path):
         load_decoder(empty_decoder(), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name, settings, head",
     [
@@ -209,6 +210,7 @@ def test_import_of_an_export_of_an_import_gives_the_same_bits(name, settings, he
     assert all(np.array_equal(again[key], array) for key, array in exported.items())
 
 
+@pytest.mark.slow
 def test_an_export_has_the_names_and_shapes_of_torchvision_and_keras():
     shapes = {name: array.shape for name, array in export_weights(fill(empty("inceptionv3", final_stride=32))).items()}
     assert shapes["Mixed_6b.branch7x7dbl_5.conv.weight"] == (192, 128, 1, 7)
@@ -260,6 +262,7 @@ def test_every_mismatch_is_listed_and_nothing_is_set():
     np.testing.assert_array_equal(head.fc.kernel[...], before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "given, wanted",
     [("resnet18", "resnet34"), ("resnet18", "mobilenet_v1_025"), ("mobilenet_v1_050", "mobilenet_v1_025")],
@@ -286,6 +289,7 @@ def test_a_file_of_no_supported_network_names_the_closest_if_there_is_one(resnet
         load_classifier(empty("vgg16"), tmp_path / "part.safetensors", keep_head=False)
 
 
+@pytest.mark.slow
 def test_the_program_says_what_a_file_is_and_converts_it(tmp_path, capsys):
     weights = vgg_weights(VGG_AUTHORS)
     weights |= {"conv6.weight": np.ones((1024, 512, 3, 3), np.float32), "conv6.bias": np.ones(1024, np.float32)}
@@ -311,6 +315,7 @@ def test_the_program_says_what_a_file_is_and_converts_it(tmp_path, capsys):
     assert "fc.bias" not in load_file(tmp_path / "out" / "classifier.safetensors")
 
 
+@pytest.mark.slow
 def test_the_program_ends_with_one_line_where_it_cannot(tmp_path):
     with pytest.raises(SystemExit, match=r"^error: weights .*absent\.pth: .*"):
         main(["weights", str(tmp_path / "absent.pth")])

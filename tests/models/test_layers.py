@@ -35,6 +35,7 @@ def interpolated(x, size):
     return x
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(("stride", "bias"), [(1, False), (2, True)])
 def test_a_1x1_convolution_is_xlas_in_value_and_gradient(stride, bias, dtype):
@@ -174,6 +175,7 @@ def test_batch_norm_takes_the_statistics_of_the_whole_batch_over_the_mesh_axis()
     np.testing.assert_allclose(stats["var"][...], np.tile(0.9 + 0.1 * var, (4, 1)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_batch_norm_without_a_mesh_takes_the_batch_as_whole():
     norm = BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)
     x = maps(8, 4, 5, 3) * 3 + 1
@@ -190,6 +192,7 @@ def test_batch_norm_without_a_mesh_takes_the_batch_as_whole():
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradients_of_batch_norm_are_those_of_its_equation_over_the_mesh_axis():
     norm = BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)
     norm.scale[...], norm.bias[...] = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, 0.0, -1.0])
@@ -220,6 +223,7 @@ def test_gradients_of_batch_norm_are_those_of_its_equation_over_the_mesh_axis():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("size", [(6, 7), (9, 8)])
 def test_gradients_of_a_depthwise_convolution_are_those_of_xlas(stride, size):

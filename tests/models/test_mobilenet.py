@@ -61,6 +61,7 @@ def written_out(weights, images, strides):
     return maps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "final_stride, strides",
     [(32, (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)), (8, (1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1))],

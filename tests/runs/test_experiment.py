@@ -24,6 +24,8 @@ from fcam_jax.runtime import provenance
 from fcam_jax.runtime.text import file_name
 from fcam_jax.training import manifest
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "data.size": 32,
     "data.resize": 36,

@@ -19,6 +19,8 @@ from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.training.metric_log import logged
 
+pytestmark = pytest.mark.slow
+
 JOINT = {
     "fcam.loss.classification.weight": 1.0,
     "fcam.loss.reconstruction.weight": 0.5,

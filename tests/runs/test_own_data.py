@@ -15,6 +15,8 @@ from fcam_jax.runs import build
 from fcam_jax.runs.class_names import names_of_run
 from fcam_jax.training.metric_log import logged
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "data.source": "folder",
     "data.num_classes": 0,

@@ -20,6 +20,8 @@ from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim
 from fcam_jax.runs.trained import load_trained
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "data.size": 32,
     "data.resize": 36,

@@ -16,6 +16,8 @@ from program import QUICKLY_COMPILED
 from fcam_jax.errors import REQUEUE, InputError
 from fcam_jax.runtime import hosts
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SMALL = {
     "data.size": 32,

@@ -41,6 +41,7 @@ def test_blocks_cover_every_pixel_once_at_its_place():
     np.testing.assert_array_equal(places[4][:12], [44, 45, 46, 47, 54, 55, 56, 57, 64, 65, 66, 67])
 
 
+@pytest.mark.slow
 def test_one_pixel_is_one_of_a_random_block_by_weight():
     hits = many(draw_in_blocks, count=1, block_size=4).sum(0)
     assert hits.sum() == TIMES and not hits[WEIGHTS == 0].any()
@@ -50,6 +51,7 @@ def test_one_pixel_is_one_of_a_random_block_by_weight():
     assert within_five_deviations(hits, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "per_block"), [(5, (1, 1)), (7, (1, 2)), (99, (1, 4))])
 def test_blocks_give_in_turn_what_they_have(count, per_block):
     drawn = many(draw_in_blocks, count=count, block_size=4)
@@ -69,6 +71,7 @@ def test_blocks_are_chosen_with_equal_probability():
     assert pairs.sum() == TIMES and within_five_deviations(pairs, np.full(10, TIMES / 10))
 
 
+@pytest.mark.slow
 def test_a_block_as_large_as_the_image_is_the_uniform_draw():
     in_one, anywhere = (
         many(draw, count=1, **settings).sum(0)
@@ -78,6 +81,7 @@ def test_a_block_as_large_as_the_image_is_the_uniform_draw():
     assert within_five_deviations(in_one, expected) and within_five_deviations(anywhere, expected)
 
 
+@pytest.mark.slow
 def test_an_empty_region_gives_nothing():
     assert not many(draw_in_blocks, np.zeros((5, 5), np.float32), count=2, block_size=2).any()
 
@@ -91,6 +95,7 @@ def slopes(count):
     return jnp.asarray(maps / maps.max((1, 2), keepdims=True), jnp.float32)
 
 
+@pytest.mark.slow
 def test_an_images_seeds_from_blocks_do_not_depend_on_its_batch_or_device():
     maps, keys = slopes(8), jax.random.split(jax.random.key(5), 8)
     whole = drawn_seeds(keys, maps, BLOCKS)
@@ -106,6 +111,7 @@ def test_an_images_seeds_from_blocks_do_not_depend_on_its_batch_or_device():
     np.testing.assert_array_equal(whole, jax.jit(mapped)(keys, maps))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("threshold", "draw"), [("otsu", "uniform"), ("li", "blocks")])
 def test_seeds_of_a_bfloat16_map_are_those_of_its_values(draw, threshold):
     settings = dataclasses.replace(BLOCKS, draw=draw, threshold=threshold)

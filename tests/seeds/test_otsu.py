@@ -17,6 +17,7 @@ def test_histogram_counts_every_level():
         np.testing.assert_array_equal(count, np.bincount(image.ravel(), minlength=256))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["uniform", "skewed", "narrow", "bimodal", "two_levels"])
 def test_threshold_is_scikit_images(kind):
     rng = np.random.default_rng(1)

@@ -35,6 +35,7 @@ def draw(maps, settings, seed=0):
     return np.asarray(draw_seeds(keys, jnp.asarray(maps), settings))
 
 
+@pytest.mark.slow
 def test_foreground_region_is_otsu_then_erosion():
     maps = smooth_maps(6)
     regions = np.asarray(sampling_regions(jnp.asarray(maps), ONE)[0])
@@ -45,6 +46,7 @@ def test_foreground_region_is_otsu_then_erosion():
         np.testing.assert_array_equal(region, expected if expected.any() else above)
 
 
+@pytest.mark.slow
 def test_erosion_that_leaves_nothing_is_not_applied():
     maps = np.zeros((1, 24, 24), np.float32)
     maps[0, 10:12, 5:7] = 1.0
@@ -52,6 +54,7 @@ def test_erosion_that_leaves_nothing_is_not_applied():
     np.testing.assert_array_equal(region, maps > 0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fraction", [0.1, 0.37, 1.0])
 def test_background_region_holds_the_lowest_fraction(fraction):
     maps = smooth_maps(5)
@@ -66,11 +69,13 @@ def test_background_region_holds_the_lowest_fraction(fraction):
         assert np.ptp(weight[levels == border]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 0.4, 1.0])
 def test_a_constant_map_gives_no_seeds(value):
     assert (draw(np.full((2, 12, 12), value, np.float32), ONE) == UNKNOWN).all()
 
 
+@pytest.mark.slow
 def test_counts_dilation_and_regions_of_the_draws():
     maps = smooth_maps(8)
     settings = dataclasses.replace(ONE, foreground_count=4, background_count=9)
@@ -85,6 +90,7 @@ def test_counts_dilation_and_regions_of_the_draws():
     assert not (grown == BACKGROUND).any()
 
 
+@pytest.mark.slow
 def test_a_pixel_that_both_draws_reach_is_unknown():
     maps = np.zeros((1, 6, 6), np.float32)
     maps[0, 3, 3] = 1.0
@@ -94,6 +100,7 @@ def test_a_pixel_that_both_draws_reach_is_unknown():
     assert (seeds == BACKGROUND).sum() == 35
 
 
+@pytest.mark.slow
 def test_draws_are_uniform_over_a_region():
     maps = np.zeros((1, 4, 5), np.float32)
     maps[0, 1:3, 1:4] = 1.0
@@ -108,6 +115,7 @@ def test_draws_are_uniform_over_a_region():
     assert np.abs(outside - 3000 / 14).max() < 5 * np.sqrt(3000 / 14)
 
 
+@pytest.mark.slow
 def test_an_images_draw_does_not_depend_on_its_batch():
     maps = jnp.asarray(smooth_maps(6))
     keys = jax.random.split(jax.random.key(5), 6)

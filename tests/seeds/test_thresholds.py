@@ -35,6 +35,7 @@ def maps_of(kind, shape=(40, 20, 17)):
     }[kind]().astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind",
     ["uniform", "skewed", "narrow", "bimodal", "two_levels", "few_levels", "mostly_zero", "large", "constant"],
@@ -45,12 +46,14 @@ def test_lis_threshold_is_scikit_images(kind):
     np.testing.assert_array_equal(li(maps), expected)
 
 
+@pytest.mark.slow
 def test_a_maps_threshold_does_not_depend_on_its_batch():
     # They take different numbers of steps.
     maps = np.concatenate([maps_of(kind)[:2] for kind in ("skewed", "narrow", "two_levels", "mostly_zero")])
     np.testing.assert_array_equal(li(maps), np.concatenate([li(image[None]) for image in maps]))
 
 
+@pytest.mark.slow
 def test_lis_threshold_runs_on_a_mesh():
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     maps = jnp.asarray(maps_of("skewed")[:8], jnp.float32) / 255
@@ -73,6 +76,7 @@ def test_a_fixed_threshold_is_a_share_of_each_maps_range(share):
         np.testing.assert_array_equal(image > threshold, (image - image.min()) / np.ptp(image) > share)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["otsu", "li", "fixed"])
 def test_the_region_lies_above_the_chosen_threshold(name):
     levels = maps_of("skewed")

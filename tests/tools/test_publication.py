@@ -221,6 +221,7 @@ PAGE = (
 )
 
 
+@pytest.mark.slow
 def test_blocks_are_filled_and_all_else_stays(data_file, data, tmp_path, capsys):
     page = tmp_path / "page.md"
     page.write_bytes(PAGE.encode())
@@ -239,6 +240,7 @@ def test_a_page_with_other_line_ends_keeps_them():
     assert text == "<!-- publish: d a -->\r\n\r\n1\r\n2\r\n\r\n<!-- /publish -->\r\n"
 
 
+@pytest.mark.slow
 def test_blocks_are_printed_where_there_is_no_page(data_file, data, tmp_path, capsys):
     command.main(["publish", f"--data={data_file}"])
     text = capsys.readouterr().out

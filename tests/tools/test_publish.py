@@ -18,6 +18,7 @@ def as_published(page, path):
     return filled(page.read_text(encoding="utf-8"), page.name, path.stem, BLOCKS, of)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA, reason="no results are published yet")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_says_what_the_data_say(page):
@@ -26,6 +27,7 @@ def test_a_page_says_what_the_data_say(page):
         assert text == as_published(page, path), f"fcam publish --data={path} --page={page}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.name)
 def test_published_data_are_small_and_whole(path):
     assert path.stat().st_size < 300_000
@@ -35,6 +37,7 @@ def test_published_data_are_small_and_whole(path):
         assert picture.stat().st_size < (150_000 if picture.suffix == ".png" else 300_000), picture
 
 
+@pytest.mark.slow
 def test_a_missing_file_is_one_line(tmp_path):
     done = program("fcam_jax", "publish", f"--data={tmp_path / 'none.json'}")
     assert (

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 from jax.sharding import AxisType
 from tiny_stages import STAGES, batch, optimizer
 
@@ -12,6 +13,8 @@ from fcam_jax.cams.score_maps import minmax
 from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
+
+pytestmark = pytest.mark.slow
 
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}
 ALL = [bind(name, FEW.get(name, {}), (), 4) for name in CAMS] + [bind("layercam", {}, ("stage3", "stage4"), 4)]

@@ -16,6 +16,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.runtime import watchdog
 from fcam_jax.training.guards import Spikes, Warnings
 
+pytestmark = pytest.mark.slow
+
 LENGTHS = {"steps_per_epoch": 8, "log_steps": 3, "checkpoint_steps": 2}
 
 

@@ -16,6 +16,8 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.training.placed import data_mesh
 from fcam_jax.training.step import initial_state
 
+pytestmark = pytest.mark.slow
+
 
 def joint_stage():
     trained = classifier()

@@ -20,6 +20,8 @@ from fcam_jax.training.metric_log import MetricLog
 from fcam_jax.training.placed import data_mesh, split_model
 from fcam_jax.training.step import initial_state, make_train_step
 
+pytestmark = pytest.mark.slow
+
 
 def run(stage, directory, epochs, stream=None, validate=None, selection="value", step=None, **settings):
     mesh = data_mesh(8)

@@ -28,6 +28,8 @@ from fcam_jax.training.placed import data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
 
+pytestmark = pytest.mark.slow
+
 STEPS = 3
 
 

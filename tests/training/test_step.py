@@ -13,6 +13,8 @@ from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
 
+pytestmark = pytest.mark.slow
+
 
 def run(stage, devices, steps):
     mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])

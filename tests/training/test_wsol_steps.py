@@ -28,6 +28,8 @@ from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
+pytestmark = pytest.mark.slow
+
 METHODS = {"adl": ADL(), "acol": ACoL(), "spg": SPG(), "has": HaS(), "cutmix": CutMix(), "fsl": FewShot()}
 
 

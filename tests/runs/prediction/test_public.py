@@ -17,6 +17,8 @@ from fcam_jax.models.small import Small
 from fcam_jax.runs.prediction.public import images_of, load, show
 from fcam_jax.runs.report.drawing import PREDICTED_COLOUR
 
+pytestmark = pytest.mark.slow
+
 SIZES = [(40, 60), (90, 33), (20, 30)]
 
 

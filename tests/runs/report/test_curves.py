@@ -74,6 +74,7 @@ def test_missing_values_and_no_line_at_all(tmp_path):
     assert pixels(tmp_path / "gap.png").shape == pixels(tmp_path / "empty.png").shape
 
 
+@pytest.mark.slow
 def test_scales_of_powers(tmp_path):
     even, powers = tmp_path / "even.png", tmp_path / "powers.png"
     lines = [Line("PxAP", [1, 2, 4, 8, 32], [100, 90, 10, 1, 0.01])]

@@ -40,6 +40,7 @@ def page(tmp_path_factory):
     return write_report([run], folder / "out")
 
 
+@pytest.mark.slow
 def test_one_run_gives_tables_figures_grids_and_a_page(page):
     out = page.parent
     assert page.name == "index.html" and names(out) == ["figures", "index.html", "tables.md"]
@@ -62,6 +63,7 @@ def test_one_run_gives_tables_figures_grids_and_a_page(page):
     assert any("perfect maps of 20 examples" in caption for caption in captions)
 
 
+@pytest.mark.slow
 def test_seeds_and_sweeps_are_brought_together(tmp_path):
     runs = [
         make_run(tmp_path / f"{fraction}-{seed}", seed=seed, fcam__seeds__background_fraction=fraction)
@@ -79,6 +81,7 @@ def test_seeds_and_sweeps_are_brought_together(tmp_path):
     assert page.read_text().count("/9j/") == 4
 
 
+@pytest.mark.slow
 def test_data_without_masks_and_without_boxes(tmp_path):
     boxes = make_run(tmp_path / "boxes", mask=False, data__name="boxes")
     masks = make_run(tmp_path / "masks", {"CAM": {"PxAP": 50.0}}, boxes=False, data__name="masks", names=ids(3))
@@ -97,6 +100,7 @@ def test_a_run_without_examples_has_a_page_too(tmp_path):
     assert summary(page)["runs"] == []
 
 
+@pytest.mark.slow
 def test_a_bad_example_is_left_out_and_listed(tmp_path, caplog):
     run = make_run(tmp_path / "run", names=["a.jpg", "b.jpg", "c.jpg"])
     bad = sorted((run / "evaluation" / "examples" / "CAM").glob("*.png"))[0]

@@ -126,6 +126,7 @@ def sample():
     return batch(2), [Annotation(f"{label}.jpg", label) for label in range(2)]
 
 
+@pytest.mark.slow
 def test_training_does_not_notice_its_pictures(stage, tmp_path):
     mesh, key = data_mesh(8), replicate(jax.random.key(1), data_mesh(8))
     step = make_train_step(Placed.split(stage.model, stage.method, mesh), stage.method, stage.optimizer)
