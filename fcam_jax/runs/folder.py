@@ -62,11 +62,7 @@ class StageFolder:
 
     @property
     def progress(self) -> Progress | None:
-        """Where its training stands; None where it has not begun.
-
-        Raises:
-          InputError: as `Checkpoints.progress`.
-        """
+        """Where its training stands, as `Checkpoints.progress`; None where it has not begun."""
         return self.checkpoints.progress()
 
     def pretrained(self) -> dict[str, Any] | None:
@@ -111,12 +107,7 @@ class RunFolder:
     """
 
     def __init__(self, path: pathlib.Path, training: bool = False):
-        """Nothing is read or written yet.
-
-        Args:
-          path: the folder.
-          training: whether this call trains there; others leave damaged checkpoints where they are.
-        """
+        """Nothing is read or written yet; a call that is not `training` leaves damaged checkpoints where they are."""
         self.path, self._training = path, training
         self.cams, self.training_batch = path / "cams", path / "pictures" / "training_batch.png"
         self._stages: dict[str, StageFolder] = {}

@@ -17,6 +17,7 @@ import jax
 from jax._src import cloud_tpu_init, distributed  # the store of the processes has no public name
 
 from fcam_jax.errors import REQUEUE, InputError
+from fcam_jax.runtime.text import first_line
 
 # Seconds: a process waits so long for the others at the start; asks so often whether one has ended; waits so long, when
 # one has, until all know of it; and is taken for dead by JAX, which then aborts the others, when so long silent.
@@ -61,7 +62,7 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
         # At the end of its time JAX aborts the process with a dump of its stack; so it is given more than it will need.
         jax.distributed.initialize(**options, initialization_timeout=2 * FIND, heartbeat_timeout_seconds=SILENT)
     except Exception as error:  # a dozen of types, after what went wrong on the way
-        raise InputError(f"the processes of the run do not find each other: {_first_line(error)}") from error
+        raise InputError(f"the processes of the run do not find each other: {first_line(error)}") from error
     finally:
         too_late.cancel()
     if _are_several():
@@ -119,7 +120,7 @@ def ending_together() -> Iterator[None]:
         if isinstance(error, SystemExit):
             line = code if isinstance(code, str) else f"ended with status {code}"
             _end(code if isinstance(code, int) else 1, line, code if isinstance(code, str) else None)
-        _end(1, f"{type(error).__name__}: {_first_line(error)}", "".join(traceback.format_exception(error)).rstrip())
+        _end(1, f"{type(error).__name__}: {first_line(error)}", "".join(traceback.format_exception(error)).rstrip())
 
 
 def _are_several() -> bool:
@@ -214,7 +215,3 @@ def _end(status: int, line: str, own: str | None) -> NoReturn:
             time.sleep(ASK)  # it keeps the store, by which the others see that all are here
     # Not by sys.exit: other threads and the exit handlers of JAX wait for the other processes.
     os._exit(told["status"])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

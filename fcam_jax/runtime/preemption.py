@@ -55,11 +55,7 @@ def requested() -> bool:
 
 
 def stop_if_requested() -> None:
-    """Raise `Preempted`, or KeyboardInterrupt, where it is requested to stop.
-
-    Raises:
-      Preempted: after SIGTERM or SIGUSR1.
-    """
+    """Raise `Preempted` (after SIGTERM or SIGUSR1), or KeyboardInterrupt, where it is requested to stop."""
     if requested():
         stop()
 

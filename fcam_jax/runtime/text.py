@@ -33,3 +33,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
         cells = [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *cells]).rstrip())
     return "\n".join(lines)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, at most 300 characters; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -40,12 +40,7 @@ def each(items: Iterable[Item], what: str) -> Iterator[Item]:
 
 @contextlib.contextmanager
 def watching(name: str, seconds: float) -> Iterator[None]:
-    """Log a line where nothing has moved for so long, and again after twice, four times, ... as long.
-
-    Args:
-      name: whose waiting it is, for people.
-      seconds: before the first line; 0 watches nothing.
-    """
+    """Log a line where nothing has moved for so many seconds, and again as `Standstill` says; 0 watches nothing."""
     if not seconds:
         yield
         return
@@ -73,17 +68,12 @@ class Standstill:
     """When a standstill is worth a line: after some time, and again after twice, four times, ... as long."""
 
     def __init__(self, seconds: float):
-        """`seconds`: before the first line."""
+        """The first line is worth it after so many seconds."""
         self._seconds = self._pause = seconds
         self._since: float | None = None
 
     def worth_telling(self, since: float, now: float) -> float | None:
-        """How long nothing has moved, where that is to be told now; else None.
-
-        Args:
-          since: when something has moved at last, in seconds on the clock of `now`.
-          now: the time.
-        """
+        """How long nothing has moved, on the clock of `now`, in seconds, where that is to be told now; else None."""
         if since != self._since:
             self._since, self._pause = since, self._seconds
         if now - since < self._pause:

@@ -59,6 +59,9 @@ class Checkpoints:
     """The checkpoints under a stage's folder. Saving is asynchronous; `close` waits for the last one.
 
     Of several processes all call every method, in the same order.
+
+    Raises:
+      InputError: from here and all methods, where the folder, this checkpoint or the one before it cannot be written.
     """
 
     def __init__(self, directory: pathlib.Path, training: bool = False):
@@ -68,9 +71,6 @@ class Checkpoints:
           directory: that of the stage's checkpoints.
           training: whether this is the run that writes here, which first moves aside what is damaged, unless nothing
             is left then; others only read, and leave everything as it is.
-
-        Raises:
-          InputError: the folder cannot be written.
         """
         self._directory = directory.absolute()
         self._latest = CheckpointFolder(self._directory / LATEST, "state", training)
@@ -101,20 +101,12 @@ class Checkpoints:
         return None
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Save the state to go on from; nothing is done where the step was saved before.
-
-        Raises:
-          InputError: this one, or the one before it, cannot be written.
-        """
+        """Save the state to go on from; nothing is done where the step was saved before."""
         self._best.wait()  # the best model is on disk before the checkpoint that names it
         self._latest.save(progress.step, _as_dict(state), dataclasses.asdict(progress))
 
     def amend(self, progress: Progress) -> None:
-        """Replace what the checkpoint of this step says of the run.
-
-        Raises:
-          InputError: it cannot be written.
-        """
+        """Replace what the checkpoint of this step says of the run."""
         self._best.wait()
         self._latest.amend(progress.step, dataclasses.asdict(progress))
 
@@ -129,11 +121,7 @@ class Checkpoints:
         return TrainState(**self._latest.restore(step, _as_dict(like)))
 
     def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
-        """Save the model that is best so far, with its validation metrics.
-
-        Raises:
-          InputError: this one, or the one before it, cannot be written.
-        """
+        """Save the model that is best so far, with its validation metrics."""
         step = int(state.step)
         self._best.save(step, {"params": state.params, "rest": state.rest}, {"step": step, "val": metrics})
 
@@ -197,20 +185,12 @@ class Checkpoints:
         return step
 
     def wait(self) -> None:
-        """Wait for what is being written.
-
-        Raises:
-          InputError: it cannot be written.
-        """
+        """Wait for what is being written."""
         self._best.wait()
         self._latest.wait()
 
     def close(self) -> None:
-        """Wait for what is being written, and let go.
-
-        Raises:
-          InputError: it cannot be written.
-        """
+        """Wait for what is being written, and let go."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._latest.close)
             stack.callback(self._best.close)

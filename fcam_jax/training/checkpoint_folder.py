@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime import hosts, preemption
+from fcam_jax.runtime.text import first_line
 from fcam_jax.training import manifest
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ class CheckpointFolder:
     """The checkpoints of one kind; two are kept, so that the one before the newest still serves when that is damaged.
 
     Of several processes all call every method, in the same order; the first verifies, writes manifests and moves.
+
+    Raises:
+      InputError: from all methods, where this checkpoint, or the one before it, cannot be written.
     """
 
     def __init__(self, path: pathlib.Path, item: str, writable: bool):
@@ -68,11 +72,7 @@ class CheckpointFolder:
             raise InputError(f"the checkpoint {self.path / str(step)} is damaged: {error}") from error
 
     def save(self, step: int, tree: dict[str, Any], facts: dict[str, Any]) -> None:
-        """Begin to save a checkpoint; nothing is done where there is one of this step.
-
-        Raises:
-          InputError: this one, or the one before it, cannot be written.
-        """
+        """Begin to save a checkpoint; nothing is done where there is one of this step."""
         self.wait()
         with self._told("written"):
             if step not in self._manager.all_steps():
@@ -124,21 +124,13 @@ class CheckpointFolder:
                 (self.path / str(step)).rename(next(path for path in aside if not path.exists()))
 
     def wait(self) -> None:
-        """Wait for what is being written.
-
-        Raises:
-          InputError: it cannot be written.
-        """
+        """Wait for what is being written."""
         with self._told("written"):
             if "_manager" in vars(self):
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait for what is being written, and let go.
-
-        Raises:
-          InputError: it cannot be written.
-        """
+        """Wait for what is being written, and let go."""
         with self._told("written"):
             if "_manager" in vars(self):
                 self._manager.close()
@@ -166,7 +158,7 @@ class CheckpointFolder:
                 yield
         except Exception as error:  # Orbax has no common base
             raise InputError(
-                f"checkpoints in {self.path} cannot be {done} ({_first_line(error)}); "
+                f"checkpoints in {self.path} cannot be {done} ({_reason(error)}); "
                 "once that is mended, the same command goes on from the newest one"
             ) from error
 
@@ -197,7 +189,7 @@ class CheckpointFolder:
         except InputError:
             raise
         except Exception as error:  # Orbax has no common base
-            raise InputError(f"the checkpoint {path} cannot be read ({_first_line(error)})") from error
+            raise InputError(f"the checkpoint {path} cannot be read ({_reason(error)})") from error
 
 
 def _abstract(tree: Any) -> Any:
@@ -224,10 +216,11 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     }
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """What the system says is wrong, where it does; else the first line of the error."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     for reason in map(os.strerror, OF_THE_DISK):  # deep in what TensorStore says
         if reason in str(error):
             return reason
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return first_line(error)

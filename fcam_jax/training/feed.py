@@ -18,15 +18,12 @@ class DataStream(Protocol):
 
     def __next__(self) -> Batch:
         """The next batch."""
-        ...
 
     def get_state(self) -> Any:
         """Where the stream stands, as JSON data."""
-        ...
 
     def set_state(self, state: Any) -> None:
         """Put the stream back to where it stood."""
-        ...
 
 
 class Feed:

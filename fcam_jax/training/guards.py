@@ -16,6 +16,7 @@ import numpy as np
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import write_record
+from fcam_jax.runtime.text import listed
 from fcam_jax.training.checkpoint import Checkpoints
 from fcam_jax.training.step import TrainState
 from fcam_jax.types import Batch
@@ -53,12 +54,7 @@ class Interval:
     """
 
     def __init__(self, known: Sequence[Mapping[str, float]], step: int):
-        """Go on with an interval.
-
-        Args:
-          known: figures of the steps in it that were done before.
-          step: the last of these.
-        """
+        """Go on with an interval, of which figures are `known`, up to those of `step`."""
         self._known = [dict(row) for row in known]
         self._waiting: list[tuple[dict[str, jax.Array], Any]] = []
         self._last_images: Any = None
@@ -110,11 +106,7 @@ class Warnings:
     """Says what is odd about the figures of an epoch, each thing once."""
 
     def __init__(self, name: str):
-        """Begin an epoch.
-
-        Args:
-          name: of the stage and epoch, for people.
-        """
+        """Begin an epoch; `name` is that of stage and epoch, for people."""
         self._name, self._told = name, set[str]()
 
     def look_at(self, step: int, values: Mapping[str, float]) -> None:
@@ -165,10 +157,10 @@ def record_failure(
     }
     if hosts.is_first():
         write_record(folder / "failure.json", facts)
-    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
-        f"{error}, on the images {shown}; lower the learning rate (in a new --workdir). {folder} has the step's "
-        f"figures, the images' names, and the sound state of step {kept}, from which the same steps lead there again"
+        f"{error}, on the images {listed(names, 3)}; lower the learning rate (in a new --workdir). {folder} has the "
+        f"step's figures, the images' names, and the sound state of step {kept}, from which the same steps lead "
+        "there again"
     )
 
 

@@ -124,7 +124,6 @@ def train(training: Training, checkpoints: Checkpoints) -> None:
     saved. The initial model is validated before the first step.
 
     Args:
-      training: all that it takes.
       checkpoints: of the stage, opened for training.
 
     Raises:

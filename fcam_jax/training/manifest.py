@@ -25,12 +25,7 @@ class DamagedError(Exception):
 
 
 def write(folder: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Sum up all files of a checkpoint that will not change any more, and add what is known of it.
-
-    Args:
-      folder: of the checkpoint.
-      facts: JSON data.
-    """
+    """Sum up all files of a checkpoint that will not change any more, and add what is known of it, as JSON data."""
     files = {name: [path.stat().st_size, file_digest(path)] for name, path in sorted(_files(folder).items())}
     _put(folder, {"facts": facts, "files": files})
 

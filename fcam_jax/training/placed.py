@@ -28,12 +28,10 @@ class Variables(Protocol):
     @property
     def params(self) -> dict[Any, Any]:
         """The variables that training changes."""
-        ...
 
     @property
     def rest(self) -> dict[Any, Any]:
         """All others."""
-        ...
 
 
 Forward = Callable[[Variables, Batch], Any]
@@ -72,11 +70,7 @@ class Placed:
         return compiler_options(self.mesh.devices.flat[0].platform)
 
     def forward(self, what: Callable[[Any, Batch], Any]) -> Forward:
-        """Compile `(variables, batch) -> what(model, batch)` for a host's batches; its rows are spread as theirs.
-
-        Args:
-          what: anything with a row for every image.
-        """
+        """Compile `(variables, batch) -> what(model, batch)`, a row for every image, for a host's batches."""
 
         @functools.partial(
             jax.jit, out_shardings=NamedSharding(self.mesh, SPREAD), compiler_options=self.compiler_options
@@ -87,11 +81,7 @@ class Placed:
         return lambda variables, batch: compiled(variables.params, variables.rest, spread(batch, self.mesh))
 
     def localize(self, ways: Mapping[str, Callable[[Any, Batch], Localization]]) -> Localize:
-        """Compile `(variables, batch) -> {way: Localization}`; the compiler does the model's pass once for all ways.
-
-        Args:
-          ways: yield the score maps, such as the method's `localize`.
-        """
+        """Compile `(variables, batch) -> {way: Localization}`; the compiler does the model's pass once for all ways."""
         forward = self.forward(lambda model, batch: [way(model, batch) for way in ways.values()])
         # The names stay outside of the compiled function, which would sort them.
         return lambda variables, batch: dict(zip(ways, forward(variables, batch), strict=True))

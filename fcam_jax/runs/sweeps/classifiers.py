@@ -23,11 +23,7 @@ LATER_KEYS = ("cam.", "fcam.", "model.decoder_", *FREE_KEYS)
 
 
 def check_same_training(name: str, config: Mapping[str, Any], source_name: str, source: Mapping[str, Any]) -> None:
-    """Raise where a run would train another classifier than the one that it is to take.
-
-    Raises:
-      InputError: with the keys that differ.
-    """
+    """Raise an `InputError` with the keys that differ, where a run would train another than it is to take."""
     changed = differences(source, config, LATER_KEYS, f"in {source_name}", f"in {name}")
     if changed:
         raise InputError(
@@ -43,11 +39,7 @@ def origin(folder: pathlib.Path) -> str | None:
 
 
 def check_origin(folder: pathlib.Path, classifier_of: str | None) -> None:
-    """Raise where the classifier that a run's folder holds is not from where the run would have it.
-
-    Raises:
-      InputError: it was trained there though it is to be taken, or the other way round.
-    """
+    """Raise an `InputError` where the classifier that a run's folder holds is not from where the run would have it."""
     there = origin(folder)
     if (folder / STAGE / CHECKPOINTS).is_dir() and there != classifier_of:
         has, wanted = ("its own" if name is None else f"that of {name}" for name in (there, classifier_of))

@@ -45,11 +45,7 @@ def carry_out(one: Planned) -> str:
 
 
 def execute(command: Sequence[str], log: pathlib.Path) -> int:
-    """Run a command with its output appended to a file, and stop it when this process is interrupted.
-
-    Returns:
-      Its exit status.
-    """
+    """The exit status of a command, its output appended to a file; it is stopped when this process is interrupted."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         # In a session of its own, so that Ctrl-C reaches it once and from here, wherever the signal came from.

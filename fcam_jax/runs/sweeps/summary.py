@@ -45,11 +45,7 @@ def best_validated(planned: Sequence[Planned]) -> dict[str, tuple[str, float]]:
 
 def summary(planned: Sequence[Planned], failed: Mapping[str, str]) -> str:
     """Tables for people: all runs, means with sample deviations of those that differ in their seed alone, and what
-    validation likes best.
-
-    Args:
-      planned: the runs.
-      failed: why a run failed, by its name.
+    validation likes best. `failed` has why runs failed, by their names.
     """
     found = {one.name: figures(results) for one in planned if (results := one.results()) is not None}
     columns = list(dict.fromkeys(column for run in found.values() for column in run))
