@@ -1,11 +1,10 @@
 """Every encoder keeps the contract; parameter counts are those published for torchvision's and Keras' networks."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from abstract import abstract_encoder as abstract
 from flax import nnx
 
 from fcam_jax.errors import InputError
@@ -13,12 +12,6 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.types import DATA_AXIS
-
-
-@functools.cache
-def abstract(name, **settings):
-    """Shapes only: nothing is initialised or computed."""
-    return nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0), **settings))
 
 
 def stage_shapes(encoder, *size):
