@@ -72,6 +72,7 @@ def test_help_lists_the_keys_of_a_configuration(capsys):
     assert "terms of the loss that are off: bounds, " in printed and "--config.classifier.spg" not in printed
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_and_an_absent_device_are_no_tracebacks(tmp_path):
     shell = f"{sys.executable} -m fcam_jax train --config=cub --help | head -n 1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True)

@@ -32,6 +32,8 @@ from fcam_jax.runs.prediction.predictor import Predicted, Predictor
 from fcam_jax.runs.prediction.restored import Threshold
 from fcam_jax.runs.trained import load_trained
 
+pytestmark = pytest.mark.slow  # all but a few need the trained run
+
 SIDE, CLASSES = 32, 8
 SMALL = {
     "data.size": SIDE,
@@ -111,7 +113,6 @@ def score_map(out, name):
     return np.load(out / "maps" / f"{name}.npy")
 
 
-@pytest.mark.slow
 def test_every_image_has_its_map_box_and_classes_at_its_own_size(command, trained_run, images, out, tmp_path):
     names = tmp_path / "names.txt"
     names.write_text("\n".join(f"kind {i}" for i in range(CLASSES)))
@@ -178,7 +179,6 @@ def test_a_box_is_in_pixels_of_the_upright_image(tmp_path, full_size):
     assert record["boxes"] == [record["box"]]
 
 
-@pytest.mark.slow
 def test_padding_and_place_in_a_batch_do_not_change_a_map(command, images, out, tmp_path):
     command()
     for name in ("b.png", "sub folder/ö, 1.png"):  # in the middle of the first batch; all of the last
@@ -187,7 +187,6 @@ def test_padding_and_place_in_a_batch_do_not_change_a_map(command, images, out, 
         np.testing.assert_allclose(score_map(tmp_path / "alone", "alone.png"), score_map(out, name), atol=1e-3)
 
 
-@pytest.mark.slow
 def test_a_call_goes_on_where_a_killed_one_stopped(command, images, out, tmp_path, monkeypatch):
     written = []
 
@@ -244,7 +243,6 @@ def test_what_cannot_be_read_is_listed_and_the_rest_is_written(command, images, 
     assert lines(out).keys() == SIZES.keys()
 
 
-@pytest.mark.slow
 def test_other_settings_are_refused_until_overwritten(command, images, out, trained_run, tmp_path):
     assert command() == 0
     (out / "maps" / "mine.txt").touch()
@@ -269,7 +267,6 @@ def test_other_settings_are_refused_until_overwritten(command, images, out, trai
     assert "unknown settings" in command("--label=2")
 
 
-@pytest.mark.slow
 def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
     body = Small(final_stride=8, rngs=nnx.Rngs(3))
     model = Classifier(body, WGAP(body.channels[-1], 5, rngs=nnx.Rngs(4)))
@@ -342,7 +339,6 @@ def test_a_mistake_costs_one_line(command, tmp_path, option, told):
     assert not (tmp_path / "out" / "predictions.jsonl").exists()
 
 
-@pytest.mark.slow
 def test_a_network_that_yields_no_numbers_is_told_and_leaves_the_folder_free(command, load_once, out, monkeypatch):
     def broken(path):
         trained = load_trained(path)
