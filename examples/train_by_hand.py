@@ -6,8 +6,8 @@ Stage 1 trains a classifier on image labels alone; its CAM finds the small mark 
 freezes it and trains a decoder on its features from a few seeds of the CAM, a dense CRF and a size term (WACV 2022,
 Eq. 3); its map covers the whole object. Data are drawn from a seed.
 
-A minute and a half of processor time. MaxBoxAcc on the 200 test images: CAM 63.0, F-CAM 78.0; PxAP: 60.7, 64.7. Checkpoints, resumption, several devices, choice
-of the best epoch: that is what the program, `fcam train`, adds.
+A minute and a half of processor time. MaxBoxAcc of the 200 test images: CAM 63.0, F-CAM 78.0; PxAP: 60.7 and 64.7.
+Checkpoints, resumption, several devices, choice of the best epoch: that is what the program, `fcam train`, adds.
 """
 
 import argparse
