@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import numbers
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -113,6 +114,10 @@ def at_key(key: str) -> Iterator[None]:
         raise InputError(f"{key}{error}") from None
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0
+
+
 def at_least(settings: Any, **least: float | int) -> None:
     """Refuse fields below their least values.
 
@@ -121,7 +126,7 @@ def at_least(settings: Any, **least: float | int) -> None:
     """
     for name, bound in least.items():
         value = getattr(settings, name)
-        if not value >= bound:
+        if not (_is_number(value) and value >= bound):
             raise InputError(f"{name} is {value}; it must be at least {bound}")
 
 
@@ -133,7 +138,7 @@ def above(settings: Any, **bounds: float | int) -> None:
     """
     for name, bound in bounds.items():
         value = getattr(settings, name)
-        if not value > bound:
+        if not (_is_number(value) and value > bound):
             raise InputError(f"{name} is {value}; it must be above {bound}")
 
 
@@ -146,7 +151,7 @@ def shares(settings: Any, *names: str) -> None:
     for name in names:
         found = getattr(settings, name)
         for value in found if isinstance(found, tuple) else (found,):
-            if not 0 <= value <= 1:
+            if not (_is_number(value) and 0 <= value <= 1):
                 raise InputError(f"{name} is {value}; it must lie in [0, 1]")
 
 

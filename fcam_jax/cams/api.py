@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from fcam_jax.cams.contract import Network, explain
 from fcam_jax.cams.registry import bind
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.data.arrays import array_of, known
 from fcam_jax.errors import InputError
 from fcam_jax.models.fcam import FCAM
 
@@ -55,11 +56,13 @@ def compute(
     network = model.classifier if isinstance(model, FCAM) else model
     if not isinstance(network, Network):
         raise InputError(f"{type(model).__name__} is no classifier for CAMs: it needs normalize, stages and score")
-    images = jnp.asarray(images)
-    if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
+    images = jnp.asarray(array_of(images, "images"))
+    if images.ndim != 4 or images.shape[-1] != 3:
         raise InputError(f"images have the shape {images.shape}; it must be (images, height, width, 3), none of them 0")
+    if known(images) and jnp.issubdtype(images.dtype, jnp.floating) and 0 < images.max() <= 1:
+        raise InputError("images lie in [0, 1]; they must lie in [0, 255], so multiply them by 255")
     count = len(images)
-    given = None if labels is None else _checked(jnp.asarray(labels), count)
+    given = None if labels is None else _checked(jnp.asarray(array_of(labels, "labels")), count)
     if keys is None:
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(count))
     stage_names = (stages,) if isinstance(stages, str) else tuple(stages)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -63,8 +64,8 @@ def create_model(
     if classes is None:
         known = "no weights are given" if weights is None else f"weights {weights}: it has no classification layer"
         raise InputError(f"num_classes is needed: {known}")
-    if classes < 1:
-        raise InputError(f"num_classes is {classes}; it must be at least 1")
+    if not isinstance(classes, int | np.integer) or classes < 1:
+        raise InputError(f"num_classes is {classes!r}; it must be a whole number, at least 1")
     build: Any = ENCODERS[name]
     build_head: Any = HEADS[head]
     if final_stride is None:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.configuration import configuration, override
+from fcam_jax.data.source import SPLITS
+from fcam_jax.errors import unknown_name
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
 
@@ -57,6 +59,8 @@ def train_and_evaluate(
     Raises:
       InputError: for a configuration, data or a folder that cannot be used.
     """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
     if isinstance(config, str | os.PathLike):
         chosen = configuration(os.fspath(config), values or {})
     else:

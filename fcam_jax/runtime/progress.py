@@ -12,8 +12,9 @@ Item = TypeVar("Item")
 
 
 def progress_bar(title: str, total: int, unit: str, done: int = 0) -> tqdm:
-    """A bar on standard error; it stays silent where that is not a terminal. One host draws it for all."""
-    shown = sys.stderr.isatty() and hosts.is_first()
+    """A bar on standard error; it stays silent where that is no terminal or notebook. One host draws it for all."""
+    seen = sys.stderr.isatty() or type(sys.stderr).__module__ == "ipykernel.iostream"
+    shown = seen and hosts.is_first()
     return tqdm(total=total, initial=done, desc=title, unit=unit, leave=False, disable=not shown)
 
 

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from fcam_jax.cams.score_maps import score_map
@@ -49,6 +50,8 @@ def draw_seeds(
     maps = maps[..., 0] if maps.ndim == 4 and maps.shape[-1] == 1 else maps
     if maps.ndim not in (2, 3):
         raise InputError(f"cams have the shape {maps.shape}; it must be (images, height, width), or of one map")
+    if size is not None and not (np.shape(size) == (2,) and all(isinstance(side, int) and side > 0 for side in size)):
+        raise InputError(f"size is {size}; it must be height and width in pixels, such as (224, 224)")
     single = maps.ndim == 2
     low, high = bounds_of(maps) if size is None and known(maps) else (0, 1)
     if not 0 <= low <= high <= 1:

@@ -56,8 +56,8 @@ class Network:
         """
         if value is None:
             return self.threshold
-        if not 0 <= value < 1:
-            raise InputError(f"threshold={value:g} must lie in [0, 1), as a share of each map's maximum")
+        if isinstance(value, str) or not 0 <= value < 1:
+            raise InputError(f"threshold={value} must lie in [0, 1), as a share of each map's maximum")
         return Threshold(value, "given")
 
     def label_of(self, given: int | str | None) -> int:
@@ -72,7 +72,7 @@ class Network:
             if given not in self.class_names:
                 raise InputError(f"label={given!r} is the name of no class of this network")
             return self.class_names.index(given)
-        if not 0 <= given < len(self.class_names):
+        if int(given) != given or not 0 <= given < len(self.class_names):
             raise InputError(f"label={given} is no class of this network; they are 0 to {len(self.class_names) - 1}")
         return int(given)
 

@@ -16,6 +16,7 @@ import PIL.Image
 import PIL.ImageOps
 from jaxtyping import Bool, Float, Int, UInt8
 
+from fcam_jax.data.arrays import array_of
 from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
@@ -130,9 +131,10 @@ class Loaded:
           InputError: an image, class, CAM or threshold cannot be used.
         """
         given = images_of(images)
-        network, predictor = self._by(cam, batch_size or self._batch_size)
+        network, predictor = self._by(cam, self._batch_size if batch_size is None else _counted(batch_size))
         cut = network.threshold_at(threshold)
-        one_each = [label] * len(given) if label is None or isinstance(label, int | str) else list(label)
+        single = label is None or isinstance(label, str) or np.ndim(label) == 0
+        one_each = [label] * len(given) if single else list(label)
         labels = list(map(network.label_of, one_each))
         if len(labels) != len(given):
             raise InputError(f"label has {len(labels)} classes for {len(given)} images")
@@ -193,7 +195,13 @@ def load(
         raise InputError(f"{', '.join(of_weights)}: a run knows its own")
     else:
         network = trained_network(pathlib.Path(path), by_cam)
-    return Loaded(network, batch_size)
+    return Loaded(network, _counted(batch_size))
+
+
+def _counted(batch_size: Any) -> int:
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be a whole number from 1")
+    return int(batch_size)
 
 
 def images_of(given: Any) -> list[Image]:
@@ -249,8 +257,15 @@ class Picture:
         return buffer.getvalue()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a file in the format that its name asks for, such as PNG."""
-        PIL.Image.fromarray(self.pixels).save(path)
+        """Write it to a file in the format that its name asks for, such as PNG.
+
+        Raises:
+          InputError: it cannot be written there.
+        """
+        try:
+            PIL.Image.fromarray(self.pixels).save(path)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: cannot be written: {error}") from None
 
     def __repr__(self) -> str:
         return f"Picture of {self.pixels.shape[1]} x {self.pixels.shape[0]} pixels; .save('x.png') writes it"
@@ -286,6 +301,8 @@ def show(
         if len(one_each) != len(images):
             raise InputError(f"{name} has {len(one_each)} entries for {len(images)} images")
         parts.append(one_each)
+    if not all(isinstance(text, str) for text in parts[-1]):
+        raise InputError(f"title is {title!r}; it must be text, or for a list of images a text for each")
     low, high = (_CELL, _CELL) if several else _SIDES
     cells = [
         captioned(_drawn(one, min(max(low, *one.shape[:2]), high), *given), [text] if text else [])
@@ -301,7 +318,7 @@ def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt
     height, width = size = image.shape[:2]
     drawn = enlarge(image, side)
     if score_map is not None:
-        values = np.asarray(score_map, np.float32)
+        values = np.asarray(array_of(score_map, "map"), np.float32)
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
         drawn = overlay_map(drawn, restore(checked_score_map(values, "of the picture"), drawn.shape[:2]))
     if mask is not None:
@@ -311,8 +328,8 @@ def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt
         inside = cv2.resize(inside.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
         drawn = overlay_mask(drawn, inside) if score_map is None else draw_outline(drawn, inside, TRUE_COLOUR)
     boxes = np.zeros((0, 4), int) if box is None else np.asarray(box)
-    if boxes.shape[-1:] != (4,) or boxes.ndim > 2:
-        raise InputError(f"box has shape {boxes.shape}; it must be x0, y0, x1, y1, or several of these")
+    if boxes.shape[-1:] != (4,) or boxes.ndim > 2 or boxes.dtype.kind not in "iuf":
+        raise InputError(f"box is {boxes.dtype} of shape {boxes.shape}; it must be x0, y0, x1, y1, or several of these")
     for corners in boxes.reshape(-1, 4)[::-1]:
         x0, y0, x1, y1 = corners.tolist()
         if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height and x0 < width and y0 < height):

@@ -1,0 +1,92 @@
+"""The page of the public face: its code runs in order, and mistakes are answered in a line.
+
+It runs in a process of its own, as a reader's would: without the types that the tests check at every call.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from program import QUICKLY_COMPILED
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "api.md"
+READER = """
+import json, re, sys
+import fcam_jax as fc
+blocks = re.findall(r"```python\\n(.*?)```", open(sys.argv[1]).read(), re.S)
+names = {}
+for block in blocks:
+    printed = []
+    names["print"] = lambda *given: printed.append(" ".join(map(str, given)))
+    exec(compile(block, "docs/api.md", "exec"), names)
+answers = {}
+for call in json.loads(sys.argv[2]):
+    try:
+        answers[call] = f"nothing: {eval(call, names)}"
+    except Exception as error:
+        answers[call] = f"{type(error).__name__}: {error}"
+shapes = [eval(what, names) for what in json.loads(sys.argv[3])]
+print(json.dumps({"last": [blocks[-1], printed], "answers": answers, "shapes": shapes}))
+"""
+# Call -> what is said of it.
+MISTAKES = {
+    "model(photo, label=1.5)": "label=1.5 is no class of this network; they are 0 to 7",
+    "model(photo, batch_size=0)": "batch_size is 0; it must be a whole number from 1",
+    "model(photo, threshold='x')": "threshold=x must lie in [0, 1), as a share of each map's maximum",
+    "fc.load('runs/tiny', batch_size=-1)": "batch_size is -1; it must be a whole number from 1",
+    "fc.create_model('small', num_classes=2.5)": "num_classes is 2.5; it must be a whole number, at least 1",
+    "fc.show(photo, 'x')": "map: no array of numbers (<U1)",
+    "fc.show(photo, maps[0] * np.nan)": "map hold NaN or infinities",
+    "fc.show(photo, maps[0], ('a', 2, 3, 4))": "box is <U21 of shape (4,); it must be x0, y0, x1, y1, or several of these",
+    "fc.show(photo, title=5)": "title is 5; it must be text, or for a list of images a text for each",
+    "fc.show(photo, path='none/x.png')": "none/x.png: cannot be written: ",
+    "fc.show(photo, path='x.foo')": "x.foo: cannot be written: unknown file extension: .foo",
+    "fc.evaluate(maps, boxes=[(1, 2, 3, 4)] * 2, bootstrap='x')": "bootstrap is x; it must be at least 0",
+    "fc.cams.compute('cam', classifier, images * np.nan)": "images hold NaN or infinities",
+    "fc.cams.compute('cam', classifier, 'x')": "images: no array of numbers (<U1)",
+    "fc.cams.compute('cam', classifier, images, 'ab')": "labels: no array of numbers (<U2)",
+    "fc.losses.dense_crf(maps, images, sigma_rgb='x')": "sigma_rgb is x; it must be above 0",
+    "fc.seeds.draw_seeds(maps, 0, size=30)": "size is 30; it must be height and width in pixels, such as",
+    "fc.seeds.draw_seeds(maps, 0, erosion='x')": "erosion is x; it must be ",
+    "fc.train('synthetic', 'x', split='x')": "unknown split 'x'; known: test, train, val",
+}
+SHAPES = {
+    "[one.shape for one in found.maps]": [[60, 80], [40, 80]],
+    "by_cam.labels": [3],
+    "cams.shape": [2, 64, 64],
+    "seeds.shape": [2, 64, 64],
+    "bool(np.isfinite(loss))": True,
+    "model(photo, label=np.int64(2)).labels": [2],  # a number of NumPy is a label, too
+}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def read(tmp_path_factory):
+    """What the last block of the page prints, what mistakes are answered with, and the shapes of what was made."""
+    command = [sys.executable, "-c", READER, PAGE, json.dumps(list(MISTAKES)), json.dumps(list(SHAPES))]
+    environment = os.environ | {"XLA_FLAGS": QUICKLY_COMPILED, "PYTHONPATH": str(ROOT)}
+    folder = tmp_path_factory.mktemp("api")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_page_runs_in_order_and_mistakes_are_answered_as_it_says(read):
+    block, printed = read["last"]
+    assert printed == [line.removeprefix("# ") for line in block.splitlines() if line.startswith("# ")]
+
+
+def test_what_the_page_makes_has_the_shapes_that_it_says(read):
+    assert dict(zip(SHAPES, read["shapes"], strict=True)) == SHAPES
+
+
+@pytest.mark.parametrize("call", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_argument(read, call):
+    answer = read["answers"][call]
+    assert answer.startswith(f"InputError: {MISTAKES[call]}") and "\n" not in answer
