@@ -65,7 +65,7 @@ def create_model(
         known = "no weights are given" if weights is None else f"weights {weights}: it has no classification layer"
         raise InputError(f"num_classes is needed: {known}")
     if not isinstance(classes, int | np.integer) or classes < 1:
-        raise InputError(f"num_classes is {classes!r}; it must be a whole number, at least 1")
+        raise InputError(f"num_classes is {classes!r}; it must be at least 1, and whole")
     build: Any = ENCODERS[name]
     build_head: Any = HEADS[head]
     if final_stride is None:

@@ -133,9 +133,8 @@ class Loaded:
         given = images_of(images)
         network, predictor = self._by(cam, self._batch_size if batch_size is None else _counted(batch_size))
         cut = network.threshold_at(threshold)
-        single = label is None or isinstance(label, str) or np.ndim(label) == 0
-        one_each = [label] * len(given) if single else list(label)
-        labels = list(map(network.label_of, one_each))
+        one_each: Any = label if np.ndim(label) == 1 else [label] * len(given)  # type: ignore[arg-type]
+        labels = [network.label_of(one) for one in one_each]
         if len(labels) != len(given):
             raise InputError(f"label has {len(labels)} classes for {len(given)} images")
         found = []
@@ -329,7 +328,7 @@ def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt
         drawn = overlay_mask(drawn, inside) if score_map is None else draw_outline(drawn, inside, TRUE_COLOUR)
     boxes = np.zeros((0, 4), int) if box is None else np.asarray(box)
     if boxes.shape[-1:] != (4,) or boxes.ndim > 2 or boxes.dtype.kind not in "iuf":
-        raise InputError(f"box is {boxes.dtype} of shape {boxes.shape}; it must be x0, y0, x1, y1, or several of these")
+        raise InputError(f"box has shape {boxes.shape} of {boxes.dtype}; it must be x0, y0, x1, y1, or several")
     for corners in boxes.reshape(-1, 4)[::-1]:
         x0, y0, x1, y1 = corners.tolist()
         if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height and x0 < width and y0 < height):
