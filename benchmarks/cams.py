@@ -29,7 +29,7 @@ import numpy as np
 from flax import nnx
 
 from fcam_jax.cams.contract import explain
-from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
@@ -130,7 +130,7 @@ def ours(name: str, model: FCAM, images: jax.Array, labels: jax.Array) -> dict[s
     if name == FCAM_ROW:
         whole = jax.jit(lambda state: jax.nn.softmax(nnx.merge(structure, state)(images, train=False)[2])[..., 1])
         return {"ms": lambda: jax.block_until_ready(whole(state))}
-    cam = bind(name, {}, (), len(model.classifier.encoder.channels))
+    cam = CAMS[name]()  # of the top stage, which the target explains by
 
     def maps(network: Classifier, stages: tuple[jax.Array, ...]) -> jax.Array:
         return score_map(cam(explain(network, images, stages, labels, keys)), size, "protocol")

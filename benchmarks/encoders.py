@@ -43,7 +43,7 @@ from fcam_jax.training.step import initial_state, jitted_step
 from fcam_jax.types import DATA_AXIS, Batch
 
 CLASSES = 200
-METHOD = ClassifierMethod(CAMS["cam"], "protocol", new_layers=(("head",),), new_layers_factor=10.0)
+METHOD = ClassifierMethod(CAMS["cam"](), "protocol", new_layers=(("head",),), new_layers_factor=10.0)
 SETTINGS = SGD(learning_rate=1e-3, decay_epochs=0, decay_rate=1.0, momentum=0.9, weight_decay=1e-4)
 PRODUCTS = 4  # matrix products one after another in one program, so that its dispatch does not count
 RATE_SECONDS = 2.0  # for each of the machine's own rates

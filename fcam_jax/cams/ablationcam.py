@@ -1,14 +1,19 @@
 """AblationCAM: features weighted by what the score loses without them; no gradient takes part."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fcam_jax.cams.channels import each_channel
-from fcam_jax.cams.contract import Target
+from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.component import at_least
 
 
-def ablationcam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AblationCAM(ActivationMap):
     """Ablation-based class activation map.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -17,23 +22,31 @@ def ablationcam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
     One pass of the rest of the network for each channel; memory is that of such a pass of `chunk` images, or of the
     batch where that is larger. A gradient through it keeps all of those passes.
 
-    Args:
-      target: what is explained.
+    Attributes:
       chunk: ablated feature maps in the rest of the network at a time.
 
     Differs from: the paper divides by the score itself, which turns the map round where that is negative.
 
     Reference: Desai and Ramaswamy, Ablation-CAM, WACV 2020.
     """
-    features = target.features
-    b, _, _, c = features.shape
 
-    def scores(channels: Int[Array, " n"]) -> Float[Array, "b n"]:
-        kept = jnp.arange(c) != channels[:, None]
-        ablated = features[:, None] * kept[:, None, None]
-        return target.score(ablated.reshape(-1, *features.shape[1:])).reshape(b, -1)
+    title: ClassVar[str] = "Ablation-CAM"
+    chunk: int = 128
 
-    whole = target.score(features)[:, None]
-    size = jnp.abs(whole)
-    weights = (whole - each_channel(scores, c, b, chunk)) / jnp.where(size == 0, 1, size)
-    return jax.nn.relu((weights[:, None, None] * features).sum(axis=-1))
+    def __post_init__(self) -> None:
+        at_least(self, chunk=1)
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The map of the target's stage."""
+        features = target.features
+        b, _, _, c = features.shape
+
+        def scores(channels: Int[Array, " n"]) -> Float[Array, "b n"]:
+            kept = jnp.arange(c) != channels[:, None]
+            ablated = features[:, None] * kept[:, None, None]
+            return target.score(ablated.reshape(-1, *features.shape[1:])).reshape(b, -1)
+
+        whole = target.score(features)[:, None]
+        size = jnp.abs(whole)
+        weights = (whole - each_channel(scores, c, b, self.chunk)) / jnp.where(size == 0, 1, size)
+        return jax.nn.relu((weights[:, None, None] * features).sum(axis=-1))

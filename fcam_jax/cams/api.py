@@ -9,19 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.cams.contract import Network, explain
-from fcam_jax.cams.registry import bind
+from fcam_jax.cams.contract import ActivationMap, Network, explain
+from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.registry import with_settings
 from fcam_jax.cams.score_maps import score_map
-from fcam_jax.data.arrays import array_of, known
+from fcam_jax.data.arrays import array_of, bounds_of, known
 from fcam_jax.errors import InputError
 from fcam_jax.models.fcam import FCAM
 
-Maps = Float[Array, "b y x"]
+Maps = Float[Array, "*b y x"]
 Program = Callable[[Network, Array, Array | None, Array], tuple[Maps, Float[Array, "b k"]]]
 
 
 def compute(
-    name: str,
+    cam: str | ActivationMap,
     model: Any,
     images: Any,
     labels: Any = None,
@@ -30,7 +31,7 @@ def compute(
     convention: str = "protocol",
     keys: Key[Array, " b"] | None = None,
     **settings: Any,
-) -> Maps | tuple[Maps, Int[Array, " b"]]:
+) -> Maps | tuple[Maps, Int[Array, "*b"]]:
     """Score maps of a batch of images by a CAM.
 
     A model that is an NNX module or another pytree is compiled with its arrays as arguments: once for each CAM, its
@@ -38,44 +39,44 @@ def compute(
     jitted or differentiated.
 
     Args:
-      name: of the CAM (`cams.CAMS`).
+      cam: its name (`cams.CAMS`), or the CAM with its settings, such as `cams.GradCAM()`.
       model: a `Classifier`, an `FCAM` (its classifier is explained), or any other `Network`.
-      images: RGB in [0, 255], [b, h, w, 3], of any dtype.
-      labels: class of each image; the predicted one where there are none.
+      images: RGB in [0, 255], [b, h, w, 3], of any dtype; a list of images of one size; or one image, [h, w, 3].
+      labels: class of each image, or of the one; the predicted one where there are none.
       stages: names of the stages, "stage1" for the highest resolution and so on; none for the top one.
       convention: how maps are brought to the images' size, see `score_maps`.
       keys: a key for every image, for the CAMs that draw; by default of the image's place in the batch.
-      **settings: of the CAM, where they differ from its defaults.
+      **settings: of a CAM that is given by its name, where they differ from its defaults.
 
     Returns:
-      Maps in [0, 1]; where no labels were given, maps and predicted labels.
+      Maps in [0, 1]; where no labels were given, maps and predicted labels. Without a batch axis for one image.
 
     Raises:
-      InputError: a name, setting, shape or label that does not exist or fit.
+      InputError: a name, setting, shape, range or label that does not exist or fit.
     """
     network = model.classifier if isinstance(model, FCAM) else model
     if not isinstance(network, Network):
         raise InputError(f"{type(model).__name__} is no classifier for CAMs: it needs normalize, stages and score")
-    images = jnp.asarray(array_of(images, "images"))
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise InputError(f"images have the shape {images.shape}; it must be (images, height, width, 3), none of them 0")
-    if known(images) and jnp.issubdtype(images.dtype, jnp.floating) and 0 < images.max() <= 1:
-        raise InputError("images lie in [0, 1]; they must lie in [0, 255], so multiply them by 255")
+    if not isinstance(cam, str) and settings:
+        raise InputError(f"{', '.join(settings)}: give the settings to the CAM itself, {type(cam).__name__}(...)")
+    chosen = with_settings(cam, settings) if isinstance(cam, str) else cam
+    images = _batch(images)
+    if single := images.ndim == 3:
+        images, labels = images[None], None if labels is None else jnp.atleast_1d(jnp.asarray(labels))
     count = len(images)
     given = None if labels is None else _checked(jnp.asarray(array_of(labels, "labels")), count)
     if keys is None:
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(count))
     stage_names = (stages,) if isinstance(stages, str) else tuple(stages)
-    settings_key = tuple(sorted(settings.items()))
-    program = (_compiled if _is_tree(network) else _program)(name, stage_names, convention, settings_key)
+    program = (_compiled if _is_tree(network) else _program)(chosen, stage_names, convention)
     try:
         maps, logits = program(network, images, given, keys)
     except InputError as error:
         raise InputError(str(error)) from None  # without the lines that JAX adds to what fails while it traces
-    if given is None:
-        return maps, logits.argmax(axis=-1)
-    _check_range(given, logits.shape[1])
-    return maps
+    if given is not None:
+        _check_range(given, logits.shape[1])
+    maps, predicted = (values[0] if single else values for values in (maps, logits.argmax(axis=-1)))
+    return (maps, predicted) if given is None else maps
 
 
 @functools.cache
@@ -84,18 +85,30 @@ def _compiled(*static: Any) -> Program:
     return jax.jit(_program(*static))
 
 
-def _program(name: str, stages: tuple[str, ...], convention: str, settings: tuple[tuple[str, Any], ...]) -> Program:
+def _program(chosen: ActivationMap, stages: tuple[str, ...], convention: str) -> Program:
     """Maps and class scores from a network, images, labels (None: the predicted ones) and keys."""
 
     def program(network: Network, images: Array, labels: Array | None, keys: Array) -> tuple[Maps, Float[Array, "b k"]]:
         maps = network.stages(network.normalize(images))
-        cam = bind(name, dict(settings), stages, len(maps))
+        cam = fused(chosen, stages, len(maps))
         logits = network.score(maps[-1], len(maps) - 1)
-        chosen = logits.argmax(axis=-1) if labels is None else labels
-        found = cam(explain(network, images, maps, chosen, keys))
+        explained = logits.argmax(axis=-1) if labels is None else labels
+        found = cam(explain(network, images, maps, explained, keys))
         return score_map(found, (images.shape[1], images.shape[2]), convention), logits
 
     return program
+
+
+def _batch(images: Any) -> Array:
+    """Images, or one, as an array whose shape and, where it is known, range are right."""
+    found = array_of(images, "images")
+    if found.ndim not in (3, 4) or found.shape[-1] != 3:
+        raise InputError(f"images have the shape {found.shape}; it must be (images, height, width, 3), or of one image")
+    if jnp.issubdtype(found.dtype, jnp.floating) and known(found):
+        low, high = bounds_of(found)
+        if low >= 0 and 0 < high <= 1:
+            raise InputError(f"images lie in [{low:g}, {high:g}]; give RGB in [0, 255]: multiply them by 255")
+    return jnp.asarray(found)
 
 
 def _is_tree(network: Any) -> bool:

@@ -1,11 +1,11 @@
 """The contract of every CAM: what it may ask of a network, and what it is asked to explain.
 
-A CAM is a function of a `Target` to a map of the target's stage, with its settings as keyword arguments.
+A CAM is called with a `Target` and returns a map of the target's stage. Those of the registry are components.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -122,6 +122,22 @@ class Target:
 
 
 Cam = Callable[[Target], Float[Array, "b h w"]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationMap:
+    """A CAM with its settings: a component defines `title`, `__call__`, and its settings as fields."""
+
+    title: ClassVar[str]  # what tables call it
+    of_head: ClassVar[bool] = False  # the head's own map, which is one of the top stage alone
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The map of the target's stage.
+
+        Args:
+          target: what is explained.
+        """
+        raise NotImplementedError
 
 
 def explain(

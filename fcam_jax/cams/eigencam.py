@@ -1,17 +1,21 @@
 """EigenCAM: the first principal component of the features; no class and no gradient take part."""
 
+import dataclasses
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import Target
+from fcam_jax.cams.contract import ActivationMap, Target
 
 # The vector is found to a share r^(2^17) of the next, where r < 1 is the ratio of the first two singular values.
 _SQUARINGS = 16
 _EXACT = jax.lax.Precision.HIGHEST
 
 
-def eigencam(target: Target) -> Float[Array, "b h w"]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EigenCAM(ActivationMap):
     """Projection of every position's features on their first right singular vector; the same for all classes.
 
     $$ C = A V_1, \\qquad A = U \\Sigma V^T \\text{ with a row for every position} $$
@@ -20,20 +24,22 @@ def eigencam(target: Target) -> Float[Array, "b h w"]:
     centred. The vector comes from powers of the smaller of A A^T and A^T A, which are matrix products alone, where a
     decomposition would be slow on accelerators and have no gradient where singular values repeat, as zeros do.
 
-    Args:
-      target: what is explained; its labels do not count.
-
     Differs from: programs that centre the features, or leave the sign to the decomposition.
 
     Reference: Muhammad and Yeasin, Eigen-CAM, IJCNN 2020.
     """
-    features = target.features
-    b, h, w, c = features.shape
-    largest = jnp.abs(features).max(axis=(1, 2, 3), keepdims=True)
-    rows = (features / jnp.where(largest == 0, 1, largest)).reshape(b, h * w, c)
-    maps = _project(rows) if c <= h * w else _project_by_positions(rows)
-    maps = maps * jnp.where(maps.sum(axis=1, keepdims=True) < 0, -1, 1)
-    return maps.reshape(b, h, w) * largest[..., 0]
+
+    title: ClassVar[str] = "Eigen-CAM"
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The map of the target's stage; its labels do not count."""
+        features = target.features
+        b, h, w, c = features.shape
+        largest = jnp.abs(features).max(axis=(1, 2, 3), keepdims=True)
+        rows = (features / jnp.where(largest == 0, 1, largest)).reshape(b, h * w, c)
+        maps = _project(rows) if c <= h * w else _project_by_positions(rows)
+        maps = maps * jnp.where(maps.sum(axis=1, keepdims=True) < 0, -1, 1)
+        return maps.reshape(b, h, w) * largest[..., 0]
 
 
 def _project(rows: Float[Array, "b p c"]) -> Float[Array, "b p"]:

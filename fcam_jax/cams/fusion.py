@@ -1,24 +1,56 @@
 """One map out of those of several stages: where the object is from coarse ones, its details from fine ones."""
 
+import dataclasses
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import Cam, Target
+from fcam_jax.cams.contract import ActivationMap, Target
 from fcam_jax.cams.score_maps import resize_bilinear
+from fcam_jax.errors import InputError
 
 _GAIN = 2.0  # of the shallow maps' tanh
 
 
-def fused_cam(target: Target, *, cam: Cam, stages: tuple[int, ...]) -> Float[Array, "b h w"]:
+@dataclasses.dataclass(frozen=True)
+class Fused:
     """The fusion of a CAM's maps of several stages; of a single one, its map as it is.
 
-    Args:
-      target: what is explained; its own stage does not count.
+    Attributes:
       cam: the CAM.
       stages: positions of the stages, from high to low resolution.
     """
-    maps = [cam(target.at(stage)) for stage in stages]
-    return maps[0] if len(maps) == 1 else fuse(maps)
+
+    cam: ActivationMap
+    stages: tuple[int, ...]
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The fused map; the target's own stage does not count."""
+        maps = [self.cam(target.at(stage)) for stage in self.stages]
+        return maps[0] if len(maps) == 1 else fuse(maps)
+
+
+def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
+    """A CAM of the top stage, or of stages that are chosen by name.
+
+    Args:
+      cam: the CAM.
+      stages: "stage1" for the highest resolution and so on; none for the top one.
+      count: stages that the network has.
+
+    Raises:
+      InputError: there is no such stage, or the CAM is of the top one alone.
+    """
+    names = [f"stage{number}" for number in range(1, count + 1)]
+    for stage in stages:
+        if stage not in names:
+            raise InputError(f"stages hold {stage!r}; known: {', '.join(names)}")
+        if cam.of_head and stage != names[-1]:
+            raise InputError(
+                f"stages hold {stage!r}; {cam.title} is the head's own map: it takes {names[-1]}, the top stage, alone"
+            )
+    return Fused(cam, tuple(sorted({names.index(stage) for stage in stages})) or (count - 1,))
 
 
 def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:

@@ -1,12 +1,17 @@
 """ScoreCAM: features weighted by the score of the image that they leave visible; no gradient takes part."""
 
+import dataclasses
+from typing import ClassVar
+
 from jaxtyping import Array, Float
 
 from fcam_jax.cams.channels import masked_scores, softmax_weighted
-from fcam_jax.cams.contract import Target
+from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.component import at_least
 
 
-def scorecam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ScoreCAM(ActivationMap):
     """Score-weighted class activation map.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -16,8 +21,7 @@ def scorecam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
     softmax. One forward pass for each channel; memory is that of a forward pass of `chunk` images, or of the batch
     where that is larger. A gradient through it keeps all of those passes.
 
-    Args:
-      target: what is explained.
+    Attributes:
       chunk: masked images in the network at a time.
 
     Differs from: the released F-CAM program, whose weights are the class's probabilities, without a softmax over
@@ -25,4 +29,13 @@ def scorecam(target: Target, *, chunk: int = 128) -> Float[Array, "b h w"]:
 
     Reference: Wang et al., Score-CAM, CVPR Workshops 2020, algorithm 1.
     """
-    return softmax_weighted(target, masked_scores(target, chunk))
+
+    title: ClassVar[str] = "ScoreCAM"
+    chunk: int = 128
+
+    def __post_init__(self) -> None:
+        at_least(self, chunk=1)
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The map of the target's stage."""
+        return softmax_weighted(target, masked_scores(target, self.chunk))

@@ -10,7 +10,8 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.cams.contract import Cam
-from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.registry import CAMS
 from fcam_jax.component import at_key
 from fcam_jax.configuration.components import own
 from fcam_jax.configuration.settings import DECODER_CENTER
@@ -148,8 +149,11 @@ def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
 
 def cam(settings: ConfigDict, body: Encoder) -> Cam:
     """The CAM of the chosen stages of an encoder."""
-    look_up("cam.name", settings.name, CAMS)
-    return bind(settings.name, own(settings, settings.name), tuple(settings.stages), len(body.channels))
+    kind = look_up("cam.name", settings.name, CAMS)
+    with at_key(f"config.cam.{settings.name}."):
+        chosen = kind(**own(settings, settings.name))
+    with at_key("config.cam."):
+        return fused(chosen, settings.stages, len(body.channels))
 
 
 def look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:

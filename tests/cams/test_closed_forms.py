@@ -34,7 +34,7 @@ def weighted_sum(head, maps, weight=lambda w: w):
 
 
 def found(name, head, **settings):
-    return np.asarray(CAMS[name](of_features(head, features(), LABELS), **settings))
+    return np.asarray(CAMS[name](**settings)(of_features(head, features(), LABELS)))
 
 
 def relu(values):
@@ -90,7 +90,7 @@ def without_bias():
 def totals(name, network, labels, stage):
     """Sums of a CAM's maps, and class scores."""
     logits = network(images(), train=False)[1]
-    return CAMS[name](of_images(network, images(), labels, stage)).sum(axis=(1, 2)), logits
+    return CAMS[name]()(of_images(network, images(), labels, stage)).sum(axis=(1, 2)), logits
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ class Plain:
 @pytest.mark.slow
 def test_maps_are_those_of_the_cam_at_the_images_size(network):
     maps = cams.compute("layercam", network, np.asarray(images()), LABELS.tolist())
-    expected = score_map(cams.CAMS["layercam"](of_images(network, images(), LABELS)), (24, 32), "protocol")
+    expected = score_map(cams.LayerCAM()(of_images(network, images(), LABELS)), (24, 32), "protocol")
     assert maps.dtype == jnp.float32 and maps.min() == 0 and maps.max() == 1
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
@@ -62,12 +62,26 @@ def test_maps_are_those_of_the_cam_at_the_images_size(network):
 @pytest.mark.slow
 def test_several_stages_are_fused_and_the_convention_can_be_chosen(network):
     target = of_images(network, images(), LABELS)
-    fused = fuse([cams.CAMS["gradcampp"](target.at(stage), variant="released") for stage in (2, 3)])
+    fused = fuse([cams.GradCAMPP(variant="released")(target.at(stage)) for stage in (2, 3)])
     stages = ("stage3", "stage4")
     maps = cams.compute("gradcampp", network, images(), LABELS, stages=stages, convention="fcam", variant="released")
     np.testing.assert_allclose(maps, score_map(fused, (24, 32), "fcam"), atol=1e-5)
     alone = cams.compute("gradcam", network, images(), LABELS, stages="stage3")
     np.testing.assert_array_equal(alone, cams.compute("gradcam", network, images(), LABELS, stages=["stage3"]))
+
+
+def test_an_instance_with_its_settings_is_a_cam_too(network):
+    found = cams.compute(cams.GradCAMPP(variant="released"), network, images(), LABELS)
+    np.testing.assert_array_equal(found, cams.compute("gradcampp", network, images(), LABELS, variant="released"))
+
+
+def test_a_list_of_images_and_one_image_are_images(network):
+    expected = cams.compute("gradcam", network, images(), LABELS)
+    np.testing.assert_array_equal(cams.compute("gradcam", network, list(np.asarray(images())), LABELS), expected)
+    one = cams.compute("gradcam", network, images()[0], LABELS[0])
+    np.testing.assert_allclose(one, expected[0], atol=1e-5)
+    found, label = cams.compute("gradcam", network, images()[0])
+    assert found.shape == one.shape and label.shape == ()
 
 
 def test_without_labels_the_predicted_ones_are_explained_and_returned(network):
@@ -111,11 +125,15 @@ def test_noise_is_that_of_the_place_in_the_batch_or_of_given_keys(network):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "gradcam+"}, r"unknown CAM 'gradcam\+'; known: ablationcam, .*"),
+        ({"cam": "gradcam+"}, r"unknown CAM 'gradcam\+'; known: ablationcam, .*"),
         ({"samples": 2}, "unknown setting of the CAM 'gradcam': 'samples'; known: none"),
-        ({"stages": "stage9"}, "unknown cam.stages 'stage9'; known: stage1, stage2, stage3, stage4"),
+        ({"stages": "stage9"}, "stages hold 'stage9'; known: stage1, stage2, stage3, stage4"),
         ({"convention": "mine"}, "unknown score map convention 'mine'; known: fcam, protocol"),
-        ({"images": np.zeros((24, 32, 3))}, r"images have the shape \(24, 32, 3\); it must be .*"),
+        ({"images": np.zeros((24, 32))}, r"images have the shape \(24, 32\); it must be .*"),
+        ({"images": np.zeros((0, 24, 32, 3))}, r"images have the shape \(0, 24, 32, 3\); none of it may be 0"),
+        ({"images": np.zeros((24, 32, 3))}, r"labels are int32 of the shape \(3,\); they must be 1 integers"),
+        ({"images": np.full((3, 24, 32, 3), 0.5)}, r"images lie in \[0.5, 0.5\]; give RGB in .*: multiply .* by 255"),
+        ({"cam": cams.SSCAM(), "std": 1.0}, r"std: give the settings to the CAM itself, SSCAM\(\.\.\.\)"),
         ({"images": np.zeros((3, 3, 24, 32))}, r"images have the shape \(3, 3, 24, 32\); it must be .*"),
         ({"labels": [0, 1, 5]}, "label 5 is outside of the network's 5 classes, 0 to 4"),
         ({"labels": [0, -1, 4]}, "label -1 is outside of the network's 5 classes, 0 to 4"),
@@ -125,7 +143,7 @@ def test_noise_is_that_of_the_place_in_the_batch_or_of_given_keys(network):
     ],
 )
 def test_a_mistake_is_told_in_one_line(network, changes, message):
-    arguments = {"name": "gradcam", "model": network, "images": images(), "labels": LABELS}
+    arguments = {"cam": "gradcam", "model": network, "images": images(), "labels": LABELS}
     with pytest.raises(InputError, match=f"^{message}$"):
         cams.compute(**arguments | changes)
 

@@ -161,7 +161,7 @@ def test_maps_are_those_of_the_formula(network, name, variant):
     labels = np.asarray(network(images(2), train=False)[1].argmax(axis=-1))
     target = of_images(network, images(2), labels, STAGE)
     settings = FEW.get(name, {}) | ({"variant": variant} if variant else {})
-    found = np.asarray(jax.jit(lambda: CAMS[name](target, **settings))())
+    found = np.asarray(jax.jit(lambda: CAMS[name](**settings)(target))())
     for one, inputs, label, key in zip(found, np.asarray(target.inputs), labels, target.keys, strict=True):
         expected = REFERENCES[name, variant](network, inputs, int(label), key)
         assert np.ptp(expected) > 0

@@ -42,7 +42,7 @@ def compiled(name, settings):
 
     @jax.jit
     def cam(head, inputs, values, labels, keys):
-        return CAMS[name](Target(HeadAlone(head), inputs, (values,), labels, keys, 0), **dict(settings))
+        return CAMS[name](**dict(settings))(Target(HeadAlone(head), inputs, (values,), labels, keys, 0))
 
     return cam
 
@@ -56,7 +56,7 @@ def run(name, explained, **settings):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_equals_its_images_one_by_one_and_jit_equals_no_jit(name):
     whole = target()
-    maps = np.asarray(CAMS[name](whole, **FEW.get(name, {})))
+    maps = np.asarray(CAMS[name](**FEW.get(name, {}))(whole))
     assert maps.dtype == np.float32 and np.ptp(maps, axis=(1, 2)).min() > 0
     close = 1e-5 * np.abs(maps).max()
     np.testing.assert_allclose(run(name, whole), maps, atol=close)
@@ -156,7 +156,7 @@ def test_a_constant_feature_map_masks_all_of_the_image():
 def test_eigencam_is_the_first_singular_vector_whose_map_has_a_positive_sum(height, width, channels):
     values = np.random.default_rng(1).normal(size=(3, height, width, channels)) - 0.2
     given = (values * 1e-15).astype(np.float32)  # squares that float32 cannot hold
-    maps = CAMS["eigencam"](of_features(WGAP(channels, CLASSES, rngs=nnx.Rngs(0)), given, LABELS))
+    maps = CAMS["eigencam"]()(of_features(WGAP(channels, CLASSES, rngs=nnx.Rngs(0)), given, LABELS))
     for one, found in zip(values, np.asarray(maps, np.float64), strict=True):
         expected = one @ np.linalg.svd(one.reshape(-1, channels))[2][0]
         expected *= np.sign(expected.sum())
@@ -171,7 +171,7 @@ def test_maps_have_gradients(name):
 
     @jax.jit
     def value(step):
-        return (CAMS[name](target(features() + step * direction), **FEW.get(name, {})) ** 2).sum()
+        return (CAMS[name](**FEW.get(name, {}))(target(features() + step * direction)) ** 2).sum()
 
     found, h = float(jax.jit(jax.grad(value))(jnp.float32(0))), 1e-3
     expected = float(value(jnp.float32(h)) - value(jnp.float32(-h))) / (2 * h)

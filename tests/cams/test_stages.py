@@ -8,8 +8,8 @@ import pytest
 from explained import classifier, images, keys, of_images
 
 from fcam_jax.cams.contract import Target
-from fcam_jax.cams.fusion import fuse
-from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.cams.fusion import fuse, fused
+from fcam_jax.cams.registry import CAMS, with_settings
 from fcam_jax.errors import InputError
 
 LABELS = np.array([0, 3, 4])
@@ -67,7 +67,7 @@ def test_gradcam_s_weights_are_finite_differences_of_the_score(stage):
         weights.append(float(up[0] - down[0]) / (2 * h * 24))
     expected = np.maximum(np.asarray(target.features[0]) @ np.array(weights), 0)
     assert expected.max() > 0
-    np.testing.assert_allclose(CAMS["gradcam"](target)[0], expected, atol=1e-3 * expected.max())
+    np.testing.assert_allclose(CAMS["gradcam"]()(target)[0], expected, atol=1e-3 * expected.max())
 
 
 def random_maps(*sizes):
@@ -94,27 +94,27 @@ def test_a_map_that_says_nothing_adds_nothing_to_the_fusion(nothing):
 @pytest.mark.slow
 def test_stages_are_chosen_by_name_from_fine_to_coarse():
     target = of_images(classifier(), images(), LABELS)
-    maps = [CAMS["layercam"](target.at(stage)) for stage in (1, 3)]
-    found = bind("layercam", {}, ("stage4", "stage2", "stage4"), 4)(target)
+    maps = [CAMS["layercam"]()(target.at(stage)) for stage in (1, 3)]
+    found = fused(CAMS["layercam"](), ("stage4", "stage2", "stage4"), 4)(target)
     np.testing.assert_array_equal(found, fuse(maps))
-    np.testing.assert_array_equal(bind("layercam", {}, ("stage2",), 4)(target.at(0)), maps[0])
-    np.testing.assert_array_equal(bind("layercam", {}, (), 4)(target.at(0)), maps[1])
+    np.testing.assert_array_equal(fused(CAMS["layercam"](), ("stage2",), 4)(target.at(0)), maps[0])
+    np.testing.assert_array_equal(fused(CAMS["layercam"](), (), 4)(target.at(0)), maps[1])
 
 
 @pytest.mark.parametrize(
     ("name", "settings", "stages", "message"),
     [
         ("gradcamp", {}, (), "unknown CAM 'gradcamp'; known: ablationcam, cam, .*"),
-        ("gradcam", {}, ("stage5",), "unknown cam.stages 'stage5'; known: stage1, stage2, stage3, stage4"),
-        ("cam", {}, ("stage3", "stage4"), "the CAM 'cam' is the head's own map: it takes stage4, .* alone"),
+        ("gradcam", {}, ("stage5",), "stages hold 'stage5'; known: stage1, stage2, stage3, stage4"),
+        ("cam", {}, ("stage3", "stage4"), "stages hold 'stage3'; CAM is the head's own map: it takes stage4, .* alone"),
         ("gradcam", {"samples": 3}, (), "unknown setting of the CAM 'gradcam': 'samples'; known: none"),
         ("sscam", {"sample": 3}, (), "unknown setting of the CAM 'sscam': 'sample'; known: chunk, samples, std"),
-        ("gradcampp", {"variant": "mine"}, (), "unknown cam.gradcampp.variant 'mine'; known: paper, released"),
-        ("iscam", {"samples": 0}, (), "cam.iscam.samples is 0; it must be at least 1"),
-        ("scorecam", {"chunk": 0}, (), "cam.scorecam.chunk is 0; it must be at least 1"),
-        ("sscam", {"std": -1.0}, (), "cam.sscam.std is -1.0; it must be at least 0"),
+        ("gradcampp", {"variant": "mine"}, (), "variant is 'mine'; known: paper, released"),
+        ("iscam", {"samples": 0}, (), "samples is 0; it must be at least 1"),
+        ("scorecam", {"chunk": 0}, (), "chunk is 0; it must be at least 1"),
+        ("sscam", {"std": -1.0}, (), "std is -1.0; it must be at least 0"),
     ],
 )
 def test_what_does_not_exist_or_fit_is_named(name, settings, stages, message):
     with pytest.raises(InputError, match=f"^{message}$"):
-        bind(name, settings, stages, 4)
+        fused(with_settings(name, settings), stages, 4)

@@ -214,11 +214,14 @@ def test_a_setting_outside_its_range_is_named(key, value):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"cam__name": "sscam", "cam__sscam__samples": 0}, "cam.sscam.samples is 0; it must be at least 1"),
-        ({"cam__stages": ("stage3",)}, "the CAM 'cam' is the head's own map: it takes stage4, the top stage, alone"),
+        ({"cam__name": "sscam", "cam__sscam__samples": 0}, "config.cam.sscam.samples is 0; it must be at least 1"),
+        (
+            {"cam__stages": ("stage3",)},
+            "config.cam.stages hold 'stage3'; CAM is the head's own map: it takes stage4, the top stage, alone",
+        ),
         (
             {"cam__name": "gradcampp", "cam__gradcampp__variant": "mine"},
-            "unknown cam.gradcampp.variant 'mine'; known: paper, released",
+            "config.cam.gradcampp.variant is 'mine'; known: paper, released",
         ),
     ],
 )
@@ -232,9 +235,8 @@ def test_both_stages_get_the_chosen_cam_with_its_settings():
     classifier, fcam = (stage.method for stage in plan.stages)
     assert fcam.cam.func.__self__ == classifier.training
     for fused in (classifier.cam, fcam.cam.keywords["cam"]):
-        cam, stages = (fused.keywords[name] for name in ("cam", "stages"))
-        assert cam.func is CAMS["smooth_gradcampp"] and stages == (1, 3)
-        assert cam.keywords == {"variant": "released", "samples": 4, "std": 0.3}
+        assert fused.stages == (1, 3)
+        assert fused.cam == CAMS["smooth_gradcampp"](variant="released", samples=4, std=0.3)
 
 
 def test_decoder_widths_that_do_not_fit_the_encoder_are_told_before_any_training():

@@ -54,12 +54,12 @@ def optimizer(method):
 
 STAGES = {
     "classifier": types.SimpleNamespace(
-        model=classifier, method=ClassifierMethod(CAMS["cam"], "protocol", (("head",),), 10.0)
+        model=classifier, method=ClassifierMethod(CAMS["cam"](), "protocol", (("head",),), 10.0)
     ),
     "fcam": types.SimpleNamespace(
         model=fcam,
         method=FCAMMethod(
-            CAMS["cam"],
+            CAMS["cam"](),
             SeedSettings(0.5, 2, 2, 3, 3),
             PixelAlignment(
                 {

@@ -13,7 +13,7 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.few_shot import FewShot, Saliency, pixel_cross_entropy
 from fcam_jax.types import OBJECT, UNDECIDED
 
-METHOD = ClassifierMethod(CAMS["cam"], "protocol", (("head",),), 10.0, FewShot())
+METHOD = ClassifierMethod(CAMS["cam"](), "protocol", (("head",),), 10.0, FewShot())
 
 
 def network():

@@ -25,9 +25,9 @@ from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.types import DATA_AXIS, Batch
 
 SIDE, CLASSES, COUNT = 16, 3, 6
-CLASSIFIER = ClassifierMethod(CAMS["cam"], "protocol", (("head",), ("encoder", "top")), 10.0)
+CLASSIFIER = ClassifierMethod(CAMS["cam"](), "protocol", (("head",), ("encoder", "top")), 10.0)
 FCAM_METHOD = FCAMMethod(
-    CAMS["cam"],
+    CAMS["cam"](),
     SeedSettings(0.5, 2, 2, 3, 3),
     PixelAlignment(
         {
@@ -131,7 +131,7 @@ def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
 @pytest.mark.parametrize("cam", ["cam", "layercam"])
 def test_the_classifier_localizes_by_its_cam(network, cam, convention):
     batch, model = images([0, 3]), network.classifier
-    found = ClassifierMethod(CAMS[cam], convention, (), 1.0).localize(model, batch)
+    found = ClassifierMethod(CAMS[cam](), convention, (), 1.0).localize(model, batch)
     _, logits = model(batch.images, train=False)
     maps = cams.compute(cam, model, batch.images, batch.labels, convention=convention)
     np.testing.assert_allclose(found.maps, maps, atol=1e-6)

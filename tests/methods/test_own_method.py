@@ -151,7 +151,7 @@ def network(way):
 
 def trained(way, devices, steps=3, **how):
     model = network(way)
-    method = ClassifierMethod(CAMS["cam"], "protocol", new_layers(model), 10.0, way)
+    method = ClassifierMethod(CAMS["cam"](), "protocol", new_layers(model), 10.0, way)
     mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
     rule = way.optimizer(optimizer(method), lambda step: 0.01)
     state = initial_state(Placed.split(model, method, mesh), rule)
@@ -180,7 +180,7 @@ def test_it_is_trained_alike_on_one_device_and_on_four(own, accumulate):
 
 
 def test_its_branch_learns_as_new_layers_do(own):
-    method = ClassifierMethod(CAMS["cam"], "protocol", new_layers(network(own())), 10.0, own())
+    method = ClassifierMethod(CAMS["cam"](), "protocol", new_layers(network(own())), 10.0, own())
     paths = (("decoder", "embed", "kernel"), ("head", "fc", "kernel"), ("encoder", "stem", "conv", "kernel"))
     assert [method.learning_rate_factor(path) for path in paths] == [10.0, 10.0, 1.0]
 
@@ -208,7 +208,7 @@ def test_f_cam_takes_its_map_and_trains_none_of_it(own):
 def test_it_localizes_by_its_own_map(own):
     model, given = network(own()), batch(0)
     model.decoder.means[...] = jax.random.normal(jax.random.key(1), (CLASSES, 5))
-    method = ClassifierMethod(CAMS["cam"], "protocol", (), 1.0, own())
+    method = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, own())
     found = method.localize(model, given)
     plain = dataclasses.replace(method, training=METHODS["cam"]()).localize(model, given)
     assert found.maps.shape == (8, 16, 16) and np.abs(found.maps - plain.maps).max() > 0.1

@@ -29,7 +29,7 @@ from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim, config_hash
 
 CLASSES = 12  # more than the eight of the data set
-METHOD = ClassifierMethod(CAMS["cam"], "protocol", (), 1.0, Pretrained(num_classes=CLASSES))
+METHOD = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, Pretrained(num_classes=CLASSES))
 SMALL = {
     "classifier.method": "pretrained",
     "data.size": 32,

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fcam_jax.cams import GradCAM, LayerCAM
 from fcam_jax.cams.contract import explain
-from fcam_jax.cams.gradcam import gradcam
-from fcam_jax.cams.layercam import layercam
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder, unchanged
@@ -104,8 +103,8 @@ def test_cams_differentiate_in_the_map_alone(model, images, stage):
     np.testing.assert_allclose(of.gradient(), expected, atol=1e-6)
     weights = expected.mean((1, 2), keepdims=True)
     reference = jax.nn.relu((weights * stages[stage][0]).sum(-1))
-    np.testing.assert_allclose(gradcam(of), reference, atol=1e-5)
-    assert layercam(of).shape == (2, 4, 6)
+    np.testing.assert_allclose(GradCAM()(of), reference, atol=1e-5)
+    assert LayerCAM()(of).shape == (2, 4, 6)
 
 
 def test_several_maps_of_an_image_share_its_token(model, images):

@@ -8,7 +8,8 @@ import pytest
 from jax.sharding import AxisType
 from tiny_stages import STAGES, batch, optimizer
 
-from fcam_jax.cams.registry import CAMS, bind
+from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import minmax
 from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
@@ -17,7 +18,8 @@ from fcam_jax.types import DATA_AXIS
 pytestmark = pytest.mark.slow
 
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}
-ALL = [bind(name, FEW.get(name, {}), (), 4) for name in CAMS] + [bind("layercam", {}, ("stage3", "stage4"), 4)]
+ALL = [fused(CAMS[name](**FEW.get(name, {})), (), 4) for name in CAMS]
+ALL += [fused(CAMS["layercam"](), ("stage3", "stage4"), 4)]
 
 
 def every_cam(target):

@@ -17,7 +17,8 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
 from fcam_jax.cams.contract import Cam
-from fcam_jax.cams.registry import bind
+from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.registry import with_settings
 from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.methods.contract import Localizer
 from fcam_jax.models.classifier import Classifier
@@ -108,7 +109,7 @@ class ByCam:
         return localize_by_cam(classifier, batch, self._cam(classifier), "protocol")
 
     def _cam(self, classifier: Classifier) -> Cam:
-        return bind(self.name, self.settings, self.stages, len(classifier.encoder.channels))
+        return fused(with_settings(self.name, self.settings), self.stages, len(classifier.encoder.channels))
 
 
 def _classifier(model: Classifier | FCAM) -> Classifier:

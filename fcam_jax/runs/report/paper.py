@@ -12,6 +12,7 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fcam_jax.cams.registry import CAMS
 from fcam_jax.methods import METHODS
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
 
@@ -104,7 +105,8 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
     way = _way(classifier)
     if way is not None and way.plain:
         names = {_plain(entry.method.name): entry.method.name for entry in entries()}
-        name = names.get(_plain(cam), cam)
+        shown = CAMS[cam].title if cam in CAMS else cam
+        name = names.get(_plain(shown), shown)
     else:
         name = title if cam == "cam" or not (way is None or way.by_cam) else f"{title}, {cam}"
     if row == title:
