@@ -1,6 +1,8 @@
 """What ends a run before its end: something that a user is to mend, or a request to stop."""
 
+import contextlib
 import errno
+from collections.abc import Iterator
 
 # What a disk may refuse a write with, so that it is the user who has to mend it.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -15,6 +17,23 @@ class InputError(ValueError):
     The message is one line: it names the file or key, says what is wrong with it and, where that is not
     obvious, what to do. `fcam_jax.main` prints it without a traceback and exits with status 1.
     """
+
+
+@contextlib.contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Within this, libraries are imported that an extra of the package brings.
+
+    Args:
+      name: of the extra, in setup.py.
+      what: needs it.
+
+    Raises:
+      InputError: one is not installed; the message has the command that installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(f"{what} needs {error.name}: pip install 'fcam-jax[{name}]'") from error
 
 
 def unknown_name(kind: str, name: str, known: object) -> InputError:

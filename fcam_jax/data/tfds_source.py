@@ -21,7 +21,7 @@ from fcam_jax.data.images import decode_image, decode_mask
 from fcam_jax.data.layouts.metadata import folder_names
 from fcam_jax.data.published.datasets import DATASETS, VERSION
 from fcam_jax.data.source import Record, fingerprint, needs_root
-from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.errors import InputError, extra, unknown_name
 from fcam_jax.runtime.progress import counted
 
 _BIRDS = "caltech_birds2011"  # TFDS's own
@@ -212,7 +212,8 @@ def _bird_id(example: Mapping[str, Any]) -> str:
 
 def _info(name: str, data_dir: pathlib.Path) -> Any:
     """What TFDS has stored about a data set, which is of the version that is read here."""
-    import tensorflow_datasets as tfds
+    with extra("tfds", "data.source=tfds"):
+        import tensorflow_datasets as tfds
 
     version, command = _KNOWN[name]
     data_dir = data_dir.expanduser()

@@ -1,18 +1,18 @@
-"""Where figures of a run go: one JSON object a line, and TensorBoard events."""
+"""Where figures of a run go: one JSON object a line and, with tensorboardX, TensorBoard events."""
 
 import contextlib
 import json
+import logging
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
-
-from fcam_jax.errors import InputError
+from fcam_jax.errors import InputError, extra
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import replace_file
+
+logger = logging.getLogger(__name__)
 
 
 class MetricLog:
@@ -40,10 +40,7 @@ class MetricLog:
         with self._told():
             directory.mkdir(parents=True, exist_ok=True)
             self._drop_after(resumed_step, -1 if validated is None else validated)
-            # In this thread: that of tensorboardX's own writer dies where the disk is full, and the run would hang.
-            self._events = EventsWriter(str(directory / "events"), f".{resumed_step}")
-            start = Event(step=resumed_step + 1, session_log=SessionLog(status=SessionLog.START))  # purges later steps
-            self._add(start)
+            self._events = _events(directory / "events", resumed_step)
 
     def write(self, step: int, kind: str, values: Mapping[str, float]) -> None:
         """Log figures of a step; `kind` is the group they belong to, such as "train" or "val"."""
@@ -52,19 +49,14 @@ class MetricLog:
         with self._told():
             with self._path.open("a") as file:
                 file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-            for name, value in values.items():
-                self._add(Event(step=step, summary=scalar(f"{kind}/{name}", value)))
-            self._events.flush()
+            if self._events is not None:
+                self._events.write(step, {f"{kind}/{name}": value for name, value in values.items()})
 
     def close(self) -> None:
         """Flush the events to disk."""
-        if self._writes:
+        if self._writes and self._events is not None:
             with self._told():
                 self._events.close()
-
-    def _add(self, event: Event) -> None:
-        event.wall_time = time.time()
-        self._events.write_event(event)
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -81,6 +73,41 @@ class MetricLog:
             return
         kept = [line for line in self._path.read_text().splitlines() if _is_kept(line, step, validated)]
         replace_file(self._path, "".join(f"{line}\n" for line in kept))
+
+
+class _Events:
+    """TensorBoard events in a folder."""
+
+    def __init__(self, folder: pathlib.Path, resumed_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2
+        from tensorboardX.summary import scalar
+
+        self._event, self._scalar = event_pb2.Event, scalar
+        # In this thread: that of tensorboardX's own writer dies where the disk is full, and the run would hang.
+        self._writer = EventsWriter(str(folder), f".{resumed_step}")
+        self.close = self._writer.close
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(step=resumed_step + 1, session_log=start)  # purges later steps
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Write figures of a step to the disk."""
+        for name, value in values.items():
+            self._add(step=step, summary=self._scalar(name, value))
+        self._writer.flush()
+
+    def _add(self, **event: Any) -> None:
+        self._writer.write_event(self._event(wall_time=time.time(), **event))
+
+
+def _events(folder: pathlib.Path, resumed_step: int) -> _Events | None:
+    """Where events go; nowhere without tensorboardX, as `metrics.jsonl` has all of them."""
+    try:
+        with extra("tensorboard", "a run's log for TensorBoard"):
+            return _Events(folder, resumed_step)
+    except InputError as absent:
+        logger.warning("%s; metrics.jsonl has the figures", absent)
+        return None
 
 
 def _is_kept(line: str, step: int, validated: int) -> bool:

@@ -7,8 +7,9 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import pycocotools.mask
 from jaxtyping import Bool
+
+from fcam_jax.errors import extra
 
 # Of one mask. Run lengths of any size take a few bytes in a file, and all of the memory here.
 MAX_PIXELS = 10**8
@@ -34,9 +35,10 @@ class Region:
         """True in the region; polygons are filled as by COCO's program."""
         runs = self.runs
         if runs is None:
-            parts = pycocotools.mask.frPyObjects(list(self.polygons or ()), self.height, self.width)
+            coco = _coco()
+            parts = coco.frPyObjects(list(self.polygons or ()), self.height, self.width)
             # Its own decoder warns with every version of NumPy from 2 on.
-            runs = tuple(_unpacked(pycocotools.mask.merge(parts)["counts"].decode()) or ())
+            runs = tuple(_unpacked(coco.merge(parts)["counts"].decode()) or ())
         filled = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
         return filled.reshape(self.width, self.height).T
 
@@ -96,8 +98,14 @@ def parse_runs(value: dict[str, Any]) -> Region:
 
 def run_lengths(mask: Bool[np.ndarray, "h w"]) -> dict[str, Any]:
     """A mask as `parse_runs` reads it."""
-    packed = pycocotools.mask.encode(np.asfortranarray(mask, np.uint8))
+    packed = _coco().encode(np.asfortranarray(mask, np.uint8))
     return {"size": list(map(int, packed["size"])), "counts": packed["counts"].decode()}
+
+
+def _coco() -> Any:
+    with extra("coco", "a mask of COCO"):
+        import pycocotools.mask
+    return pycocotools.mask
 
 
 def _unpacked(text: str) -> list[int] | None:

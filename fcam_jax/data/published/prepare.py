@@ -24,7 +24,7 @@ from fcam_jax.data.published.check import CheckedSplit
 from fcam_jax.data.published.datasets import DATASETS, VERSION, WsolDataset
 from fcam_jax.data.published.files import SourceFolder, nothing_found
 from fcam_jax.data.source import SPLITS, fingerprint
-from fcam_jax.errors import InputError
+from fcam_jax.errors import InputError, extra
 from fcam_jax.runtime.lock import held
 from fcam_jax.runtime.text import aligned
 
@@ -92,7 +92,8 @@ class Preparation:
         Returns:
           "partial", and the facts of each of the "splits".
         """
-        import tensorflow_datasets as tfds
+        with extra("tfds", "fcam prepare"):
+            import tensorflow_datasets as tfds
 
         facts = dict(tfds.builder_from_directory(self.folder).info.metadata)
         left_out = left_out_of(facts)
@@ -103,7 +104,8 @@ class Preparation:
         return facts
 
     def _write(self, work: pathlib.Path) -> None:
-        from fcam_jax.data.published.builder import WsolBuilder  # takes a second
+        with extra("tfds", "fcam prepare"):
+            from fcam_jax.data.published.builder import WsolBuilder  # takes a second
 
         source = SourceFolder(self.source, work)
         folder = self.metadata
