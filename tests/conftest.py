@@ -34,6 +34,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True)
+def no_request(monkeypatch):
+    """A signal that one test has sent asks none of the others to stop."""
+    from fcam_jax.runtime import preemption
+
+    monkeypatch.setattr(preemption, "_request", preemption._Request())
+
+
 @pytest.fixture(scope="session")
 def shared() -> pathlib.Path:
     """The folder of reference values and data; a test that needs it is skipped where it is absent."""

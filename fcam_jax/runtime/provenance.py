@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
 
 def _git(*words: str) -> str | None:
     """What git says of the checkout that the package lies in; None where there is none."""
-    home = pathlib.Path(fcam_jax.__file__).resolve().parents[2]
+    home = pathlib.Path(fcam_jax.__file__).resolve().parents[1]
     if not (home / ".git").exists():  # a folder of packages may lie in somebody else's checkout
         return None
     try:

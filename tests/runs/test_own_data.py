@@ -124,5 +124,5 @@ def test_the_number_of_classes_is_that_of_the_data_or_the_users(classes):
 
 
 def test_augmentations_are_checked_before_the_run(classes):
-    with pytest.raises(InputError, match=r"unknown data\.augment 'zoom'"):
+    with pytest.raises(InputError, match=r"unknown augmentation 'zoom'"):
         build.experiment(config(classes, data__augment="jitter, zoom"))
