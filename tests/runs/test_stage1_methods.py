@@ -104,7 +104,7 @@ def test_a_recorded_run_is_loaded_as_it_was(run):
 def test_a_run_may_end_with_the_classifier():
     (stage,) = build.experiment(config("adl", last_stage="classifier")).stages
     assert stage.name == "classifier"
-    assert complaint("adl", last_stage="decoder") == "unknown config.last_stage 'decoder'; known: classifier, fcam"
+    assert complaint("adl", last_stage="decoder") == "config.last_stage is 'decoder'; known: classifier, fcam"
 
 
 def test_the_last_model_of_the_few_shot_baseline_counts_and_its_steps_are_of_its_images():
