@@ -17,8 +17,10 @@ EXTRAS = {
 DEV = [
     "beartype",
     "h5py",
+    "ipykernel",
     "kubernetes-validate",
     "mypy",
+    "nbclient",
     "pytest",
     "pytest-xdist",
     "ruff",
