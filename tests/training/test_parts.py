@@ -19,6 +19,7 @@ from program import QUICKLY_COMPILED
 from tiny_stages import BATCH, CLASSES, STAGES, batch, optimizer, placed
 
 from fcam_jax.errors import InputError
+from fcam_jax.losses.pixel_alignment import PixelAlignment
 from fcam_jax.methods.contract import batch_key
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
@@ -82,10 +83,9 @@ def still_stage(stage, monkeypatch):
 # With one seed of each kind in every image, its mean over parts is that over the batch but for pixels that both reach.
 def without_ratios(stage):
     if stage.name == "fcam":
-        alignment = dataclasses.replace(
-            stage.method.alignment, seeds=dataclasses.replace(stage.method.alignment.seeds, weight=0.0)
-        )
-        stage.method = dataclasses.replace(stage.method, alignment=alignment)
+        terms = stage.method.alignment.terms
+        seedless = {**terms, "seeds": dataclasses.replace(terms["seeds"], weight=0.0)}
+        stage.method = dataclasses.replace(stage.method, alignment=PixelAlignment(seedless))
     return stage
 
 
