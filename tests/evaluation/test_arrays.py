@@ -30,6 +30,7 @@ def boxes():
     return np.array([[2, 3, 10, 12], [0, 0, 5, 5], [4, 4, 19, 19], [1, 2, 20, 20]])
 
 
+@pytest.mark.slow
 def test_boxes_and_classes_are_the_reference_programs(shared):
     golden = np.load(shared / "golden/evaluation/boxeval224.npz")
     truths = np.split(golden["resized_boxes"], np.cumsum(golden["box_count"])[:-1])

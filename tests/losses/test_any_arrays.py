@@ -25,6 +25,7 @@ def plain(number, image=IMAGES, foreground=FOREGROUND, sigma_xy=100.0):
     return -(maps * (kernel @ maps)).sum() / scale**4
 
 
+@pytest.mark.slow
 def test_the_energy_is_that_of_all_pairs_at_the_reference_size():
     expected = [plain(0), plain(1)]
     softmax = np.stack([1 - FOREGROUND, FOREGROUND], -1)

@@ -55,6 +55,7 @@ def test_background_wins_over_the_fallback_s_foreground():
     assert (np.asarray(guidance_mask(jnp.full((1, 4, 4), 0.005), 0.7, 0.01)) == 0).all()
 
 
+@pytest.mark.slow
 def test_the_loss_is_that_of_the_released_program(shared):
     golden = np.load(shared / "golden" / "wsol_methods.npz")
     features, labels = golden["spg_feat"].transpose(0, 2, 3, 1), golden["spg_label"]

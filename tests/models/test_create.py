@@ -39,6 +39,7 @@ def test_the_layer_of_the_file_is_kept_unless_another_number_of_classes_is_given
 
 
 @pytest.mark.parametrize(("name", "random", "published"), [("small", 8, 8), ("mobilenet_v1_025", 8, 32)])
+@pytest.mark.slow
 def test_the_stride_is_that_of_the_weights_unless_another_is_given(name, random, published, tmp_path):
     model = create_model(name, num_classes=2)
     save_weights(export_weights(model), tmp_path / "w.safetensors")
@@ -70,6 +71,7 @@ def test_what_is_wrong_is_one_line_that_names_the_argument(arguments, words):
     assert words in str(caught.value) and "\n" not in str(caught.value) and "config." not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_weights_of_another_encoder_name_theirs(weights):
     with pytest.raises(InputError) as caught:
         create_model("resnet18", weights)

@@ -52,6 +52,7 @@ def assert_same(actual, expected):
     assert np.abs(np.asarray(actual) - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_all_stages(network):
     (stages, _, _), golden, skipped = network
     assert f"stage{len(stages) + skipped}_shape" not in golden

@@ -70,6 +70,7 @@ def target(model, images, stage):
     return explain(model.classifier, images, stages, LABELS, keys).at(stage)
 
 
+@pytest.mark.slow
 def test_fcam_has_maps_of_the_images_size_and_keeps_the_tokens(model, images):
     stages, scores, maps = outputs(model, images)
     assert [(features.shape, token.shape) for features, token in stages] == [((2, 4, 6, 6), (2, 6))] * 2

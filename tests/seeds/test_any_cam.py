@@ -17,6 +17,7 @@ CAMS = np.stack([CAM, CAM[::-1]])
 KEYS = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(0), place))(jnp.arange(2))
 
 
+@pytest.mark.slow
 def test_the_squares_are_those_of_training_at_the_maps_size():
     expected = sampling.draw_seeds(KEYS, jnp.asarray(CAMS), SeedSettings(erosion=3, dilation=1))  # 11 and 3 over 4
     for cams in (CAMS, CAMS.tolist(), CAMS[..., None], CAMS.astype(np.float64)):

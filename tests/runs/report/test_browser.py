@@ -99,6 +99,7 @@ def set_value(page, name, value):
     field.send_keys(value)
 
 
+@pytest.mark.slow
 def test_names_are_shown_as_text_and_nothing_is_fetched(page):
     assert texts(page, ".card .name")[0] == HOSTILE
     page.find_element(By.CLASS_NAME, "card").click()
