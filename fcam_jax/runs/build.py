@@ -135,7 +135,7 @@ def resolved(config: ConfigDict) -> ConfigDict:
     if way.whole_file:
         config.model.init_head = "keep"
     if config.data.num_classes == 0:
-        data = chosen(config.data)
+        data = chosen(config)
         config.data.num_classes = data.open(data.splits()[0]).num_classes
     return config
 

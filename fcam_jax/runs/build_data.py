@@ -1,16 +1,16 @@
 """From the part `data` of a ConfigDict to the data set's splits as batches."""
 
-import dataclasses
 import functools
 
 import jax
 from ml_collections import ConfigDict
 
 from fcam_jax.component import at_key
+from fcam_jax.configuration.components import own
+from fcam_jax.configuration.keys import part
 from fcam_jax.data.augment import augmenter
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
-from fcam_jax.data.settings import DataSettings
 from fcam_jax.data.source import SPLITS, DataSet
 from fcam_jax.data.subset import share
 from fcam_jax.errors import InputError
@@ -19,26 +19,15 @@ from fcam_jax.runs.data import Data, EvaluationBatches
 from fcam_jax.types import Annotation, Batch
 
 
-def settings(data: ConfigDict) -> DataSettings:
-    """The general settings.
-
-    Raises:
-      InputError: one cannot be used.
-    """
-    fields = [field.name for field in dataclasses.fields(DataSettings)]
-    with at_key("config.data."):
-        return DataSettings(**{name: data[name] for name in fields})
-
-
-def chosen(data: ConfigDict) -> DataSet:
+def chosen(config: ConfigDict) -> DataSet:
     """The chosen source.
 
     Raises:
       InputError: an unknown name, or a setting that cannot be used.
     """
-    general, own = settings(data), data.get(data.source)
+    general = part(config, "data")
     with at_key("config.data."):
-        return general.data_set(own.to_dict() if isinstance(own, ConfigDict) else {})
+        return general.data_set(own(config.data, general.source))
 
 
 def data_set(config: ConfigDict) -> Data:
@@ -48,13 +37,13 @@ def data_set(config: ConfigDict) -> Data:
       InputError: data that is not there or, as `data.on_error` has it, that cannot be used; as `chosen`.
     """
     data = config.data
-    there = chosen(data)
+    there = chosen(config)
     sources = {split: there.open(split) for split in SPLITS if split in there.splits()}
     if "train" in sources:
         sources["train"] = share(sources["train"], data.fraction, seed=0)  # the same images in every run
     way = method(config.classifier)
-    if (own := way.training_records(sources, config.seed)) is not None:
-        sources["train"] = own
+    if (records := way.training_records(sources, config.seed)) is not None:
+        sources["train"] = records
     objects = "objects" in way.needs
     left_out = LeftOut() if data.on_error == "skip" else None
     memory = Memory(int(data.cache_gigabytes * 2**30))
@@ -90,7 +79,7 @@ def data_set(config: ConfigDict) -> Data:
     return Data(
         sources=sources,
         batch_size=data.batch_size,
-        augment=augmenter(settings(data).augmentations),
+        augment=augmenter(part(config, "data").augmentations),
         stream=lambda seed, cams: TrainingStream(
             training(),
             batch_size=data.batch_size,

@@ -1,8 +1,6 @@
 """From the parts of a ConfigDict that describe a network to the network, its weights and its CAM; for `build.py`."""
 
 import logging
-from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +9,23 @@ from ml_collections import ConfigDict
 
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.fusion import fused
-from fcam_jax.cams.registry import CAMS
 from fcam_jax.component import at_key
-from fcam_jax.configuration.components import own
-from fcam_jax.configuration.settings import DECODER_CENTER
-from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.methods import METHODS
+from fcam_jax.configuration.components import member, own
+from fcam_jax.configuration.keys import part
+from fcam_jax.configuration.settings import DECODER_CENTER, INIT_HEAD
+from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ClassifierTraining
-from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import HEADS
 from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runtime.random import OfWeights, stream
 
 logger = logging.getLogger(__name__)
 
-INIT_HEAD = {"drop": False, "keep": True}
 HEAD_OF_METHODS = "wgap"  # what model.head.name is where the method of stage 1 has a head of its own
-DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 def classifier(config: ConfigDict) -> Classifier:
@@ -43,7 +36,7 @@ def classifier(config: ConfigDict) -> Classifier:
     """
     body = encoder(config)
     name, rngs = config.model.head.name, _rngs(config.seed, OfWeights.HEAD)
-    dtype = look_up("model.dtype", config.model.dtype, DTYPES)
+    dtype = jnp.dtype(part(config, "model").dtype)
     way = method(config.classifier)
     num_classes = way.classes(config.data.num_classes)
     if way.own_head and name != HEAD_OF_METHODS:
@@ -53,7 +46,7 @@ def classifier(config: ConfigDict) -> Classifier:
         )
     head = way.head(body, num_classes, dtype=dtype, rngs=rngs)
     if head is None:
-        build_head = look_up("model.head.name", name, HEADS)
+        build_head = member("model.head.name", name)
         settings = own(config.model.head, name)
         with at_key(f"config.model.head.{name}."):
             head = build_head(body.channels[-1], num_classes, **settings, dtype=dtype, rngs=rngs)
@@ -62,43 +55,44 @@ def classifier(config: ConfigDict) -> Classifier:
 
 def method(settings: ConfigDict) -> ClassifierTraining:
     """How stage 1 is trained."""
-    kind = look_up("classifier.method", settings.method, METHODS)
+    kind = member("classifier.method", settings.method)
     with at_key(f"classifier.{settings.method}."):
         return kind(**own(settings, settings.method))
 
 
 def encoder(config: ConfigDict) -> Encoder:
     """The encoder with random weights, with the layers that the method of stage 1 puts on top of it."""
-    model = config.model
-    dtype = look_up("model.dtype", model.dtype, DTYPES)
-    build_encoder = look_up("model.encoder", model.encoder, ENCODERS)
+    model = part(config, "model")
+    build_encoder = member("model.encoder", model.encoder)
     top = method(config.classifier).encoder_settings(build_encoder)
     with at_key("config.model."):
         return build_encoder(
-            final_stride=model.final_stride, **top, dtype=dtype, rngs=_rngs(config.seed, OfWeights.ENCODER)
+            final_stride=model.final_stride,
+            **top,
+            dtype=jnp.dtype(model.dtype),
+            rngs=_rngs(config.seed, OfWeights.ENCODER),
         )
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:
     """The decoder with random weights for the stages of an encoder."""
-    model = config.model
-    dtype = look_up("model.dtype", model.dtype, DTYPES)
-    center = look_up("model.decoder_center", model.decoder_center, DECODER_CENTER)
+    model = part(config, "model")
+    center = DECODER_CENTER[model.decoder_center]
     with at_key("config.model.decoder_"):
         return Decoder(
             body.channels,
             body.strides,
-            tuple(model.decoder_widths),
+            model.decoder_widths,
             center=body.decoder_center if center is None else center,
             reconstruction=alignment(config.fcam.loss).needs_image,
-            dtype=dtype,
+            dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.DECODER),
         )
 
 
 def pretrained_classifier(model: ConfigDict, network: Classifier) -> Imported | None:
     """Weights of the file that the configuration names, if it names one, into the classifier."""
-    keep_head = look_up("model.init_head", model.init_head, INIT_HEAD)
+    keep_head = INIT_HEAD[model.init_head]
     if not model.init:
         logger.info("no model.init: the classifier is trained from scratch")
         return None
@@ -149,15 +143,8 @@ def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
 
 def cam(settings: ConfigDict, body: Encoder) -> Cam:
     """The CAM of the chosen stages of an encoder."""
-    kind = look_up("cam.name", settings.name, CAMS)
+    kind = member("cam.name", settings.name)
     with at_key(f"config.cam.{settings.name}."):
         chosen = kind(**own(settings, settings.name))
     with at_key("config.cam."):
         return fused(chosen, settings.stages, len(body.channels))
-
-
-def look_up(key: str, name: str, known: Mapping[str, Any]) -> Any:
-    """What a registry holds under a name; the error names the configuration key."""
-    if name not in known:
-        raise unknown_name(f"config.{key}", name, known)
-    return known[name]

@@ -25,6 +25,7 @@ from fcam_jax.training import manifest
 logger = logging.getLogger(__name__)
 
 _UNFINISHED = ".orbax-checkpoint-tmp"
+_KEPT = 2
 
 
 class CheckpointFolder:
@@ -111,15 +112,22 @@ class CheckpointFolder:
 
     def has_only_damage(self) -> bool:
         """Whether there are checkpoints here and none is sound. First host only."""
-        problems = [self._problem(step) for step in self._steps()]
-        return bool(problems) and all(problems)
+        steps = self._steps()
+        return bool(steps) and all(self._problem(step) for step in steps)
 
     def tidy(self) -> None:
-        """Move what is damaged aside (`<step>.damaged`), remove what a crash has left unfinished. First host only."""
+        """Move what is damaged aside (`<step>.damaged`), remove what a crash has left half written, or half removed:
+        what is older than as many sound ones as are kept. First host only.
+        """
         for unfinished in self.path.glob(f"*{_UNFINISHED}*"):
             shutil.rmtree(unfinished)
+        sound = 0
         for step in self._steps():
-            if self._problem(step):
+            if sound == _KEPT:
+                shutil.rmtree(self.path / str(step))
+            elif not self._problem(step):
+                sound += 1
+            else:
                 aside = (self.path / f"{step}.damaged{number or ''}" for number in itertools.count())
                 (self.path / str(step)).rename(next(path for path in aside if not path.exists()))
 
@@ -138,7 +146,7 @@ class CheckpointFolder:
     @functools.cached_property
     def _manager(self) -> ocp.CheckpointManager:
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2,
+            max_to_keep=_KEPT,
             create=self._writable,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )

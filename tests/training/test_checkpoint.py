@@ -98,6 +98,18 @@ def test_training_moves_damaged_checkpoints_aside_and_goes_on(two, tmp_path, cap
     checkpoints.close()
 
 
+def test_what_a_crash_has_left_half_removed_is_no_damage(two, tmp_path, caplog):
+    shutil.copytree(two, tmp_path / "run")
+    obsolete = tmp_path / "run" / "latest" / "0"
+    shutil.copytree(tmp_path / "run" / "latest" / "3", obsolete)
+    (obsolete / manifest.NAME).unlink()
+    checkpoints = Checkpoints(tmp_path / "run", training=True)
+    assert checkpoints.progress().step == 6
+    checkpoints.close()
+    assert "left out" not in caplog.text
+    assert {path.name for path in (tmp_path / "run" / "latest").iterdir()} == {"3", "6"}
+
+
 def test_where_nothing_is_sound_nothing_is_touched(two, tmp_path):
     shutil.copytree(two, tmp_path / "run")
     for step in ("3", "6"):
