@@ -320,18 +320,8 @@ def test_a_cache_of_cams_that_cannot_be_used_is_told_before_the_first_step(tmp_p
 def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     evaluate_stages(plan(evaluation__batch_size=4), tmp_path / "run", "another hash")
-    expected, found = results(trained), results(tmp_path / "run")
-    assert found["images"] == expected["images"] == 10
-    assert found["methods"].keys() == expected["methods"].keys()
-    # Some processors round otherwise in a batch of another size: a score at a threshold may fall on its other side.
-    one_image = 100 / expected["images"]
-    for row, figures in expected["methods"].items():
-        assert found["methods"][row].keys() == figures.keys()
-        for name, value in figures.items():
-            if name != "MaxBoxAcc_threshold":  # the first of equally good ones: its accuracy is compared
-                tolerance = {"PxAP": 0.05, "threshold_at_val": 0.0}.get(name, one_image)
-                assert found["methods"][row][name] == pytest.approx(value, abs=tolerance + 1e-9), (row, name)
-    assert found["config_hash"] == "another hash"
+    assert results(tmp_path / "run")["methods"] == results(trained)["methods"]
+    assert results(tmp_path / "run")["config_hash"] == "another hash"
 
 
 def test_an_untrained_stage_cannot_be_evaluated(tmp_path):
