@@ -1,11 +1,137 @@
-"""Files of a run: records that a crash leaves whole, checksums, and copies that take no room."""
+"""Files: those of users, opened and walked so that none can hang the program or fill its memory; records of a run that
+a crash leaves whole; checksums; copies that take no room.
+"""
 
+import collections
 import hashlib
+import io
 import json
 import os
 import pathlib
 import shutil
+import stat
+from collections.abc import Iterator
 from typing import Any
+
+from fcam_jax.errors import InputError
+
+# The largest files that are read, by what they hold, in bytes.
+IMAGE = MAP = 512 << 20
+TABLE = 2 << 30
+RECORD = 256 << 20
+WEIGHTS = 64 << 30
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def open_regular(path: str | os.PathLike[str], limit: int) -> io.BufferedReader:
+    """Open a file of the user's for reading: a regular one, or a link to one. Nothing else is waited for.
+
+    Args:
+      path: of the file.
+      limit: its largest size in bytes.
+
+    Raises:
+      OSError: it is not there, something else than a file, or larger; `reason` has it in words.
+    """
+    try:
+        _must_be_regular(pathlib.Path(path).stat().st_mode)  # to open some devices is to act on them
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except ValueError as error:  # such as a NUL in the path
+        raise OSError(str(error)) from error
+    try:
+        found = os.fstat(descriptor)
+        _must_be_regular(found.st_mode)
+        if found.st_size > limit:
+            raise _too_large(limit)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def open_text(path: str | os.PathLike[str], limit: int = TABLE, *, newline: str | None = None) -> io.TextIOWrapper:
+    """`open_regular` of a text in UTF-8."""
+    return io.TextIOWrapper(open_regular(path, limit), encoding="utf-8-sig", newline=newline)
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The content of a file of the user's.
+
+    Raises:
+      InputError: it cannot be read, as in `open_regular`.
+    """
+    try:
+        with open_regular(path, limit) as file:
+            data = file.read(limit + 1) or b""  # what the kernel makes up has no size before it is read
+        if len(data) > limit:
+            raise _too_large(limit)
+        return data
+    except OSError as error:
+        raise InputError(f"{os.fspath(path)}: cannot be read: {reason(error)}") from error
+
+
+def read_text(path: str | os.PathLike[str], limit: int = TABLE) -> str:
+    """The content of a text in UTF-8.
+
+    Raises:
+      InputError: it cannot be read, as in `open_regular`, or is no such text.
+    """
+    try:
+        return read_regular(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{os.fspath(path)}: is not a text in UTF-8 (byte {error.start})") from error
+
+
+def reason(error: OSError) -> str:
+    """Why a file cannot be read, without its path."""
+    return error.strerror or str(error)
+
+
+def walk(folder: str | os.PathLike[str], *, hidden: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those below it, each with the sorted names of what else lies in it.
+
+    Links to folders are followed, after all folders that are none. Each folder is met once, so that links may form
+    loops.
+
+    Args:
+      folder: where to begin.
+      hidden: with names that begin with a dot.
+
+    Raises:
+      InputError: a folder cannot be read.
+    """
+    waiting, linked = [os.fspath(folder)], collections.deque[str]()
+    visited = set()
+    while waiting or linked:
+        here = waiting.pop() if waiting else linked.popleft()
+        names, folders, links = [], [], []
+        try:
+            status = pathlib.Path(here).stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(here) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") and not hidden:
+                        continue
+                    if not _is_folder(entry):
+                        names.append(entry.name)
+                    elif entry.is_symlink():
+                        links.append(entry.path)
+                    else:
+                        folders.append(entry.path)
+        except OSError as error:
+            raise InputError(f"{here}: cannot be read: {reason(error)}") from error
+        waiting += sorted(folders, reverse=True)
+        linked += sorted(links)
+        yield here, sorted(names)
 
 
 def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) -> None:
@@ -33,7 +159,7 @@ def write_record(path: pathlib.Path, record: Any) -> None:
 
 def file_digest(path: pathlib.Path) -> str:
     """SHA-256 of a file's contents, 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path, WEIGHTS) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -43,3 +169,19 @@ def link_or_copy(source: str | pathlib.Path, target: str | pathlib.Path) -> None
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _must_be_regular(mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        raise OSError(f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+
+
+def _too_large(limit: int) -> OSError:
+    return OSError(f"it is larger than the {limit >> 20:,} MiB that a file of its kind may have")
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere; told by whoever opens it
+        return False
