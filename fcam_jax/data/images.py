@@ -19,6 +19,7 @@ from jaxtyping import Bool, UInt, UInt8
 
 from fcam_jax.data.checksums import PNG_START, DamageError, SuspectError, check_png, check_tiff
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import IMAGE, read_regular
 from fcam_jax.types import Image
 
 # Pillow warns about metadata that is not used here, such as broken EXIF, in well-known data sets. A filter for the
@@ -116,12 +117,7 @@ def read_bytes(path: pathlib.Path) -> bytes:
     Raises:
       InputError: it is missing or cannot be read.
     """
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such image file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return read_regular(path, IMAGE)
 
 
 def _check_size(width: int, height: int) -> None:

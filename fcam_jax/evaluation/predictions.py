@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import open_text
 from fcam_jax.runtime.text import listed
 
 _LINE = re.compile(r"(.+?)((?:,\s*-?\d+)+)\s*")
@@ -63,7 +64,7 @@ def read_predictions(
 def _lines(path: pathlib.Path) -> Iterator[str]:
     """The lines one at a time: full rankings of a thousand classes are hundreds of megabytes."""
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_text(path) as file:
             yield from file
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--predictions={path}: cannot be read as text: {error}") from error

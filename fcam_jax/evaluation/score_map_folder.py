@@ -6,7 +6,6 @@ a map is said when the folder is made.
 """
 
 import dataclasses
-import os
 import pathlib
 
 import numpy as np
@@ -19,6 +18,7 @@ from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.score_map import scaled_map
+from fcam_jax.runtime.files import MAP, open_regular, walk
 from fcam_jax.runtime.text import listed
 from fcam_jax.types import Annotation
 
@@ -146,7 +146,7 @@ def read_map(path: pathlib.Path) -> np.ndarray:
       InputError: the file holds no whole array of numbers.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MAP) as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except Exception as error:  # a damaged header raises whatever its parser stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -157,7 +157,7 @@ def _match(maps: pathlib.Path, image_ids: list[str]) -> list[str]:
     """Maps that no image has, after a check that every image has its map."""
     present = {
         (pathlib.Path(folder) / name).relative_to(maps).as_posix()
-        for folder, _, names in os.walk(maps, followlinks=True)
+        for folder, names in walk(maps, hidden=True)
         for name in names
         if name.endswith(_SUFFIX)
     }

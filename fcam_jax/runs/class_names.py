@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import replace_file
+from fcam_jax.runtime.files import read_text, replace_file
 from fcam_jax.runtime.text import printable
 
 CLASS_NAMES = "class_names.txt"  # in a run's folder: a line for each class
@@ -25,10 +25,7 @@ def names_from_file(path: pathlib.Path, num_classes: int) -> list[str | None]:
     Raises:
       InputError: the file cannot be read, or has another number of lines.
     """
-    try:
-        names = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as text: {error}") from error
+    names = read_text(path).splitlines()
     if len(names) != num_classes:
         raise InputError(f"{path}: has {len(names)} lines, the network {num_classes} classes; it needs a line for each")
     return [name.strip() or None for name in names]

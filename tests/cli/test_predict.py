@@ -321,7 +321,7 @@ def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
         ("--batch_size=0", "--batch_size=0 must be at least 1"),
         ("--size=64", "--size describes a network of --weights"),
         ("--class_names={tmp}/names.txt", "names.txt: has 2 lines, the network 8 classes"),
-        ("--class_names={tmp}/none.txt", "none.txt: cannot be read as text"),
+        ("--class_names={tmp}/none.txt", "none.txt: cannot be read: No such file"),
         ("--images={tmp}/no*thing.jpg", "no such file or folder, and nothing matches it"),
         ("--images={tmp}/other", "other: no image there"),
         ("--images={tmp}/second", "would both be written as a.jpg"),

@@ -113,7 +113,7 @@ def test_odd_metadata_gives_no_warning(tmp_path, rgb):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"bird\.jpg: no such image file"):
+    with pytest.raises(InputError, match=r"bird\.jpg: cannot be read: No such file"):
         read_image(tmp_path / "bird.jpg")
 
 

@@ -14,6 +14,7 @@ from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, settle_names
 from fcam_jax.data.layouts.paths import SPLIT_NAMES, refused
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import walk
 from fcam_jax.runtime.text import listed
 
 # By these a folder's images are told from its other files.
@@ -79,11 +80,10 @@ def _subfolders(folder: pathlib.Path) -> list[str]:
 
 def _walk(folder: pathlib.Path, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
     """Paths below a folder of its files, in order; hidden ones are none of the user's."""
-    for here, folders, names in os.walk(folder, onerror=_unreadable):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    for here, names in walk(folder):
         below = here[len(str(folder)) + 1 :].replace(os.sep, "/")
-        for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(endings):
+        for name in names:
+            if name.lower().endswith(endings):
                 yield f"{below}/{name}" if below else name
 
 

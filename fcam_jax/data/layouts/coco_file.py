@@ -14,6 +14,7 @@ from typing import Any
 from fcam_jax.data.layouts.paths import SPLIT_NAMES, refused
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import open_text
 from fcam_jax.runtime.text import listed
 
 # Of a split called {}, in the data set's folder.
@@ -45,7 +46,8 @@ def read_json(path: pathlib.Path, problems: Problems) -> dict[str, list[Any]]:
       InputError: the file is no JSON, or has none of these.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        with open_text(path) as file:
+            content = json.load(file)
     except json.JSONDecodeError as error:
         text = f"cannot be read as JSON: {error.msg}, column {error.colno}"
         raise problems.stop(path, text, line=error.lineno) from error

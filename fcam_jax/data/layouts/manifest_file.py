@@ -11,6 +11,7 @@ from typing import Any
 
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import open_text
 from fcam_jax.runtime.text import listed
 
 NAMES = ("manifest.csv", "manifest.jsonl")
@@ -58,7 +59,7 @@ def write_rows(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig") as file:
+    with open_text(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -79,7 +80,7 @@ def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, di
 
 
 def _csv_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with open_text(path, newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             header = [name.strip() for name in next(reader, [])]

@@ -26,6 +26,7 @@ from fcam_jax.data.layouts.metadata import (
 from fcam_jax.data.layouts.paths import refused
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.source import SPLITS
+from fcam_jax.runtime.files import open_text
 
 _LOCALIZATION = "localization.txt"
 
@@ -178,7 +179,8 @@ class _Table:
 
 def _text(path: pathlib.Path, problems: Problems) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with open_text(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise problems.stop(path, "no such metadata file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -277,9 +279,9 @@ def _masks(table: _Table) -> list[Masks]:
 def _names_masks(path: pathlib.Path) -> bool:
     """Boxes and masks share the name of their file; its first line tells which it holds."""
     try:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
+        with open_text(path) as file:
             fields = file.readline().rstrip("\n").rsplit(",", 2)
-    except OSError:  # told by whoever reads all of it
+    except (OSError, UnicodeDecodeError):  # told by whoever reads all of it
         return False
     return len(fields) == 3 and fields[1].lower().endswith(".png")
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from fcam_jax.data.layouts.class_folders import SUFFIXES
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import walk
 from fcam_jax.runtime.text import listed, printable
 
 
@@ -75,9 +76,8 @@ def _candidates(text: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
 
 def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Files of a folder and its sub-folders; hidden ones are none of the user's."""
-    for here, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (pathlib.Path(here, name) for name in names if not name.startswith("."))
+    for here, names in walk(folder):
+        yield from (pathlib.Path(here, name) for name in names)
 
 
 def _add(by_name: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> None:
