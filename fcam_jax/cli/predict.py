@@ -7,6 +7,7 @@ Writes maps, pictures with boxes, and a line of predictions for each image. `doc
 """
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import sys
@@ -34,7 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cam_setting", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="of the CAM"
     )
-    parser.add_argument("--label", type=int, help="class of all maps; by default the one predicted for each image")
+    parser.add_argument("--label", type=_label, help="class of all maps, its number or name; by default the predicted")
     parser.add_argument("--threshold", type=float, help="share of a map's maximum; by default the validated one")
     parser.add_argument("--top", type=int, default=5, help="number of classes that are recorded")
     parser.add_argument("--class_names", type=path, help="text file with a line for each class")
@@ -68,17 +69,17 @@ def run(options: argparse.Namespace) -> int:
     else:
         given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
         network = imported_network(options.weights, **{"cam": cam, **given})
-    names = network.class_names
     if options.class_names is not None:
         with at_key("--class_names="):
-            names = names_from_file(options.class_names, len(names))
+            names = names_from_file(options.class_names, len(network.class_names))
+        network = dataclasses.replace(network, class_names=names)
     left_out = ", ".join(f"{number} {suffix or 'without'}" for suffix, number in sorted(found.left_out.items()))
     with at_key("--"):
         outputs = Outputs(
             title=network.title,
             threshold=network.threshold_at(options.threshold),
-            class_names=names,
-            top=min(options.top, len(names)),
+            class_names=network.class_names,
+            top=min(options.top, len(network.class_names)),
             full_size=options.full_size,
             max_side=options.max_side,
             label=network.label_of(options.label),
@@ -112,6 +113,10 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--weights needs --{name}")
     if options.cam is None and (options.stages or options.cam_setting):
         raise InputError("--stages and --cam_setting are of a CAM: give its name by --cam")
+
+
+def _label(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() and text.isascii() else text
 
 
 def _setting(text: str) -> tuple[str, Any]:

@@ -292,7 +292,7 @@ def _rows(split: CheckedSplit, below: str) -> Iterator[Mapping[str, Any]]:
         row["sha256"] = split.inspected[index].checksum
         if image_id != path:
             row["image_id"] = image_id
-        if metadata.class_names is not None:
+        if metadata.class_names is not None and metadata.class_names[label]:
             row["class_name"] = metadata.class_names[label]
         if metadata.boxes is not None and len(metadata.boxes[index]):
             row["boxes"] = metadata.boxes[index].tolist()

@@ -44,7 +44,7 @@ class Source(Protocol):
 
     Attributes:
       num_classes: labels are in [0, num_classes).
-      class_names: what the classes are called, in the order of the labels; None where the data set does not say of all.
+      class_names: what the classes are called, in the order of the labels, "" where that is not known; None: of none.
       localized: whether every record has boxes or a mask, as evaluation needs them.
       left_out: what was wrong with each image that the split names and the source leaves out, one line each.
       fingerprint: tells the images and labels of one split from those of any other, by what they are called.

@@ -19,22 +19,22 @@ def save_names(run: pathlib.Path, names: Sequence[str] | None) -> None:
         replace_file(run / CLASS_NAMES, "".join(f"{printable(name)}\n" for name in names))
 
 
-def names_from_file(path: pathlib.Path, num_classes: int) -> list[str | None]:
+def names_from_file(path: pathlib.Path, num_classes: int | None = None) -> list[str | None]:
     """The lines of a text file, one for each class from 0 on; an empty line is a class without a name.
 
     Raises:
-      InputError: the file cannot be read, or has another number of lines.
+      InputError: the file cannot be read, or has another number of lines where that is known.
     """
     names = read_text(path).splitlines()
-    if len(names) != num_classes:
+    if num_classes is not None and len(names) != num_classes:
         raise InputError(f"{path}: has {len(names)} lines, the network {num_classes} classes; it needs a line for each")
     return [name.strip() or None for name in names]
 
 
-def names_of_run(run: pathlib.Path, num_classes: int) -> list[str | None]:
+def names_of_run(run: pathlib.Path, num_classes: int | None = None) -> list[str | None]:
     """The names that a run has written down of its data set, none where that has none; raises as `names_from_file`."""
     path = run / CLASS_NAMES
-    return names_from_file(path, num_classes) if path.is_file() else [None] * num_classes
+    return names_from_file(path, num_classes) if path.is_file() else [None] * (num_classes or 0)
 
 
 def class_title(names: ClassNames | None, label: int) -> str:

@@ -14,6 +14,7 @@ from flax import nnx
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.result import Evaluation
+from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.experiment import Experiment, Stage
 from fcam_jax.runs.folder import RunFolder, record_left_out
 from fcam_jax.runs.report.examples import save_pictures
@@ -144,7 +145,8 @@ def _write(
     for row, evaluation in evaluations.items():
         if evaluation.constant_maps:
             logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
-        save_record(out, row, evaluation, images=images, split=split, class_names=plan.data.class_names)
+        save_record(out, row, evaluation, images=images, split=split)
+    save_names(out, plan.data.class_names)
     write_record(out / "results.json", results)
     record_left_out(plan.data.left_out(), out)
     shown = {row: evaluations[row] for row in stages}

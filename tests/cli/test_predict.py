@@ -179,6 +179,13 @@ def test_a_box_is_in_pixels_of_the_upright_image(tmp_path, full_size):
     assert record["boxes"] == [record["box"]]
 
 
+def test_the_class_of_the_maps_is_chosen_by_its_name(command, out, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"kind {i}" for i in range(CLASSES)))
+    assert command("--label=kind 3", f"--class_names={names}") == 0
+    assert {(record["label"], record["class"]) for record in lines(out).values()} == {(3, "kind 3")}
+
+
 def test_padding_and_place_in_a_batch_do_not_change_a_map(command, images, out, tmp_path):
     command()
     for name in ("b.png", "sub folder/ö, 1.png"):  # in the middle of the first batch; all of the last
@@ -316,6 +323,7 @@ def test_a_classifier_of_any_file_has_its_cams(command, images, out, tmp_path):
         ("--stages=stage1", "give its name by --cam"),
         ("--label=8", "--label=8 is no class of this network; they are 0 to 7"),
         ("--label=-1", "--label=-1 is no class"),
+        ("--label=owl", "--label='owl' is the name of no class of this network; they are without names"),
         ("--threshold=1.5", "must lie in [0, 1)"),
         ("--threshold=nan", "must lie in [0, 1)"),
         ("--batch_size=0", "--batch_size=0 must be at least 1"),

@@ -64,7 +64,9 @@ def test_a_number_of_classes_is_checked_and_may_be_larger(same_data, layout):
     root = same_data.write(layout)
     assert FolderSource(split="test", root=root, num_classes=2).class_names == same_data.classes
     larger = FolderSource(split="test", root=root, num_classes=9)
-    assert larger.num_classes == 9 and larger.class_names is None
+    assert larger.num_classes == 9 and larger.class_names == (
+        None if layout == "wsol" else (*same_data.classes, *[""] * 7)
+    )
     with pytest.raises(InputError, match=r"data\.num_classes"):
         FolderSource(split="test", root=root, num_classes=1)
 

@@ -41,6 +41,18 @@ def test_a_csv_field_may_hold_several_boxes_and_masks(root):
 
 
 @pytest.mark.parametrize(
+    ("rows", "names"),
+    [
+        ("path,label\na.png,owl\nb.png,auk\n", ("auk", "owl", "", "")),
+        ("path,label,class_name\na.png,1,owl\nb.png,0,auk\n", ("auk", "owl", "", "")),
+        ("path,label,class_name\na.png,2,owl\nb.png,0,\n", ("", "", "owl", "")),
+    ],
+)
+def test_classes_keep_their_names_where_there_are_more(root, rows, names):
+    assert opened(root, rows, num_classes=4).class_names == names
+
+
+@pytest.mark.parametrize(
     "spell", [lambda text: text.replace("\n", "\r\n"), str.strip, lambda text: "\ufeff" + text + "\n\n"]
 )
 @pytest.mark.parametrize("name", ["manifest.csv", "manifest.jsonl"])

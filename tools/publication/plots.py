@@ -61,7 +61,7 @@ def save_examples(path: pathlib.Path, run: StoredRun) -> list[pathlib.Path]:
       The files; a grid without examples is not written.
     """
     rows = main_rows([record.row for record in run.records])
-    examples, _ = read_examples(run.folder, rows)
+    examples, _ = read_examples(run.folder, rows, run.class_names)
     saved = []
     for name, lines in grids(rows, list(filter(_is_readable, examples)), EXAMPLES).items():
         saved.append(beside(path, f"{name}.jpg"))

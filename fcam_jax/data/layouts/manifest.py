@@ -114,8 +114,8 @@ def _metadata(
     known: dict[str, int] = {}
     if numbered:
         count = num_classes or 1 + max(label for label in labels if isinstance(label, int))
-        all_named = len(class_names) == count and all(label in class_names for label in range(count))
-        names = tuple(class_names[label] for label in range(count)) if all_named else None
+        told = class_names and (num_classes or len(class_names) == count)
+        names = tuple(class_names.get(label, "") for label in range(count)) if told else None
     else:
         ordered = sorted(label for label in labels if isinstance(label, str))
         count, names = settle_names(ordered, num_classes, path, problems)

@@ -51,7 +51,7 @@ class Metadata:
       num_classes: labels are below it.
       paths: of the images, relative to the image folder.
       checksums: SHA-256 of each image file, empty where it is not stated; None where none are.
-      class_names: in the order of the labels; None where the data set does not say.
+      class_names: in the order of the labels, "" where one has none; None where the data set does not say.
     """
 
     image_ids: list[str]
@@ -163,12 +163,12 @@ def grouped(boxes: Int[np.ndarray, "m 4"], rows: Int[np.ndarray, " m"], count: i
 
 def settle_names(
     names: Sequence[str], num_classes: int, file: str | os.PathLike[str], problems: Problems
-) -> tuple[int, tuple[str, ...] | None]:
+) -> tuple[int, tuple[str, ...]]:
     """The number of classes and their names, where the data set names its classes.
 
     Args:
       names: in the order of the labels.
-      num_classes: that the user gave, 0 for as many as there are names. With more, no class has a name.
+      num_classes: that the user gave, 0 for as many as there are names. Of more, the last are called "".
       file: that names them.
       problems: is told of what is raised.
 
@@ -180,7 +180,8 @@ def settle_names(
     if 0 < num_classes < len(names):
         text = f"names {len(names)} classes ({listed(names)}), but data.num_classes is {num_classes}"
         raise problems.stop(file, text)
-    return num_classes or len(names), tuple(names) if num_classes in (0, len(names)) else None
+    count = num_classes or len(names)
+    return count, (*names, *[""] * (count - len(names)))
 
 
 def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> tuple[str, ...] | None:

@@ -17,6 +17,7 @@ from fcam_jax.runs.class_names import ClassNames, names_of_run
 from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam
 from fcam_jax.runs.prediction.restored import Threshold
 from fcam_jax.runs.trained import load_trained
+from fcam_jax.runtime.text import listed, printable
 
 # Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
 # CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).
@@ -70,7 +71,8 @@ class Network:
             return PREDICTED
         if isinstance(given, str):
             if given not in self.class_names:
-                raise InputError(f"label={given!r} is the name of no class of this network")
+                known = listed([printable(name) for name in self.class_names if name]) or "without names"
+                raise InputError(f"label={given!r:.100} is the name of no class of this network; they are {known}")
             return self.class_names.index(given)
         if int(given) != given or not 0 <= given < len(self.class_names):
             raise InputError(f"label={given} is no class of this network; they are 0 to {len(self.class_names) - 1}")

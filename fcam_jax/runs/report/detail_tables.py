@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from fcam_jax.evaluation.metrics import columns as columns_of
+from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.aggregate import Configuration
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
@@ -67,7 +68,7 @@ def _threshold(name: str, record: StoredEvaluation) -> str:
 def _by_part(
     found: Sequence[Configuration],
     title: str,
-    parts: Callable[[StoredEvaluation], dict[str, dict[str, float]]],
+    parts: Callable[[StoredRun, StoredEvaluation], dict[str, dict[str, float]]],
     methods: Callable[[Sequence[str]], list[str]] | None,
 ) -> Table | None:
     """Figures of parts of the split at the whole split's best thresholds; None where no evaluation has parts."""
@@ -76,7 +77,7 @@ def _by_part(
         for one, run, record in _evaluations(found)
         if methods is None or record.row in methods([other.row for other in run.records])
     ]
-    figures = columns_of(name for *_, record in shown for figures in parts(record).values() for name in figures)
+    figures = columns_of(name for _, run, record in shown for part in parts(run, record).values() for name in part)
     rows = [
         (
             *_names(one, run, record),
@@ -85,7 +86,7 @@ def _by_part(
             *(_percent(values[name]) if name in values else Cell(_NOTHING) for name in figures),
         )
         for one, run, record in shown
-        for order, (part, values) in enumerate(parts(record).items())
+        for order, (part, values) in enumerate(parts(run, record).items())
     ]
     if not rows:
         return None
@@ -93,12 +94,12 @@ def _by_part(
     return Table(f"By {title}, percent, at the best thresholds of the whole split", columns, tuple(rows), 5)
 
 
-def _sizes(record: StoredEvaluation) -> dict[str, dict[str, float]]:
+def _sizes(run: StoredRun, record: StoredEvaluation) -> dict[str, dict[str, float]]:
     return record.by_size
 
 
-def _classes(record: StoredEvaluation) -> dict[str, dict[str, float]]:
-    return record.by_class
+def _classes(run: StoredRun, record: StoredEvaluation) -> dict[str, dict[str, float]]:
+    return {class_title(run.class_names, label): figures for label, figures in record.by_class.items()}
 
 
 def _percent(value: float) -> Cell:

@@ -11,7 +11,6 @@ import numpy as np
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
-from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
 from fcam_jax.runs.report.localized import localized
@@ -184,7 +183,7 @@ def _grid_row(example: StoredExample) -> GridRow:
         Panel(finding.row, levels / 255, localized(levels, truth, finding.threshold))
         for finding, levels in zip(example.findings, pixels.levels, strict=True)
     ]
-    return GridRow(pixels.image, truth, example.class_name or class_title(None, example.label), panels)
+    return GridRow(pixels.image, truth, example.class_name, panels)
 
 
 def _save(folder: pathlib.Path, one: Configuration, name: str, caption: str, plot: Plot) -> PageFigure:

@@ -114,7 +114,6 @@ let shown = [], drawn = new Map(), grid = null;
 // The methods of a card: the main ones, and the one that is judged.
 const onCards = () => run().methods.map((_, i) => i).filter((i) => run().main.includes(i) || i === Number(filters.method.value));
 const run = () => data.runs[Number(filters.run.value)];
-const classOf = (example) => example.class || `class ${example.label}`;
 const findingOf = (example, method) => example.findings.find((finding) => finding.method === method);
 const verdict = (iou) => (iou === null ? "no ground truth" : `IoU ${iou.toFixed(2)}, ${iou >= HIT ? "found" : "missed"}`);
 // Without boxes the mask itself is judged, and its errors have colours of their own.
@@ -123,7 +122,7 @@ const option = (value, text) => make("option", { value }, text);
 
 function chooseRun() {
   const { methods, examples } = run(), classes = new Map();
-  for (const example of examples) classes.set(classOf(example), (classes.get(classOf(example)) || 0) + 1);
+  for (const example of examples) classes.set(example.class, (classes.get(example.class) || 0) + 1);
   const names = [...classes.keys()].sort((a, b) => a.localeCompare(b, undefined, { numeric: true }));
   legendOf(byId("card-legend"), examples, false);
   filters.method.replaceChildren(...methods.map((method, i) => option(i, method)));
@@ -139,7 +138,7 @@ function choose() {
   const iou = (example) => { const finding = findingOf(example, method); return finding ? finding.iou : null; };
   shown = run().examples.filter((example) => {
     const value = iou(example);
-    if (wanted && classOf(example) !== wanted) return false;
+    if (wanted && example.class !== wanted) return false;
     if (text && !example.id.toLowerCase().includes(text)) return false;
     if (success && (value === null || value >= HIT !== (success === "found"))) return false;
     return open || (value !== null && value >= low && value <= high);
@@ -213,7 +212,7 @@ function cardOf(number) {
     cells.push(cell(methods[finding.method], verdict(finding.iou), finding.iou >= HIT ? "found" : "missed"));
   }
   const button = make("button", { type: "button", class: "card", title: example.id, click: () => view(number) },
-    make("span", { class: "name" }, example.id), make("span", { class: "class" }, classOf(example)), make("span", { class: "cells" }, ...cells));
+    make("span", { class: "name" }, example.id), make("span", { class: "class" }, example.class), make("span", { class: "cells" }, ...cells));
   pixelsOf(example).then((pixels) => {
     paint(canvases[0], example, pixels, { levels: null, show: { boxes: true } });
     places.forEach((place, i) => {
@@ -246,7 +245,7 @@ async function view(number) {
   viewed = number;
   const example = shown[number], { methods } = run();
   byId("viewer-name").textContent = example.id;
-  byId("viewer-facts").textContent = [classOf(example), ...predictions(example, methods)].join(" · ");
+  byId("viewer-facts").textContent = [example.class, ...predictions(example, methods)].join(" · ");
   byId("previous").disabled = number === 0;
   byId("next").disabled = number + 1 >= shown.length;
   legendOf(byId("viewer-legend"), [example], true);
@@ -266,8 +265,7 @@ function predictions(example, methods) {
   const said = new Map();
   for (const { method, predicted, rank } of example.findings) {
     if (predicted === null) continue;
-    const same = run().examples.find((other) => other.label === predicted);
-    const text = `${same ? classOf(same) : `class ${predicted}`}${rank === null ? "" : ` (true class at rank ${rank + 1})`}`;
+    const text = `${predicted}${rank === null ? "" : ` (true class at rank ${rank + 1})`}`;
     said.set(text, [...(said.get(text) || []), methods[method]]);
   }
   return [...said].map(([text, names]) => (said.size === 1 ? `predicted: ${text}` : `${names.join(", ")} predicted: ${text}`));

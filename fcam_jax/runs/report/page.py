@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.stored_examples import Levels, Pixels, StoredExample
 from fcam_jax.runs.report.tables import Table
@@ -42,6 +43,7 @@ class PageExamples:
 
     title: str  # of the run
     methods: Sequence[str]  # its methods
+    class_names: ClassNames  # of its classes
     examples: Sequence[StoredExample]  # in the order of the blocks of pixels
     sizes: Sequence[tuple[int, int]]  # height and width of each
 
@@ -154,14 +156,16 @@ def _run(run: PageExamples) -> dict[str, Any]:
     examples = [
         {
             "id": example.image_id,
-            "label": example.label,
             "class": example.class_name,
             "size": size,
             "boxes": example.boxes,
             "masked": example.mask_file is not None,
             "findings": [
-                {"method": run.methods.index(one.row)}
-                | {name: getattr(one, name) for name in ("threshold", "box", "iou", "rank", "predicted")}
+                {name: getattr(one, name) for name in ("threshold", "box", "iou", "rank")}
+                | {
+                    "method": run.methods.index(one.row),
+                    "predicted": None if one.predicted is None else class_title(run.class_names, one.predicted),
+                }
                 for one in example.findings
             ],
         }

@@ -24,7 +24,6 @@ from fcam_jax.evaluation.activations import BINS
 from fcam_jax.evaluation.boxes import quantise
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.evaluation.result import Evaluation, Example
-from fcam_jax.runs.class_names import ClassNames
 from fcam_jax.runs.report.localized import best_threshold, localized
 from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.text import file_name
@@ -37,7 +36,6 @@ UNDECIDED, OBJECT = 128, 255
 FROM_SPLIT, FROM_EXAMPLES = "split", "examples"
 
 _JPEG_QUALITY = 85
-_SPLITS = {"train", "val", "val2", "test"}
 
 
 def save_record(
@@ -47,7 +45,6 @@ def save_record(
     *,
     images: int,
     split: str = "test",
-    class_names: ClassNames | None = None,
 ) -> None:
     """Write the record of a method's evaluation; an older one of the same method is replaced.
 
@@ -58,7 +55,6 @@ def save_record(
         without precision and recall over all of them, those of the examples are taken, and the record says so.
       images: number of evaluated images.
       split: of the data that was evaluated.
-      class_names: by label; without them the folders of the images name the classes.
     """
     threshold = best_threshold(evaluation.metrics)
     record = {
@@ -78,25 +74,12 @@ def save_record(
     folder = workdir / EVALUATION / EXAMPLES
     own = folder / file_name(row)
     own.mkdir(parents=True, exist_ok=True)
-    lines = [
-        json.dumps(_save_example(folder, own, example, threshold, class_names)) + "\n"
-        for example in evaluation.examples
-    ]
+    lines = [json.dumps(_save_example(folder, own, example, threshold)) + "\n" for example in evaluation.examples]
     replace_file(folder / f"{file_name(row)}.jsonl", "".join(lines))
     replace_file(workdir / EVALUATION / f"{file_name(row)}.json", json.dumps(record) + "\n")
 
 
-def class_name(image_id: str) -> str | None:
-    """The class that an id's first folder names, as in ``001.Albatross/1.jpg``; the folder of a split is none."""
-    folders = image_id.split("/")[:-1]
-    if folders and folders[0] in _SPLITS:
-        folders = folders[1:]
-    return folders[0] if folders else None
-
-
-def _save_example(
-    shared: pathlib.Path, own: pathlib.Path, example: Example, threshold: float, names: ClassNames | None
-) -> dict[str, Any]:
+def _save_example(shared: pathlib.Path, own: pathlib.Path, example: Example, threshold: float) -> dict[str, Any]:
     """Write an example's files; returns its facts."""
     truth = example.annotation
     key = hashlib.sha1(truth.image_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:20]
@@ -111,7 +94,6 @@ def _save_example(
         "image_id": truth.image_id,
         "key": key,
         "label": int(truth.label),
-        "class_name": names[truth.label] if names is not None else class_name(truth.image_id),
         "boxes": None if truth.boxes is None else truth.boxes.tolist(),
         "mask": truth.mask is not None,
         "threshold": float(threshold),

@@ -86,7 +86,7 @@ def _write(
 def _examples(run: StoredRun, one: Configuration, pixels: PixelBlocks, left_out: list[str]) -> PageExamples:
     """The examples of a run whose pixels can be read; they are added to the page's, the others to those left out."""
     rows = list(dict.fromkeys(record.row for record in run.records))
-    examples, damaged = read_examples(run.folder, rows)
+    examples, damaged = read_examples(run.folder, rows, run.class_names)
     left_out += damaged
     kept: list[StoredExample] = []
     sizes = []
@@ -99,7 +99,7 @@ def _examples(run: StoredRun, one: Configuration, pixels: PixelBlocks, left_out:
         pixels.add(found)
         kept.append(example)
         sizes.append((found.image.shape[0], found.image.shape[1]))
-    return PageExamples(f"{one.title} (seed {run.seed}, {run.folder.name})", rows, kept, sizes)
+    return PageExamples(f"{one.title} (seed {run.seed}, {run.folder.name})", rows, run.class_names, kept, sizes)
 
 
 def _figures(folder: pathlib.Path, found: Sequence[Configuration], kept: Kept) -> dict[str, list[PageFigure]]:

@@ -16,6 +16,7 @@ from jaxtyping import Float, Real
 from fcam_jax.configuration.flat import setting
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import BINS
+from fcam_jax.runs.class_names import ClassNames, names_of_run
 from fcam_jax.runs.report.paper import row_order
 from fcam_jax.runs.report.record import EVALUATION, FROM_EXAMPLES, VERSION
 
@@ -56,7 +57,7 @@ class StoredEvaluation:
     intervals: dict[str, tuple[float, float]]
     # figures of the images whose object is about the same size, by its share of the image
     by_size: dict[str, dict[str, float]]
-    by_class: dict[str, dict[str, float]]  # figures of the images of a class, by its number
+    by_class: dict[int, dict[str, float]]  # figures of the images of a class
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,7 @@ class StoredRun:
     records: tuple[StoredEvaluation, ...]  # of the methods that were evaluated, see `row_order`
     # by the name of a stage, the validation figures before the first epoch and after every one
     history: dict[str, list[dict[str, float]]]
+    class_names: ClassNames = ()
 
     @property
     def seed(self) -> Any:
@@ -92,7 +94,8 @@ def read_run(folder: pathlib.Path) -> StoredRun:
         raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
     records = sorted(map(read_record, files), key=lambda record: row_order(record.row))
     logs = sorted(home.glob("*/metrics.jsonl"))
-    return StoredRun(folder, config, tuple(records), {log.parent.name: read_history(log) for log in logs})
+    history = {log.parent.name: read_history(log) for log in logs}
+    return StoredRun(folder, config, tuple(records), history, names_of_run(folder) or names_of_run(home))
 
 
 def read_record(path: pathlib.Path) -> StoredEvaluation:
@@ -174,7 +177,7 @@ def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
         histogram=Histogram(counts, fields["histogram"]["source"] == FROM_EXAMPLES),
         intervals={name: (float(low), float(high)) for name, (low, high) in fields["intervals_95"].items()},
         by_size=_parts(fields["by_size"]),
-        by_class=_parts(fields["by_class"]),
+        by_class={int(label): figures for label, figures in _parts(fields["by_class"]).items()},
     )
 
 

@@ -16,6 +16,7 @@ import PIL.Image
 from jaxtyping import Int, UInt8
 
 from fcam_jax.errors import InputError
+from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.report.record import EVALUATION, EXAMPLES, OBJECT, UNDECIDED
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation, Image
@@ -42,7 +43,7 @@ class StoredExample:
 
     image_id: str  # its key in the data set
     label: int  # its class
-    class_name: str | None  # the name of that, if known
+    class_name: str  # see `class_title`
     image_file: pathlib.Path  # the image at evaluation size
     mask_file: pathlib.Path | None  # its true mask, if there is one
     boxes: Int[np.ndarray, "n 4"] | None  # its true boxes, if there are any
@@ -66,12 +67,15 @@ class Pixels:
         return dataclasses.replace(truth, mask=self.mask == OBJECT, ignore=self.mask == UNDECIDED)
 
 
-def read_examples(folder: pathlib.Path, rows: Sequence[str]) -> tuple[list[StoredExample], list[str]]:
+def read_examples(
+    folder: pathlib.Path, rows: Sequence[str], names: ClassNames = ()
+) -> tuple[list[StoredExample], list[str]]:
     """The examples of a run, and a line for each one that was left out.
 
     Args:
       folder: the run's.
       rows: its methods; an image appears once, with the findings of all of them.
+      names: of its classes.
     """
     examples: dict[str, StoredExample] = {}
     left_out = []
@@ -80,7 +84,7 @@ def read_examples(folder: pathlib.Path, rows: Sequence[str]) -> tuple[list[Store
         lines = path.read_bytes().splitlines() if path.is_file() else []
         for number, line in enumerate(lines, 1):
             try:
-                example = _example(json.loads(line), path.parent, row)
+                example = _example(json.loads(line), path.parent, row, names)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
                 left_out.append(f"{path}, line {number}: damaged ({reason})")
@@ -103,7 +107,7 @@ def read_pixels(example: StoredExample) -> Pixels:
     return Pixels(image, jpeg, mask, tuple(_read(finding.levels_file, "L", size)[0] for finding in example.findings))
 
 
-def _example(facts: Any, folder: pathlib.Path, row: str) -> StoredExample:
+def _example(facts: Any, folder: pathlib.Path, row: str, names: ClassNames) -> StoredExample:
     key, box, boxes, iou = str(facts["key"]), facts["box"], facts["boxes"], facts["iou"]
     if not key.isalnum():
         raise ValueError("the key is no name of a file")
@@ -116,11 +120,11 @@ def _example(facts: Any, folder: pathlib.Path, row: str) -> StoredExample:
         rank=_whole(facts["rank"]),
         predicted=_whole(facts["predicted"]),
     )
-    name = facts["class_name"]
+    label = int(facts["label"])
     return StoredExample(
         image_id=str(facts["image_id"]),
-        label=int(facts["label"]),
-        class_name=None if name is None else str(name),
+        label=label,
+        class_name=class_title(names, label),
         image_file=folder / f"{key}.jpg",
         mask_file=folder / f"{key}.mask.png" if facts["mask"] else None,
         boxes=None if boxes is None else np.array(boxes, np.int64).reshape(-1, 4),

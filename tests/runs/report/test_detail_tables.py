@@ -52,8 +52,8 @@ def test_parts_keep_their_order_and_classes_are_those_of_the_compared_methods(tm
     assert [row["PxAP"] for row in found] == ["11.5", "-"] * 2
     assert {row["method"] for row in found} == {"Center", "CAM"}
     assert [(row["method"], row["class"], row["images"]) for row in texts(classes)] == [
-        ("CAM", "2", "7"),
-        ("CAM", "10", "5"),
+        ("CAM", "class 2", "7"),
+        ("CAM", "class 10", "5"),
     ]
 
 

@@ -12,7 +12,11 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import box_iou, largest_box, quantise
 from fcam_jax.evaluation.evaluator import Evaluation
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
-from fcam_jax.runs.report.record import class_name, save_record
+from fcam_jax.runs.class_names import save_names
+from fcam_jax.runs.report.aggregate import configurations
+from fcam_jax.runs.report.detail_tables import details
+from fcam_jax.runs.report.figures import grids
+from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.runs import read_run
 from fcam_jax.runs.report.stored_examples import read_examples, read_pixels
 
@@ -69,7 +73,7 @@ def test_examples_come_back_with_levels_boxes_and_masks(tmp_path):
         np.testing.assert_array_equal(truth.mask, source.annotation.mask)
         np.testing.assert_array_equal(truth.ignore, source.annotation.ignore)
         assert np.abs(pixels.image.astype(int) - source.image).mean() < 6  # JPEG
-        assert (one.label, one.class_name) == (source.annotation.label, one.image_id.split("/")[0])
+        assert (one.label, one.class_name) == (source.annotation.label, f"class {one.label}")
         assert (finding.rank, finding.predicted, finding.threshold) == (source.rank, source.predicted, 0.35)
         box = largest_box(source.score_map, 0.35)
         np.testing.assert_array_equal(finding.box, box)
@@ -103,20 +107,6 @@ def test_any_name_of_an_image_is_kept(tmp_path, name):
     assert one.image_id == name
     assert one.image_file.parent == tmp_path / "run" / "evaluation" / "examples"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
-
-
-@pytest.mark.parametrize(
-    ("image_id", "name"),
-    [
-        ("001.Albatross/1.jpg", "001.Albatross"),
-        ("test/0bt_c3/1.jpg", "0bt_c3"),
-        ("val/ILSVRC_1.JPEG", None),
-        ("test/000001", None),
-        ("1.jpg", None),
-    ],
-)
-def test_class_names_are_folders_that_are_no_splits(image_id, name):
-    assert class_name(image_id) == name
 
 
 def test_a_second_evaluation_replaces_the_first_and_leaves_nothing_half_written(tmp_path):
@@ -232,7 +222,17 @@ def test_pixels_that_cannot_be_read_are_named_in_one_line(tmp_path, kind, data, 
 
 
 def test_classes_are_called_as_the_data_set_calls_them(tmp_path):
-    make_run(tmp_path / "run", {"CAM": {}})
-    save_record(tmp_path / "run", "CAM", evaluation(ids(2), {}), images=2, class_names=["crow", "gull"])
-    examples, _ = read_examples(tmp_path / "run", ["CAM"])
-    assert [one.class_name for one in examples] == ["crow", "gull"]
+    """And never by the folder of an image, which a manifest may have for all of them."""
+    make_run(tmp_path / "run", {"CAM": {}}, names=[f"photos/{i}.jpg" for i in range(4)])
+    found = dataclasses.replace(evaluation(["photos/1.jpg"], {}), by_class={1: {"images": 1}, 2: {"images": 3}})
+    save_record(tmp_path / "run" / "val", "CAM", found, images=1, split="val")
+    save_names(tmp_path / "run", ["crow", "gull", ""])
+    for folder, classes in ((tmp_path / "run", ["crow", "gull"]), (tmp_path / "run" / "val", ["crow"])):
+        run = read_run(folder)
+        assert run.class_names == ["crow", "gull", None]
+        examples, _ = read_examples(folder, ["CAM"], run.class_names)
+        assert sorted({one.class_name for one in examples}) == classes
+        (rows,) = (list(grids(["CAM"], examples, 9).values()),)
+        assert {row.class_name for grid in rows for row in grid} == set(classes)
+    *_, by_class = details(configurations([run]))
+    assert [row[4].text for row in by_class.rows] == ["gull", "class 2"]
