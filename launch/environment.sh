@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the scripts beside it: goes to the repository's root, and gives them a Python with the right JAX.
 #
-#   JAX_EXTRA    the accelerator's extra of JAX, such as cuda12 or tpu; without it JAX has the CPU alone
+#   JAX_EXTRA    the accelerator's extra of JAX: cuda12, cuda13 or tpu; without it JAX has the CPU alone
 #   FCAM_PYTHON  a Python that has everything already; nothing is installed then
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -17,9 +17,8 @@ set_up() {
     if [[ -n ${FCAM_PYTHON:-} ]]; then
         return
     fi
-    make .venv/.installed
-    if [[ -n ${JAX_EXTRA:-} && .venv/.installed -nt .venv/.installed-$JAX_EXTRA ]]; then
-        "$python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "jax[$JAX_EXTRA]"
-        touch ".venv/.installed-$JAX_EXTRA"
+    if [[ -n ${JAX_EXTRA:-} && ! -f locked/$JAX_EXTRA.txt ]]; then
+        fail "JAX_EXTRA is $JAX_EXTRA; it may be cuda12, cuda13 or tpu (locked/ has their versions), or FCAM_PYTHON names a Python"
     fi
+    make ".venv/.installed${JAX_EXTRA:+-$JAX_EXTRA}"
 }

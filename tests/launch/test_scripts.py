@@ -25,7 +25,7 @@ def after(call, first):
 def test_shellcheck_finds_nothing(script):
     program = shutil.which("shellcheck", path=str(pathlib.Path(sys.executable).parent)) or shutil.which("shellcheck")
     if program is None:
-        pytest.skip("shellcheck is not installed; it is in the extra dev")
+        pytest.skip("shellcheck is not installed; `make test` does")
     found = subprocess.run([program, "-x", f"launch/{script.name}"], cwd=LAUNCH.parent, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
 
