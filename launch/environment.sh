@@ -13,6 +13,7 @@ fail() {
 
 # Set python, after it has got the versions that the tests have passed with.
 set_up() {
+    # shellcheck disable=SC2034  # the scripts that source this use it
     python=${FCAM_PYTHON:-$PWD/.venv/bin/python}
     if [[ -n ${FCAM_PYTHON:-} ]]; then
         return

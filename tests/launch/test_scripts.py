@@ -50,6 +50,12 @@ def test_a_mistake_gets_a_line_and_calls_nothing(fakes, script, needed, mistake)
     assert not (fakes.folder / "calls").exists()
 
 
+def test_an_accelerator_without_pinned_versions_gets_a_line(fakes):
+    done = fakes.run("local.sh", "--", "--config=x", FCAM_PYTHON="", JAX_EXTRA="cuda99")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: JAX_EXTRA is cuda99;") and done.stderr.count("\n") == 1
+
+
 def test_a_run_on_slurm_has_a_process_for_each_gpu(fakes):
     done = fakes.run("slurm.sh", "--nodes=2", "--gpus-per-node=a100:4", "--comment=a b", "--", *HARD)
     assert done.returncode == 0, done.stderr
