@@ -3,7 +3,6 @@
 Whatever is wrong is said before the maps are read, but for what is in them.
 """
 
-import csv
 import dataclasses
 import functools
 import math
@@ -21,6 +20,7 @@ from fcam_jax.evaluation.predictions import read_predictions
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.evaluation.score_map_folder import FolderOptions, ScoreMapFolder
 from fcam_jax.evaluation.stream import TOGETHER, At, Wanted, each, evaluate_each
+from fcam_jax.runtime.files import write_table
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import listed
 
@@ -109,13 +109,7 @@ def _write_rows(folder: ScoreMapFolder, wanted: Wanted, tau: float | None, path:
         return told
 
     count = len(folder.image_ids)
-    rows = counted(each(row, count), "rows", count, "image")
-    first = next(rows)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(first))
-        writer.writeheader()
-        writer.writerow(first)
-        writer.writerows(rows)
+    write_table(path, counted(each(row, count), "rows", count, "image"))
 
 
 def _check_writable(option: str, path: pathlib.Path) -> None:

@@ -3,17 +3,20 @@ a crash leaves whole; checksums; copies that take no room.
 """
 
 import collections
+import csv
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import cell
 
 # The largest files that are read, by what they hold, in bytes.
 IMAGE = MAP = 512 << 20
@@ -149,6 +152,22 @@ def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) ->
         if sync:
             file.flush()
             os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_table(path: pathlib.Path, rows: Iterator[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Put a CSV file in place as a whole, its rows one at a time; columns are those of the first row, if there is any.
+
+    Texts that a spreadsheet would take for formulas are made harmless, see `cell`.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    first = next(rows, None)
+    # Names of files may hold bytes that are no letters; they come out as they were.
+    with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        writer = csv.DictWriter(file, list(first or columns), extrasaction="ignore")
+        writer.writeheader()
+        for row in itertools.chain(() if first is None else (first,), rows):
+            writer.writerow({name: cell(value) for name, value in row.items()})
     partial.replace(path)
 
 

@@ -1,7 +1,12 @@
 """Names of images, classes and methods, which may hold anything, made fit for messages, figures, files and tables."""
 
+import hashlib
+import pathlib
 import urllib.parse
 from collections.abc import Sequence
+
+_LETTERS = 200  # of a name in a list
+_BYTES = 200  # of a file's name; file systems allow 255
 
 
 def printable(text: str) -> str:
@@ -12,7 +17,7 @@ def printable(text: str) -> str:
 def listed(names: Sequence[str], shown: int = 10) -> str:
     """The first few names and the number of the others, for a message."""
     others = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + others
+    return ", ".join(shorten(name, _LETTERS) for name in names[:shown]) + others
 
 
 def shorten(text: str, letters: int) -> str:
@@ -22,7 +27,21 @@ def shorten(text: str, letters: int) -> str:
 
 def file_name(name: str) -> str:
     """The name with all letters but plain ones written as escapes, so that it is one part of a path."""
-    return urllib.parse.quote(name.encode("utf-8", "surrogatepass"), safe=" (),").replace(".", "%2E")
+    return fitted(urllib.parse.quote(name.encode("utf-8", "surrogatepass"), safe=" (),").replace(".", "%2E"))
+
+
+def fitted(name: str) -> str:
+    """A part of a path, with room for an ending; one that is too long is its beginning, a digest, and its suffix."""
+    data, suffix = name.encode("utf-8", "surrogatepass"), pathlib.PurePath(name).suffix
+    if len(data) <= _BYTES:
+        return name
+    kept, suffix = data[: _BYTES - 40].decode("utf-8", "ignore"), suffix if len(suffix) < 6 else ""
+    return f"{kept}-{hashlib.sha256(data).hexdigest()[:16]}{suffix}"
+
+
+def cell(value: object) -> object:
+    """What is written into a table's cell: a text that a spreadsheet would take for a formula has a ' before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ In: paths and patterns. Out: `ImageFile`s in order, with names that no two of th
 
 import collections
 import dataclasses
+import fnmatch
 import glob
 import itertools
 import os
@@ -14,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from fcam_jax.data.layouts.class_folders import SUFFIXES
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import walk
-from fcam_jax.runtime.text import listed, printable
+from fcam_jax.runtime.text import fitted, listed, printable
+
+_LONGEST = 1000  # letters of a name with its folders, so that the path of an output is none that is too long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,12 @@ class ImageFile:
 
     path: pathlib.Path
     name: str  # relative to the folder that was given, or to the fixed part of the pattern, ``/`` between parts
+
+    @property
+    def output(self) -> str:
+        """What its outputs are called, without their endings: the name, unless it is too long."""
+        parts = "/".join(map(fitted, self.name.split("/")))
+        return parts if len(parts) <= _LONGEST else fitted(self.name.replace("/", "_"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +52,12 @@ def find_images(given: Sequence[str], outputs: Sequence[pathlib.Path]) -> Found:
     Raises:
       InputError: there is no image, or two images would have one name.
     """
-    outputs = [folder.resolve() for folder in outputs]
+    outside = [f"{os.path.realpath(folder)}{os.sep}" for folder in outputs]
     by_name: dict[str, pathlib.Path] = {}
     left_out: collections.Counter[str] = collections.Counter()
     for text in given:
         root, paths = _candidates(text)
-        paths = [path for path in paths if not any(path.resolve().is_relative_to(folder) for folder in outputs)]
+        paths = [path for path in paths if not os.path.realpath(path).startswith(tuple(outside))]
         if pathlib.Path(text).is_dir():
             left_out.update(path.suffix.lower() for path in paths if path.suffix.lower() not in SUFFIXES)
             paths = [path for path in paths if path.suffix.lower() in SUFFIXES]
@@ -67,11 +76,26 @@ def _candidates(text: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
         return path, sorted(_below(path))
     if os.path.lexists(path):
         return path.parent, [path]
-    fixed = itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts)
-    found = sorted(map(pathlib.Path, glob.glob(text, recursive=True)))  # noqa: PTH207 (a Path's takes no absolute one)
+    root = pathlib.Path(*itertools.takewhile(lambda part: not set(part) & set("*?["), path.parts))
+    if "**" in path.parts:  # by a walk that meets each folder once: links may form loops
+        wanted = path.parts[len(root.parts) :]
+        below = _below(root) if root.is_dir() else ()
+        found = sorted(file for file in below if _matches(file.relative_to(root).parts, wanted))
+    else:
+        matches = map(pathlib.Path, glob.glob(text))  # noqa: PTH207 (a Path's takes no absolute one)
+        found = sorted(match for match in matches if not match.is_dir())
     if not found:
         raise InputError(f"{printable(text)}: no such file or folder, and nothing matches it as a pattern")
-    return pathlib.Path(*fixed), [match for match in found if not match.is_dir()]
+    return root, found
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a path matches a pattern, by their parts."""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**":
+        return any(_matches(parts[first:], wanted[1:]) for first in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
 
 
 def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -82,7 +106,7 @@ def _below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _add(by_name: dict[str, pathlib.Path], name: str, path: pathlib.Path) -> None:
     other = by_name.setdefault(name, path)
-    if other != path and other.resolve() != path.resolve():
+    if other != path and os.path.realpath(other) != os.path.realpath(path):
         raise InputError(
             f"{printable(str(other))} and {printable(str(path))} would both be written as "
             f"{printable(name)}; give the folder that holds both"

@@ -7,8 +7,8 @@
 A crash leaves at most one broken line and files without a line; such images are predicted again.
 """
 
-import csv
 import json
+import os
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
 from fcam_jax.runs.prediction.image_files import ImageFile
-from fcam_jax.runtime.files import replace_file
+from fcam_jax.runtime.files import RECORD, read_text, replace_file, write_table
 from fcam_jax.runtime.text import printable
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
@@ -62,7 +62,7 @@ class Journal:
         origin = self._made_of.get(file.name)
         if origin is None:
             return False
-        if origin["path"] != str(file.path.resolve()):
+        if origin["path"] != os.path.realpath(file.path):
             raise InputError(
                 f"--out={self._out} holds the prediction of another image by the name {printable(file.name)} "
                 f"({printable(origin['path'])}); use another --out, or --overwrite to start anew"
@@ -81,24 +81,15 @@ class Journal:
         """Write the table of all records."""
         self._lines.close()
         self._tidy()
-        rows = map(_row, self._stored())
-        first = next(rows, {"image": ""})
-        partial = _partial(self._out / TABLE)
-        # Names of files may hold bytes that are no letters; they come out as they were.
-        with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, list(first))
-            writer.writeheader()
-            writer.writerows([first] if first["image"] else [])
-            writer.writerows(rows)
-        partial.replace(self._out / TABLE)
+        write_table(self._out / TABLE, map(_row, self._stored()), ("image",))
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self._out / SETTINGS
         if not any(self._stored()):
             return  # what has no predictions contradicts nothing
         try:
-            there = dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
+            there = dict(json.loads(read_text(path, RECORD)))
+        except (ValueError, TypeError, RecursionError):
             raise InputError(
                 f"--out={self._out} holds predictions of unknown settings ({path} cannot be read); use another --out, "
                 "or --overwrite to start anew"
@@ -114,7 +105,7 @@ class Journal:
         """Keep the last line of each image, where its files are there; returns what those images were by their name."""
         last = {record["image"]: number for number, record in enumerate(self._stored())}
         made_of = {}
-        partial = _partial(self._out / LINES)
+        partial = self._out / f"{LINES}.partial"
         with partial.open("w", encoding="utf-8") as file:
             for number, record in enumerate(self._stored()):
                 if last[record["image"]] == number and all((self._out / record[key]).is_file() for key in FILES):
@@ -132,9 +123,9 @@ class Journal:
             for line in file:
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
-                if isinstance(record, dict) and record.keys() >= {"image", *ORIGIN, *FILES}:
+                if _is_record(record):
                     yield record
 
     def _remove(self) -> None:
@@ -154,11 +145,15 @@ def origin_of(file: ImageFile) -> dict[str, Any]:
       OSError: the file is not there.
     """
     status = file.path.stat()
-    return {"path": str(file.path.resolve()), "bytes": status.st_size, "modified": status.st_mtime_ns}
+    return {"path": os.path.realpath(file.path), "bytes": status.st_size, "modified": status.st_mtime_ns}
 
 
-def _partial(path: pathlib.Path) -> pathlib.Path:
-    return path.with_name(f"{path.name}.partial")
+def _is_record(given: Any) -> bool:
+    if not isinstance(given, dict) or not all(isinstance(given.get(key), str) for key in ("image", "path", *FILES)):
+        return False
+    box, boxes, top = given.get("box"), given.get("boxes"), given.get("top")
+    drawn = isinstance(boxes, list) and (box is None or (isinstance(box, list) and len(box) == 4))
+    return drawn and isinstance(top, list) and all(isinstance(one, dict) for one in top) and given.keys() >= set(ORIGIN)
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 
 from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
-from fcam_jax.errors import InputError
+from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.evaluation.threads import in_threads
 from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.runs.class_names import ClassNames, class_title
@@ -54,7 +54,7 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class Unreadable:
-    """An image that cannot be used, and why."""
+    """An image that cannot be read, or whose outputs cannot be written, and why."""
 
     file: ImageFile
     reason: str
@@ -142,7 +142,7 @@ def predict(
             else:
                 yield image
 
-    def tasks() -> Iterator[list[Callable[[], dict[str, Any]]]]:
+    def tasks() -> Iterator[list[Callable[[], dict[str, Any] | Unreadable]]]:
         load = functools.partial(_load, size, outputs.max_side)
         groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(files), batch_size))
         for batch in _batched(readable(in_threads(groups, THREADS)), batch_size):
@@ -153,7 +153,10 @@ def predict(
     with progress_bar("predict", len(files), "image") as bar:
         try:
             for record in in_threads(tasks(), THREADS):
-                journal.append(record)
+                if isinstance(record, Unreadable):
+                    unreadable.append(record)
+                else:
+                    journal.append(record)
                 bar.update()
         except OSError as error:
             raise InputError(f"--out: cannot be written ({error})") from error
@@ -178,7 +181,7 @@ def _load(size: int, max_side: int, file: ImageFile) -> _Loaded | Unreadable:
     return _Loaded(file, origin, (height, width), resize(image, size), enlarge(image, side))
 
 
-def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted, i: int) -> dict[str, Any]:
+def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted, i: int) -> dict[str, Any] | Unreadable:
     """Write the files of an image of a batch; returns its record."""
     try:
         found = restored(batch, i, image.size, outputs.threshold, None if outputs.full_size else outputs.max_side)
@@ -191,13 +194,18 @@ def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted,
     )
     overlay = draw_overlay(image.shown, batch.maps[i], found.boxes[0] if boxes else None, image.size, caption)
     paths = {
-        "map": f"{MAPS}/{image.file.name}.npy",
-        "levels": f"{MAPS}/{image.file.name}.png",
-        "overlay": f"{OVERLAYS}/{image.file.name}.png",
+        "map": f"{MAPS}/{image.file.output}.npy",
+        "levels": f"{MAPS}/{image.file.output}.png",
+        "overlay": f"{OVERLAYS}/{image.file.output}.png",
     }
     pictures = {"map": _npy(found.score_map), "levels": _png(found.levels), "overlay": _png(overlay[..., ::-1])}
-    for name, data in pictures.items():
-        replace_file(out / paths[name], data, sync=False)
+    try:
+        for name, data in pictures.items():
+            replace_file(out / paths[name], data, sync=False)
+    except OSError as error:
+        if error.errno in OF_THE_DISK:
+            raise
+        return Unreadable(image.file, f"{image.file.path}: its outputs cannot be written: {error.strerror}")
 
     def entry(label: int) -> dict[str, Any]:
         return {
