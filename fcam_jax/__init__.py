@@ -6,8 +6,8 @@ What is named here is the public face; it is loaded when it is first used, so th
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing itself takes longer than all of this
 if TYPE_CHECKING:
     from fcam_jax import cams as cams
     from fcam_jax import losses as losses
@@ -40,7 +40,7 @@ _PUBLIC = {
 __all__ = [*_PUBLIC, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'fcam_jax' has no attribute {name!r}; there: {', '.join(_PUBLIC)}")
     module, _, inner = _PUBLIC[name].partition(":")

@@ -9,6 +9,11 @@ Several processes are one run under Slurm, Open MPI and on TPU slices, or where 
     python -m fcam_jax.main ... --coordinator=HOST:PORT --processes=N --process=I
 """
 
+if __name__ == "__main__":
+    from fcam_jax.runtime import preemption
+
+    preemption.listen()
+
 import argparse
 import pathlib
 import sys

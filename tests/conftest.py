@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import zlib
 
 import numpy as np
@@ -40,6 +41,19 @@ def no_request(monkeypatch):
     from fcam_jax.runtime import preemption
 
     monkeypatch.setattr(preemption, "_request", preemption._Request())
+
+
+@pytest.fixture
+def listening(monkeypatch):
+    """Signals are taken as the program takes them; afterwards as before. Calls of it forget a request."""
+    from fcam_jax.runtime import preemption
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
+    preemption.listen()
+    yield lambda: monkeypatch.setattr(preemption, "_request", preemption._Request())
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import fcam_jax
 from fcam_jax.errors import OF_THE_DISK, REQUEUE, InputError, Preempted
+from fcam_jax.runtime import preemption
 
 COMMANDS = {
     "train": "train what is not trained yet of a run, and evaluate it",
@@ -67,6 +68,7 @@ def main(words: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f"fcam_jax.cli.{words[0]}")
         again = getattr(module, "AGAIN", "")
         with in_one_line(again):
+            preemption.stop_if_alone()
             status = module.run(parsed(f"fcam {words[0]}", str(module.__doc__), module.options, words[1:])) or 0
             sys.stdout.flush()
             return status

@@ -30,10 +30,7 @@ def run(options: argparse.Namespace) -> int:
     """Run what is not done of a sweep, one run after the other, and report on all of it."""
     if options.words:
         raise InputError(f"{options.words[0]!r}: a sweep passes --config.key=value to its runs, and nothing else")
-    # The run that is going on is to be stopped before this process.
-    preemption.listen()
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, signal.default_int_handler)
+    preemption.listen(signal.SIGHUP)  # the run that is going on is to be stopped before this process
     from fcam_jax.runs.sweeps.job import carry_out_sweep
 
     return 1 if carry_out_sweep(options, options.overrides) else 0

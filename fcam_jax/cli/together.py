@@ -1,4 +1,4 @@
-"""What `train`, `eval` and `report` share: requests to stop, messages, and several processes that are one run."""
+"""What `train`, `eval` and `report` share: messages, and several processes that are one run."""
 
 import argparse
 import faulthandler
@@ -42,11 +42,10 @@ def only(folders: list[pathlib.Path]) -> pathlib.Path:
 
 
 def begin() -> None:
-    """Take requests to stop, and show the messages of this package on standard error, one plain line each."""
+    """Show the messages of this package on standard error, one plain line each."""
     from absl import flags
     from absl import logging as absl_logging
 
-    preemption.listen()
     faulthandler.enable()
     flags.FLAGS.mark_as_parsed()  # libraries ask for flags of theirs, which have their defaults
     absl_logging.set_verbosity(absl_logging.ERROR)  # Orbax tells of every file that it writes, and every wait
@@ -64,10 +63,12 @@ def carry_out(options: argparse.Namespace, work: Callable[[], str]) -> None:
     """Join the other processes, if there are any, do the work, and print what it returns."""
     from fcam_jax.runtime import hosts
 
+    preemption.stop_if_alone()
     hosts.start(options.coordinator, options.processes, options.process)
     if not hosts.is_first():
         logging.getLogger("fcam_jax").setLevel(logging.ERROR)
     with hosts.ending_together(), in_one_line(AGAIN):
+        preemption.stop_if_requested()
         said = work()
         if hosts.is_first():
             print(said, flush=True)

@@ -15,6 +15,7 @@ from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import unknown_name
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
+from fcam_jax.runtime import preemption
 
 
 def train(config: Any, folder: pathlib.Path, split: str = "test") -> str:
@@ -74,6 +75,7 @@ def train_and_evaluate(
 def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: bool) -> str:
     config = build.resolved(config)
     plan = build.experiment(config)
+    preemption.stop_if_requested()
     record = config.to_dict()
     with workdir.occupied(folder):
         config_hash = workdir.claim(folder, record)

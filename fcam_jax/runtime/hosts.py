@@ -17,6 +17,7 @@ import jax
 from jax._src import cloud_tpu_init, distributed  # the store of the processes has no public name
 
 from fcam_jax.errors import REQUEUE, InputError
+from fcam_jax.runtime import preemption
 from fcam_jax.runtime.text import first_line
 
 # Seconds: a process waits so long for the others at the start; asks so often whether one has ended; waits so long, when
@@ -60,7 +61,8 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
     too_late.start()
     try:
         # At the end of its time JAX aborts the process with a dump of its stack; so it is given more than it will need.
-        jax.distributed.initialize(**options, initialization_timeout=2 * FIND, heartbeat_timeout_seconds=SILENT)
+        with preemption.ending_at_once():
+            jax.distributed.initialize(**options, initialization_timeout=2 * FIND, heartbeat_timeout_seconds=SILENT)
     except Exception as error:  # a dozen of types, after what went wrong on the way
         raise InputError(f"the processes of the run do not find each other: {first_line(error)}") from error
     finally:

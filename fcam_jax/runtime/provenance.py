@@ -54,7 +54,10 @@ def _git(*words: str) -> str | None:
     if not (home / ".git").exists():  # a folder of packages may lie in somebody else's checkout
         return None
     try:
-        done = subprocess.run(("git", *words), cwd=home, capture_output=True, text=True, timeout=20, check=True)
+        # In a session of its own, which Ctrl-C does not reach.
+        done = subprocess.run(
+            ("git", *words), cwd=home, capture_output=True, text=True, timeout=20, check=True, start_new_session=True
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -18,7 +18,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from fcam_jax.errors import OF_THE_DISK, InputError
-from fcam_jax.runtime import hosts, preemption
+from fcam_jax.runtime import hosts
 from fcam_jax.runtime.text import first_line
 from fcam_jax.training import manifest
 
@@ -162,8 +162,7 @@ class CheckpointFolder:
     def _told(self, done: str) -> Iterator[None]:
         """What goes wrong with the files in one line."""
         try:
-            with preemption.deferred():
-                yield
+            yield
         except Exception as error:  # Orbax has no common base
             raise InputError(
                 f"checkpoints in {self.path} cannot be {done} ({_reason(error)}); "
@@ -191,9 +190,8 @@ class CheckpointFolder:
     def _read(self, step: int, like: dict[str, Any], read: Callable[[], Any]) -> Any:
         path = self.path / str(step)
         try:
-            with preemption.deferred():
-                _check_same_model(path, self._manager.item_metadata(step)[self._item], like)
-                return read()
+            _check_same_model(path, self._manager.item_metadata(step)[self._item], like)
+            return read()
         except InputError:
             raise
         except Exception as error:  # Orbax has no common base

@@ -14,6 +14,7 @@ from fcam_jax.configuration import configuration
 from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.runs.folder import TAKEN_FROM, config_hash
 from fcam_jax.runs.sweeps import job, runner
+from fcam_jax.runtime import preemption
 
 RUNS = """
 from fcam_jax.runs.sweeps.sweep_file import SweepRun
@@ -149,8 +150,9 @@ def test_a_run_that_was_asked_to_stop_ends_the_sweep_with_its_status(swept, pret
     try:
         with pytest.raises(SystemExit) as ended:
             command.main(["sweep", f"--sweep={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'w'}"])
-        with pytest.raises(Preempted):
-            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(KeyboardInterrupt):
+            preemption.stop_if_requested()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

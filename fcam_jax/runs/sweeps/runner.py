@@ -10,11 +10,13 @@ from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.runs.sweeps.classifiers import check_origin, take_classifier
 from fcam_jax.runs.sweeps.plan import Planned
 from fcam_jax.runs.sweeps.summary import figures_text
+from fcam_jax.runtime import preemption
 
 LOG = "log.txt"
 
 # Seconds that a run has to stop in when it is interrupted.
 GRACE = 60
+ASK = 0.1  # seconds between two looks at it
 
 
 def carry_out(one: Planned) -> str:
@@ -52,20 +54,25 @@ def execute(command: Sequence[str], log: pathlib.Path) -> int:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True
         )
-        try:
-            return child.wait()
-        except (KeyboardInterrupt, Preempted) as request:
-            _stop(child, isinstance(request, Preempted))
-            raise
+        while child.poll() is None:
+            try:
+                preemption.stop_if_alone()
+                time.sleep(ASK)
+            except (KeyboardInterrupt, Preempted) as request:
+                _stop(child, isinstance(request, Preempted))
+                raise
+        return child.returncode
 
 
 def _stop(child: subprocess.Popen[bytes], preempted: bool) -> None:
     # A shell's background jobs ignore the keyboard's signal, and so do their children.
     deaf = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     child.send_signal(signal.SIGTERM if preempted or deaf else signal.SIGINT)
+    if not deaf:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait for it
     try:
         child.wait(GRACE)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt, Preempted):
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         child.kill()
         child.wait()
 

@@ -12,6 +12,8 @@ from fcam_jax.errors import Preempted
 from fcam_jax.runs.sweeps import runner
 from fcam_jax.runs.sweeps.runner import execute
 
+pytestmark = pytest.mark.usefixtures("listening")
+
 OBEDIENT = """
 import time
 try:
@@ -49,13 +51,9 @@ def interrupted(program, log):
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore it
-    try:
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            execute([sys.executable, "-c", program], log)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        execute([sys.executable, "-c", program], log)
     seconds = time.monotonic() - begun[0]
     thread.join()
     return seconds
@@ -72,12 +70,8 @@ def test_a_run_that_does_not_stop_is_ended(tmp_path, monkeypatch):
 
 
 def test_a_run_of_a_sweep_that_is_asked_to_stop_is_asked_to_stop(tmp_path):
-    def ask(number, frame):
-        raise Preempted
-
     program = OBEDIENT.replace("import time", "import signal, time; signal.signal(15, signal.default_int_handler)")
     log = tmp_path / "log.txt"
-    before = signal.signal(signal.SIGUSR1, ask)
 
     def request():
         while not (log.is_file() and "ready" in log.read_text()):
@@ -85,11 +79,8 @@ def test_a_run_of_a_sweep_that_is_asked_to_stop_is_asked_to_stop(tmp_path):
         os.kill(os.getpid(), signal.SIGUSR1)
 
     thread = threading.Thread(target=request)
-    try:
-        thread.start()
-        with pytest.raises(Preempted):
-            execute([sys.executable, "-c", program], log)
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    thread.start()
+    with pytest.raises(Preempted):
+        execute([sys.executable, "-c", program], log)
     thread.join()
     assert log.read_text().split() == ["ready", "stopped", "cleanly"]
