@@ -31,7 +31,7 @@ CONFIG_READERS = {
     "configuration/components.py",
     "configuration/keys.py",
     "configuration/meanings.py",
-    *(f"runs/build{part}.py" for part in ("", "_data", "_loss", "_model")),
+    *(f"runs/build{part}.py" for part in ("", "_classes", "_data", "_loss", "_model")),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -22,6 +22,8 @@ class DataSettings:
       layout: folder: "wsol", "classes", "manifest" or "coco"; empty: by what is there.
       tfds: tfds: name of the prepared data set, such as "cub_wsol".
       num_classes: 0: as many as the data has.
+      classes: file with a class's name on each line, or names with commas between: their order, and all of them,
+        also those without images; empty: the data's.
       on_error: an image or line that cannot be used: "fail", or "skip" it, count and list it.
       upright: folder: turn images as their EXIF orientation says; boxes are then of upright images.
       fraction: share of the training images of every class that is trained on, in (0, 1].
@@ -38,6 +40,7 @@ class DataSettings:
     layout: str = ""
     tfds: str = ""
     num_classes: int = 200
+    classes: str = ""
     on_error: str = "fail"
     upright: bool = False
     fraction: float = 1.0

@@ -17,12 +17,14 @@ from ml_collections import ConfigDict
 
 from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.keys import part
+from fcam_jax.data.classes import ClassNames
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, new_layers
 from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.runs.build_classes import label_space
 from fcam_jax.runs.build_data import chosen, data_set
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
@@ -44,38 +46,44 @@ from fcam_jax.training.loop import LoopSettings
 logger = logging.getLogger(__name__)
 
 
-def experiment(config: ConfigDict) -> Experiment:
+def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: str | None = None) -> Experiment:
     """The experiment that a configuration describes.
+
+    Args:
+      config: all of it.
+      of_run: the classes of the run, once it has begun: labels are numbered by them.
+      evaluated: the split to evaluate, where nothing is trained: then the data need not serve a training.
 
     Raises:
       InputError: for a name that does not exist, data that is not there, or a setting outside its range.
     """
-    config = resolved(config)
+    config = resolved(config, of_run)
     train, validation, evaluation = (part(config, name) for name in ("train", "validation", "evaluation"))
     watched = any(one.needs_classes for one in evaluation.device_measures)
     if watched and not method(config.classifier).has_classes:
         why = f"InsertionDeletion watches a class score, and classifier.method={config.classifier.method} has none"
         raise InputError(f"evaluation.also: {why}")
-    data = data_set(config)
-    sizes = data.sizes
-    if config.data.batch_size > sizes.get("train", config.data.batch_size):
-        raise InputError(f"data.batch_size is {config.data.batch_size}; there are {sizes['train']} images to train on")
-    steps_per_epoch = math.ceil(sizes.get("train", 0) / config.data.batch_size)
-    stages = _stages(config, steps_per_epoch)
+    data = data_set(config, label_space(config, of_run), of_run, evaluated)
+    images = 0 if evaluated else data.sizes.get("train", 0)
+    if 0 < images < config.data.batch_size:
+        raise InputError(f"data.batch_size is {config.data.batch_size}; there are {images} images to train on")
+    stages = _stages(config, math.ceil(images / config.data.batch_size))
+    if evaluated is None:
+        stages = tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages)
 
     return Experiment(
         seed=config.seed,
-        stages=tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages),
+        stages=stages,
         data=data,
         train=train,
         whole_cams=WholeCams(
             batches=data.whole,
-            count=data.sizes["train"],
+            count=images,
             batch_size=evaluation.batch_size,
             of=_cam_facts(config) | {"images": data.sources["train"].fingerprint},
             folder=config.cam.cache_dir,
         )
-        if config.cam.cache and "train" in data.sizes and len(stages) > 1
+        if config.cam.cache and images and len(stages) > 1
         else None,
         validation=validation,
         evaluation=evaluation,
@@ -88,15 +96,15 @@ def experiment(config: ConfigDict) -> Experiment:
     )
 
 
-def recorded_experiment(record: Mapping[str, Any]) -> Experiment:
-    """The experiment of a configuration that a run records.
+def recorded_experiment(record: Mapping[str, Any], of_run: ClassNames | None, evaluated: str) -> Experiment:
+    """The experiment of a configuration that a run records, to evaluate a split.
 
     Raises:
       InputError: as `experiment`; the record lacks a key that this version of the program knows.
     """
     import_components(record)
     with _of_this_version():
-        return experiment(ConfigDict(dict(record)))
+        return experiment(ConfigDict(dict(record)), of_run, evaluated)
 
 
 def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -119,9 +127,9 @@ def _of_this_version() -> Iterator[None]:
         raise InputError(f"the run's config.json is of another version of this program: {error}") from error
 
 
-def resolved(config: ConfigDict) -> ConfigDict:
-    """The configuration with what it leaves to files filled in: the number of classes, where it is 0, from the data;
-    that of a network that stays as it is from its weights.
+def resolved(config: ConfigDict, of_run: ClassNames | None = None) -> ConfigDict:
+    """The configuration with what it leaves to files filled in: the number of classes, where it is 0, from the run,
+    once it has begun, or the data; that of a network that stays as it is from its weights.
 
     Raises:
       InputError: the data or the weights are not there or cannot be used.
@@ -134,6 +142,9 @@ def resolved(config: ConfigDict) -> ConfigDict:
         stage.epochs = way.epochs
     if way.whole_file:
         config.model.init_head = "keep"
+    classes = label_space(config, of_run)
+    if config.data.num_classes == 0 and classes is not None:
+        config.data.num_classes = len(classes)
     if config.data.num_classes == 0:
         data = chosen(config)
         config.data.num_classes = data.open(data.splits()[0]).num_classes

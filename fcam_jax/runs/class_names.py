@@ -3,20 +3,18 @@
 import pathlib
 from collections.abc import Sequence
 
+from fcam_jax.data.classes import ClassNames as ClassNames
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import read_text, replace_file
 from fcam_jax.runtime.text import printable
 
-CLASS_NAMES = "class_names.txt"  # in a run's folder: a line for each class
-
-# A class without a name is None.
-ClassNames = Sequence[str | None]
+CLASS_NAMES = "class_names.txt"  # in a run's folder, or beside exported weights: a line for each class
 
 
-def save_names(run: pathlib.Path, names: Sequence[str] | None) -> None:
+def save_names(folder: pathlib.Path, names: Sequence[str | None] | None) -> None:
     """Write down what the classes of a run's data set are called, if that is known."""
-    if names is not None:
-        replace_file(run / CLASS_NAMES, "".join(f"{printable(name)}\n" for name in names))
+    if names is not None and any(names):
+        replace_file(folder / CLASS_NAMES, "".join(f"{printable(name or '')}\n" for name in names))
 
 
 def names_from_file(path: pathlib.Path, num_classes: int | None = None) -> list[str | None]:
@@ -35,6 +33,25 @@ def names_of_run(run: pathlib.Path, num_classes: int | None = None) -> list[str 
     """The names that a run has written down of its data set, none where that has none; raises as `names_from_file`."""
     path = run / CLASS_NAMES
     return names_from_file(path, num_classes) if path.is_file() else [None] * (num_classes or 0)
+
+
+def names_given(setting: str) -> list[str] | None:
+    """The classes that `data.classes` lists, in a file or with commas between; None where it is empty.
+
+    Raises:
+      InputError: the file cannot be read; a class has no name, or two have the same.
+    """
+    if not setting.strip():
+        return None
+    path = pathlib.Path(setting)
+    of_file = path.is_file() or "/" in setting or path.suffix == ".txt"
+    given = names_from_file(path) if of_file else setting.split(",")
+    names = [(name or "").strip() for name in given]
+    if "" in names:
+        raise InputError(f"data.classes: {'line' if of_file else 'name'} {names.index('') + 1} is empty")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"data.classes has {printable(twice[0])!r} twice")
+    return names
 
 
 def class_title(names: ClassNames | None, label: int) -> str:

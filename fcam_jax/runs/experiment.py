@@ -24,7 +24,7 @@ from fcam_jax.methods.contract import Localizer, Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches
-from fcam_jax.runs.folder import RunFolder, record_left_out
+from fcam_jax.runs.folder import RunFolder, has_begun, record_left_out
 from fcam_jax.runs.report.training_batch import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
 from fcam_jax.runtime import hosts, preemption, watchdog
@@ -189,7 +189,8 @@ def _training(
 def _show_data(plan: Experiment, run: RunFolder) -> None:
     """What the run is trained on, for people: the classes' names, and a batch as the network sees it."""
     names, augment = plan.data.class_names, plan.data.augment
-    save_names(run.path, names)
+    if not has_begun(run.path):  # a run keeps the classes that it was begun with
+        save_names(run.path, names)
     if run.training_batch.exists():
         return
     try:

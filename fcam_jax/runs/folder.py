@@ -37,6 +37,7 @@ FREE_KEYS = (
     "evaluation.",
     "data.name",
     "data.root",
+    "data.classes",
     "data.cache_gigabytes",
     "data.on_error",
     "cam.cache_dir",
@@ -189,11 +190,16 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     text = _text(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists() and any(workdir.glob(f"*/{CHECKPOINTS}/*/*")):
+        if path.exists() and has_begun(workdir):
             _check(workdir, _read(path), json.loads(text))
         replace_file(path, text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
+
+
+def has_begun(workdir: pathlib.Path) -> bool:
+    """Whether a run's folder has a checkpoint, and so holds something to contradict."""
+    return any(workdir.glob(f"*/{CHECKPOINTS}/*/*"))
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

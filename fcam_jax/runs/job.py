@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.configuration import configuration, override
+from fcam_jax.configuration.flat import setting
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import unknown_name
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runtime import preemption
+from fcam_jax.runs.class_names import names_of_run
+from fcam_jax.runtime import hosts, preemption
 
 
 def train(config: Any, folder: pathlib.Path, split: str = "test") -> str:
@@ -73,8 +75,9 @@ def train_and_evaluate(
 
 
 def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: bool) -> str:
-    config = build.resolved(config)
-    plan = build.experiment(config)
+    of_run = hosts.of_first(lambda: _classes(folder))
+    config = build.resolved(config, of_run)
+    plan = build.experiment(config, of_run, None if trained_too else split)
     preemption.stop_if_requested()
     record = config.to_dict()
     with workdir.occupied(folder):
@@ -85,3 +88,9 @@ def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: boo
                 if split not in plan.data.sizes:
                     return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
             return stage_evaluation.evaluate_stages(plan, run, config_hash, split)
+
+
+def _classes(folder: pathlib.Path) -> list[str | None] | None:
+    """The classes of a run that has begun; None before."""
+    count = setting(workdir.recorded(folder), "data.num_classes") if workdir.has_begun(folder) else None
+    return names_of_run(folder, count) if isinstance(count, int) else None

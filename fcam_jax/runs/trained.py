@@ -14,6 +14,7 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build, folder
+from fcam_jax.runs.class_names import ClassNames, names_of_run
 from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder
 from fcam_jax.runs.stage_evaluation import evaluate_model, write_results
@@ -40,6 +41,13 @@ class Trained:
     config: dict[str, Any]
     run: pathlib.Path
     kind: str
+
+    @property
+    def classes(self) -> ClassNames:
+        """What its scores are called."""
+        way = getattr(self.stage.method, "training", None)
+        own = None if way is None else way.class_names()
+        return names_of_run(self.run, self.config["data"]["num_classes"]) if own is None else own
 
     @property
     def name(self) -> str:
@@ -79,7 +87,8 @@ def evaluate_checkpoint(
 
     Args:
       path: as for `load_trained`.
-      config: nested settings, whose data and evaluation settings to use; by default those that the run records.
+      config: nested settings, whose data and evaluation settings to use; by default those that the run records. The
+        labels of the data are numbered as the model's, by the classes' names.
       out: the folder to write to; by default one in the run's folder, by the checkpoint's name and the split.
       split: the images to evaluate.
 
@@ -90,8 +99,8 @@ def evaluate_checkpoint(
       InputError: as `load_trained`; for bad data; when `out` holds another run.
     """
     trained = load_trained(path)
-    config = trained.config if config is None else config
-    plan = build.recorded_experiment(config)
+    config = trained.config if config is None else _with_data(trained.config, config)
+    plan = build.recorded_experiment(config, trained.classes, split)
     out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")
     if any(out.glob(f"*/{CHECKPOINTS}")):
         raise InputError(f"--workdir={out} holds a run, whose results these would replace; give another folder")
@@ -104,6 +113,13 @@ def evaluate_checkpoint(
         "evaluation_seconds": round(time.monotonic() - started, 1),
     }
     return write_results(plan, out, evaluations, facts, split)
+
+
+def _with_data(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a run with data and evaluation of another one."""
+    data = {**other["data"], "num_classes": config["data"]["num_classes"]}
+    components = sorted({*config["components"], *other["components"]})
+    return {**config, "data": data, "evaluation": other["evaluation"], "components": components}
 
 
 def _run_of(path: pathlib.Path) -> pathlib.Path:

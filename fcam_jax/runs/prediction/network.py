@@ -13,7 +13,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import advising, count_classes, load_classifier
-from fcam_jax.runs.class_names import ClassNames, names_of_run
+from fcam_jax.runs.class_names import ClassNames
 from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam
 from fcam_jax.runs.prediction.restored import Threshold
 from fcam_jax.runs.trained import load_trained
@@ -91,19 +91,17 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
     """
     trained = load_trained(path)
     config, is_fcam = trained.config, trained.stage.name == "fcam"
-    data, names = config["data"], None
+    data = config["data"]
     title = "F-CAM"
     if isinstance(trained.stage.method, ClassifierMethod):
         way = trained.stage.method.training
-        title, names = config["cam"]["name"] if way.by_cam else way.title, way.class_names()
-    if names is None:  # those that a run has are the data set's
-        names = names_of_run(trained.run, data["num_classes"])
+        title = config["cam"]["name"] if way.by_cam else way.title
     threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
     if "MaxBoxAcc_threshold" in trained.record["val"]:
         threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
     settings = {"size": data["size"], "model": config["model"], "map": title}
     settings |= {} if is_fcam else {"cam": config["cam"]}
-    network = Network(trained.model, trained.stage.method, title, data["size"], threshold, names, settings)
+    network = Network(trained.model, trained.stage.method, title, data["size"], threshold, trained.classes, settings)
     return network if cam is None or cam == ByCam(title) else network.by_cam(cam)
 
 
