@@ -15,7 +15,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Before jax is imported: a mesh of four devices on one CPU, so that the mapped step is tested as mapped.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Most of the time goes into compiling tiny programs, so LLVM is asked for the plainest code.
 os.environ["XLA_FLAGS"] = (
     f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY_COMPILED} --xla_force_host_platform_device_count=4"
 )

@@ -2,6 +2,7 @@
 
 import types
 
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -11,9 +12,10 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.encoder import Encoder, unchanged
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.layers import ConvBNReLU
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.optimizer import SGD
 from fcam_jax.training.placed import Placed
@@ -32,14 +34,35 @@ def batch(seed):
     )
 
 
+class Tiny(Encoder):
+    """Three stages of one convolution each: few arrays, so that a step compiles and a checkpoint is written quickly."""
+
+    channels, strides = (4, 6, 8), (2, 4, 4)
+
+    def __init__(self, *, final_stride=4, dtype=jnp.float32, rngs):
+        self.first = ConvBNReLU(3, 4, stride=2, dtype=dtype, rngs=rngs)
+        self.second = ConvBNReLU(4, 6, stride=2, dtype=dtype, rngs=rngs)
+        self.third = ConvBNReLU(6, 8, side=1, dtype=dtype, rngs=rngs)
+
+    def stage(self, index, x, *, train, rng=None, at=unchanged):
+        name = ("first", "second", "third")[index]
+        return at(name, getattr(self, name)(x, train=train))
+
+
 def classifier():
-    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
-    return Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
+    encoder = Tiny(rngs=nnx.Rngs(0))
+    return Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
+
+
+def decoder(encoder, **settings):
+    """The decoder of an encoder, with few channels."""
+    widths = (6, 4, 4, 4)[: len(encoder.strides)]
+    return Decoder(encoder.channels, encoder.strides, widths, **settings, rngs=nnx.Rngs(2))
 
 
 def fcam():
     trained = classifier()
-    return FCAM(trained, Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
+    return FCAM(trained, decoder(trained.encoder))
 
 
 def placed(stage, mesh):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import AxisType
-from tiny_stages import CLASSES, STAGES, batch, optimizer
+from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder, optimizer
 
 from fcam_jax.cams.contract import explain
 from fcam_jax.cams.registry import CAMS
@@ -24,10 +24,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.methods.classifier import ClassifierMethod, new_layers
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
 from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
@@ -144,8 +142,8 @@ def own(tmp_path_factory):
 
 
 def network(way):
-    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
-    model = Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
+    encoder = Tiny(rngs=nnx.Rngs(0))
+    model = Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
     return way.extend(model, dtype=jnp.float32, rngs=nnx.Rngs(2))
 
 
@@ -181,15 +179,14 @@ def test_it_is_trained_alike_on_one_device_and_on_four(own, accumulate):
 
 def test_its_branch_learns_as_new_layers_do(own):
     method = ClassifierMethod(CAMS["cam"](), "protocol", new_layers(network(own())), 10.0, own())
-    paths = (("decoder", "embed", "kernel"), ("head", "fc", "kernel"), ("encoder", "stem", "conv", "kernel"))
+    paths = (("decoder", "embed", "kernel"), ("head", "fc", "kernel"), ("encoder", "first", "conv", "kernel"))
     assert [method.learning_rate_factor(path) for path in paths] == [10.0, 10.0, 1.0]
 
 
 def test_f_cam_takes_its_map_and_trains_none_of_it(own):
     model = network(own())
     model.decoder.means[...] = jax.random.normal(jax.random.key(1), (CLASSES, 5))
-    decoder = Decoder(model.encoder.channels, model.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
-    whole = FCAM(model, decoder)
+    whole = FCAM(model, decoder(model.encoder))
     method = dataclasses.replace(
         STAGES["fcam"].method, cam=functools.partial(own().seed_maps, cam=STAGES["fcam"].method.cam)
     )

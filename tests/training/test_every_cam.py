@@ -18,8 +18,8 @@ from fcam_jax.types import DATA_AXIS
 pytestmark = pytest.mark.slow
 
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}
-ALL = [fused(CAMS[name](**FEW.get(name, {})), (), 4) for name in CAMS]
-ALL += [fused(CAMS["layercam"](), ("stage3", "stage4"), 4)]
+ALL = [fused(CAMS[name](**FEW.get(name, {})), (), 3) for name in CAMS]
+ALL += [fused(CAMS["layercam"](), ("stage2", "stage3"), 3)]
 
 
 def every_cam(target):

@@ -6,12 +6,10 @@ import types
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from test_parts import assert_same, run
-from tiny_stages import STAGES, classifier, optimizer, placed
+from tiny_stages import STAGES, classifier, decoder, optimizer, placed
 
 from fcam_jax.losses import Classification, Entropy, PixelAlignment, Reconstruction, Weighted
-from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.training.placed import data_mesh
 from fcam_jax.training.step import initial_state
@@ -21,8 +19,7 @@ pytestmark = pytest.mark.slow
 
 def joint_stage():
     trained = classifier()
-    body = trained.encoder
-    decoder = Decoder(body.channels, body.strides, (6, 6, 4, 4), reconstruction=True, rngs=nnx.Rngs(2))
+    model = FCAM(trained, decoder(trained.encoder, reconstruction=True))
     method = dataclasses.replace(
         STAGES["fcam"].method,
         alignment=PixelAlignment(
@@ -35,7 +32,7 @@ def joint_stage():
         ),
         classifier_factor=0.1,
     )
-    return types.SimpleNamespace(name="joint", model=FCAM(trained, decoder), method=method, optimizer=optimizer(method))
+    return types.SimpleNamespace(name="joint", model=model, method=method, optimizer=optimizer(method))
 
 
 def start(stage):

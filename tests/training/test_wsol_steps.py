@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType
 from test_every_cam import ALL
-from tiny_stages import CLASSES, STAGES, batch, optimizer
+from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder, optimizer
 
 from fcam_jax.cams.contract import explain
 from fcam_jax.methods.acol import ACoL, ACoLHead
@@ -20,10 +20,8 @@ from fcam_jax.methods.few_shot import FewShot, Saliency
 from fcam_jax.methods.has import HaS
 from fcam_jax.methods.spg import SPG, SPGHead
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
 from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
@@ -34,12 +32,13 @@ METHODS = {"adl": ADL(), "acol": ACoL(), "spg": SPG(), "has": HaS(), "cutmix": C
 
 
 def classifier(name):
-    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
+    encoder = Tiny(rngs=nnx.Rngs(0))
+    top = encoder.channels[-1]
     heads = {
-        **dict.fromkeys(("adl", "has", "cutmix"), lambda rngs: WGAP(10, CLASSES, rngs=rngs)),
-        "fsl": lambda rngs: Saliency(10, rngs=rngs),
-        "acol": lambda rngs: ACoLHead(10, CLASSES, width=6, threshold=0.7, rngs=rngs),
-        "spg": lambda rngs: SPGHead(10, CLASSES, guides=(6, 8), width=6, rngs=rngs),
+        **dict.fromkeys(("adl", "has", "cutmix"), lambda rngs: WGAP(top, CLASSES, rngs=rngs)),
+        "fsl": lambda rngs: Saliency(top, rngs=rngs),
+        "acol": lambda rngs: ACoLHead(top, CLASSES, width=6, threshold=0.7, rngs=rngs),
+        "spg": lambda rngs: SPGHead(top, CLASSES, guides=encoder.channels[:2], width=6, rngs=rngs),
     }
     return Classifier(encoder, heads[name](nnx.Rngs(1)))
 
@@ -94,8 +93,7 @@ def test_cutmix_mixes_the_same_parts_on_any_number_of_devices():
 @pytest.mark.parametrize("name", ["acol", "spg"])
 def test_fcam_learns_from_the_map_of_the_head(name):
     trained = classifier(name)
-    decoder = Decoder(trained.encoder.channels, trained.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
-    before, after, metrics = step(FCAM(trained, decoder), STAGES["fcam"].method, 4)
+    before, after, metrics = step(FCAM(trained, decoder(trained.encoder)), STAGES["fcam"].method, 4)
     assert set(after.params) == {"decoder"} and all(np.isfinite(value) for value in metrics.values())
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, before)), strict=True))
 
@@ -111,4 +109,4 @@ def test_every_cam_explains_a_classifier_of_two_branches():
         return [cam(explain(network, images, stages, jnp.asarray(given.labels), keys)) for cam in ALL]
 
     found = jax.eval_shape(maps, state, jnp.asarray(given.images))
-    assert {cam.shape for cam in found} == {(8, 2, 2)}
+    assert {cam.shape for cam in found} == {(8, 4, 4)}
