@@ -10,7 +10,7 @@ import argparse
 import pathlib
 import sys
 
-from fcam_jax.component import at_key, meanings_of
+from fcam_jax.component import at_key, defaults_of, meanings_of
 from fcam_jax.data.checking import Check
 from fcam_jax.data.folder import Folder
 from fcam_jax.data.layouts.registry import LAYOUTS
@@ -24,6 +24,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", default="", help=f"{', '.join(LAYOUTS)}; by default the one it has")
     parser.add_argument("--num_classes", type=int, default=0, help="by default as many as the data set has")
     parser.add_argument("--upright", action="store_true", help="images are meant as their EXIF orientation says")
+    for name in ("boxes", "unlocalized"):
+        parser.add_argument(f"--{name}", default=defaults_of(Folder)[name], help=meanings_of(Folder)[name])
     parser.add_argument("--splits", default=Check.splits, help=meanings["splits"])
     parser.add_argument("--workers", type=int, default=Check.workers, help=meanings["workers"])
     parser.add_argument("--quick", action="store_true", help=meanings["quick"])
@@ -35,9 +37,8 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with at_key("--"):
         check = Check(splits=options.splits, workers=options.workers, quick=options.quick, out=options.out)
-        data = Folder(
-            root=options.root, layout=options.layout, num_classes=options.num_classes, upright=options.upright
-        )
+        names = ("root", "layout", "num_classes", "upright", "boxes", "unlocalized")
+        data = Folder(**{name: getattr(options, name) for name in names})
     report = check.report(data)
     for problem in report.problems:
         print(f"{problem.severity}: {problem}")

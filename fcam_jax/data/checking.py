@@ -26,7 +26,7 @@ from fcam_jax.data.layouts.manifest_file import write_rows
 from fcam_jax.data.layouts.metadata import Metadata, Place
 from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.data.layouts.regions import Region, run_lengths
-from fcam_jax.data.layouts.registry import locate, read
+from fcam_jax.data.layouts.registry import read
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import aligned
@@ -139,7 +139,7 @@ class Check:
         Raises:
           InputError: nothing can be made of it, or the manifest cannot be written.
         """
-        place, there = locate(data.root, data.layout), data.splits()
+        place, there = data.place(), data.splits()
         names = tuple(self.splits.split(",")) if self.splits else there
         for name in names:
             if name not in there:

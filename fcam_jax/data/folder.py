@@ -14,7 +14,8 @@ from jaxtyping import Bool, Int
 
 from fcam_jax.component import known
 from fcam_jax.data.images import decode_image, read_bytes, read_mask
-from fcam_jax.data.layouts.metadata import BOX_RULE, Masks, Metadata, Place, fitting
+from fcam_jax.data.layouts.boxes import BOX_RULE, FORMS, fitting
+from fcam_jax.data.layouts.metadata import UNLOCALIZED, Masks, Metadata, Place
 from fcam_jax.data.layouts.paths import absent
 from fcam_jax.data.layouts.problems import ON_ERROR, Problems
 from fcam_jax.data.layouts.regions import Region
@@ -36,6 +37,9 @@ class Folder:
       num_classes: number of classes; 0: as many as the data set has.
       upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.
       on_error: "fail" raises the first error, "skip" leaves images with an error out.
+      boxes: what the numbers of a box are: "corners", "xywh" or "centre"; empty: what the layout says.
+      unlocalized: val and test images with neither box nor mask, while others have: "fail", or "allow" them to count
+        for classification alone.
     """
 
     root: str = ""
@@ -43,10 +47,17 @@ class Folder:
     num_classes: int = 0
     upright: bool = False
     on_error: str = "fail"
+    boxes: str = ""
+    unlocalized: str = "fail"
 
     def __post_init__(self) -> None:
         needs_root(self.root)
-        known(self, on_error=ON_ERROR)
+        known(self, on_error=ON_ERROR, boxes=("", *FORMS), unlocalized=UNLOCALIZED)
+
+    def place(self) -> Place:
+        """Where it lies, and how it is to be read."""
+        reading = {name: getattr(self, name) for name in ("boxes", "unlocalized", "upright")}
+        return locate(self.root, self.layout, **reading)
 
     def splits(self) -> tuple[str, ...]:
         """Those that the layout has."""
@@ -71,6 +82,8 @@ class FolderSource:
         metadata: str | os.PathLike[str] | None = None,
         upright: bool = False,
         on_error: str = "fail",
+        boxes: str = "",
+        unlocalized: str = "fail",
     ):
         """Read and check what is known of the split, and that its files are there; arguments as in `Folder`.
 
@@ -82,7 +95,7 @@ class FolderSource:
           InputError: for whatever is missing or contradicts itself, with the file's name.
         """
         problems = Problems()
-        place = locate(root, layout, images, metadata)
+        place = locate(root, layout, images, metadata, boxes=boxes, unlocalized=unlocalized, upright=upright)
         said = read(place, split, num_classes, problems)
         if num_classes == 0 and said.num_classes > _CLASSES_PER_IMAGE * len(said.image_ids):
             text = f"its labels give {said.num_classes} classes for {len(said.image_ids)} images of {split}"
@@ -98,7 +111,7 @@ class FolderSource:
         self._upright = upright
         self.num_classes = said.num_classes
         self.class_names = said.class_names
-        self.localized = bool(self._metadata.localized().all())
+        self.localized = bool((np.all if split == "train" else np.any)(self._metadata.localized()))
         self.left_out = tuple(left_out.values())
         frame = " upright" if upright else ""  # what is kept of one kind of pixels is not for the other
         self.fingerprint = fingerprint(self._metadata.image_ids, self._metadata.labels.tolist()) + frame
@@ -132,7 +145,7 @@ def read_record(metadata: Metadata, images: pathlib.Path, index: int, upright: b
     published = check_content(metadata, index, path, data) if metadata.checksums and metadata.checksums[index] else ""
     image = decode_image(data, str(path), upright=upright, trusted=bool(published))
     check_size(metadata, index, path, (image.shape[1], image.shape[0]))
-    boxes = metadata.boxes[index] if metadata.boxes is not None else None
+    boxes = metadata.boxes[index] if metadata.boxes is not None and len(metadata.boxes[index]) else None
     mask, ignore = read_masks(metadata, images, index)
     return Record(image, int(metadata.labels[index]), metadata.image_ids[index], boxes, mask, ignore)
 

@@ -19,7 +19,7 @@ class DataSettings:
       name: by which the report finds published figures: "CUB" or "OpenImages".
       source: where images come from: "folder", "tfds" or "synthetic".
       root: folder: the folder that holds the data; tfds: the one it was prepared in.
-      layout: folder: "wsol", "classes", "manifest" or "coco"; empty: by what is there.
+      layout: folder: "wsol", "classes", "manifest", "coco", "cub", "voc" or "yolo"; empty: by what is there.
       tfds: tfds: name of the prepared data set, such as "cub_wsol".
       num_classes: 0: as many as the data has.
       classes: file with a class's name on each line, or names with commas between: their order, and all of them,

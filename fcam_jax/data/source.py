@@ -25,7 +25,7 @@ class Record:
       image: RGB in [0, 255].
       label: its class, from 0.
       image_id: its key in the data set.
-      boxes: corners ``x0, y0, x1, y1`` as in the localization text files, or None where the data set has no boxes.
+      boxes: corners ``x0, y0, x1, y1`` as in the localization text files, or None where there are none.
       mask: True on the object, or None where the data set has no masks; its resolution may differ from the image's.
       ignore: True where the mask is undecided, or None; again at its own resolution.
     """
@@ -45,7 +45,7 @@ class Source(Protocol):
     Attributes:
       num_classes: labels are in [0, num_classes).
       class_names: what the classes are called, in the order of the labels, "" where that is not known; None: of none.
-      localized: whether every record has boxes or a mask, as evaluation needs them.
+      localized: whether records have boxes or a mask, as evaluation needs them; the others count for classification.
       left_out: what was wrong with each image that the split names and the source leaves out, one line each.
       fingerprint: tells the images and labels of one split from those of any other, by what they are called.
     """

@@ -12,7 +12,7 @@ import os
 import pathlib
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from fcam_jax.errors import InputError
@@ -97,7 +97,9 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def walk(folder: str | os.PathLike[str], *, hidden: bool = False) -> Iterator[tuple[str, list[str]]]:
+def walk(
+    folder: str | os.PathLike[str], *, hidden: bool = False, besides: Collection[tuple[int, int]] = ()
+) -> Iterator[tuple[str, list[str]]]:
     """A folder and those below it, each with the sorted names of what else lies in it.
 
     Links to folders are followed, after all folders that are none. Each folder is met once, so that links may form
@@ -106,20 +108,22 @@ def walk(folder: str | os.PathLike[str], *, hidden: bool = False) -> Iterator[tu
     Args:
       folder: where to begin.
       hidden: with names that begin with a dot.
+      besides: folders that links below are not followed to, by device and number.
 
     Raises:
       InputError: a folder cannot be read.
     """
     waiting, linked = [os.fspath(folder)], collections.deque[str]()
-    visited = set()
+    visited: set[tuple[int, int]] = set()
     while waiting or linked:
         here = waiting.pop() if waiting else linked.popleft()
         names, folders, links = [], [], []
         try:
             status = pathlib.Path(here).stat()
-            if (status.st_dev, status.st_ino) in visited:
+            one = (status.st_dev, status.st_ino)
+            if one in visited or (visited and one in besides):
                 continue
-            visited.add((status.st_dev, status.st_ino))
+            visited.add(one)
             with os.scandir(here) as entries:
                 for entry in entries:
                     if entry.name.startswith(".") and not hidden:

@@ -110,7 +110,7 @@ def test_a_split_that_cannot_be_read_does_not_hide_the_others(same_data, capsys)
         (["--workers=0"], "--workers is 0; it must be at least 1"),
         (["--out={root}/a.jsonl", "--quick"], "--out needs the content of all images"),
         (["--out={root}/deeper/manifest.jsonl"], "must lie in {root} or in a folder above it"),
-        (["--layout=voc"], "unknown layout 'voc'"),
+        (["--layout=imagenet"], "unknown layout 'imagenet'"),
     ],
 )
 def test_bad_options_are_told(same_data, arguments, words):

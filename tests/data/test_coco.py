@@ -8,7 +8,6 @@ import pytest
 
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.layouts import coco_file
-from fcam_jax.data.layouts.coco import corners_of
 from fcam_jax.data.layouts.registry import splits
 from fcam_jax.errors import InputError
 
@@ -73,10 +72,11 @@ def test_two_files_of_a_split_are_told(same_data):
         ([-0.9, 0, 20, 10.9], [0, 0, 19, 10]),
         ([3.1, 3.1, 0.2, 0.2], [3, 3, 4, 4]),
         ([19.8, 9.8, 0.2, 0.2], [19, 9, 20, 10]),
+        (["1.4", "2", 3, "4"], [1, 2, 4, 6]),
     ],
 )
-def test_corners_go_to_the_nearest_pixel(bbox, corners):
-    assert corners_of(bbox, (20, 10)) == corners
+def test_corners_go_to_the_nearest_pixel(spoil, bbox, corners):
+    assert spoil(first("annotations", bbox=bbox))[0].boxes.tolist() == [corners]
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,9 @@ def test_corners_go_to_the_nearest_pixel(bbox, corners):
         "1 2 3 4",
         [1, 2, 3],
         [1, 2, 3, None],
+        [1, 2, 3, True],
+        [1, 2, 3, "1_0"],
+        [1, 2, 3, "nan"],
         [1, 2, 3, float("nan")],
         [1, 2, 10**400, 3],
         [1, 2, 0, 4],
@@ -95,9 +98,9 @@ def test_corners_go_to_the_nearest_pixel(bbox, corners):
         [20, 2, 0.5, 4],
     ],
 )
-def test_what_is_no_box_of_the_image_is_refused(bbox):
-    with pytest.raises(ValueError, match="bbox"):
-        corners_of(bbox, (20, 10))
+def test_what_is_no_box_of_the_image_is_refused(spoil, bbox):
+    with pytest.raises(InputError, match=r"annotations\[0\], train/ant/0 é\.png: bbox"):
+        spoil(first("annotations", bbox=bbox))
 
 
 def test_crowds_are_ignored_and_other_classes_are_no_ground_truth(spoil):
@@ -145,14 +148,14 @@ def first(kind: str, **values):
         (lambda _: b"[" * 100000, "cannot be read as JSON"),
         (lambda _: [1], "must be an object"),
         (lambda content: content.pop("images") and None, 'needs "images": a list of objects'),
-        (first("categories", id="7"), "a category needs an integer id and a name"),
+        (first("categories", id="7_0"), "a category needs an integer id and a name"),
         (first("categories", name="fly"), "category 7 is 'ant', but 'fly' in"),
         (first("images", id=None), "images[0], train/ant/0 é.png: an image's id must be an integer or a text: None"),
         (first("images", id=101), "images[1], train/ant/2 é.png: its id or file_name is there more than once"),
         (first("images", file_name=3), "images[0], images[0]: file_name must be a text"),
         (first("images", file_name="../a.png"), "images[0], ../a.png: path that leads out of the image folder"),
         (first("images", file_name="train/z.png"), "train/z.png: no such file"),
-        (first("images", width="20"), "width and height must both be positive integers: ('20', 10)"),
+        (first("images", width="2e1"), "width and height must both be positive integers: ('2e1', 10)"),
         (first("images", height=float("inf")), "width and height must both be positive integers: (20, inf)"),
         (first("images", category_id=8), "images[0], train/ant/0 é.png: unknown category 8"),
         (first("annotations", image_id=5), "annotations[0]: no image has the id 5"),
@@ -162,7 +165,9 @@ def first(kind: str, **values):
             lambda content: content["annotations"].append(content["annotations"][0] | {"category_id": 10}),
             "images[0], train/ant/0 é.png: objects of several categories: ant, bee, honey",
         ),
-        (first("annotations", iscrowd=1), "images[0], train/ant/0 é.png: no category: it has no object"),
+        (first("annotations", image_id=101), "images[0], train/ant/0 é.png: no category: it has no object"),
+        (first("annotations", iscrowd="yes"), "annotations[0]: iscrowd must be 0 or 1: 'yes'"),
+        (first("annotations", category_id="1_0"), "annotations[0], train/ant/0 é.png: unknown category '1_0'"),
         (
             first("annotations", bbox=[1, 1, 0, 5]),
             "annotations[0], train/ant/0 é.png: bbox must be larger than nothing",

@@ -149,17 +149,21 @@ def check_promises(root: pathlib.Path, on_error: str) -> str:
         assert len(source) and all(line.isprintable() for line in source.left_out)
         assert source.class_names is None or len(source.class_names) == source.num_classes
         told = "partly" if source.left_out and told == "read" else told
+        located = broken = False
         for index in range(len(source)):
             try:
                 record = source[index]
             except InputError as error:
                 assert "\n" not in str(error), error
+                broken = True
                 continue
             height, width = record.image.shape[:2]
             assert 0 <= record.label < source.num_classes
+            assert record.boxes is None or len(record.boxes)
             for x0, y0, x1, y1 in record.boxes if record.boxes is not None else ():
                 assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
-            assert not source.localized or record.mask is not None or len(record.boxes)
+            located |= record.mask is not None or record.boxes is not None
+        assert located or broken or not source.localized
     return told
 
 

@@ -93,7 +93,9 @@ def test_an_id_without_its_line_is_named(dataset, name):
     kept = [line for line in dataset.files[name].splitlines() if not line.startswith("b/3.png")]
     dataset.files[name] = "\n".join(kept)
     missing = (
-        "no box or mask of b/3.png" if name == "localization.txt" else "no line for b/3.png, which image_ids.txt lists"
+        "no box or mask of b/3.png (allowed by --config.data.folder.unlocalized=allow)"
+        if name == "localization.txt"
+        else "no line for b/3.png, which image_ids.txt lists"
     )
     assert complaint(dataset).endswith(f"{name}: {missing}")
 
@@ -223,7 +225,11 @@ def test_a_damaged_image_is_named_when_read(dataset):
 def test_training_needs_neither_sizes_nor_localization(dataset):
     dataset.split = "train"
     dataset.files["localization.txt"] = "a/1.png,0,0,12,8\n"
-    assert [len(record.boxes) for record in dataset.open()] == [1, 0, 0] and not dataset.open().localized
+    assert [record.boxes is not None for record in dataset.open()] == [
+        True,
+        False,
+        False,
+    ] and not dataset.open().localized
     dataset.files |= {"image_sizes.txt": "", "localization.txt": ""}
     assert dataset.open()[2].boxes is None
 
@@ -238,7 +244,8 @@ def test_evaluation_needs_localization_of_all_images_or_of_none(dataset):
     with pytest.raises(InputError, match=r"localization\.txt: no such metadata file"):
         read_metadata(dataset.root / "metadata/test", 2, needs_localization=True)
     dataset.files["localization.txt"] = "a/1.png,0,0,12,8\n"
-    assert "no box or mask of a/2 second.png (and 1 more" in complaint(dataset)
+    assert "no box or mask of a/2 second.png (allowed by " in complaint(dataset)
+    assert "=allow) (and 1 more" in complaint(dataset) and dataset.open(unlocalized="allow").localized
 
 
 def test_boxes_without_sizes_are_refused(dataset):
@@ -286,7 +293,8 @@ def test_bad_mask_lists_are_refused(dataset, masks):
     dataset.files["localization.txt"] = dataset.files["localization.txt"].replace("a/ignore.png", "../ignore.png")
     assert "localization.txt, line 1: path that leads out of the image folder: 'a/1.png" in complaint(dataset)
     dataset.files["localization.txt"] = "a/1.png,a/m0.png,\n"
-    assert "localization.txt: no box or mask of a/2 second.png (and 1 more" in complaint(dataset)
+    assert "localization.txt: no box or mask of a/2 second.png (allowed by " in complaint(dataset)
+    assert "=allow) (and 1 more" in complaint(dataset)
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 1250), ("val", 250), ("test", 1389)])

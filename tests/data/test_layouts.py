@@ -46,7 +46,9 @@ def test_a_folder_with_two_layouts_needs_one_named(same_data):
     assert splits(root, "manifest") == ("train",) and len(splits(root, "wsol")) == 3
     with pytest.raises(InputError, match=r"has no split 'val'; it has: train$"):
         FolderSource(split="val", root=root, layout="manifest")
-    with pytest.raises(InputError, match=r"unknown layout 'imagenet'; known: classes, coco, manifest, wsol"):
+    with pytest.raises(
+        InputError, match=r"unknown layout 'imagenet'; known: classes, coco, cub, manifest, voc, wsol, yolo"
+    ):
         splits(root, "imagenet")
     with pytest.raises(InputError, match=r"no split of layout 'coco' there"):
         splits(root, "coco")

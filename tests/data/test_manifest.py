@@ -33,7 +33,7 @@ def test_a_csv_field_may_hold_several_boxes_and_masks(root):
     text = 'label,path,mask,boxes,ignore\n1,a.png,m0.png; m1.png,0 0 12 8;3 1 5 2,m0.png\n0,"c d,é.png",m0.png,,\n'
     source = opened(root, text)
     first, second = source[0], source[1]
-    assert first.boxes.tolist() == [[0, 0, 12, 8], [3, 1, 5, 2]] and second.boxes.shape == (0, 4)
+    assert first.boxes.tolist() == [[0, 0, 12, 8], [3, 1, 5, 2]] and second.boxes is None
     np.testing.assert_array_equal(np.flatnonzero(first.mask.all(1)), [0, 1, 2])
     np.testing.assert_array_equal(np.flatnonzero(first.ignore.all(1)), [0, 1])
     assert second.image_id == "c d,é.png" and second.ignore is None
@@ -115,10 +115,10 @@ def test_a_box_is_compared_with_the_image_where_no_size_is_stated(root):
         ("path,label", "z.png,0", "z.png: no such file"),
         ("path,label,mask", "a.png,0,z.png", "z.png: no such file"),
         ("path,label,mask", "a.png,0,m0.png; ../z.png", "path that leads out of the image folder: ../z.png"),
-        ("path,label,split", "a.png,0,dev", "line 3: a.png: unknown split 'dev'; known: train, val, test"),
+        ("path,label,split", "a.png,0,holdout", "line 3: a.png: unknown split 'holdout'; known: train, val, test"),
         ("path,label,boxes", "a.png,0,1 2 3", "line 3: a.png: boxes must each have 4 corners x0 y0 x1 y1: [[1, 2, 3]]"),
-        ("path,label,boxes", "a.png,0,1 2 x 4", "box corner is not an integer: [[1, 2, 'x', 4]]"),
-        ("path,label,boxes", "a.png,0,1 2 99999999999 4", "box corner is not an integer"),
+        ("path,label,boxes", "a.png,0,1 2 x 4", "box corner is not a number of pixels: [[1, 2, 'x', 4]]"),
+        ("path,label,boxes", "a.png,0,1 2 99999999999 4", "box corner is not a number of pixels"),
         ("path,label,boxes", "a.png,0,5 2 3 4", "line 3: a.png: box must have 0 <= x0 < x1 <= width"),
         ("path,label,boxes", "a.png,0,-1 2 3 4", "box must have"),
         ("path,label,boxes,width,height", "a.png,0,0 0 12 9,12,8", "box must have"),
@@ -153,7 +153,7 @@ def test_a_mistake_is_shown_with_its_line(root, header, row, words):
         ('{"path": "a.png", "label": true}', "label must be an integer or a name: True"),
         ('{"path": "a.png", "label": 0.0}', "label must be an integer or a name: 0.0"),
         ('{"path": "a.png", "label": 0, "boxes": [1, 2, 3, 4]}', "boxes must each have 4 corners"),
-        ('{"path": "a.png", "label": 0, "boxes": [[1, 2, 3, NaN]]}', "box corner is not an integer"),
+        ('{"path": "a.png", "label": 0, "boxes": [[1, 2, 3, NaN]]}', "box corner is not a number of pixels"),
         ('{"path": "a.png", "label": 0, "mask": 5}', "mask must be a path or run lengths: 5"),
         ('{"path": "a.png", "label": 0, "mask": {"size": [8, 12], "counts": [5]}}', "mask: run lengths of 5 pixels"),
     ],

@@ -1,94 +1,145 @@
 """A data set whose classes are folders of images, ``class/1.jpg``, below a folder for each split or all for training.
 
-In: the folder. Out: `Metadata` with labels by the sorted names of the classes, and neither boxes nor masks.
+In: the folder. Out: `Metadata` with labels by the names of the classes in order, and neither boxes nor masks.
 """
 
-import os
+import collections
 import pathlib
-from collections.abc import Iterator
-from typing import NoReturn
+import unicodedata
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, settle_names
-from fcam_jax.data.layouts.paths import SPLIT_NAMES, refused
+from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, ordered, settle_names
+from fcam_jax.data.layouts.paths import refused, split_of
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import walk
+from fcam_jax.data.layouts.tree import SUFFIXES, UNREAD, files_below, identity, subfolders
+from fcam_jax.data.source import SPLITS
 from fcam_jax.runtime.text import listed
-
-# By these a folder's images are told from its other files.
-SUFFIXES = tuple(
-    ".jpg .jpeg .jpe .jfif .png .bmp .gif .tif .tiff .webp .avif .jp2 .ppm .pgm .pbm .pnm .tga".split()  # noqa: SIM905
-)
 
 
 def split_folders(root: pathlib.Path) -> dict[str, str]:
-    """The splits that a folder has, each with its folder; that is ``""`` where all folders are classes for training."""
-    named = {split: name for split, names in SPLIT_NAMES.items() for name in names if _classes(root / name)}
-    return named or ({"train": ""} if _classes(root) else {})
+    """The splits that a folder has, each with its folder; that is ``""`` where all folders are classes for training.
+
+    Raises:
+      InputError: two folders are one split, or folders called as splits hold images and no classes.
+    """
+    meant = {name: split for name in subfolders(root) if (split := split_of(name))}
+    named: dict[str, str] = {}
+    for name, split in meant.items():
+        if _classes(root / name):
+            if split in named:
+                raise Problems().stop(root, f"{named[split]} and {name} are both folders of split {split}; keep one")
+            named[split] = name
+    if named or not (found := _classes(root)):
+        return {split: named[split] for split in SPLITS if split in named}
+    if set(found) <= set(meant):
+        text = "hold images without a folder for each class; a table has to give their classes (docs/data/own.md)"
+        raise Problems().stop(root, f"{listed(sorted(found))} are called as splits, but {text}")
+    return {"train": ""}
 
 
 def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
     """The images of a split; `problems` is told of classes that training lacks, and of what is left alone.
 
     Raises:
-      InputError: there are more folders than classes, or one cannot be read.
+      InputError: there are more folders than classes, or one cannot be read, or they are those of no class.
     """
     root = place.images
     folders = split_folders(root)
     place.needs(split, folders)
-    classes = {name: set(_classes(root / folder)) for name, folder in folders.items()}
-    names = sorted(set.union(*classes.values()))
+    classes = {name: _classes(root / folder) for name, folder in folders.items()}
+    names = ordered({_called(name) for found in classes.values() for name in found})
     count, class_names = settle_names(names, num_classes, root, problems)
-    others = [name for name in _subfolders(root) if name not in folders.values()]
+    _refuse_other_depth(root / folders[split], classes[split], names, problems)
+    others = [name for name in subfolders(root) if name not in folders.values()]
     if folders[split] and others:
         problems.warn(root, f"folders beside those of the splits are left alone: {listed(others)}")
+    trained = {_called(name) for name in classes.get("train", names)}
+    walls = _walls(root / folders[split])
+    label_of = {name: label for label, name in enumerate(names)}
     image_ids: list[str] = []
     labels: list[int] = []
-    for name in sorted(classes[split]):
+    for name in inside(root / folders[split]):
         folder = pathlib.PurePosixPath(folders[split], name).as_posix()
-        files = [f"{folder}/{file}" for file in _walk(root / folder)]
-        found = [file for file in files if file.lower().endswith(SUFFIXES)]
-        if len(found) < len(files):
-            text = listed([file for file in files if not file.lower().endswith(SUFFIXES)])
-            problems.warn(root / folder, f"files that are no images by their endings: {text}")
-        if name not in classes.get("train", {name}):
+        found = _images(root, folder, walls, problems)
+        if found and _called(name) not in trained:
+            near = [other for other in trained if other.casefold() == _called(name).casefold()]
+            hint = f" (but {near[0]})" if near else ""
             for image_id in found:
-                problems.error(root / image_id, f"the training images have no class {name}", image_id=image_id)
+                problems.error(root / image_id, f"the training images have no class {name}{hint}", image_id=image_id)
         image_ids += found
-        labels += [names.index(name)] * len(found)
+        labels += [label_of[_called(name)]] * len(found) if found else []
     for image_id, reason in refused(image_ids).items():
         problems.error(root / image_id, reason, image_id=image_id)
     return Metadata(image_ids, np.array(labels, np.int32), None, num_classes=count, class_names=class_names)
 
 
+def _images(root: pathlib.Path, folder: str, walls: Collection[tuple[int, int]], problems: Problems) -> list[str]:
+    """The images of a class; what else lies there is told, by what the names end in."""
+    found, unread, others = [], collections.Counter[str](), []
+    for file in files_below(root / folder, walls):
+        if file.lower().endswith(SUFFIXES):
+            found.append(f"{folder}/{file}")
+        elif file.lower().endswith(UNREAD):
+            unread[pathlib.PurePath(file).suffix.lower()] += 1
+        else:
+            others.append(f"{folder}/{file}")
+    if unread:
+        endings = ", ".join(sorted(unread))
+        text = f"{unread.total()} of {unread.total() + len(found)} pictures cannot be read ({endings})"
+        problems.error(root / folder, f"{text}; save them as JPEG or PNG, or remove them", image_id=folder)
+    if others and found:
+        problems.warn(root / folder, f"files that are no images by their endings: {listed(others)}")
+    elif others and not unread:
+        problems.warn(root / folder, f"is no class: no image is there, but {listed(others)}")
+    return found
+
+
+def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Sequence[str], problems: Problems) -> None:
+    """Refuse class folders in which splits or, it seems, the classes lie."""
+    below = {name: subfolders(folder / name) for name in classes if not _holds_image(folder / name)}
+    inner = sorted({one for found in below.values() for one in found})
+    if len(below) < len(classes) or not inner:
+        return
+    if all(map(split_of, inner)):
+        raise problems.stop(folder, f"its classes have folders {listed(inner)}; splits must lie above the classes")
+    if len(names) == 1 and len(inner) > 1:
+        text = f"all images lie in {classes[0]}, in folders {listed(inner)}; if these are the classes"
+        raise problems.stop(folder, f"{text}: --config.data.root={folder / classes[0]}")
+    if len(classes) > 1 and len(inner) > 1 and all(found == inner for found in below.values()):
+        text = f"the images of every class lie in the same folders, {listed(inner)}"
+        problems.warn(folder, f"{text}; if these are the classes, the folders are one level too deep")
+
+
 def _classes(folder: pathlib.Path) -> list[str]:
     """Sub-folders with an image somewhere below them."""
-    return [name for name in _subfolders(folder) if next(_walk(folder / name, SUFFIXES), None)]
+    walls = _walls(folder)
+
+    def has_image(name: str) -> bool:
+        return any(file.lower().endswith(SUFFIXES) for file in files_below(folder / name, walls))
+
+    return list(filter(has_image, inside(folder)))
 
 
-def _subfolders(folder: pathlib.Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    try:
-        with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        _unreadable(error)
+def inside(folder: pathlib.Path) -> list[str]:
+    """Sub-folders that are no links back."""
+    back = {identity(folder), identity(folder / "..")}
+    return [name for name in subfolders(folder) if identity(folder / name) not in back]
 
 
-def _walk(folder: pathlib.Path, endings: tuple[str, ...] = ("",)) -> Iterator[str]:
-    """Paths below a folder of its files, in order; hidden ones are none of the user's."""
-    for here, names in walk(folder):
-        below = here[len(str(folder)) + 1 :].replace(os.sep, "/")
-        for name in names:
-            if name.lower().endswith(endings):
-                yield f"{below}/{name}" if below else name
+def _walls(folder: pathlib.Path) -> set[tuple[int, int]]:
+    """The folders that links below a class do not lead into: that of the classes, the one above it, other classes."""
+    return {identity(folder / name) for name in ("", "..", *subfolders(folder))}
 
 
-def _unreadable(error: OSError) -> NoReturn:
-    raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from error
+def _holds_image(folder: pathlib.Path) -> bool:
+    return any(path.name.lower().endswith(SUFFIXES) and path.is_file() for path in folder.iterdir())
+
+
+def _called(name: str) -> str:
+    """The class of a folder: systems write accents in two ways."""
+    return unicodedata.normalize("NFC", name)
 
 
 LAYOUT = Layout(

@@ -5,38 +5,61 @@ In: the data set's folder. Out: the annotation file of each split, its lists, an
 
 import functools
 import json
-import os
+import mmap
 import pathlib
+import re
 import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from fcam_jax.data.layouts.paths import SPLIT_NAMES, refused
+from fcam_jax.data.layouts.paths import fullest, listing, refused, split_of
 from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.tree import subfolders
+from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import open_text
+from fcam_jax.runtime.files import TABLE, open_regular, open_text
 from fcam_jax.runtime.text import listed
 
-# Of a split called {}, in the data set's folder.
-PATTERNS = ("annotations/instances_{}*.json", "annotations/{}.json", "{}.json", "{}/_annotations.coco.json")
-_LOOKED_FOR = 50  # images by which a folder is recognised as theirs
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+# Names of files that need no look at their content.
+_PLAIN, _ROBOFLOW = ("train", "val", "valid", "test"), "_annotations.coco.json"
 
 
 def split_files(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The splits that a folder has, each with its annotation file.
+    """The splits that a folder has, each with its annotation file; one file without a split is that of ``""``.
 
     Raises:
-      InputError: a split has several files.
+      InputError: a split has several files, or there are several without one.
     """
-    files: dict[str, pathlib.Path] = {}
-    for split, names in SPLIT_NAMES.items():
-        patterns = [pattern.format(name) for name in names for pattern in PATTERNS]
-        found = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
-        if len(found) > 1:
-            raise InputError(f"{root}: several files of split {split}, keep one: {listed(list(map(str, found)))}")
-        if found:
-            files[split] = found[0]
-    return files
+    named = [name for name in subfolders(root) if split_of(name)]
+    found = [(path.stem, path) for folder in (root / "annotations", root) for path in _json_files(folder)]
+    found += [(name, path) for name in named for path in _json_files(root / name)]
+    files: dict[str, list[pathlib.Path]] = {}
+    for name, path in found:
+        called = name.removeprefix("instances_")
+        split = split_of(called)
+        known = path.parent.name == "annotations" or called in _PLAIN or path.name == _ROBOFLOW
+        if (split and known and name != path.parent.name) or path.name == _ROBOFLOW or _is_coco(path):
+            files.setdefault(split or split_of(re.split(r"[\W_]", called)[0]) or "", []).append(path)
+    files = {split: files[split] for split in SPLITS if split in files} or files
+    for split, some in files.items():
+        if len(some) > 1:
+            text = f"several files of split {split}, keep one" if split else "several files without a split, keep one"
+            raise InputError(f"{root}: {text}: {listed(list(map(str, some)))}")
+    return {split: some[0] for split, some in files.items()}
+
+
+def _json_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return [folder / name for name in sorted(listing(folder)) if name.endswith(".json") and not name.startswith(".")]
+
+
+def _is_coco(path: pathlib.Path) -> bool:
+    """Whether the keys of a COCO file are in a file."""
+    try:
+        with open_regular(path, TABLE) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return all(data.find(key) >= 0 for key in (b'"images"', b'"annotations"', b'"categories"'))
+    except (OSError, ValueError):  # it is empty, or no file
+        return False
 
 
 def read_json(path: pathlib.Path, problems: Problems) -> dict[str, list[Any]]:
@@ -80,7 +103,7 @@ def categories(
     of_others = ((path, _categories(path, path.stat().st_mtime_ns, path.stat().st_size)) for path in others)
     for path, found in ((own, _named(entries)), *of_others):
         for category_id, name in found:
-            if type(category_id) is not int or not isinstance(name, str) or not name or refused([name]):
+            if category_id is None or not name or refused([name]):
                 shown = reprlib.repr((category_id, name))
                 raise problems.stop(path, f"a category needs an integer id and a name of plain letters: {shown}")
             other, where = names.setdefault(category_id, (name, path))
@@ -90,16 +113,28 @@ def categories(
 
 
 @functools.lru_cache(maxsize=8)
-def _categories(path: pathlib.Path, modified: int, size: int) -> tuple[tuple[Any, Any], ...]:
+def _categories(path: pathlib.Path, modified: int, size: int) -> tuple[tuple[int | None, str], ...]:
     """Remembered: to read a file of a gigabyte takes ten seconds, and all splits ask for those of all others."""
     return _named(read_json(path, Problems())["categories"])
 
 
-def _named(entries: list[dict[str, Any]]) -> tuple[tuple[Any, Any], ...]:
-    return tuple((entry.get("id"), entry.get("name")) for entry in entries)
+def _named(entries: list[dict[str, Any]]) -> tuple[tuple[int | None, str], ...]:
+    return tuple((integer(entry.get("id")), _text(entry.get("name"))) for entry in entries)
 
 
-def image_folder(root: pathlib.Path, annotations: pathlib.Path, files: Sequence[str]) -> str:
+def _text(name: Any) -> str:
+    return str(name).strip() if type(name) in (str, int) else ""
+
+
+def integer(value: Any) -> int | None:
+    """A whole number, which some programs write as a text or with a point; None where it is none."""
+    if isinstance(value, str):
+        return int(value) if _INTEGER.fullmatch(value) else None
+    whole = type(value) is int or (type(value) is float and value.is_integer())
+    return int(value) if whole and abs(value) < 2**63 else None
+
+
+def image_folder(root: pathlib.Path, annotations: pathlib.Path, split: str, files: Sequence[str]) -> str:
     """The folder below the root in which most of a split's first images lie.
 
     Looked through are, in this order, the folder of the annotation file, the root, `images`, and folders of both which
@@ -108,20 +143,18 @@ def image_folder(root: pathlib.Path, annotations: pathlib.Path, files: Sequence[
     Args:
       root: the folder of all images.
       annotations: the split's file.
+      split: which.
       files: names of its images, those that may be opened.
 
     Returns:
       The folder relative to the root, ``""`` for the root itself.
     """
     ending = annotations.stem.removeprefix("instances_")
-    tags = [ending, *(name for names in SPLIT_NAMES.values() if ending.startswith(names) for name in names)]
     parent = annotations.parent
     own = [parent.relative_to(root).as_posix()] if parent.is_relative_to(root) else []
-    folders = [*own, "", "images", *tags, *(f"images/{tag}" for tag in tags)]
-    sample = files[:_LOOKED_FOR]
-
-    def held(folder: str) -> int:
-        return sum(os.path.isfile(root / folder / name) for name in sample)  # noqa: PTH113 (a Path's raises)
-
-    best = max(folders, key=held)  # the first of those that hold as many
-    return "" if best == "." else best
+    own += [f"{name}/data" for name in own]
+    tags = [
+        [ending, *(name for name in subfolders(folder) if split_of(name) == split)]
+        for folder in (root, root / "images")
+    ]
+    return fullest(root, [*own, "", "images", "data", *tags[0], *(f"images/{tag}" for tag in tags[1])], files)

@@ -5,6 +5,7 @@ In: the rows. Out: `Metadata` of a split. `docs/data/own.md` says what the colum
 
 import collections
 import dataclasses
+import os
 import pathlib
 import re
 import reprlib
@@ -13,22 +14,23 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.layouts.manifest_file import NAMES, manifest_file, read_rows
+from fcam_jax.data.layouts.boxes import BOX_RULE, corners, grouped, in_pixels
+from fcam_jax.data.layouts.manifest_file import NAMES, Table, read_rows, tables
 from fcam_jax.data.layouts.metadata import (
-    BOX_RULE,
     Layout,
     Masks,
     Metadata,
     Place,
-    fitting,
     folder_names,
-    grouped,
+    ordered,
     settle_names,
 )
-from fcam_jax.data.layouts.paths import refused
+from fcam_jax.data.layouts.paths import fullest, refused, split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region, parse_runs
+from fcam_jax.data.layouts.tree import SUFFIXES, subfolders
 from fcam_jax.data.source import SPLITS
+from fcam_jax.errors import InputError
 
 _WANTED = {"label": "an integer or a name"}
 _NO_MASKS = Masks()
@@ -44,7 +46,7 @@ class _Row:
     path: str
     label: Any
     size: tuple[int, int]
-    boxes: list[list[int]]
+    boxes: list[list[int | float]]
     masks: Masks
     checksum: str
 
@@ -57,10 +59,18 @@ def splits(folder: pathlib.Path) -> tuple[str, ...]:
     """The splits that a folder's manifest has; none without a manifest.
 
     Raises:
-      InputError: the manifest cannot be read.
+      InputError: the manifest cannot be read, or its rows are of no split that is known.
     """
-    path = manifest_file(folder)
-    found = {str(row.get("split", "train")) for _, row in read_rows(path, Problems())} if path else ()
+    found: set[str] = set()
+    unknown = ""
+    for table in tables(folder):
+        for line, row in read_rows(table, Problems()):
+            try:
+                found.add(_split(row, table))
+            except ValueError as error:
+                unknown = unknown or f"{table.path}, line {line}: {error}"
+    if unknown and not found:
+        raise InputError(unknown)
     return tuple(split for split in SPLITS if split in found)
 
 
@@ -70,34 +80,74 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     Raises:
       InputError: the file cannot be read, or has other columns, or no such split, or names more classes.
     """
-    path = manifest_file(place.metadata)
-    if path is None:
+    found = tables(place.metadata)
+    if not found:
         raise problems.stop(place.metadata, f"has neither {' nor '.join(NAMES)}")
     rows: list[_Row] = []
     labels: collections.Counter[Any] = collections.Counter()  # of all splits
     class_names: dict[Any, str] = {}
     seen: set[str] = set()
-    for line, values in read_rows(path, problems):
-        values.setdefault("split", "train")
-        image_id = str(values.get("image_id") or values.get("path") or f"line {line}")
-        try:
-            if str(values["split"]) not in SPLITS:
-                raise ValueError(f"unknown split {reprlib.repr(values['split'])}; known: {', '.join(SPLITS)}")
-            seen.add(values["split"])
-            label = _label(values)
-            labels[label] += 1
-            if "class_name" in values and class_names.setdefault(label, values["class_name"]) != values["class_name"]:
-                raise ValueError(f"label {label} is {class_names[label]!r} in a line above")
-            if values["split"] == split:
-                rows.append(_row(line, label, values))
-        except ValueError as error:
-            if values["split"] == split or str(values["split"]) not in SPLITS:
-                problems.error(path, f"{image_id}: {error}", line=line, image_id=image_id)
+    path = next((table.path for table in found if table.split == split), found[0].path)
+    for table in found:
+        told = Problems()
+        for line, values in read_rows(table, problems if table.path == path else told):
+            image_id = str(values.get("image_id") or values.get("path") or f"line {line}")
+            its_split = split
+            try:
+                its_split = _split(values, table)
+                seen.add(its_split)
+                label = _label(values)
+                labels[label] += 1
+                name = values.get("class_name")
+                if name is not None and class_names.setdefault(label, name) != name:
+                    raise ValueError(f"label {label} is {class_names[label]!r} in a line above")
+                if its_split == split:
+                    rows.append(_row(line, label, values, place.images))
+            except ValueError as error:
+                if its_split == split:
+                    problems.error(table.path, f"{image_id}: {error}", line=line, image_id=image_id)
     if not rows:
         problems.raise_first()
-        found = ", ".join(name for name in SPLITS if name in seen)
-        raise problems.stop(path, f"has no split {split!r}; it has: {found or 'no image'}")
-    return _metadata(path, _usable(rows, path, problems), labels, class_names, num_classes, problems)
+        has = ", ".join(name for name in SPLITS if name in seen)
+        raise problems.stop(path, f"has no split {split!r}; it has: {has or 'no image'}")
+    rows = _usable(rows, path, problems)
+    if not found[0].own:
+        _find(rows, place.images)
+    form = place.boxes or found[0].form
+    return _metadata(path, rows, labels, class_names, num_classes, form, problems)
+
+
+def _split(values: dict[str, Any], table: Table) -> str:
+    """The split of a row.
+
+    Raises:
+      ValueError: it is none that is known.
+    """
+    given = values.get("split", table.split)
+    found = split_of(given) if isinstance(given, str) else None
+    if found is None:
+        raise ValueError(f"unknown split {reprlib.repr(given)}; known: {', '.join(SPLITS)}")
+    return found
+
+
+def _find(rows: list[_Row], images: pathlib.Path) -> None:
+    """Put the folder, and the ending, before and after paths that lack it."""
+    inside = subfolders(images)
+    folders = [
+        "",
+        *inside,
+        *(f"images/{name}" for name in (subfolders(images / "images") if "images" in inside else ())),
+    ]
+    endings = ("", *SUFFIXES)
+    shown = [row.path for row in rows[:50]]
+    ending = max(endings, key=lambda one: sum(_held(images, folders, f"{path}{one}") for path in shown[:5]))
+    folder = fullest(images, folders, [f"{path}{ending}" for path in shown])
+    for row in rows:
+        row.path = f"{folder}/{row.path}{ending}" if folder else f"{row.path}{ending}"
+
+
+def _held(images: pathlib.Path, folders: list[str], path: str) -> bool:
+    return any(os.path.isfile(images / folder / path) for folder in folders)  # noqa: PTH113 (a Path's raises)
 
 
 def _metadata(
@@ -106,6 +156,7 @@ def _metadata(
     labels: collections.Counter[Any],
     class_names: dict[Any, str],
     num_classes: int,
+    form: str,
     problems: Problems,
 ) -> Metadata:
     integers = sum(count for label, count in labels.items() if isinstance(label, int))
@@ -117,9 +168,9 @@ def _metadata(
         told = class_names and (num_classes or len(class_names) == count)
         names = tuple(class_names.get(label, "") for label in range(count)) if told else None
     else:
-        ordered = sorted(label for label in labels if isinstance(label, str))
-        count, names = settle_names(ordered, num_classes, path, problems)
-        known = {name: position for position, name in enumerate(ordered)}
+        in_order = ordered(label for label in labels if isinstance(label, str))
+        count, names = settle_names(in_order, num_classes, path, problems)
+        known = {name: position for position, name in enumerate(in_order)}
     values = np.full(len(rows), -1, np.int32)
     for position, row in enumerate(rows):
         if isinstance(row.label, int) != numbered:
@@ -137,7 +188,7 @@ def _metadata(
         image_ids=image_ids,
         labels=values,
         sizes=sizes if sizes.any() else None,
-        boxes=_boxes(path, rows, sizes, problems),
+        boxes=_boxes(path, rows, sizes, form, problems),
         masks=masks if any(some.instances or some.ignore for some in masks) else None,
         num_classes=count,
         paths=[row.path for row in rows],
@@ -147,25 +198,39 @@ def _metadata(
 
 
 def _boxes(
-    path: pathlib.Path, rows: list[_Row], sizes: Int[np.ndarray, "n 2"], problems: Problems
+    path: pathlib.Path, rows: list[_Row], sizes: Int[np.ndarray, "n 2"], form: str, problems: Problems
 ) -> list[Int[np.ndarray, "_ 4"]] | None:
     flat = [box for row in rows for box in row.boxes]
     if not flat:
         return None
     owners = np.repeat(np.arange(len(rows)), [len(row.boxes) for row in rows])
-    boxes = np.array(flat, np.int32)
-    fits = fitting(boxes, sizes[owners])
+    values = in_pixels(np.array(flat, np.float64), form, sizes[owners], path, problems)
+    boxes, fits = corners(values, form, sizes[owners])
     for box in np.flatnonzero(~fits).tolist():
         rows[owners[box]].error(path, f"{BOX_RULE}: {flat[box]}", problems)
     return grouped(boxes[fits], owners[fits], len(rows))
 
 
 def _usable(rows: list[_Row], path: pathlib.Path, problems: Problems) -> list[_Row]:
-    """The first row of each image; paths that may not be opened are told."""
+    """A row for each image: what several rows say of the objects of one is put together. Paths that may not be opened
+    are told.
+    """
     by_id: dict[str, _Row] = {}
     for row in rows:
-        if by_id.setdefault(row.image_id, row) is not row:
+        first = by_id.setdefault(row.image_id, row)
+        if first is row:
+            continue
+        if (row.path, row.label) != (first.path, first.label):
+            what = f"label {reprlib.repr(first.label)}" if row.path == first.path else f"path {first.path}"
+            row.error(path, f"has {what} in line {first.line}", problems, between=" ")
+        elif not (row.boxes and first.boxes) and not (row.masks.instances and first.masks.instances):
             row.error(path, "is there more than once", problems, between=" ")
+        else:
+            first.boxes = [*first.boxes, *(box for box in row.boxes if box not in first.boxes)]
+            first.masks = Masks(
+                tuple(dict.fromkeys((*first.masks.instances, *row.masks.instances))),
+                first.masks.ignore or row.masks.ignore,
+            )
     reasons = refused(name for row in by_id.values() for name in (row.path, *row.masks.files()))
     for row in by_id.values() if reasons else ():
         for name in (row.path, *row.masks.files()):
@@ -174,19 +239,19 @@ def _usable(rows: list[_Row], path: pathlib.Path, problems: Problems) -> list[_R
     return list(by_id.values())
 
 
-def _row(line: int, label: Any, values: dict[str, Any]) -> _Row:
+def _row(line: int, label: Any, values: dict[str, Any], images: pathlib.Path) -> _Row:
     """A row's values.
 
     Raises:
       ValueError: one is none of its column; the message says which.
     """
-    path = _text(values, "path")
+    path = _relative(_text(values, "path"), images)
     if not path:
         raise ValueError("no path")
     given = values.get("mask", [])
     masks = given if isinstance(given, list) else [given]
-    instances = tuple(_mask("mask", mask) for mask in masks)
-    ignored = (_mask("ignore", values["ignore"]),) if "ignore" in values else ()
+    instances = tuple(_mask("mask", mask, images) for mask in masks)
+    ignored = (_mask("ignore", values["ignore"], images),) if "ignore" in values else ()
     checksum = _text(values, "sha256").lower()
     if checksum and not _SHA256.fullmatch(checksum):
         raise ValueError(f"sha256 must have 64 hexadecimal digits: {reprlib.repr(checksum)}")
@@ -213,6 +278,14 @@ def _text(values: dict[str, Any], column: str) -> str:
     return value
 
 
+def _relative(path: str, images: pathlib.Path) -> str:
+    """A path from the folder of images on, with ``/`` between its parts."""
+    if "\\" in path and not os.path.lexists(images / path):
+        path = path.replace("\\", "/")
+    above = f"{images.absolute().as_posix()}/"
+    return path.removeprefix(above if path.startswith(above) else "./")
+
+
 def _label(values: dict[str, Any]) -> Any:
     label = values.get("label", "")
     if label == "":
@@ -226,23 +299,23 @@ def _label(values: dict[str, Any]) -> Any:
 
 def _size(values: dict[str, Any]) -> tuple[int, int]:
     size = (values.get("width", 0), values.get("height", 0))
-    whole = all(_is_integer(side) and side > 0 for side in size)
+    whole = all(_is_number(side) and side > 0 and side == int(side) for side in size)
     if ("width" in values or "height" in values) and not whole:
         raise ValueError(f"width and height must both be positive integers: {reprlib.repr(size)}")
-    return size
+    return int(size[0]), int(size[1])
 
 
-def _corners(boxes: Any) -> list[list[int]]:
+def _corners(boxes: Any) -> list[list[int | float]]:
     if not isinstance(boxes, list) or not all(isinstance(box, list) and len(box) == 4 for box in boxes):
         raise ValueError(f"boxes must each have 4 corners x0 y0 x1 y1: {reprlib.repr(boxes)}")
-    if not all(_is_integer(corner) for box in boxes for corner in box):
-        raise ValueError(f"box corner is not an integer: {reprlib.repr(boxes)}")
+    if not all(_is_number(corner) for box in boxes for corner in box):
+        raise ValueError(f"box corner is not a number of pixels: {reprlib.repr(boxes)}")
     return boxes
 
 
-def _mask(column: str, value: Any) -> str | Region:
+def _mask(column: str, value: Any, images: pathlib.Path) -> str | Region:
     if isinstance(value, str):
-        return value
+        return _relative(value, images)
     if not isinstance(value, dict):
         raise ValueError(f"{column} must be a path or run lengths: {reprlib.repr(value)}")
     try:
@@ -255,10 +328,14 @@ def _is_integer(value: Any) -> bool:
     return type(value) is int and abs(value) < 2**31
 
 
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 2**30
+
+
 LAYOUT = Layout(
     splits,
     read,
-    localization=lambda place, split: manifest_file(place.metadata) or place.metadata,
+    localization=lambda place, split: tables(place.metadata)[0].path,
     sign="manifest.csv, nor manifest.jsonl",
-    present=lambda folder: manifest_file(folder) is not None,  # it is long
+    present=lambda folder: bool(tables(folder)),  # they may be long
 )

@@ -4,43 +4,86 @@ Each row comes with its line; its values are what JSON has, those of a CSV as JS
 """
 
 import csv
+import dataclasses
 import json
 import pathlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from fcam_jax.data.layouts.paths import listing, split_of
 from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.table import COLUMNS, EDGE, columns, delimiter_of, first_line, opened
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import open_text
+from fcam_jax.runtime.files import open_text, reason
 from fcam_jax.runtime.text import listed
 
 NAMES = ("manifest.csv", "manifest.jsonl")
-COLUMNS = "path label boxes mask ignore split sha256 width height image_id class_name".split()  # noqa: SIM905
 
 
-def manifest_file(folder: pathlib.Path) -> pathlib.Path | None:
-    """The manifest in a folder, if there is one.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A manifest.
+
+    Attributes:
+      path: its file.
+      split: that its rows are of where they say nothing.
+      own: it is one of `NAMES`; the columns of others may stay unused, and their images are looked for.
+    """
+
+    path: pathlib.Path
+    split: str = "train"
+    own: bool = True
+
+    @property
+    def form(self) -> str:
+        """What its boxes are of `boxes.FORMS`, by the names of its columns or by our rule."""
+        line = first_line(self.path) if self.path.suffix != ".jsonl" else ""
+        return columns(line, delimiter_of(line))[1] or "corners"
+
+
+def tables(folder: pathlib.Path) -> list[Table]:
+    """The manifest in a folder or, without one, a table with paths and labels, or one for each split.
 
     Raises:
-      InputError: there are two.
+      InputError: there are several.
     """
-    found = [folder / name for name in NAMES if (folder / name).is_file()]
-    if len(found) > 1:
+    names = sorted(listing(folder))
+    own = [folder / name for name in NAMES if name in names]
+    if len(own) > 1:
         raise InputError(f"{folder}: has {' and '.join(NAMES)}, keep one of them")
-    return found[0] if found else None
+    if own:
+        return [Table(own[0])]
+    paths = [folder / name for name in names if name.lower().endswith((".csv", ".tsv")) and name[0] != "."]
+    found = [path for path in paths if _names_columns(first_line(path))]
+    splits = [Table(path, split, own=False) for path in found if (split := split_of(path.stem))]
+    some = splits or [Table(path, own=False) for path in found]
+    if len({table.split for table in some}) < len(some):
+        shown = listed([table.path.name for table in some])
+        raise InputError(f"{folder}: several tables have images and labels, call one {NAMES[0]}: {shown}")
+    return some
 
 
-def read_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+def _names_columns(line: str) -> bool:
+    try:
+        return {"path", "label"} <= set(columns(line, delimiter_of(line))[0])
+    except csv.Error:
+        return False
+
+
+def read_rows(table: Table, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows that can be read, each with its line and those of its values that are neither empty nor null.
 
     Raises:
       InputError: the file is not text, not CSV, or has a column that is not known.
     """
-    rows = _csv_rows(path, problems) if path.suffix == ".csv" else _json_rows(path, problems)
+    rows = _json_rows(table.path, problems) if table.path.suffix == ".jsonl" else _csv_rows(table, problems)
     try:
         yield from rows
-    except (OSError, UnicodeDecodeError) as error:
-        raise problems.stop(path, f"cannot be read as text: {error}") from error
+    except UnicodeError as error:
+        raise problems.stop(table.path, f"cannot be read as text: {error} (save it as UTF-8)") from error
+    except OSError as error:
+        raise problems.stop(table.path, f"cannot be read as text: {reason(error)}") from error
 
 
 def write_rows(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -79,42 +122,83 @@ def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, di
                 yield number, {key: value for key, value in row.items() if value is not None}
 
 
-def _csv_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    with open_text(path, newline="") as file:
-        reader = csv.reader(file, strict=True)
+def _csv_rows(table: Table, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
+    path = table.path
+    with opened(path) as file:
+        number = 1
         try:
-            header = [name.strip() for name in next(reader, [])]
-            unknown = [name for name in header if name not in COLUMNS]
-            missing = [name for name in ("path", "label") if name not in header]
-            if unknown:
-                raise _unknown(path, 1, unknown, problems)
-            if missing or len(set(header)) < len(header):
-                text = "the first line must name each column once, path and label among them"
-                raise problems.stop(path, text, line=1)
-            columns = [(name, _PARSERS.get(name, str)) for name in header]
+            line = file.readline()
+            delimiter = delimiter_of(line)
+            header = columns(line, delimiter)[0]
+            _check_header(header, table, problems)
+            reader = csv.reader(file, strict=True, delimiter=delimiter)
             for row in reader:
+                number = reader.line_num + 1
                 if len(row) == len(header):
-                    fields = zip(columns, row, strict=True)
-                    values = {name: parse(text) for (name, parse), text in fields if text and not text.isspace()}
-                    yield reader.line_num, values
+                    yield number, _values(header, row)
                 elif row:
-                    text = f"has {len(row)} fields, the first line {len(header)} (a field with a comma needs quotes)"
-                    _unreadable(path, reader.line_num, text, problems)
+                    text = f"has {len(row)} fields, the first line {len(header)}"
+                    hint = f"a field with a {_MARKS[delimiter]} needs quotes"
+                    _unreadable(path, number, f"{text} ({hint})", problems)
+            number = reader.line_num + 1
         except csv.Error as error:
-            raise problems.stop(path, f"cannot be read as CSV: {error}", line=reader.line_num) from error
+            raise problems.stop(path, f"cannot be read as CSV: {error}", line=number + 1) from error
 
 
-def _number(text: str) -> int | str:
-    try:
-        return int(text)
-    except ValueError:
-        return text.strip()
+def _check_header(header: list[str], table: Table, problems: Problems) -> None:
+    """Refuse columns that a manifest cannot have; those of other tables are told."""
+    names = [name for name in header if name and not name.startswith(EDGE)]
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown and table.own:
+        raise _unknown(table.path, 1, unknown, problems)
+    known = [name for name in names if name in COLUMNS]
+    if not {"path", "label"} <= set(known) or len(set(known)) < len(known):
+        text = "the first line must name each column once, path and label among them"
+        raise problems.stop(table.path, text, line=1)
+    if not table.own:
+        unused = f", but not its columns {listed(unknown)}" if unknown else ""
+        problems.warn(table.path, f"is read as the manifest{unused}")
 
+
+def _values(header: list[str], row: list[str]) -> dict[str, Any]:
+    """What a row says, by column; four edges are a box."""
+    values: dict[str, Any] = {}
+    edges: list[Any] = [""] * 4
+    for name, field in zip(header, row, strict=True):
+        text = field.strip()
+        if text and name.startswith(EDGE):
+            edges[int(name.removeprefix(EDGE))] = corner(text)
+        elif text and name in COLUMNS:
+            values[name] = _PARSERS.get(name, str)(text)
+    return values | {"boxes": [edges]} if any(edge != "" for edge in edges) else values
+
+
+def integer(text: str) -> int | str:
+    """A whole number in plain digits; what is none stays text."""
+    return int(text) if _INTEGER.fullmatch(text) else text
+
+
+def corner(text: str) -> float | int | str:
+    """A number, whole where it can be; what is none stays text."""
+    if not _NUMBER.fullmatch(text):
+        return text
+    return int(float(text)) if float(text).is_integer() else float(text)
+
+
+def _boxes(text: str) -> list[list[float | int | str]]:
+    """Boxes with ``;`` between them, or each in brackets."""
+    flat = re.sub(r"[\])]\s*[,;]?\s*[\[(]", ";", text).strip("[]() ")
+    return [[corner(part) for part in re.split(r"[\s,]+", box.strip())] for box in flat.split(";") if box.strip()]
+
+
+_INTEGER, _NUMBER = re.compile(r"-?[0-9]{1,18}"), re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?", re.I)
+_MARKS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 # From the text of a CSV field; what is no value of its column stays text, and is told by who reads it.
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("label", "width", "height"), _number),
-    "boxes": lambda text: [[_number(corner) for corner in box.split()] for box in text.split(";") if box.strip()],
+    "label": integer,
+    **dict.fromkeys(("width", "height"), corner),
+    "boxes": _boxes,
     "mask": lambda text: [name.strip() for name in text.split(";") if name.strip()],
 }
 

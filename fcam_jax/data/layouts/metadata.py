@@ -1,4 +1,4 @@
-"""What every layout ends in: `Metadata` of a split; and what its readers share: boxes, names of classes, places.
+"""What every layout ends in: `Metadata` of a split; and what its readers share: names of classes, places.
 
 A layout is one file with a `Layout`, and a line in `registry.LAYOUTS`.
 """
@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,8 @@ from fcam_jax.data.layouts.regions import Region
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
 
-BOX_RULE = "box must have 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height of its image"
+# What becomes of images of val and test that have neither box nor mask, while others have.
+UNLOCALIZED = ("fail", "allow")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,15 @@ class Metadata:
                 chosen[field.name] = [value[row] for row in rows.tolist()]
         return dataclasses.replace(self, **chosen)
 
+    def renamed(self, names: Mapping[str, str]) -> "Metadata":
+        """The same with other names for some of the files."""
+
+        def new(masks: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(names.get(mask, mask) if isinstance(mask, str) else mask for mask in masks)
+
+        masks = self.masks and [Masks(new(some.instances), new(some.ignore)) for some in self.masks]
+        return dataclasses.replace(self, paths=[names.get(path, path) for path in self.paths], masks=masks)
+
 
 @dataclasses.dataclass(frozen=True)
 class Place:
@@ -104,12 +114,20 @@ class Place:
       root: its folder.
       images: folder that the paths of images start from.
       metadata: folder that holds what describes the images.
+      boxes: one of `boxes.FORMS`, in which boxes are written; empty: the layout's own.
+      unlocalized: one of `UNLOCALIZED`.
+      upright: images are turned as their EXIF orientation says.
+      guessed: the layout was found by looking.
     """
 
     layout: str
     root: pathlib.Path
     images: pathlib.Path
     metadata: pathlib.Path
+    boxes: str = ""
+    unlocalized: str = "fail"
+    upright: bool = False
+    guessed: bool = False
 
     def needs(self, split: str, found: Collection[str]) -> None:
         """Refuse a split that is not there."""
@@ -128,6 +146,7 @@ class Layout:
       sign: what it is recognised by, for messages.
       present: whether a folder of metadata has this layout; by default whether it has splits.
       last: every layout has what it is recognised by, so it is taken where there is no other.
+      foreign: it is that of another program, and so told where it was not asked for: what is taken for what.
       below: images and metadata lie in folders of these names below the root.
     """
 
@@ -137,28 +156,24 @@ class Layout:
     sign: str
     present: Callable[[pathlib.Path], bool] | None = None
     last: bool = False
+    foreign: str = ""
     below: tuple[str, str] = ("", "")
 
 
-def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems) -> None:
+def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems, hint: str = "") -> None:
     """An error for every image that has neither box nor mask, and no other error, which may be why."""
     told = problems.images()
     for row in np.flatnonzero(~metadata.localized()).tolist():
         image_id = metadata.image_ids[row]
         if image_id not in told:
-            problems.error(file, f"no box or mask of {image_id}", image_id=image_id)
+            problems.error(file, f"no box or mask of {image_id}{hint}", image_id=image_id)
 
 
-def fitting(boxes: Int[np.ndarray, "m 4"], sizes: Int[np.ndarray, "m 2"]) -> Bool[np.ndarray, " m"]:
-    """Which boxes obey `BOX_RULE`; a width and height of 0 is not known."""
-    low, high = boxes[:, :2], boxes[:, 2:]
-    return np.all((low >= 0) & (low < high) & ((high <= sizes) | (sizes == 0)), axis=1)
-
-
-def grouped(boxes: Int[np.ndarray, "m 4"], rows: Int[np.ndarray, " m"], count: int) -> list[Int[np.ndarray, "_ 4"]]:
-    """The boxes of each of `count` images, in their order, by the row of each box's image."""
-    boxes = boxes[np.argsort(rows, kind="stable")]
-    return np.split(boxes, np.cumsum(np.bincount(rows, minlength=count))[:-1])
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names of classes in the order of their labels: sorted, and by their value where all are numbers."""
+    found = sorted(names)
+    by_value = lambda name: (len(name.lstrip("0")), name.lstrip("0"))  # noqa: E731
+    return sorted(found, key=by_value) if all(name.isascii() and name.isdigit() for name in found) else found
 
 
 def settle_names(

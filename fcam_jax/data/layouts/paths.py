@@ -6,14 +6,29 @@ All names of files are paths relative to one folder, with ``/`` between their pa
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
 
-# What the folder or file of a split may be called.
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+from fcam_jax.data.source import SPLITS
+
+# What the folder, file or column of a split may say, in the order of `SPLITS`.
+_AROUND = r"(?:annotations?|coco|data(?:set)?|images?|imgs?|instances|labels?|sets?|splits?)"
+_SPLIT = re.compile(
+    rf"(?:{_AROUND}[\W_]*)?(?:(tr(?:ai)?n(?:ing)?)|(val(?:id(?:ation)?)?|dev)|(te?st(?:ing)?|eval(?:uation)?))"
+    rf"(?:[\W_]*{_AROUND})?[\W_]*\d*[\W_]*",
+    re.IGNORECASE,
+)
+_LOOKED_FOR = 50  # images by which a folder is recognised as theirs
 
 # Backslashes and drives lead out on Windows.
 _LEADS_OUT = re.compile(r"^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.\.([/\\]|$)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name means, such as ``Training``, ``val2017`` or ``test_set``; None where it means none."""
+    found = _SPLIT.fullmatch(name.strip())
+    return SPLITS[(found.lastindex or 0) - 1] if found else None
 
 
 def refused(names: Iterable[str]) -> dict[str, str]:
@@ -37,6 +52,33 @@ def absent(folder: pathlib.Path, names: Iterable[str]) -> set[str]:
         if file not in present[parent]:
             missing.add(name)
     return missing
+
+
+def as_stored(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
+    """Those of some names that are not there, each with the name that the folder has in another form of Unicode."""
+    found = {}
+    for name in names:
+        parts: list[str] = []
+        for part in name.split("/"):
+            same = (n for n in sorted(listing(folder.joinpath(*parts))) if _composed(n) == _composed(part))
+            parts.append(next(same, ""))
+        if all(parts):
+            found[name] = "/".join(parts)
+    return found
+
+
+def fullest(folder: pathlib.Path, below: Sequence[str], files: Sequence[str]) -> str:
+    """The first of some folders below another, ``""`` or ``"."`` for that itself, in which most of the files lie."""
+
+    def held(name: str) -> int:
+        return sum(os.path.isfile(folder / name / file) for file in files[:_LOOKED_FOR])  # noqa: PTH113 (a Path's raises)
+
+    best = max(below, key=held)
+    return "" if best == "." else best
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def listing(folder: pathlib.Path) -> set[str]:

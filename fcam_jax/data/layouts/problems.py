@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.text import printable
+from fcam_jax.runtime.text import printable, shorten
 
 ON_ERROR = ("fail", "skip")
+_LONGEST = 500  # letters of a problem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,9 @@ class Problem:
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
-        """File, line and text as one line, control characters written as escapes."""
+        """File, line and text as one line of bounded length, control characters written as escapes."""
         line = "" if self.line is None else f", line {self.line}"
-        return printable(f"{self.file}{line}: {self.text}")
+        return f"{printable(self.file)}{line}: {shorten(printable(self.text), _LONGEST)}"
 
 
 class Problems:

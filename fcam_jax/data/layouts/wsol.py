@@ -7,28 +7,21 @@ and empty lines are understood. Out: `Metadata` in the order of the image ids.
 
 import dataclasses
 import pathlib
+import re
 from collections.abc import Collection, Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.data.layouts.metadata import (
-    BOX_RULE,
-    Layout,
-    Masks,
-    Metadata,
-    Place,
-    fitting,
-    folder_names,
-    grouped,
-    report_unlocalized,
-)
+from fcam_jax.data.layouts.boxes import BOX_RULE, corners, grouped, in_pixels
+from fcam_jax.data.layouts.metadata import Layout, Masks, Metadata, Place, folder_names, report_unlocalized
 from fcam_jax.data.layouts.paths import refused
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.source import SPLITS
 from fcam_jax.runtime.files import open_text
 
 _LOCALIZATION = "localization.txt"
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 
 def splits(metadata: pathlib.Path) -> tuple[str, ...]:
@@ -40,7 +33,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     """The images of a split, their classes called as their folders."""
     place.needs(split, splits(place.metadata))
     count = num_classes or _count_classes(place.metadata, problems)
-    metadata = read_split(place.metadata / split, count, problems)
+    metadata = read_split(place.metadata / split, count, problems, form=place.boxes or "corners")
     return dataclasses.replace(metadata, class_names=folder_names(metadata.image_ids, metadata.labels, count))
 
 
@@ -64,7 +57,9 @@ def read_metadata(folder: pathlib.Path, num_classes: int, needs_localization: bo
     return metadata
 
 
-def read_split(folder: pathlib.Path, num_classes: int, problems: Problems, unsized: bool = False) -> Metadata:
+def read_split(
+    folder: pathlib.Path, num_classes: int, problems: Problems, unsized: bool = False, form: str = "corners"
+) -> Metadata:
     """Read and check the text files of a split.
 
     Args:
@@ -74,6 +69,7 @@ def read_split(folder: pathlib.Path, num_classes: int, problems: Problems, unsiz
       problems: is told of lines that cannot be read, ids that are not in all files, or are there twice, or lead out of
         the image folder, labels out of range, boxes outside their image.
       unsized: no `image_sizes.txt` is as good as an empty one.
+      form: of the boxes, one of `boxes.FORMS`.
 
     Raises:
       InputError: a file is missing or empty or not text.
@@ -88,7 +84,7 @@ def read_split(folder: pathlib.Path, num_classes: int, problems: Problems, unsiz
     if _names_masks(file):
         masks = _masks(_Table.read(file, 2, position, problems))
     elif file.exists():
-        boxes = _boxes(_Table.read(file, 4, position, problems), sizes)
+        boxes = _boxes(_Table.read(file, 4, position, problems), sizes, form)
     return Metadata(ids, labels, sizes, boxes, masks, num_classes)
 
 
@@ -157,10 +153,13 @@ class _Table:
     def integers(self, what: str) -> tuple[Int[np.ndarray, "m columns"], Bool[np.ndarray, " m"]]:
         """The fields as numbers, and which lines hold nothing but integers of 32 bits; the others are errors."""
         try:
+            plain = "".join(self.fields).replace("-", "")  # `int` takes more, such as 1_0 and digits of all scripts
             values = np.array(list(map(int, self.fields)), np.int32)
+            if not (plain.isascii() and plain.isdigit()):
+                raise ValueError
             whole = np.ones(len(self.ids), bool)
         except (ValueError, OverflowError):
-            fits = np.array(list(map(_is_integer, self.fields)))
+            fits = np.array([_INTEGER.fullmatch(text) is not None and abs(int(text)) < 2**31 for text in self.fields])
             pairs = zip(self.fields, fits, strict=True)
             values = np.array([int(text) if fit else 0 for text, fit in pairs], np.int32)
             whole = np.all(fits.reshape(-1, self.columns), axis=1)
@@ -191,13 +190,6 @@ def _owner(line: str, known: Mapping[str, int]) -> str | None:
     parts = line.split(",")
     starts = (",".join(parts[:count]) for count in range(len(parts), 0, -1))
     return next((start for start in starts if start in known), None)
-
-
-def _is_integer(text: str) -> bool:
-    try:
-        return abs(int(text)) < 2**31
-    except ValueError:
-        return False
 
 
 def _count_classes(folder: pathlib.Path, problems: Problems) -> int:
@@ -247,14 +239,16 @@ def _sizes(table: _Table) -> Int[np.ndarray, "n 2"] | None:
     return sizes
 
 
-def _boxes(table: _Table, sizes: Int[np.ndarray, "n 2"] | None) -> list[Int[np.ndarray, "_ 4"]] | None:
+def _boxes(table: _Table, sizes: Int[np.ndarray, "n 2"] | None, form: str) -> list[Int[np.ndarray, "_ 4"]] | None:
     if not table.ids:
         return None
     if sizes is None:
         raise table.problems.stop(table.path, "boxes cannot be used without image_sizes.txt, which is empty")
     rows = table.rows()
-    boxes, whole = table.integers("box corner")
-    fits = fitting(boxes, sizes[rows])
+    numbers, whole = table.integers("box corner")
+    inside = whole & (rows >= 0)
+    in_pixels(numbers[inside].astype(np.float64), form, sizes[rows[inside]], table.path, table.problems)
+    boxes, fits = corners(numbers.astype(np.float64), form, sizes[rows])
     table.report(fits | ~whole | (rows < 0), BOX_RULE)
     good = whole & fits & (rows >= 0)
     return grouped(boxes[good], rows[good], len(table.position))

@@ -12,7 +12,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from fcam_jax.data.layouts.class_folders import SUFFIXES
+from fcam_jax.data.layouts.tree import SUFFIXES
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import walk
 from fcam_jax.runtime.text import fitted, listed, printable
