@@ -43,5 +43,4 @@ def get_config(args: str = "") -> ConfigDict:
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 50, 15
     config.fcam.epochs = 10
     config.fcam.seeds.background_fraction = 0.2
-    config.validation.selection = "PxAP"
     return config

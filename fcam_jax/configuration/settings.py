@@ -101,11 +101,13 @@ class ClassifierStage:
 
     Attributes:
       method: how the classifier is trained.
+      from_run: folder of a run whose classifier is taken instead of training one.
       epochs: length of its training.
       new_layers_factor: on the learning rate of layers that are not pretrained.
     """
 
     method: str = "cam"
+    from_run: str = ""
     epochs: int = 50
     new_layers_factor: float = 10.0
 

@@ -111,7 +111,7 @@ class FolderSource:
         self._upright = upright
         self.num_classes = said.num_classes
         self.class_names = said.class_names
-        self.localized = bool((np.all if split == "train" else np.any)(self._metadata.localized()))
+        self.truth = self._metadata.truth() if split != "train" or self._metadata.localized().all() else ()
         self.left_out = tuple(left_out.values())
         frame = " upright" if upright else ""  # what is kept of one kind of pixels is not for the other
         self.fingerprint = fingerprint(self._metadata.image_ids, self._metadata.labels.tolist()) + frame

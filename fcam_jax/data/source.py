@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int, UInt8
 from fcam_jax.errors import InputError
 
 SPLITS = ("train", "val", "test")
+TRUTH = ("boxes", "mask")  # fields of a `Record` that say where its object is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,14 +46,15 @@ class Source(Protocol):
     Attributes:
       num_classes: labels are in [0, num_classes).
       class_names: what the classes are called, in the order of the labels, "" where that is not known; None: of none.
-      localized: whether records have boxes or a mask, as evaluation needs them; the others count for classification.
+      truth: which of "boxes" and "mask" its records have, as evaluation needs them; those without any count for
+        classification.
       left_out: what was wrong with each image that the split names and the source leaves out, one line each.
       fingerprint: tells the images and labels of one split from those of any other, by what they are called.
     """
 
     num_classes: int
     class_names: tuple[str, ...] | None
-    localized: bool
+    truth: tuple[str, ...]
     left_out: tuple[str, ...]
     fingerprint: str
 

@@ -26,7 +26,7 @@ class Subset:
         self._positions = np.asarray(positions, np.int64)
         self.num_classes = source.num_classes
         self.class_names = source.class_names
-        self.localized = source.localized
+        self.truth = source.truth
         self.left_out = source.left_out
         chosen = hashlib.sha256(self._positions.tobytes()).hexdigest()
         self.fingerprint = f"{source.fingerprint}, of these {chosen}"

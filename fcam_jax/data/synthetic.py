@@ -116,7 +116,7 @@ class SyntheticSource:
     def __init__(self, settings: Synthetic, split: str):
         self.num_classes = settings.num_classes
         self.class_names: tuple[str, ...] | None = None
-        self.localized = True
+        self.truth: tuple[str, ...] = ("boxes", "mask")
         self.left_out: tuple[str, ...] = ()
         self._split, self._size, self._seed = split, settings.size, settings.seed
         self._count: int = getattr(settings, split)

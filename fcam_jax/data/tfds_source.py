@@ -91,15 +91,17 @@ class TfdsSource:
                 counted(examples, f"listing {name}", len(self._shards), "image"), split, num_classes
             )
             self._record: Callable[[Mapping[str, Any], str], Record] = _bird
+            truth = "boxes"
         else:
             facts = info.metadata["splits"][split]
             self._positions, identity = range(len(self._shards)), facts["identity"]
-            self._record = functools.partial(_record, boxed=facts["regions_are"] == "boxes")
+            truth = "boxes" if facts["regions_are"] == "boxes" else "mask"
+            self._record = functools.partial(_record, boxed=truth == "boxes")
             self._labels = facts.get("labels")  # what was prepared by early versions lacks them
         names = identity["class_names"]
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
-        self.localized: bool = identity["localized"]
+        self.truth: tuple[str, ...] = (truth,) if identity["localized"] else ()
         self.left_out: tuple[str, ...] = tuple(identity["left_out"])
         self.fingerprint: str = identity["fingerprint"]
 

@@ -78,7 +78,8 @@ class Bootstrap:
                 found.append(figures(totals))
         if not found:
             raise InputError("bootstrap of no image: the evaluated split is empty")
-        ends = {name: np.percentile([one[name] for one in found], _QUANTILES) for name in found[0]}
+        names = dict.fromkeys(name for one in found for name in one)  # one without a hit has no threshold
+        ends = {name: np.percentile([one[name] for one in found if name in one], _QUANTILES) for name in names}
         return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
     def _work_off(self) -> None:

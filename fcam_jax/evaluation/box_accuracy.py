@@ -36,7 +36,7 @@ class BoxAccuracy(Metric):
     """
 
     figures = (
-        Figure("MaxBoxAcc", column=10),
+        Figure("MaxBoxAcc", column=10, selects=10),
         *(Figure(f"BoxAccV2_{sigma}", column=None) for sigma in SIGMAS),
         Figure("top1_loc", column=40),
         Figure("top5_loc", column=50),
@@ -86,9 +86,10 @@ class BoxAccuracy(Metric):
         return {Figure(name).at(label): value for name, value in values.items()}
 
     def compute(self) -> dict[str, float]:
-        """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc."""
+        """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc unless all are as bad."""
         result = {name: float(curve.max()) for name, curve in self.curves().items()}
-        result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[self.best()["MaxBoxAcc"]])
+        if result["MaxBoxAcc"] > 0:  # without a hit the best one would be 0, and every box the whole image
+            result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[self.best()["MaxBoxAcc"]])
         return result | {"MaxBoxAccV2": _v2(result)}
 
     def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
@@ -102,6 +103,13 @@ class BoxAccuracy(Metric):
         iou = float(box_iou(box[None], image.annotation.boxes).max())
         corners = dict(zip(("x0", "y0", "x1", "y1"), box.tolist(), strict=True))
         return {"threshold": round(tau, 10), "iou": iou, **corners, "correct": int(iou >= 0.5)}
+
+
+def threshold_of(figures: Mapping[str, Any]) -> float | None:
+    """The best threshold among recorded figures; None where there is none in [0, 1), or no box hit at any."""
+    tau = figures.get("MaxBoxAcc_threshold")
+    usable = isinstance(tau, float | int) and 0 <= tau < 1 and figures.get("MaxBoxAcc", 1) != 0
+    return float(tau) if usable and tau is not None else None
 
 
 def overlap(image: Scored, step: float) -> BestIou:

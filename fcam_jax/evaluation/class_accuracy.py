@@ -17,8 +17,9 @@ class ClassAccuracy(Metric):
     five.
     """
 
-    figures = (Figure("top1_cls", column=60), Figure("top5_cls", column=None))
+    figures = (Figure("top1_cls", column=60, selects=30), Figure("top5_cls", column=None))
     needs = ()
+    of_classes = True
     extra = False
 
     def count(self, image: Scored) -> Mapping[str, Any]:

@@ -31,6 +31,9 @@ class Figure:
 
     name: str
     column: int | None = 100  # its place among a table's columns, from the left; None where it is none of them
+    selects: int | None = (
+        None  # its place among those that choose the best model unasked; None where it is none of them
+    )
 
     def at(self, label: str) -> str:
         """Its name at a threshold that is not its own best, as in ``BoxAcc_at_val``."""
@@ -80,6 +83,7 @@ class Metric(abc.ABC):
 
     figures: ClassVar[tuple[Figure, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ("boxes", "mask")  # fields of `Annotation`, one of which must be there
+    of_classes: ClassVar[bool] = False  # whether it needs class scores
     extra: ClassVar[bool] = True  # measured only where it is asked for by its name in the registry
 
     step: float = 0.001

@@ -1,7 +1,7 @@
 """The metrics by name. Those that are no extras are always measured, where the ground truth allows."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fcam_jax.component import Registry
 from fcam_jax.errors import InputError
@@ -50,6 +50,21 @@ def kinds(also: str | Iterable[str] = ()) -> tuple[type[Metric], ...]:
     """The metrics that are measured: those that always are, and extras by name; as `named`."""
     names = named(also, extras())
     return tuple(kind for name, kind in METRICS.items() if not kind.extra or name in names)
+
+
+def measurable(truth: Collection[str], classes: bool) -> list[str]:
+    """Names of the figures that images give, by the ground truth of places that they have and whether there are scores
+    of their classes.
+    """
+    kinds = [kind for kind in METRICS.values() if classes or not kind.of_classes]
+    kinds = [kind for kind in kinds if not kind.needs or set(kind.needs) & set(truth)]
+    return [one.name for kind in kinds for one in kind.figures if not _derived(one.name)]
+
+
+def selecting() -> list[str]:
+    """Names of the figures that choose the best model unasked, the first choice first."""
+    places = {one.name: one.selects for kind in METRICS.values() for one in kind.figures}
+    return sorted((name for name, place in places.items() if place is not None), key=lambda name: places[name] or 0)
 
 
 def columns(names: Iterable[str]) -> list[str]:

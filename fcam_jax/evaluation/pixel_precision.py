@@ -25,7 +25,7 @@ class PixelPrecision(Metric):
     Counts: ``foreground`` and ``background``, pixels in each bin of scores, from low to high.
     """
 
-    figures = (Figure("PxAP", column=30),)
+    figures = (Figure("PxAP", column=30, selects=20),)
     needs = ("mask",)
     extra = False
 

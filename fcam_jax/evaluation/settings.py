@@ -16,11 +16,12 @@ class ValidationSettings:
     """What is measured while training.
 
     Attributes:
-      selection: figure whose first maximum chooses the model that is kept; "last" keeps the newest.
+      selection: figure whose first maximum chooses the model that is kept; empty: MaxBoxAcc where val has boxes, PxAP
+        where it has masks, else top1_cls; "last" keeps the newest.
       threshold_step: distance of two thresholds, in (0, 1].
     """
 
-    selection: str = "MaxBoxAcc"
+    selection: str = ""
     threshold_step: float = 0.004
 
     def __post_init__(self) -> None:
@@ -58,20 +59,22 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, insertion_deletion_steps=1, bootstrap=0, pictures=0, examples=0)
         thresholds(self.threshold_step)
-        self._names()
+        named(self.also, [*extras(), *DEVICE_MEASURES])
 
     @property
     def wanted(self) -> Wanted:
         """What is measured of each map, and of which parts."""
-        names = [name for name in self._names() if name in METRICS]
+        names = [name for name in self.names if name in METRICS]
         return Wanted(step=self.threshold_step, kinds=kinds(names), bootstrap=self.bootstrap, parts=True)
 
     @property
     def device_measures(self) -> tuple[DeviceMeasure, ...]:
         """What is measured on the device."""
         settings: dict[type[DeviceMeasure], Any] = {InsertionDeletion: {"steps": self.insertion_deletion_steps}}
-        chosen = [kind for name, kind in DEVICE_MEASURES.items() if name in self._names()]
+        chosen = [kind for name, kind in DEVICE_MEASURES.items() if name in self.names]
         return tuple(kind(**settings.get(kind, {})) for kind in chosen)
 
-    def _names(self) -> list[str]:
+    @property
+    def names(self) -> list[str]:
+        """What is asked for by name."""
         return named(self.also, [*extras(), *DEVICE_MEASURES])

@@ -93,6 +93,7 @@ def evaluation(
     """What follows from the findings."""
     taus, totals = thresholds(wanted.step), findings.totals
     of = functools.partial(figures, at=at)
+    curves = {name: curve for metric in totals.values() for name, curve in metric.curves().items()}
     boxes, pixels, scores = found(totals, BoxAccuracy), found(totals, PixelPrecision), found(totals, Activations)
     counts = {} if boxes is None else {"correct": boxes.correct()}
     if pixels is not None:
@@ -101,13 +102,15 @@ def evaluation(
         metrics=of(totals),
         examples=list(examples),
         thresholds=taus,
-        curves={name: curve for metric in totals.values() for name, curve in metric.curves().items()},
+        curves=curves,
         histogram=None if scores is None else scores.counts["pixels"],
         precision_recall=None if pixels is None else pixels.curve(),
         intervals=findings.bootstrap.intervals(of) if findings.bootstrap else {},
         by_size=findings.by_size(),
         by_class=findings.by_class(),
-        best_thresholds={name: float(taus[place]) for name, place in findings.best().items()},
+        best_thresholds={
+            name: float(taus[place]) for name, place in findings.best().items() if curves.get(name, taus + 1)[place] > 0
+        },
         counts=counts,
         constant=tuple(image_id for _, image_id in sorted(findings.constant.items())),
         images=findings.images,

@@ -81,7 +81,7 @@ class FewShot(ClassifierTraining):
           InputError: there are none, or none with boxes or masks.
         """
         val = sources.get("val")
-        if val is None or not val.localized:
+        if val is None or not val.truth:
             what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
             raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
         return few(val, self.images_per_class, seed)

@@ -18,8 +18,10 @@ from ml_collections import ConfigDict
 from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.keys import part
 from fcam_jax.data.classes import ClassNames
-from fcam_jax.data.source import Source
-from fcam_jax.errors import InputError
+from fcam_jax.data.source import TRUTH, Source
+from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.metrics import METRICS, measurable, selecting
+from fcam_jax.evaluation.settings import EvaluationSettings
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, new_layers
 from fcam_jax.methods.contract import LAST
@@ -70,6 +72,8 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
     stages = _stages(config, math.ceil(images / config.data.batch_size))
     if evaluated is None:
         stages = tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages)
+    if (split := evaluated or "test") in data.sources:
+        _check_asked_for(evaluation, data.sources[split], f"the {split} split")
 
     return Experiment(
         seed=config.seed,
@@ -152,14 +156,41 @@ def resolved(config: ConfigDict, of_run: ClassNames | None = None) -> ConfigDict
 
 
 def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
-    """The stage with another way to choose its best model where the validation split tells nothing of places."""
-    if stage.loop.selection == LAST or (val is not None and val.localized):
+    """The stage with the figure that chooses its best model: the one asked for, or the first choice of those that the
+    validation split gives. Classes say nothing of a decoder, so its last model counts where nothing else is known.
+    """
+    asked = stage.loop.selection
+    if asked == LAST:
         return stage
     classes = isinstance(stage.method, ClassifierMethod) and stage.method.training.has_classes
-    by = "top1_cls" if val is not None and classes else LAST
-    what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
-    logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
+    there = [] if val is None else measurable(val.truth, classes)
+    what = "there is no val split" if val is None else f"the val split has {_has(val)}"
+    if asked and asked not in measurable(TRUTH, True):
+        raise unknown_name("config.validation.selection", asked, [*measurable(TRUTH, True), LAST])
+    if asked and asked not in there:
+        others = f"it gives {', '.join(there)}" if there else f"take {LAST!r}"
+        raise InputError(
+            f"config.validation.selection={asked} cannot choose the best {stage.name}: {what}; {others}, or leave it "
+            "empty for what suits it"
+        )
+    by = asked or next((name for name in selecting() if name in there), LAST)
+    if by != (asked or selecting()[0]):
+        logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
     return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
+
+
+def _check_asked_for(evaluation: EvaluationSettings, source: Source, what: str) -> None:
+    """Refuse a metric that is asked for by name and needs other ground truth than there is."""
+    for name in evaluation.names:
+        needs = METRICS[name].needs if name in METRICS else ()
+        if needs and not set(needs) & set(source.truth):
+            raise InputError(
+                f"evaluation.also names {name}, which needs {' or '.join(needs)}; {what} has {_has(source)}"
+            )
+
+
+def _has(source: Source) -> str:
+    return " and ".join(source.truth) or "neither boxes nor masks"
 
 
 def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:

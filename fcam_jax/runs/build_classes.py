@@ -9,10 +9,11 @@ from fcam_jax.data.classes import ClassNames, described, differing
 from fcam_jax.errors import InputError
 from fcam_jax.runs.build_model import method
 from fcam_jax.runs.class_names import CLASS_NAMES, names_from_file, names_given
+from fcam_jax.runs.classifiers import classes_of
 
 
 def label_space(config: ConfigDict, of_run: ClassNames | None) -> ClassNames | None:
-    """The classes of the run, of the weights whose classification layer is kept, or of the user's list, in this order.
+    """The classes of the run, of the classifier that it takes over, or of the user's list, in this order.
 
     Args:
       config: all of it.
@@ -27,7 +28,7 @@ def label_space(config: ConfigDict, of_run: ClassNames | None) -> ClassNames | N
     if not method(config.classifier).has_classes:
         return None
     given = names_given(config.data.classes)
-    taken, what = (of_run, "the run") if of_run is not None else (_of_weights(config.model), "model.init")
+    taken, what = (of_run, "the run") if of_run is not None else (_taken_over(config), "the classifier that is taken")
     if given is not None and config.data.num_classes not in (0, len(given)):
         raise InputError(f"data.num_classes is {config.data.num_classes}, but data.classes has {described(given)}")
     if given is not None and taken is not None and (differing(given, taken) or len(given) != len(taken)):
@@ -45,8 +46,11 @@ def check_same(of_run: ClassNames, of_data: ClassNames) -> None:
         )
 
 
-def _of_weights(model: ConfigDict) -> ClassNames | None:
-    """The names that lie beside a weight file whose classification layer is kept."""
+def _taken_over(config: ConfigDict) -> ClassNames | None:
+    """The classes of another run's classifier, or names beside a weight file whose classification layer is kept."""
+    if config.classifier.from_run:
+        return classes_of(pathlib.Path(config.classifier.from_run))
+    model = config.model
     if not model.init or not INIT_HEAD[model.init_head]:
         return None
     init = pathlib.Path(model.init)

@@ -5,6 +5,7 @@ and pictures of what training sees.
 """
 
 import dataclasses
+import logging
 import math
 import pathlib
 from collections.abc import Callable
@@ -35,6 +36,8 @@ from fcam_jax.training.loop import LoopSettings, OnEpoch, Training, TrainSetting
 from fcam_jax.training.placed import Placed, data_mesh
 from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Batch
+
+logger = logging.getLogger(__name__)
 
 SHOWN = 16  # images of the picture of a training batch
 
@@ -150,7 +153,10 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
         cams = None
         if plan.whole_cams and stage.whole_maps and not (progress and is_finished(progress, stage.loop)):
             cams = plan.whole_cams.load(model, stage.method, stage.whole_maps, run.cams)
-        train(_training(plan, stage, model, mesh, of, cams, folder.path, training_hash), folder.checkpoints)
+        if folder.taken_from is None:
+            train(_training(plan, stage, model, mesh, of, cams, folder.path, training_hash), folder.checkpoints)
+        else:
+            logger.info("%s: that of %s is taken", stage.name, folder.taken_from["taken_from"])
         model, _ = folder.trained(model, stage.method)
         record_left_out(plan.data.left_out(), run.path)
 

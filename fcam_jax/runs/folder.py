@@ -15,7 +15,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fcam_jax.configuration.flat import differences, flat_settings
+from fcam_jax.configuration.flat import differences, flat_settings, setting
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method
 from fcam_jax.runtime import hosts
@@ -27,6 +27,7 @@ from fcam_jax.training.placed import split_model
 logger = logging.getLogger(__name__)
 
 PRETRAINED = "pretrained.json"
+CONTINUED = "continued.json"
 LEFT_OUT = "left_out.txt"
 # In a stage's folder, where its checkpoints are another run's: facts that replace those of their records.
 TAKEN_FROM = "taken_from.json"
@@ -47,6 +48,8 @@ FREE_KEYS = (
     "train.checkpoint_steps",
     "train.watchdog_seconds",
 )
+# They may change when a run is trained, which then is continued, or shortened while it is not so far.
+EPOCHS = ("classifier.epochs", "fcam.epochs")
 
 
 class StageFolder:
@@ -71,6 +74,12 @@ class StageFolder:
         path = self.path / PRETRAINED
         return dict(json.loads(path.read_text())) if path.is_file() else None
 
+    @property
+    def taken_from(self) -> dict[str, Any] | None:
+        """What replaces facts of its checkpoints' records, where these are another run's."""
+        path = self.path / TAKEN_FROM
+        return dict(json.loads(path.read_text())) if path.is_file() else None
+
     def record_pretrained(self, record: Mapping[str, Any]) -> None:
         """Keep what it starts from."""
         if hosts.is_first():
@@ -92,10 +101,7 @@ class StageFolder:
         """
         structure, params, rest = split_model(model, method)
         params, rest, record = self.checkpoints.restore_model(params, rest, kind, step)
-        taken_from = self.path / TAKEN_FROM
-        if taken_from.is_file():
-            record |= json.loads(taken_from.read_text())
-        return nnx.merge(structure, params, rest), record
+        return nnx.merge(structure, params, rest), record | (self.taken_from or {})
 
 
 class RunFolder:
@@ -164,7 +170,7 @@ def occupied(workdir: pathlib.Path) -> Iterator[None]:
         yield
 
 
-def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
+def claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool = False) -> str:
     """Write the configuration to `config.json`, or check that it agrees with the one that is there.
 
     A folder without a checkpoint holds nothing to contradict: its record is replaced, so that a call that failed for a
@@ -173,6 +179,7 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
     Args:
       workdir: folder of the run; made where it does not exist.
       config: the resolved configuration as nested dicts.
+      training: the run may be trained for another number of epochs than before, which is noted in `CONTINUED`.
 
     Returns:
       The configuration's hash, 12 hexadecimal digits.
@@ -181,17 +188,18 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
       InputError: when the folder holds a run of another configuration; the message says what differs. When it cannot
         be written to.
     """
-    hosts.of_first(lambda: _claim(workdir, config))
+    hosts.of_first(lambda: _claim(workdir, config, training))
     return config_hash(config)
 
 
-def _claim(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
+def _claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool) -> None:
     path = workdir / "config.json"
     text = _text(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and has_begun(workdir):
-            _check(workdir, _read(path), json.loads(text))
+            _check(workdir, _read(path), json.loads(text), FREE_KEYS + (EPOCHS if training else ()))
+            _note_epochs(workdir, _read(path), config)
         replace_file(path, text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
@@ -209,7 +217,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 
 def training_hash(config: Mapping[str, Any]) -> str:
     """The hash of the settings that must not change between calls on one folder, by which checkpoints name them."""
-    settings = {key: value for key, value in flat_settings(config) if not key.startswith(FREE_KEYS)}
+    settings = {key: value for key, value in flat_settings(config) if not key.startswith(FREE_KEYS + EPOCHS)}
     return config_hash(settings)
 
 
@@ -239,8 +247,34 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return record
 
 
-def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    changed = differences(old, new, FREE_KEYS, "there", "now")
+def _note_epochs(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Tell and note that a run is trained for another number of epochs than it was begun with.
+
+    Raises:
+      InputError: F-CAM stands on the classifier as it was.
+    """
+    changed = {key: [setting(old, key), setting(new, key)] for key in EPOCHS if setting(old, key) != setting(new, key)}
+    if not changed:
+        return
+    of_classifier, fcam = EPOCHS[0], workdir / "fcam"
+    if of_classifier in changed and any(fcam.glob(f"{CHECKPOINTS}/*/*")):
+        raise InputError(
+            f"{of_classifier}: {fcam} stands on the classifier of {changed[of_classifier][0]} epochs; delete that "
+            "folder to train F-CAM anew on a longer trained one, or use another --workdir"
+        )
+    for key, (before, now) in changed.items():
+        logger.info("%s: continued from %s to %s epochs", key.partition(".")[0], before, now)
+    write_record(workdir / CONTINUED, {"epochs": [*continued(workdir), changed]})
+
+
+def continued(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """By key, from and to how many epochs the run in a folder was continued, each time."""
+    path = workdir / CONTINUED
+    return list(_read(path)["epochs"]) if path.is_file() else []
+
+
+def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...]) -> None:
+    changed = differences(old, new, free, "there", "now")
     if changed:
         raise InputError(
             f"--workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.configuration import configuration, override
-from fcam_jax.configuration.flat import setting
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import unknown_name
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
-from fcam_jax.runs.class_names import names_of_run
+from fcam_jax.runs.classifiers import STAGE, check_taken, classes_of, take_classifier
 from fcam_jax.runtime import hosts, preemption
 
 
@@ -75,22 +74,21 @@ def train_and_evaluate(
 
 
 def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: bool) -> str:
-    of_run = hosts.of_first(lambda: _classes(folder))
+    of_run = hosts.of_first(lambda: classes_of(folder) if workdir.has_begun(folder) else None)
     config = build.resolved(config, of_run)
     plan = build.experiment(config, of_run, None if trained_too else split)
     preemption.stop_if_requested()
-    record = config.to_dict()
+    record = json.loads(json.dumps(config.to_dict()))
+    source = pathlib.Path(config.classifier.from_run)
+    taken = trained_too and config.classifier.from_run and not (folder / STAGE).is_dir()
+    same_cam = taken and check_taken(source, record)
     with workdir.occupied(folder):
-        config_hash = workdir.claim(folder, record)
+        config_hash = workdir.claim(folder, record, training=trained_too)
+        if taken:
+            hosts.of_first(lambda: take_classifier(source, folder, bool(same_cam)))
         with workdir.RunFolder(folder, training=trained_too) as run:
             if trained_too:
                 experiment.train_stages(plan, run, workdir.training_hash(record))
                 if split not in plan.data.sizes:
                     return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
             return stage_evaluation.evaluate_stages(plan, run, config_hash, split)
-
-
-def _classes(folder: pathlib.Path) -> list[str | None] | None:
-    """The classes of a run that has begun; None before."""
-    count = setting(workdir.recorded(folder), "data.num_classes") if workdir.has_begun(folder) else None
-    return names_of_run(folder, count) if isinstance(count, int) else None

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from fcam_jax.evaluation.box_accuracy import threshold_of
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.experiment import Experiment, Stage
-from fcam_jax.runs.folder import RunFolder, record_left_out
+from fcam_jax.runs.folder import RunFolder, continued, record_left_out
 from fcam_jax.runs.report.examples import save_pictures
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.results import results_table
@@ -50,13 +51,14 @@ def evaluate_stages(plan: Experiment, run: RunFolder, config_hash: str, split: s
     for stage in plan.stages:
         folder = run.stage(stage.name)
         model, record = folder.trained(stage.build_model(model), stage.method)
-        checkpoints[stage.row] = {"stage": stage.name, **record}
+        checkpoints[stage.row] = described(stage, record)
         if (start := folder.pretrained()) is not None:
             pretrained[stage.row] = start
         evaluations |= evaluate_model(plan, stage, model, record, split)
     facts = {
         "checkpoints": checkpoints,
         "pretrained": pretrained,
+        "continued": continued(run.path),
         "config_hash": config_hash,
         "evaluation_seconds": round(time.monotonic() - started, 1),
     }
@@ -88,7 +90,7 @@ def evaluate_model(
         localizers = {row: WithMeasures(one, plan.evaluation.device_measures) for row, one in localizers.items()}
     localize = placed.localize({row: one.localize for row, one in localizers.items()})
     # A baseline was not validated, so there is no threshold that validation chose.
-    tau = record["val"].get("MaxBoxAcc_threshold")
+    tau = threshold_of(record["val"])
     return evaluate(
         lambda batch: localize(placed, batch),
         watchdog.each(plan.batches(split, f"{split} {stage.row}"), "evaluation batch"),
@@ -96,6 +98,14 @@ def evaluate_model(
         keep=_spaced(plan.data.sizes[split], max(plan.evaluation.pictures, plan.evaluation.examples)),
         val_thresholds={} if tau is None else {stage.row: tau},
     )
+
+
+def described(stage: Stage, record: dict[str, Any], **facts: Any) -> dict[str, Any]:
+    """What the results say of a checkpoint: its record, and whose threshold predictions cut its maps at."""
+    chosen = threshold_of(record["val"])
+    if not chosen and "MaxBoxAcc" in record["val"]:
+        logger.warning("%s: validation chose no threshold above 0; predictions cut at the default", stage.row)
+    return {"stage": stage.name, **facts, **record, "threshold_by": "validation" if chosen else "default"}
 
 
 def write_results(

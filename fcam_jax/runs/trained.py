@@ -14,10 +14,10 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build, folder
-from fcam_jax.runs.class_names import ClassNames, names_of_run
+from fcam_jax.runs.class_names import ClassNames, names_of_run, save_names
 from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder
-from fcam_jax.runs.stage_evaluation import evaluate_model, write_results
+from fcam_jax.runs.stage_evaluation import described, evaluate_model, write_results
 from fcam_jax.training.checkpoint import BEST, CHECKPOINTS, LATEST
 from fcam_jax.training.metric_log import logged
 
@@ -105,10 +105,11 @@ def evaluate_checkpoint(
     if any(out.glob(f"*/{CHECKPOINTS}")):
         raise InputError(f"--workdir={out} holds a run, whose results these would replace; give another folder")
     config_hash = folder.claim(out, config)
+    save_names(out, plan.data.class_names)
     started = time.monotonic()
     evaluations = evaluate_model(plan, trained.stage, trained.model, trained.record, split)
     facts = {
-        "checkpoints": {trained.stage.row: {"stage": trained.stage.name, "kind": trained.kind, **trained.record}},
+        "checkpoints": {trained.stage.row: described(trained.stage, trained.record, kind=trained.kind)},
         "config_hash": config_hash,
         "evaluation_seconds": round(time.monotonic() - started, 1),
     }

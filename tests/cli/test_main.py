@@ -138,8 +138,8 @@ def test_a_run_from_its_first_to_its_last_call(tmp_path):
     page = finished("configs/synthetic.py", tmp_path, "--mode=report").stdout.strip()
     assert page == str(tmp_path / "report" / "index.html") and "F-CAM" in pathlib.Path(page).read_text()
 
-    line = complaint("configs/synthetic.py", tmp_path, **SMALL | {"fcam.epochs": 2})
-    assert "holds a run of another configuration (fcam.epochs: 1 there, 2 now)" in line
+    line = complaint("configs/synthetic.py", tmp_path, **SMALL | {"seed": 1})
+    assert "holds a run of another configuration (seed: 0 there, 1 now)" in line
 
 
 def test_a_report_needs_runs_and_a_training_has_one_folder(tmp_path):

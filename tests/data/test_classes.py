@@ -15,7 +15,7 @@ IMAGE = np.zeros((2, 2, 3), np.uint8)
 class Split:
     """Images of the classes at some labels."""
 
-    localized, left_out, fingerprint = False, (), "of these images"
+    truth, left_out, fingerprint = (), (), "of these images"
 
     def __init__(self, names, labels, num_classes=None):
         self.class_names, self._labels = names, np.array(labels)

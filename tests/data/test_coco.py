@@ -133,7 +133,7 @@ def test_an_image_may_state_its_class_without_an_object(spoil):
         content["annotations"] = []
 
     source = spoil(change)
-    assert [record.label for record in source] == [1] * 3 and not source.localized
+    assert [record.label for record in source] == [1] * 3 and not source.truth
 
 
 def first(kind: str, **values):

@@ -163,7 +163,7 @@ def check_promises(root: pathlib.Path, on_error: str) -> str:
             for x0, y0, x1, y1 in record.boxes if record.boxes is not None else ():
                 assert 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height
             located |= record.mask is not None or record.boxes is not None
-        assert located or broken or not source.localized
+        assert located or broken or not source.truth
     return told
 
 

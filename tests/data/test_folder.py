@@ -229,23 +229,23 @@ def test_training_needs_neither_sizes_nor_localization(dataset):
         True,
         False,
         False,
-    ] and not dataset.open().localized
+    ] and not dataset.open().truth
     dataset.files |= {"image_sizes.txt": "", "localization.txt": ""}
     assert dataset.open()[2].boxes is None
 
 
 def test_evaluation_needs_localization_of_all_images_or_of_none(dataset):
-    assert dataset.open().localized
+    assert dataset.open().truth
     dataset.files["localization.txt"] = ""
-    assert not dataset.open().localized
+    assert not dataset.open().truth
     (dataset.root / "metadata/test/localization.txt").unlink()
     del dataset.files["localization.txt"]
-    assert not dataset.open().localized
+    assert not dataset.open().truth
     with pytest.raises(InputError, match=r"localization\.txt: no such metadata file"):
         read_metadata(dataset.root / "metadata/test", 2, needs_localization=True)
     dataset.files["localization.txt"] = "a/1.png,0,0,12,8\n"
     assert "no box or mask of a/2 second.png (allowed by " in complaint(dataset)
-    assert "=allow) (and 1 more" in complaint(dataset) and dataset.open(unlocalized="allow").localized
+    assert "=allow) (and 1 more" in complaint(dataset) and dataset.open(unlocalized="allow").truth
 
 
 def test_boxes_without_sizes_are_refused(dataset):

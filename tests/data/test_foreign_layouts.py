@@ -104,7 +104,7 @@ def test_images_boxes_and_classes_are_read(tmp_path, make, has, names):
     seen = []
     for split, count in has.items():
         source = FolderSource(split=split, root=root)
-        assert len(source) == count and source.class_names == names and source.localized
+        assert len(source) == count and source.class_names == names and source.truth
         assert set(source.labels().tolist()) == {0, 1}
         for record in source:
             assert record.boxes.tolist() == [list(BOX)]
@@ -287,7 +287,9 @@ def test_a_yaml_without_names_is_told(tmp_path, text):
 # one COCO file
 
 
-@pytest.mark.parametrize("file", ["result.json", "labels.json", "annotations/instances_default.json", "annotations.json"])
+@pytest.mark.parametrize(
+    "file", ["result.json", "labels.json", "annotations/instances_default.json", "annotations.json"]
+)
 def test_one_coco_file_is_found_and_divided(tmp_path, file):
     root = single_coco(tmp_path, file)
     write(root / "package.json", '{"name": "nothing"}')

@@ -25,7 +25,7 @@ def test_every_layout_gives_the_same_records(same_data, layout, masks):
         assert source.class_names == same_data.classes and source.num_classes == 2 and source.left_out == ()
         lines = "".join(f"{name},{label}\n" for name, label, _ in expected)
         assert source.fingerprint == hashlib.sha256(lines.encode()).hexdigest()
-        assert source.localized == (layout != "classes")
+        assert bool(source.truth) == (layout != "classes")
         for record, (_, _, (x0, y0, x1, y1)) in zip(source, expected, strict=True):
             assert record.image.shape == (10, 20, 3)
             if layout == "classes":

@@ -21,7 +21,7 @@ class Numbered:
 
     num_classes = 3
     class_names = None
-    localized = True
+    truth = ("boxes",)
     left_out = ()
     fingerprint = "numbered"
 

@@ -60,7 +60,7 @@ def assert_as_in_folder(replica, splits=("train", "val", "test"), below=None):
             split=split, root=replica.root, num_classes=classes, images=images, metadata=replica.metadata
         )
         assert len(source) == len(folder) == replica.counts[split]
-        assert (source.fingerprint, source.localized, source.left_out) == (folder.fingerprint, folder.localized, ())
+        assert (source.fingerprint, source.truth, source.left_out) == (folder.fingerprint, folder.truth, ())
         np.testing.assert_array_equal(source.labels(), folder.labels())
         for record, expected in zip(source, folder, strict=True):
             assert (record.image_id, record.label) == (expected.image_id, expected.label)

@@ -49,8 +49,8 @@ def complaint(action) -> str:
 def test_it_is_a_source(finished):
     source = opened(finished.data_dir)
     assert isinstance(source, Source)
-    assert source.localized and source.class_names is None
-    assert not opened(finished.data_dir, split="train").localized
+    assert source.truth and source.class_names is None
+    assert not opened(finished.data_dir, split="train").truth
 
 
 def test_records_are_read_at_random_from_several_threads(finished):
@@ -196,7 +196,7 @@ def test_the_stock_birds_are_split_by_file_name(stock):
     assert [r.image_id for r in val] == [bird_name(label, i) for label, i in BIRDS if i >= 3]
     assert [r.image_id for r in test] == [bird_name(label, 0) for label in range(3)]
     assert len({source.fingerprint for source in (train, val, test)}) == 3
-    assert train.class_names == ("001.Bird", "002.Bird", "003.Bird") and val.localized
+    assert train.class_names == ("001.Bird", "002.Bird", "003.Bird") and val.truth
 
 
 def test_the_stock_birds_have_their_pixels_labels_and_boxes(stock):

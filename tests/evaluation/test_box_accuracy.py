@@ -32,6 +32,11 @@ def test_a_rectangle_is_found_at_every_threshold():
     assert classes.compute() == {"top1_cls": 100.0, "top5_cls": 100.0}
 
 
+def test_no_threshold_is_best_where_no_box_hits():
+    result = BoxAccuracy.empty(0.01).update(rectangle(0, 0, 3, 3), annotation([20, 20, 39, 39])).compute()
+    assert result["MaxBoxAcc"] == 0 and "MaxBoxAcc_threshold" not in result
+
+
 def test_an_iou_of_exactly_sigma_is_correct():
     # 70 of 100 pixels: the box [0, 0, 6, 9] has x1, y1 inclusive.
     metric = BoxAccuracy.empty(0.1).update(rectangle(0, 0, 6, 9), annotation([0, 0, 9, 9]))

@@ -215,7 +215,7 @@ def test_it_localizes_by_its_own_map(own):
 class Records:
     """Six images, whose red channel is their position."""
 
-    num_classes, class_names, localized, left_out, fingerprint = 3, None, True, (), "six"
+    num_classes, class_names, truth, left_out, fingerprint = 3, None, ("boxes",), (), "six"
 
     def __len__(self):
         return 6

@@ -77,6 +77,11 @@ class Metadata:
                 found |= np.fromiter(map(len, objects), np.int64) > 0
         return found
 
+    def truth(self) -> tuple[str, ...]:
+        """Which of "boxes" and "mask" there are."""
+        there = {"boxes": any(map(len, self.boxes or ())), "mask": any(one.instances for one in self.masks or ())}
+        return tuple(name for name, found in there.items() if found)
+
     def files(self) -> list[tuple[str, str]]:
         """The id of an image and the path of its file, for all images, and the same for all masks that are files."""
         masks = zip(self.image_ids, self.masks or (), strict=self.masks is not None)

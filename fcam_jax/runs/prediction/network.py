@@ -1,12 +1,14 @@
 """A network that predicts, with all that is known of it: out of a run, or out of a file of weights."""
 
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
 from flax import nnx
 
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.evaluation.box_accuracy import threshold_of
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Localizer
 from fcam_jax.models import ENCODERS
@@ -18,6 +20,8 @@ from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam
 from fcam_jax.runs.prediction.restored import Threshold
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.runtime.text import listed, printable
+
+logger = logging.getLogger(__name__)
 
 # Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
 # CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).
@@ -97,8 +101,12 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
         way = trained.stage.method.training
         title = config["cam"]["name"] if way.by_cam else way.title
     threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
-    if "MaxBoxAcc_threshold" in trained.record["val"]:
-        threshold = Threshold(trained.record["val"]["MaxBoxAcc_threshold"], "validation")
+    val = trained.record["val"]
+    if tau := threshold_of(val):
+        threshold = Threshold(tau, "validation")
+    elif "MaxBoxAcc" in val or "MaxBoxAcc_threshold" in val:  # at 0 every box would be the whole image
+        text = "%s: validation chose no threshold above 0; maps are cut at the default, %g"
+        logger.warning(text, path, threshold.value)
     settings = {"size": data["size"], "model": config["model"], "map": title}
     settings |= {} if is_fcam else {"cam": config["cam"]}
     network = Network(trained.model, trained.stage.method, title, data["size"], threshold, trained.classes, settings)

@@ -11,6 +11,7 @@ import numpy as np
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
+from fcam_jax.evaluation.metrics import selecting
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
 from fcam_jax.runs.report.localized import localized
@@ -125,7 +126,9 @@ def _main_first(rows: Sequence[str]) -> list[str]:
 
 def _convergence(one: Configuration) -> dict[str, Plot]:
     """A plot for each stage: the metric that chose its model, and classification accuracy, by epoch."""
-    selection = setting(one.config, "validation.selection")
+    known = {name for run in one.runs for history in run.history.values() for epoch in history for name in epoch}
+    by_data = next((name for name in selecting() if name in known), "")
+    selection = setting(one.config, "validation.selection") or by_data
     plots = {}
     for stage in dict.fromkeys(name for run in one.runs for name in run.history):
         lines = []

@@ -12,8 +12,8 @@ from fcam_jax.configuration import configuration
 from fcam_jax.configuration.flat import settings_key
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
+from fcam_jax.runs.classifiers import check_same_training, origin
 from fcam_jax.runs.folder import config_hash
-from fcam_jax.runs.sweeps.classifiers import check_same_training, origin
 from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 # A run is a call of this; what it prints and its exit status are all that is known of it besides its folder.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from fcam_jax.errors import REQUEUE, InputError, Preempted
-from fcam_jax.runs.sweeps.classifiers import check_origin, take_classifier
+from fcam_jax.runs.classifiers import check_origin, take_classifier
 from fcam_jax.runs.sweeps.plan import Planned
 from fcam_jax.runs.sweeps.summary import figures_text
 from fcam_jax.runtime import preemption

@@ -4,18 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fcam_jax.configuration.flat import settings_key
+from fcam_jax.evaluation.metrics import selecting
+from fcam_jax.methods.contract import LAST
 from fcam_jax.runs.report.aggregate import Figure
 from fcam_jax.runs.sweeps.plan import Planned
 from fcam_jax.runtime.text import aligned
-
-METRICS = ("MaxBoxAcc", "PxAP")
 
 
 def figures(results: Mapping[str, Any]) -> dict[str, float]:
     """Figures of the stages of a run, percent, by the stage's and the metric's names."""
     return {
         f"{facts['stage']} {metric}": results["methods"][row][metric]
-        for metric in METRICS
+        for metric in selecting()
         for row, facts in results["checkpoints"].items()
         if metric in results["methods"][row]
     }
@@ -34,12 +34,14 @@ def best_validated(planned: Sequence[Planned]) -> dict[str, tuple[str, float]]:
     """
     best: dict[str, tuple[str, float]] = {}
     for one in planned:
-        results, selection = one.results(), one.config["validation"]["selection"]
+        results, asked = one.results(), one.config["validation"]["selection"]
         for facts in results["checkpoints"].values() if results is not None else ():
-            if selection in facts["val"]:
-                key, value = f"{facts['stage']} {selection}", facts["val"][selection]
-                if key not in best or value > best[key][1]:
-                    best[key] = (one.name, value)
+            val = facts["val"]
+            by = next((name for name in ([asked] if asked else selecting()) if name in val and LAST not in val), None)
+            if by is not None:
+                key = f"{facts['stage']} {by}"
+                if key not in best or val[by] > best[key][1]:
+                    best[key] = (one.name, val[by])
     return best
 
 

@@ -11,12 +11,18 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from fcam_jax.configuration.flat import differences, flat_settings, setting
 from fcam_jax.errors import InputError
-from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, differences
+from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
+from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, recorded
 from fcam_jax.runtime.files import link_or_copy
-from fcam_jax.training.checkpoint import CHECKPOINTS
+from fcam_jax.training.checkpoint import BEST, CHECKPOINTS
 
 STAGE = "classifier"
+
+# What says what a classifier is, besides what it was trained by.
+_NETWORK = ("model.", "classifier.method", "data.num_classes")
+_OF_OTHERS = ("model.decoder_", "model.init", "model.dtype")
 
 # What may differ between a run that trains a classifier and one that takes it: the training depends on none of it.
 LATER_KEYS = ("cam.", "fcam.", "model.decoder_", *FREE_KEYS)
@@ -30,6 +36,32 @@ def check_same_training(name: str, config: Mapping[str, Any], source_name: str, 
             f"run {name} cannot take the classifier of {source_name}, which is trained differently "
             f"({'; '.join(changed)}); leave out classifier_of"
         )
+
+
+def classes_of(run: pathlib.Path) -> list[str | None]:
+    """The classes that a run was begun with.
+
+    Raises:
+      InputError: the folder holds no run, or the list of its classes was changed.
+    """
+    count = setting(recorded(run), "data.num_classes")
+    return names_of_run(run, count if isinstance(count, int) else None)
+
+
+def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
+    """Whether a run with the classifier of another one has that one's CAM, too.
+
+    Raises:
+      InputError: there is no such run or classifier, or its network is another.
+    """
+    there, method = recorded(source), config["classifier"]["method"]
+    named = (*_NETWORK, f"classifier.{method}.")
+    old, new = ({k: v for k, v in flat_settings(one) if k.startswith(named)} for one in (there, config))
+    if changed := differences(old, new, _OF_OTHERS, "there", "here"):
+        raise InputError(f"classifier.from_run={source} has another classifier ({'; '.join(changed)})")
+    if not any((source / STAGE / CHECKPOINTS / BEST).glob("*")):
+        raise InputError(f"classifier.from_run={source}: its classifier is not trained yet")
+    return bool(there["cam"] == config["cam"])
 
 
 def origin(folder: pathlib.Path) -> str | None:
@@ -66,6 +98,8 @@ def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) 
     shutil.copytree(source / STAGE / CHECKPOINTS, part / CHECKPOINTS, copy_function=link_or_copy)
     if (source / STAGE / PRETRAINED).is_file():
         shutil.copy2(source / STAGE / PRETRAINED, part / PRETRAINED)
+    if (source / CLASS_NAMES).is_file():
+        shutil.copy2(source / CLASS_NAMES, folder / CLASS_NAMES)
     facts: dict[str, Any] = {"taken_from": source.name} | ({} if same_cam else {"val": {}})
     (part / TAKEN_FROM).write_text(json.dumps(facts) + "\n")
     part.rename(stage)

@@ -1,0 +1,115 @@
+"""Finished runs that are trained longer, and runs that take the classifier of another one."""
+
+import json
+import shutil
+
+import pytest
+
+from configs import synthetic
+from fcam_jax.configuration import override
+from fcam_jax.errors import InputError
+from fcam_jax.runs import job
+from fcam_jax.runs.class_names import CLASS_NAMES
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "data.size": 32,
+    "data.resize": 36,
+    "data.batch_size": 8,
+    "data.synthetic.train": 16,
+    "data.synthetic.val": 8,
+    "data.synthetic.test": 8,
+    "model.decoder_widths": (8, 8, 4, 4),
+    "classifier.epochs": 1,
+    "fcam.epochs": 1,
+    "fcam.pictures_epochs": 0,
+    "evaluation.batch_size": 8,
+    "evaluation.pictures": 0,
+    "evaluation.examples": 0,
+    "evaluation.threshold_step": 0.1,
+    "evaluation.bootstrap": 0,
+    "validation.threshold_step": 0.1,
+    "validation.selection": "last",
+}
+
+
+def config(**values):
+    return override(synthetic.get_config(), SMALL | {name.replace("__", "."): value for name, value in values.items()})
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of both stages."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    job.train(config(), folder)
+    return folder
+
+
+def test_a_run_that_is_trained_longer_ends_as_one_that_was_so_long_from_the_start(trained, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run = shutil.copytree(trained, tmp_path / "run")
+    job.train(config(fcam__epochs=2), run)
+    assert "fcam: continued from 1 to 2 epochs" in caplog.messages
+    assert results(run)["continued"] == [{"fcam.epochs": [1, 2]}]
+    job.train(config(fcam__epochs=2), tmp_path / "long")
+    assert results(run)["methods"] == results(tmp_path / "long")["methods"] != results(trained)["methods"]
+    assert results(tmp_path / "long")["continued"] == []
+    with pytest.raises(InputError, match="fcam is trained to step 4 already, and 1 epochs end at step 2"):
+        job.train(config(), run)
+    with pytest.raises(InputError, match=r"fcam\.epochs: 1 there, 2 now"):
+        job.evaluate(config(fcam__epochs=2), trained)
+
+
+def test_a_classifier_is_trained_longer_before_fcam_stands_on_it(trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
+    with pytest.raises(InputError, match=r"fcam stands on the classifier of 1 epochs; delete that folder"):
+        job.train(config(classifier__epochs=2), run)
+    shutil.rmtree(run / "fcam")
+    job.train(config(classifier__epochs=2), run)
+    assert [one["step"] for one in results(run)["checkpoints"].values()] == [4, 2]
+
+
+def test_another_fcam_is_trained_on_the_classifier_of_a_run(trained, tmp_path):
+    run = tmp_path / "run"
+    settings = config(classifier__from_run=str(trained), classifier__epochs=5, fcam__seeds__erosion=5)
+    job.train(settings, run)
+    found, before = results(run), results(trained)
+    assert found["methods"]["CAM"] == before["methods"]["CAM"]
+    assert found["methods"]["F-CAM"] != before["methods"]["F-CAM"]
+    assert found["checkpoints"]["CAM"]["taken_from"] == trained.name
+    (run / "results.json").unlink()
+    shutil.rmtree(run / "fcam")
+    job.train(settings, run)  # as where it was interrupted
+    assert results(run)["methods"] == found["methods"]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"model__encoder": "mobilenet_v1_025", "last_stage": "classifier"},
+            r"has another classifier \(.*encoder: small there",
+        ),
+        ({"model__head__name": "gap"}, r"has another classifier \(.*model\.head\.name: wgap there, gap here"),
+        ({"data__num_classes": 3}, r"has another classifier \(data\.num_classes: 8 there, 3 here\)"),
+    ],
+)
+def test_a_classifier_that_does_not_fit_is_refused_before_the_folder_is_made(trained, tmp_path, values, words):
+    with pytest.raises(InputError, match=words):
+        job.train(config(classifier__from_run=str(trained), **values), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_classes_of_a_classifier_that_is_taken_go_by_name(trained, tmp_path):
+    source = shutil.copytree(trained, tmp_path / "source")
+    names = [f"class {i}" for i in range(8)]
+    (source / CLASS_NAMES).write_text("\n".join(names))
+    with pytest.raises(InputError, match=r"data\.classes has 8 .*, but the classifier that is taken has 8 "):
+        job.train(config(classifier__from_run=str(source), data__classes=",".join(names[::-1])), tmp_path / "run")
+    with pytest.raises(InputError, match="nowhere holds no run"):
+        job.train(config(classifier__from_run=str(tmp_path / "nowhere")), tmp_path / "run")
