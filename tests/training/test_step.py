@@ -43,10 +43,11 @@ def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
     before = jax.device_get(state.params)
     step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
     losses = []
-    for _ in range(24):
+    for _ in range(12):  # of the same draws
+        state = dataclasses.replace(state, step=replicate(jax.numpy.int32(0), mesh))
         state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
         losses.append(float(metrics["loss"]))
-    assert np.mean(losses[-8:]) < np.mean(losses[:8])
+    assert np.mean(losses[-3:]) < 0.99 * np.mean(losses[:3]), losses
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(jax.device_get(state.params)), strict=True):
         assert not np.array_equal(old, new)
 
