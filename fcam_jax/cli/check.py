@@ -9,23 +9,24 @@ status 1 when there are errors. `docs/data/own.md` shows the layouts that a data
 import argparse
 import pathlib
 import sys
+from typing import Any
 
 from fcam_jax.component import at_key, defaults_of, meanings_of
 from fcam_jax.data.checking import Check
 from fcam_jax.data.folder import Folder
-from fcam_jax.data.layouts.registry import LAYOUTS
 from fcam_jax.runtime.text import printable
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    meanings = meanings_of(Check)
-    parser.add_argument("--root", required=True, help="the data set's folder")
-    parser.add_argument("--layout", default="", help=f"{', '.join(LAYOUTS)}; by default the one it has")
-    parser.add_argument("--num_classes", type=int, default=0, help="by default as many as the data set has")
-    parser.add_argument("--upright", action="store_true", help="images are meant as their EXIF orientation says")
-    for name in ("boxes", "unlocalized"):
-        parser.add_argument(f"--{name}", default=defaults_of(Folder)[name], help=meanings_of(Folder)[name])
+    meanings = meanings_of(Check) | meanings_of(Folder)
+    parser.add_argument("--root", required=True, help=meanings["root"])
+    for name, default in _settings().items():
+        if isinstance(default, bool):
+            parser.add_argument(f"--{name}", action="store_true", help=meanings[name])
+        else:
+            kind = _numbers if isinstance(default, tuple) else type(default)
+            parser.add_argument(f"--{name}", type=kind, default=default, help=meanings[name])
     parser.add_argument("--splits", default=Check.splits, help=meanings["splits"])
     parser.add_argument("--workers", type=int, default=Check.workers, help=meanings["workers"])
     parser.add_argument("--quick", action="store_true", help=meanings["quick"])
@@ -37,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with at_key("--"):
         check = Check(splits=options.splits, workers=options.workers, quick=options.quick, out=options.out)
-        names = ("root", "layout", "num_classes", "upright", "boxes", "unlocalized")
-        data = Folder(**{name: getattr(options, name) for name in names})
+        data = Folder(root=options.root, **{name: getattr(options, name) for name in _settings()})
     report = check.report(data)
     for problem in report.problems:
         print(f"{problem.severity}: {problem}")
@@ -51,3 +51,12 @@ def run(options: argparse.Namespace) -> int:
     if options.out is not None:
         print(f"{printable(str(options.out))}: {report.usable} images")
     return 1 if report.errors else 0
+
+
+def _settings() -> dict[str, Any]:
+    """The data set's settings that are options here, with their defaults."""
+    return {name: value for name, value in defaults_of(Folder).items() if name not in ("root", "on_error")}
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))

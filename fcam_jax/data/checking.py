@@ -7,7 +7,6 @@ In: the folder. Opened are all images and masks: whether they can be decoded, an
 import collections
 import concurrent.futures
 import dataclasses
-import io
 import itertools
 import os
 import pathlib
@@ -15,13 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Bool
 
 from fcam_jax.component import at_least
-from fcam_jax.data.checksums import SuspectError
-from fcam_jax.data.folder import Folder, check_content, check_size, read_masks, report_absent
-from fcam_jax.data.images import decode_image, orientation_of, read_bytes
+from fcam_jax.data.folder import Described, Folder, report_absent
+from fcam_jax.data.inspection import Inspected, inspect, warn_of_doubts, warn_of_range
 from fcam_jax.data.layouts.manifest_file import write_rows
 from fcam_jax.data.layouts.metadata import Metadata, Place
 from fcam_jax.data.layouts.problems import Problem, Problems
@@ -30,46 +27,37 @@ from fcam_jax.data.layouts.registry import read
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import aligned
-from fcam_jax.types import Image
 
-_ASPECT = 0.02  # relative difference between image and mask that rounding to other resolutions may make
 _AT_ONCE = 1024  # images whose results wait for those before them
 
 
 @dataclasses.dataclass(frozen=True)
-class Inspected:
-    """What an image file is.
-
-    Attributes:
-      size: width and height; 0 where it cannot be opened.
-      checksum: SHA-256 of the file; empty where it was not read as a whole.
-      problems: of the image and its masks.
-    """
-
-    size: tuple[int, int] = (0, 0)
-    checksum: str = ""
-    problems: tuple[Problem, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
 class CheckedSplit:
-    """What is known of a split.
+    """What is found in a split.
 
     Attributes:
-      name: of the split.
-      problems: of the split.
-      metadata: what describes it; without images where it cannot be read.
+      described: what is known of it.
       inspected: what each image file is.
+      opened: number of images that were opened, and of those among them that were decoded.
     """
 
-    name: str
-    problems: Problems
-    metadata: Metadata = Metadata([], np.zeros(0, np.int32), None)  # noqa: RUF009 (it is frozen)
+    described: Described
     inspected: Sequence[Inspected] = ()
+    opened: tuple[int, int] = (0, 0)
+
+    @property
+    def name(self) -> str:
+        """Of the split."""
+        return self.described.name
+
+    @property
+    def metadata(self) -> Metadata:
+        """What describes it."""
+        return self.described.metadata
 
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Which images have no error."""
-        broken = self.problems.images()
+        broken = self.described.problems.images()
         return np.array([image_id not in broken for image_id in self.metadata.image_ids], bool)
 
     def facts(self) -> list[str]:
@@ -77,7 +65,7 @@ class CheckedSplit:
         known = self.metadata
         masks = sum(len(some.instances) for some in known.masks or ())
         labels = np.unique(known.labels[known.labels >= 0])
-        severities = collections.Counter(problem.severity for problem in self.problems.found)
+        severities = collections.Counter(problem.severity for problem in self.described.problems.found)
         counts = (len(known.image_ids), len(labels), sum(map(len, known.boxes or ())), masks)
         return [self.name, *map(str, (*counts, severities["error"], severities["warning"], int(self.usable().sum())))]
 
@@ -121,12 +109,14 @@ class Check:
       workers: threads that decode images.
       quick: read no more than the headers of images.
       out: write a manifest of all usable images there (JSON lines).
+      most: images of a split that are opened, and that are decoded, spread over it; None for all.
     """
 
     splits: str = ""
     workers: int = os.cpu_count() or 1
     quick: bool = False
     out: pathlib.Path | None = None
+    most: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         at_least(self, workers=1)
@@ -145,111 +135,79 @@ class Check:
             if name not in there:
                 raise unknown_name("split", name, there)
         below = "" if self.out is None else _way(self.out, place.images)
-        checked = tuple(self._split(place, name, data) for name in names)
-        found = [problem for split in checked for problem in split.problems.found]
-        problems = dict.fromkeys([*found, *_overlaps(place, checked), *_untrained(place, checked)])
+        report = self.look_into([_described(place, name, data) for name in names])
         if self.out is not None:
-            write_rows(self.out, (row for split in checked for row in _rows(split, below)))
+            write_rows(self.out, (row for split in report.splits for row in _rows(split, below)))
+        return report
+
+    def look_into(self, splits: Sequence[Described]) -> Report:
+        """Look at the files of splits of a data set."""
+        place = splits[0].place
+        checked = tuple(map(self._split, splits))
+        found = [problem for split in splits for problem in split.problems.found]
+        problems = dict.fromkeys([*found, *_overlaps(place, checked), *_untrained(place, checked)])
         return Report(place, checked, tuple(sorted(problems, key=_order)))
 
-    def _split(self, place: Place, name: str, data: Folder) -> CheckedSplit:
-        problems = Problems()
-        try:
-            metadata = read(place, name, data.num_classes, problems)
-        except InputError as error:
-            if not any(str(error).startswith(str(told)) for told in problems.errors()):  # it may come from deeper down
-                file, _, text = str(error).partition(": ")
-                problems.error(file, text)
-            return CheckedSplit(name, problems)
-        report_absent(place, metadata, problems)
-        broken = problems.images()
-        rows = [row for row, image_id in enumerate(metadata.image_ids) if image_id not in broken]
-        inspected = [Inspected()] * len(metadata.image_ids)
-        results = self._inspected(metadata, place.images, rows, data.upright)
-        for row, result in zip(rows, counted(results, name, len(rows), "images"), strict=True):
-            inspected[row] = result
-            problems.found.extend(result.problems)
-        return CheckedSplit(name, problems, metadata, inspected)
-
-    def _inspected(
-        self, metadata: Metadata, images: pathlib.Path, rows: Sequence[int], upright: bool
-    ) -> Iterator[Inspected]:
+    def _split(self, split: Described) -> CheckedSplit:
+        broken = split.problems.images()
+        inspected = [Inspected()] * len(split.metadata.image_ids)
+        whole = [row for row, image_id in enumerate(split.metadata.image_ids) if image_id not in broken]
+        opened, decoded = self.most or (len(whole), len(whole))
+        rows = _spread(whole, opened)
+        deep = set(_spread(rows, 0 if self.quick else decoded))
         with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
-            for start in range(0, len(rows), _AT_ONCE):
-                some = rows[start : start + _AT_ONCE]
-                yield from pool.map(lambda row: _inspect(metadata, images, row, self.quick, upright), some)
+            results = (
+                result
+                for start in range(0, len(rows), _AT_ONCE)
+                for result in pool.map(lambda row: inspect(split, row, row in deep), rows[start : start + _AT_ONCE])
+            )
+            for row, result in zip(rows, counted(results, split.name, len(rows), "images"), strict=True):
+                inspected[row] = result
+                split.problems.found.extend(result.problems)
+        warn_of_doubts(split, inspected)
+        warn_of_range(split, inspected)
+        return CheckedSplit(split, inspected, (len(rows), len(deep)))
 
 
-def _inspect(metadata: Metadata, images: pathlib.Path, row: int, quick: bool, upright: bool) -> Inspected:
-    """Look at one image and its masks."""
-    image_id, path = metadata.image_ids[row], images / metadata.paths[row]
+def _described(place: Place, name: str, data: Folder) -> Described:
     problems = Problems()
-    size, checksum = (0, 0), ""
     try:
-        if quick:
-            size, orientation = _header(path, path)
-        else:
-            data = read_bytes(path)
-            checksum = check_content(metadata, row, path, data)
-            height, width = _decoded(data, path, image_id, problems).shape[:2]
-            size, orientation = (width, height), _header(io.BytesIO(data), path)[1]
-        if upright and orientation > 4:
-            size = size[::-1]
-        elif orientation > 1 and not upright:
-            text = f"EXIF orientation {orientation}; boxes and masks are taken to be those of the stored pixels"
-            problems.warn(path, f"{text} (of upright ones: --config.data.upright=True)", image_id=image_id)
-        check_size(metadata, row, path, size)
-        if not quick:
-            _check_masks(metadata, images, row, size, problems)
+        metadata = read(place, name, data.num_classes, problems)
+        report_absent(place, metadata, problems)
     except InputError as error:
-        problems.error(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
-    return Inspected(size, checksum, tuple(problems.found))
+        if not any(str(error).startswith(str(told)) for told in problems.errors()):  # it may come from deeper down
+            file, _, text = str(error).partition(": ")
+            problems.error(file, text)
+        metadata = Metadata([], np.zeros(0, np.int32), None)
+    return Described(place, name, metadata, problems, data.reading)
 
 
-def _decoded(data: bytes, path: pathlib.Path, image_id: str, problems: Problems) -> Image:
-    """The pixels; a JPEG that libjpeg only warns of is one to look at."""
-    try:
-        return decode_image(data, str(path))
-    except SuspectError as error:
-        problems.warn(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
-        return decode_image(data, str(path), trusted=True)
-
-
-def _header(file: os.PathLike[str] | io.BytesIO, path: pathlib.Path) -> tuple[tuple[int, int], int]:
-    """Width, height and EXIF orientation from 1 to 8, 1 where there is none."""
-    try:
-        with PIL.Image.open(file) as image:
-            return image.size, orientation_of(image)
-    except Exception as error:  # the parsers in Pillow raise what they stumble over
-        raise InputError(f"{path}: not an image, or of unknown format") from error
-
-
-def _check_masks(metadata: Metadata, images: pathlib.Path, row: int, size: tuple[int, int], problems: Problems) -> None:
-    image_id, path = metadata.image_ids[row], images / metadata.paths[row]
-    mask, ignore = read_masks(metadata, images, row)
-    if mask is not None and not mask.any():
-        problems.error(path, "its mask is black everywhere", image_id=image_id)
-    for name, plane in (("mask", mask), ("ignore mask", ignore)):
-        if plane is not None and abs(np.log(plane.shape[1] * size[1] / (plane.shape[0] * size[0]))) > _ASPECT:
-            text = f"has {size[0]} x {size[1]} pixels, its {name} {plane.shape[1]} x {plane.shape[0]}: another shape"
-            problems.warn(path, text, image_id=image_id)
+def _spread(rows: Sequence[int], count: int) -> Sequence[int]:
+    """So many of the rows at most, spread over all."""
+    return rows if len(rows) <= count else [rows[i * len(rows) // count] for i in range(count)]
 
 
 def _overlaps(place: Place, checked: Sequence[CheckedSplit]) -> list[Problem]:
-    """A warning for every image that two splits have, by its file or by the content of its file."""
+    """A warning for every image that two splits or classes have, by its file or by the content of its file."""
     problems = Problems()
     first_path: dict[str, str] = {}
-    first_content: dict[str, tuple[str, str]] = {}
+    first_content: dict[str, tuple[str, str, int]] = {}
     for split in checked:
-        names = zip(split.metadata.image_ids, split.metadata.paths, split.inspected, strict=True)
-        for image_id, name, inspected in names:
+        known = split.metadata
+        names = zip(known.image_ids, known.paths, known.labels.tolist(), split.inspected, strict=True)
+        for image_id, name, label, inspected in names:
             path = os.path.normpath(name)
-            twin = first_content.setdefault(inspected.checksum, (split.name, name)) if inspected.checksum else None
+            own = (split.name, name, label)
+            twin = first_content.setdefault(inspected.checksum, own) if inspected.checksum else own
             if first_path.setdefault(path, split.name) != split.name:
                 text = f"is in {first_path[path]} and in {split.name}: a leak"
                 problems.warn(place.images / name, text, image_id=image_id)
-            elif twin is not None and twin[0] != split.name:
+            elif twin[0] != split.name:
                 text = f"of {split.name} has the content of {twin[1]} of {twin[0]}: a leak"
+                problems.warn(place.images / name, text, image_id=image_id)
+            elif twin[2] != label:
+                of, other = (known.class_names[one] if known.class_names else one for one in (label, twin[2]))
+                text = f"of class {of} has the content of {twin[1]} of class {other}"
                 problems.warn(place.images / name, text, image_id=image_id)
     return problems.found
 

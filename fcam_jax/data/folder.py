@@ -8,18 +8,20 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.component import known
-from fcam_jax.data.images import decode_image, read_bytes, read_mask
+from fcam_jax.component import at_least, known
+from fcam_jax.data.images import Window, decode_image, read_bytes
 from fcam_jax.data.layouts.boxes import BOX_RULE, FORMS, fitting
 from fcam_jax.data.layouts.metadata import UNLOCALIZED, Masks, Metadata, Place
 from fcam_jax.data.layouts.paths import absent
 from fcam_jax.data.layouts.problems import ON_ERROR, Problems
 from fcam_jax.data.layouts.regions import Region
 from fcam_jax.data.layouts.registry import locate, read, splits
+from fcam_jax.data.masks import OF, MaskRule, read_mask
 from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError
 
@@ -33,13 +35,18 @@ class Folder:
 
     Attributes:
       root: the data set's folder.
-      layout: one of `layouts.registry.LAYOUTS`; empty: the one that the folder has.
+      layout: one of those in docs/data/own.md, such as "manifest"; empty: the one that the folder has.
       num_classes: number of classes; 0: as many as the data set has.
       upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.
       on_error: "fail" raises the first error, "skip" leaves images with an error out.
       boxes: what the numbers of a box are: "corners", "xywh" or "centre"; empty: what the layout says.
       unlocalized: val and test images with neither box nor mask, while others have: "fail", or "allow" them to count
         for classification alone.
+      window: values of black and white in images of more than 8 bits; empty: 0 and 65535.
+      mask_is: the object is where mask files are "bright" or "dark", where their "alpha" is high, or their palette's
+        "index"; empty: alpha where it differs between pixels, else bright.
+      mask_threshold: the object lies above it ("dark": not above it), in the mask files' own units; -1: 0, or 127 for
+        alpha and in formats that change pixels, such as JPEG.
     """
 
     root: str = ""
@@ -49,15 +56,27 @@ class Folder:
     on_error: str = "fail"
     boxes: str = ""
     unlocalized: str = "fail"
+    window: Window = ()
+    mask_is: str = ""
+    mask_threshold: float = -1.0
 
     def __post_init__(self) -> None:
         needs_root(self.root)
-        known(self, on_error=ON_ERROR, boxes=("", *FORMS), unlocalized=UNLOCALIZED)
+        known(self, on_error=ON_ERROR, boxes=("", *FORMS), unlocalized=UNLOCALIZED, mask_is=OF)
+        at_least(self, mask_threshold=-1)
+        numbers = all(isinstance(value, int | float) for value in self.window)
+        if self.window and not (numbers and len(self.window) == 2 and self.window[0] < self.window[1]):
+            raise InputError(f"window is {self.window}; it must be two numbers, the values of black and of white")
 
-    def place(self) -> Place:
-        """Where it lies, and how it is to be read."""
+    @property
+    def reading(self) -> "Reading":
+        """How its files are read."""
+        return Reading(self.upright, self.window, MaskRule(self.mask_is, self.mask_threshold))
+
+    def place(self, **folders: Any) -> Place:
+        """Where it lies, and how it is to be read; `folders` as for `layouts.registry.locate`."""
         reading = {name: getattr(self, name) for name in ("boxes", "unlocalized", "upright")}
-        return locate(self.root, self.layout, **reading)
+        return locate(self.root, self.layout, **folders, **reading)
 
     def splits(self) -> tuple[str, ...]:
         """Those that the layout has."""
@@ -68,53 +87,83 @@ class Folder:
         return FolderSource(split=split, **dataclasses.asdict(self))
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files of images and masks are read; see `Folder`."""
+
+    upright: bool = False
+    window: Window = ()
+    masks: MaskRule = MaskRule()  # noqa: RUF009 (it is frozen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What is known of a split without a look at its images.
+
+    Attributes:
+      place: where the data set lies.
+      name: of the split.
+      metadata: what describes it; without images where that cannot be read.
+      problems: with the split.
+      reading: how its files are read.
+    """
+
+    place: Place
+    name: str
+    metadata: Metadata
+    problems: Problems
+    reading: Reading
+
+
 class FolderSource:
-    """The records of one split of a data set in a folder."""
+    """The records of one split of a data set in a folder.
+
+    Attributes:
+      described: what the records are made of.
+    """
 
     def __init__(
         self,
         *,
         split: str,
         root: str | os.PathLike[str],
-        num_classes: int = 0,
-        layout: str = "",
         images: str | os.PathLike[str] | None = None,
         metadata: str | os.PathLike[str] | None = None,
-        upright: bool = False,
-        on_error: str = "fail",
-        boxes: str = "",
-        unlocalized: str = "fail",
+        **settings: Any,
     ):
-        """Read and check what is known of the split, and that its files are there; arguments as in `Folder`.
+        """Read and check what is known of the split, and that its files are there.
 
         Args:
+          split: its name.
+          root: as in `Folder`.
           images: folder that the paths of images start from; see `layouts.registry.locate`, as for `metadata`.
           metadata: folder that holds what describes the images.
+          **settings: further ones of `Folder`.
 
         Raises:
           InputError: for whatever is missing or contradicts itself, with the file's name.
         """
-        problems = Problems()
-        place = locate(root, layout, images, metadata, boxes=boxes, unlocalized=unlocalized, upright=upright)
-        said = read(place, split, num_classes, problems)
-        if num_classes == 0 and said.num_classes > _CLASSES_PER_IMAGE * len(said.image_ids):
+        data, problems = Folder(root=os.fspath(root), **settings), Problems()
+        place = data.place(images=images, metadata=metadata)
+        said = read(place, split, data.num_classes, problems)
+        if data.num_classes == 0 and said.num_classes > _CLASSES_PER_IMAGE * len(said.image_ids):
             text = f"its labels give {said.num_classes} classes for {len(said.image_ids)} images of {split}"
             raise InputError(f"{place.metadata}: {text}; if that is right, give data.num_classes")
         report_absent(place, said, problems)
-        left_out = problems.settle(on_error, root)
+        left_out = problems.settle(data.on_error, root)
         keep = np.array([image_id not in left_out for image_id in said.image_ids], bool)
         if not keep.any():
             first = next(iter(left_out.values()), "")
             raise InputError(f"{place.root}: every image of split {split} has an error: {first}")
         self._metadata = said.select(keep)
-        self._images = place.images
-        self._upright = upright
+        self.described = Described(place, split, self._metadata, problems, data.reading)
         self.num_classes = said.num_classes
         self.class_names = said.class_names
         self.truth = self._metadata.truth() if split != "train" or self._metadata.localized().all() else ()
         self.left_out = tuple(left_out.values())
-        frame = " upright" if upright else ""  # what is kept of one kind of pixels is not for the other
-        self.fingerprint = fingerprint(self._metadata.image_ids, self._metadata.labels.tolist()) + frame
+        kinds = [" upright"] if data.upright else []  # what is kept of one kind of pixels is not for the other
+        kinds += [f" {data.window}"] if data.window else []
+        self.fingerprint = fingerprint(self._metadata.image_ids, self._metadata.labels.tolist()) + "".join(kinds)
 
     def __len__(self) -> int:
         """The number of images."""
@@ -130,10 +179,10 @@ class FolderSource:
         Raises:
           InputError: when a file cannot be decoded, or is not as the data set says.
         """
-        return read_record(self._metadata, self._images, index, self._upright)
+        return read_record(self._metadata, self.described.place.images, index, self.described.reading)
 
 
-def read_record(metadata: Metadata, images: pathlib.Path, index: int, upright: bool) -> Record:
+def read_record(metadata: Metadata, images: pathlib.Path, index: int, reading: Reading) -> Record:
     """Decode an image, at a position in the split, and its masks; their paths start from a folder of images.
 
     Raises:
@@ -143,10 +192,10 @@ def read_record(metadata: Metadata, images: pathlib.Path, index: int, upright: b
     path = images / metadata.paths[index]
     data = read_bytes(path)
     published = check_content(metadata, index, path, data) if metadata.checksums and metadata.checksums[index] else ""
-    image = decode_image(data, str(path), upright=upright, trusted=bool(published))
+    image = decode_image(data, str(path), upright=reading.upright, trusted=bool(published), window=reading.window)
     check_size(metadata, index, path, (image.shape[1], image.shape[0]))
     boxes = metadata.boxes[index] if metadata.boxes is not None and len(metadata.boxes[index]) else None
-    mask, ignore = read_masks(metadata, images, index)
+    mask, ignore = read_masks(metadata, images, index, reading.masks)
     return Record(image, int(metadata.labels[index]), metadata.image_ids[index], boxes, mask, ignore)
 
 
@@ -180,7 +229,7 @@ def check_size(metadata: Metadata, index: int, path: pathlib.Path, size: tuple[i
 
 
 def read_masks(
-    metadata: Metadata, images: pathlib.Path, index: int
+    metadata: Metadata, images: pathlib.Path, index: int, rule: MaskRule
 ) -> tuple[Bool[np.ndarray, "mask_h mask_w"] | None, Bool[np.ndarray, "ignore_h ignore_w"] | None]:
     """The union of an image's masks, and its ignore mask; None where it has none.
 
@@ -188,7 +237,7 @@ def read_masks(
       InputError: a file cannot be decoded, or masks of the image differ in size.
     """
     masks, name = metadata.masks[index] if metadata.masks is not None else Masks(), metadata.image_ids[index]
-    return _united(masks.instances, images, name), _united(masks.ignore, images, name)
+    return _united(masks.instances, images, name, rule), _united(masks.ignore, images, name, MaskRule())
 
 
 def report_absent(place: Place, metadata: Metadata, problems: Problems) -> None:
@@ -200,10 +249,12 @@ def report_absent(place: Place, metadata: Metadata, problems: Problems) -> None:
             problems.error(place.images / name, "no such file", image_id=image_id)
 
 
-def _united(masks: Sequence[str | Region], images: pathlib.Path, name: str) -> Bool[np.ndarray, "_ _"] | None:
+def _united(
+    masks: Sequence[str | Region], images: pathlib.Path, name: str, rule: MaskRule
+) -> Bool[np.ndarray, "_ _"] | None:
     united = None
     for mask in masks:
-        part = read_mask(images / mask) if isinstance(mask, str) else mask.mask()
+        part = read_mask(images / mask, rule) if isinstance(mask, str) else mask.mask()
         if united is not None and united.shape != part.shape:
             file = images / mask if isinstance(mask, str) else name
             raise InputError(f"{file}: its size is not that of the other masks of its image")

@@ -7,15 +7,18 @@ JPEG is decoded by simplejpeg, which reports libjpeg's warnings, such as of corr
 other formats, would ignore them and give wrong pixels. `checksums` verifies what Pillow skips.
 """
 
+import contextlib
 import io
 import pathlib
 import warnings
+from collections.abc import Iterator
 
+import cv2
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import simplejpeg
-from jaxtyping import Bool, UInt, UInt8
+from jaxtyping import Shaped, UInt8
 
 from fcam_jax.data.checksums import PNG_START, DamageError, SuspectError, check_png, check_tiff
 from fcam_jax.errors import InputError
@@ -32,31 +35,27 @@ _JPEG_START = b"\xff\xd8\xff"
 _SAVE_ANEW = "if it looks right in a viewer, save it anew from there"
 
 _ORIENTATION = 0x0112  # EXIF's
+_BITS = 258  # TIFF's number of bits of each channel
+
+# The values of black and white in images of more than 8 bits; empty where they are those of 16 bits.
+Window = tuple[int | float, ...]
+WINDOW = "--config.data.folder.window"
 
 
-def read_image(path: pathlib.Path, *, upright: bool = False) -> Image:
+def read_image(path: pathlib.Path, *, upright: bool = False, window: Window = ()) -> Image:
     """Decode an image file; see `decode_image`.
 
     Raises:
       InputError: as for `decode_image`, and when the file is missing or cannot be read.
     """
-    return decode_image(read_bytes(path), str(path), upright=upright)
+    return decode_image(read_bytes(path), str(path), upright=upright, window=window)
 
 
-def read_mask(path: pathlib.Path) -> Bool[np.ndarray, "h w"]:
-    """Decode a mask file; see `decode_mask`.
-
-    Raises:
-      InputError: as for `read_image`.
-    """
-    return decode_mask(read_bytes(path), str(path))
-
-
-def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool = False) -> Image:
+def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool = False, window: Window = ()) -> Image:
     """Decode the bytes of an image file (of a file with several frames, the first).
 
     Gray, palette, CMYK and 1-bit images are converted; 16-bit gray is scaled by 255/65535 and rounded; of 16-bit
-    colours the upper 8 bits are taken.
+    colours the upper 8 bits are taken. Other values of more than 8 bits need a window.
 
     Missing pixels are noticed in every format. Changed ones are where the format has a checksum (PNG; the pixels of a
     TIFF compressed by deflate), and where the data cannot be right: in JPEG sometimes, as a changed byte often leaves a
@@ -68,6 +67,7 @@ def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool
       name: what messages call it, usually its path.
       upright: turn and mirror the pixels as the file's EXIF orientation says, as viewers do.
       trusted: the bytes are known to be those that were published or looked at, so libjpeg's warnings do not count.
+      window: the values of black and white, for values of more than 8 bits; what lies outside is clipped.
 
     Returns:
       Pixels as RGB in [0, 255], read-only.
@@ -76,39 +76,61 @@ def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool
       InputError: when the content is empty, truncated, damaged, not an image, or larger than Pillow's limit;
         a `SuspectError` where trust would help.
     """
+    pixels = None
+    if is_jpeg(data):
+        try:
+            pixels = _jpeg_pixels(data)
+        except DamageError as error:
+            pixels = _pixels_by_pillow(data)
+            reason = f"{name}: {_reason(data, error)}"
+            if pixels is None:
+                raise InputError(reason) from error
+            if not trusted:
+                raise SuspectError(reason) from error
+        except Exception as error:  # as in `opened`
+            raise InputError(f"{name}: {_reason(data, error)}") from error
+    if pixels is not None and not upright:
+        return pixels
+    with opened(data, name) as image:
+        pixels = _rgb(image, data, window) if pixels is None else pixels
+        return _upright(pixels, orientation_of(image)) if upright else pixels
+
+
+@contextlib.contextmanager
+def opened(data: bytes, name: str) -> Iterator[PIL.Image.Image]:
+    """An image file as Pillow opens it, its size and checksums looked at.
+
+    Raises:
+      InputError: it is no image, or whatever is done with it fails.
+    """
     try:
-        pixels = None
-        if data.startswith(_JPEG_START):
-            try:
-                pixels = _jpeg_pixels(data)
-            except DamageError as error:
-                pixels = _pixels_by_pillow(data)
-                if pixels is None:
-                    raise
-                if not trusted:
-                    raise SuspectError(f"{name}: {_reason(data, error)}") from error
-        if pixels is not None and not upright:
-            return pixels
         if data.startswith(PNG_START):
             check_png(data)
         with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image.width, image.height)
             check_tiff(image, data)
-            pixels = _rgb(image) if pixels is None else pixels
-            return _upright(pixels, orientation_of(image)) if upright else pixels
-    except SuspectError:
+            yield image
+    except InputError:
         raise
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
         raise InputError(f"{name}: {_reason(data, error)}") from error
 
 
-def decode_mask(data: bytes, name: str) -> Bool[np.ndarray, "h w"]:
-    """Decode the bytes of a mask file: True where it is not black.
+def deep_values(data: bytes, name: str) -> Shaped[np.ndarray, "h w *channels"] | None:
+    """The values of an image file that has more than 8 bits of them; None for any other.
 
     Raises:
       InputError: as for `decode_image`.
     """
-    return np.any(decode_image(data, name), axis=-1)
+    if is_jpeg(data):
+        return None
+    with opened(data, name) as image:
+        return _deep(image, data, colours=True)
+
+
+def is_jpeg(data: bytes) -> bool:
+    """By the beginning of a file."""
+    return data.startswith(_JPEG_START)
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
@@ -147,7 +169,7 @@ def _pixels_by_pillow(data: bytes) -> Image | None:
     """Pixels of a JPEG whose warnings do not count; None where pixels are missing."""
     try:
         with PIL.Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-            return _rgb(image)
+            return _rgb(image, data, ())
     except Exception:  # the first decoder's reason is the better one
         return None
 
@@ -169,21 +191,40 @@ def _upright(pixels: Image, orientation: int) -> UInt8[np.ndarray, "_ _ 3"]:
     return np.asarray(PIL.ImageOps.exif_transpose(image))
 
 
-def _rgb(image: PIL.Image.Image) -> Image:
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        gray = _eight_bits(np.asarray(image))
-        return np.broadcast_to(gray[..., None], (*gray.shape, 3))
-    if image.mode == "F":
-        raise ValueError("pixels are floating-point numbers of unknown range")
-    image.load()
-    image.info.pop("transparency", None)  # dropped like an alpha channel; with it, `convert` warns
-    return np.asarray(image.convert("RGB"))
+def _rgb(image: PIL.Image.Image, data: bytes, window: Window) -> Image:
+    deep = _deep(image, data, colours=bool(window))
+    if deep is None:
+        image.load()
+        image.info.pop("transparency", None)  # dropped like an alpha channel; with it, `convert` warns
+        return np.asarray(image.convert("RGB"))
+    pixels = _windowed(deep, window) if window else _eight_bits(deep)
+    return pixels if pixels.ndim == 3 else np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
 
 
-def _eight_bits(gray: np.ndarray) -> UInt[np.ndarray, "h w"]:
+def _deep(image: PIL.Image.Image, data: bytes, colours: bool) -> Shaped[np.ndarray, "h w *channels"] | None:
+    if image.mode == "F" or image.mode[0] == "I":
+        return np.asarray(image)
+    bits = data[24:25] if image.format == "PNG" else bytes(getattr(image, "tag_v2", {}).get(_BITS, ()))
+    if not colours or 16 not in bits:
+        return None
+    image.load()  # for what it refuses; of these values it has the upper 8 bits
+    values = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return None if values is None or values.ndim == 2 else values[..., 2::-1]
+
+
+def _windowed(values: np.ndarray, window: Window) -> UInt8[np.ndarray, "..."]:
+    low, high = window
+    return np.rint(255 * np.clip(np.nan_to_num((values - low) / (high - low)), 0, 1)).astype(np.uint8)
+
+
+def _eight_bits(gray: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     """Pillow's own conversion would clip at 255 instead of scaling."""
-    if gray.min() < 0 or gray.max() > 65535:
-        raise ValueError("pixels are 32-bit integers of unknown range")
+    low, high = gray.min(), gray.max()
+    if gray.dtype.kind == "f" or low < 0 or high > 65535:
+        kind = "floating-point numbers" if gray.dtype.kind == "f" else "32-bit integers"
+        raise ValueError(
+            f"pixels are {kind} of unknown range, here {low:g} to {high:g}; {WINDOW}={low:g},{high:g} shows these"
+        )
     return ((gray.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 

@@ -17,8 +17,9 @@ import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.component import known
-from fcam_jax.data.images import decode_image, decode_mask
+from fcam_jax.data.images import decode_image
 from fcam_jax.data.layouts.metadata import folder_names
+from fcam_jax.data.masks import decode_mask
 from fcam_jax.data.published.datasets import DATASETS, VERSION
 from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError, extra, unknown_name
@@ -177,9 +178,9 @@ def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
     image = decode_image(example["image"], name, trusted=True)  # looked at when they were prepared
     mask = None
     for data in example["masks"]:
-        instance = decode_mask(data, name)
+        instance = decode_mask(data, name).object
         mask = instance if mask is None else mask | instance
-    ignore = decode_mask(example["ignore"], name) if example["ignore"] else None
+    ignore = decode_mask(example["ignore"], name).object if example["ignore"] else None
     return Record(image, int(example["label"]), image_id, example["boxes"] if boxed else None, mask, ignore)
 
 

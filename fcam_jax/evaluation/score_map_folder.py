@@ -13,8 +13,8 @@ from jaxtyping import Int
 
 from fcam_jax.component import at_key, at_least
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
-from fcam_jax.data.images import read_mask
 from fcam_jax.data.layouts.wsol import read_metadata
+from fcam_jax.data.masks import read_mask
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.score_map import scaled_map

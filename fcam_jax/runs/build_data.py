@@ -16,6 +16,7 @@ from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
 from fcam_jax.data.source import SPLITS, DataSet
 from fcam_jax.data.subset import share
+from fcam_jax.data.summary import summary
 from fcam_jax.errors import InputError
 from fcam_jax.runs.build_classes import check_same
 from fcam_jax.runs.build_model import method
@@ -60,6 +61,7 @@ def data_set(
     if only not in (None, *splits):
         raise InputError(f"the data has no split {only!r} to evaluate; there: {', '.join(splits)}")
     sources = {split: there.open(split) for split in splits if only in (None, split)}
+    opened = dict(sources)
     if way.has_classes:
         of_data = next((one.class_names for one in sources.values() if one.class_names), [None] * data.num_classes)
         if only is None and of_run is not None and not data.classes:
@@ -119,4 +121,5 @@ def data_set(
         whole=lambda positions: whole_batches(training(), positions, batch_size=config.evaluation.batch_size),
         evaluated=evaluated,
         left_out=lines,
+        summary=lambda: summary(opened),
     )

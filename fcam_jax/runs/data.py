@@ -26,6 +26,7 @@ class Data:
       whole: batches of the training images at some positions.
       evaluated: the batches of a split, each image once; those of val are kept in memory for the next time.
       left_out: what was wrong with each image that was left out so far, a line each.
+      summary: lines on the splits, and on what a look at some of their images finds.
     """
 
     sources: dict[str, Source]
@@ -36,6 +37,7 @@ class Data:
     whole: Callable[[Sequence[int]], Iterator[Batch]]
     evaluated: Callable[[str], EvaluationBatches]
     left_out: Callable[[], list[str]]
+    summary: Callable[[], list[str]]
 
     @property
     def sizes(self) -> dict[str, int]:

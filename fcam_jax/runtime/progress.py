@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 
 class _Bar(tqdm):
-    def update(self, n: float | None = 1) -> bool | None:
+    def update(self, n: int | float | None = 1) -> bool | None:
         preemption.stop_if_alone()
         return super().update(n)
 

@@ -51,7 +51,7 @@ def test_every_problem_is_listed_with_its_place(same_data, capsys):
     train[0].write_bytes(train[0].read_bytes()[:90])
     test[0].write_bytes(train[1].read_bytes())
     PIL.Image.fromarray(np.zeros((10, 20), bool)).save(root / "images/masks/val 0.png")
-    PIL.Image.fromarray(np.ones((10, 21), bool)).save(root / "images/masks/val 1.png")
+    PIL.Image.fromarray(np.eye(10, 21, dtype=bool)).save(root / "images/masks/val 1.png")
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
     PIL.Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(test[1], exif=exif)

@@ -12,7 +12,8 @@ import pytest
 
 from fcam_jax.data import images
 from fcam_jax.data.checksums import SuspectError
-from fcam_jax.data.images import decode_image, read_image, read_mask
+from fcam_jax.data.images import decode_image, read_image
+from fcam_jax.data.masks import read_mask
 from fcam_jax.errors import InputError
 
 

@@ -14,8 +14,9 @@ from jaxtyping import Bool, Int
 
 from fcam_jax.data.checksums import SuspectError
 from fcam_jax.data.folder import check_size
-from fcam_jax.data.images import decode_image, decode_mask
+from fcam_jax.data.images import decode_image
 from fcam_jax.data.layouts.metadata import Masks, Metadata
+from fcam_jax.data.masks import decode_mask
 from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.progress import progress_bar
@@ -120,7 +121,7 @@ class CheckedSplit:
         masks = metadata.masks[index] if metadata.masks is not None else Masks()
         instances, ignores = ([self.files.read(str(name)) for name in some] for some in (masks.instances, masks.ignore))
         if decoded:
-            shapes = {decode_mask(*instance).shape for instance in instances}
+            shapes = {decode_mask(*instance).object.shape for instance in instances}
             if len(shapes) > 1:
                 raise InputError(f"{name}: its masks are not of one size")
             for ignore in ignores:

@@ -1,0 +1,148 @@
+"""What the files of one image are: whether they can be read, are as the data set says, and look as they should."""
+
+import collections
+import dataclasses
+import io
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import PIL.Image
+
+from fcam_jax.data.checksums import SuspectError
+from fcam_jax.data.folder import Described, Reading, check_content, check_size, read_masks
+from fcam_jax.data.images import WINDOW, decode_image, deep_values, orientation_of, read_bytes
+from fcam_jax.data.layouts.problems import Problem, Problems
+from fcam_jax.data.masks import MaskRule, decode_mask, doubts_of
+from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import IMAGE, open_regular, reason
+from fcam_jax.types import Image
+
+_ASPECT = 0.02  # relative difference between image and mask that rounding to other resolutions may make
+_FLAT = 0.25  # share of the range of values that an image hardly ever stays within
+
+
+@dataclasses.dataclass(frozen=True)
+class Inspected:
+    """What an image file is.
+
+    Attributes:
+      size: width and height; 0 where it cannot be opened.
+      checksum: SHA-256 of the file; empty where it was not read as a whole.
+      problems: of the image and its masks.
+      doubts: what should be looked at, which other images may share.
+      values: lowest and highest, and the highest there could be; None where they were not read.
+    """
+
+    size: tuple[int, int] = (0, 0)
+    checksum: str = ""
+    problems: tuple[Problem, ...] = ()
+    doubts: tuple[str, ...] = ()
+    values: tuple[float, float, int] | None = None
+
+
+def inspect(split: Described, row: int, decoded: bool) -> Inspected:
+    """Look at one image and its masks."""
+    metadata, reading = split.metadata, split.reading
+    image_id, path = metadata.image_ids[row], split.place.images / metadata.paths[row]
+    problems = Problems()
+    size, checksum, doubts, values = (0, 0), "", [], None
+    try:
+        if decoded:
+            data = read_bytes(path)
+            checksum = check_content(metadata, row, path, data)
+            pixels = _decoded(data, path, image_id, problems, reading)
+            deep = None if reading.window else deep_values(data, str(path))
+            values = (float(pixels.min()), float(pixels.max()), 255)
+            values = values if deep is None else (float(deep.min()), float(deep.max()), 65535)
+            size, orientation = (pixels.shape[1], pixels.shape[0]), _header(io.BytesIO(data), path)[1]
+        else:
+            with open_regular(path, IMAGE) as file:
+                size, orientation = _header(file, path)
+        if reading.upright and orientation > 4:
+            size = size[::-1]
+        elif orientation > 1 and not reading.upright:
+            text = f"EXIF orientation {orientation}; boxes and masks are taken to be those of the stored pixels"
+            doubts.append(f"{text} (of upright ones: --config.data.upright=True)")
+        check_size(metadata, row, path, size)
+        if decoded:
+            doubts += _check_masks(split, row, size, problems)
+    except OSError as error:
+        problems.error(path, f"cannot be read: {reason(error)}", image_id=image_id)
+    except InputError as error:
+        problems.error(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
+    return Inspected(size, checksum, tuple(problems.found), tuple(doubts), values)
+
+
+def _decoded(data: bytes, path: pathlib.Path, image_id: str, problems: Problems, reading: Reading) -> Image:
+    """The pixels as they are stored; a JPEG that libjpeg only warns of is one to look at."""
+    try:
+        return decode_image(data, str(path), window=reading.window)
+    except SuspectError as error:
+        problems.warn(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
+        return decode_image(data, str(path), trusted=True)
+
+
+def _header(file: io.BytesIO | io.BufferedReader, path: pathlib.Path) -> tuple[tuple[int, int], int]:
+    """Width, height and EXIF orientation from 1 to 8, 1 where there is none."""
+    try:
+        with PIL.Image.open(file) as image:
+            return image.size, orientation_of(image)
+    except Exception as error:  # the parsers in Pillow raise what they stumble over
+        raise InputError(f"{path}: not an image, or of unknown format") from error
+
+
+def _check_masks(split: Described, row: int, size: tuple[int, int], problems: Problems) -> list[str]:
+    """Doubts about the masks of an image; an error where there is no object in them."""
+    metadata, images, rule = split.metadata, split.place.images, split.reading.masks
+    mask, ignore = read_masks(metadata, images, row, rule)
+    doubts = []
+    if mask is not None and not mask.any():
+        text = (
+            "its mask is black everywhere"
+            if rule == MaskRule()
+            else "its mask has no object by mask_is, mask_threshold"
+        )
+        problems.error(images / metadata.paths[row], text, image_id=metadata.image_ids[row])
+    elif mask is not None:
+        assert metadata.masks is not None
+        files = [images / name for name in metadata.masks[row].instances if isinstance(name, str)]
+        doubts += [doubt for file in files for doubt in decode_mask(read_bytes(file), str(file), rule).doubts()]
+        doubts += doubts_of(mask, None if metadata.boxes is None else metadata.boxes[row], size)
+    for name, plane in (("mask", mask), ("ignore mask", ignore)):
+        if plane is not None and abs(np.log(plane.shape[1] * size[1] / (plane.shape[0] * size[0]))) > _ASPECT:
+            doubts.append(
+                f"has {size[0]} x {size[1]} pixels, its {name} {plane.shape[1]} x {plane.shape[0]}: another shape"
+            )
+    return doubts
+
+
+def warn_of_doubts(split: Described, inspected: Sequence[Inspected]) -> None:
+    """One warning for all images that a doubt, whatever its numbers, applies to."""
+    rows = collections.defaultdict(list)
+    for row, one in enumerate(inspected):
+        for doubt in one.doubts:
+            rows[re.sub(r"[\d.]+", "0", doubt)].append((row, doubt))
+    for (row, doubt), *others in rows.values():
+        more = f" (and {len(others)} more images of {split.name})" if others else ""
+        split.problems.warn(split.place.images / split.metadata.paths[row], f"{doubt}{more}")
+
+
+def warn_of_range(split: Described, inspected: Sequence[Inspected]) -> None:
+    """One warning for all images, of a number of bits, that have a small part of the values that there could be."""
+    for top in (255, 65535):
+        seen = [(row, one.values) for row, one in enumerate(inspected) if one.values and one.values[2] == top]
+        flat = [(row, low, high) for row, (low, high, _) in seen if 0 < high - low <= _FLAT * (top + 1)]
+        if not flat:
+            continue
+        low, high = min(low for _, low, _ in flat), max(high for _, _, high in flat)
+        bits = top.bit_length()
+        text = f"{len(flat)} {bits}-bit images like this have values of {low:g} to {high:g} alone: nearly of one gray"
+        if top == 255:
+            cure = "values from 0 to 1 should be 0 to 255" if high <= 1 else "save them in their full range"
+        else:
+            used = int(high).bit_length()
+            window = f"0,{2 ** (used + used % 2) - 1}" if low < high / 4 else f"{low:g},{high:g}"
+            cure = f"the values of black and white: {WINDOW}={window}"
+        split.problems.warn(split.place.images / split.metadata.paths[flat[0][0]], f"{text} ({cure})")

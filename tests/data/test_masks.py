@@ -1,0 +1,103 @@
+"""Mask files in whatever form programs write them: the right pixels, or a word of doubt."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from fcam_jax.data.masks import MaskRule, decode_mask, doubts_of
+from fcam_jax.errors import InputError
+
+OBJECT = np.zeros((24, 32), bool)
+OBJECT[8:16, 8:24] = True
+GRAY = 255 * OBJECT.astype(np.uint8)
+WHITE, PHOTO = np.full((24, 32, 3), 255, np.uint8), np.random.default_rng(0).integers(1, 256, (24, 32, 3), np.uint8)
+
+
+def encoded(pixels, form="PNG", **options) -> bytes:
+    file = io.BytesIO()
+    (pixels if isinstance(pixels, PIL.Image.Image) else PIL.Image.fromarray(pixels)).save(file, form, **options)
+    return file.getvalue()
+
+
+def of_palette(colours: list[int]) -> PIL.Image.Image:
+    image = PIL.Image.fromarray(OBJECT.astype(np.uint8)).convert("P")
+    image.putdata(OBJECT.astype(int).ravel().tolist())
+    image.putpalette(colours)
+    return image
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(OBJECT),
+        encoded(GRAY),
+        encoded(OBJECT.astype(np.uint8)),
+        encoded(OBJECT.astype(np.uint16)),  # the numbers of objects, in files of 16 bits
+        encoded(255 * OBJECT.astype(np.uint16)),
+        encoded(OBJECT.astype(np.int32), "TIFF"),
+        encoded(OBJECT.astype(np.float32), "TIFF"),
+        encoded(GRAY, "JPEG", quality=60),
+        encoded(np.stack([GRAY] * 3, -1), "JPEG", quality=60),
+        encoded(np.stack([GRAY] * 3, -1), "WEBP", quality=80),
+        encoded(np.dstack([WHITE, GRAY])),
+        encoded(np.dstack([0 * WHITE, GRAY])),
+        encoded(np.dstack([PHOTO, GRAY]), "WEBP", lossless=True),
+        encoded(np.dstack([0 * GRAY + 255, GRAY])),
+        encoded(np.dstack([GRAY, GRAY, GRAY, 0 * GRAY + 255])),
+        encoded(np.dstack([GRAY, GRAY, GRAY, 0 * GRAY])),
+        encoded(of_palette([0, 0, 0, 128, 0, 0])),
+        encoded(of_palette([128, 0, 0, 255, 255, 255]), transparency=0),
+    ],
+)
+def test_the_object_is_found_whatever_the_form(data):
+    np.testing.assert_array_equal(decode_mask(data, "m").object, OBJECT)
+
+
+@pytest.mark.parametrize(
+    ("data", "rule"),
+    [
+        (encoded(255 - GRAY), MaskRule("dark")),
+        (encoded(255 - GRAY, "JPEG", quality=60), MaskRule("dark")),
+        (encoded(np.dstack([GRAY, GRAY, GRAY, 255 - GRAY])), MaskRule("bright")),
+        (encoded(np.dstack([WHITE, GRAY // 2])), MaskRule("alpha", 100.0)),
+        (encoded(of_palette([255, 255, 255, 0, 0, 0])), MaskRule("index")),
+        (encoded(np.maximum(GRAY, 20)), MaskRule("", 127.0)),
+        (encoded(GRAY.astype(np.uint16) + 1000), MaskRule("bright", 1100.0)),
+    ],
+)
+def test_a_rule_says_what_the_file_does_not(data, rule):
+    np.testing.assert_array_equal(decode_mask(data, "m", rule).object, OBJECT)
+
+
+def test_alpha_that_is_not_there_is_an_error():
+    with pytest.raises(InputError, match="m: has no alpha channel"):
+        decode_mask(encoded(GRAY), "m", MaskRule("alpha"))
+
+
+def test_gray_values_and_alpha_are_doubted():
+    noisy = GRAY.astype(int) + np.random.default_rng(0).integers(0, 20, GRAY.shape)
+    (told,) = decode_mask(encoded(noisy.clip(0, 255).astype(np.uint8)), "m").doubts()
+    assert "gray values" in told and "mask_threshold=127" in told
+    assert not decode_mask(encoded(noisy.clip(0, 255).astype(np.uint8)), "m", MaskRule("", 127.0)).doubts()
+    assert "mask_is=bright" in decode_mask(encoded(np.dstack([WHITE, GRAY])), "m").doubts()[0]
+    numbers = (OBJECT * np.arange(32) // 4).astype(np.uint8)  # several objects
+    assert not decode_mask(encoded(numbers), "m").doubts() and not decode_mask(encoded(GRAY), "m").doubts()
+
+
+@pytest.mark.parametrize(
+    ("mask", "boxes", "says"),
+    [
+        (OBJECT, None, ""),
+        (OBJECT, [[16, 16, 48, 32]], ""),
+        (OBJECT | (np.arange(24) > 12)[:, None], None, ""),  # it touches the border
+        (OBJECT, [[0, 0, 12, 12]], "different places"),
+        (OBJECT, [[8, 8, 10, 24], [4, 4, 5, 6]], "different places"),  # of another size of the image
+        (~OBJECT, None, "mask_is=dark"),
+        (np.ones_like(OBJECT), None, "covers the whole image"),
+    ],
+)
+def test_what_speaks_against_a_mask(mask, boxes, says):
+    told = doubts_of(mask, None if boxes is None else np.array(boxes), (64, 48))
+    assert len(told) == bool(says) and says in "".join(told)

@@ -1,0 +1,91 @@
+"""What a run says of its data before it begins."""
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.layouts.problems import Problem
+from fcam_jax.data.summary import SAMPLE, findings, of_split, summary
+from fcam_jax.data.synthetic import Synthetic
+
+
+def written(root, split="train", counts=(2, 1), pixels=None, **options):
+    """A folder for each class; returns the source."""
+    rng = np.random.default_rng(0)
+    for label, count in enumerate(counts):
+        for i in range(count):
+            path = root / split / f"class {label:04}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = rng.integers(0, 256, (6, 8, 3), np.uint8) if pixels is None else pixels(rng)
+            PIL.Image.fromarray(image).save(path, **options)
+    return FolderSource(split=split, root=root)
+
+
+def test_splits_classes_and_what_is_left_out_are_told(same_data):
+    root = same_data.write("csv")
+    next(root.glob("train/*/0*")).unlink()
+    sources = {split: FolderSource(split=split, root=root, on_error="skip") for split in ("train", "val")}
+    train, val, looked = summary(sources)
+    assert train.startswith("train: 2 images of 2 classes (ant 1, bee, honey 1); 2 boxes in 2 images; 1 left out: ")
+    assert "no such file" in train
+    assert val == "val: 2 images of 2 classes (ant 1, bee, honey 1); 2 boxes in 2 images"
+    assert looked == "of 4 images, 4 headers and 4 whole files were looked at"
+
+
+def test_a_thousand_classes_take_one_bounded_line(tmp_path):
+    line = of_split(written(tmp_path, counts=(1,) * 300))
+    assert line.startswith("300 images of 300 classes (class 0000 1, ") and "and 290 more of 1 to 1" in line
+    assert len(line) < 400
+
+
+def test_exif_is_told_once_for_all_images(tmp_path):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    source = written(tmp_path, counts=(3, 4), exif=exif)
+    (told,) = [line for line in summary({"train": source}) if "EXIF" in line]
+    assert told.startswith("warning: ") and "upright=True" in told and told.endswith("(and 6 more images of train)")
+
+
+def test_only_a_sample_of_many_images_is_looked_at(tmp_path, monkeypatch):
+    monkeypatch.setattr("fcam_jax.data.summary.SAMPLE", type(SAMPLE)(most=(4, 2)))
+    (tmp_path / "train").mkdir()
+    source = written(tmp_path, counts=(20,))
+    assert summary({"train": source})[-1].startswith(
+        "of 20 images, 4 headers and 2 whole files were looked at; fcam check"
+    )
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_few_levels_of_16_bits_are_told_with_their_window(tmp_path, bits):
+    top = 2**bits
+    source = written(tmp_path, pixels=lambda rng: rng.integers(0, top, (40, 50)).astype(np.uint16))
+    (told,) = [line for line in summary({"train": source}) if "16-bit" in line]
+    assert f"--config.data.folder.window=0,{top - 1}" in told
+    shown = FolderSource(split="train", root=tmp_path, window=(0, top - 1))
+    assert shown[0].image.max() > 250 and not [line for line in summary({"train": shown}) if "warning" in line]
+    assert shown.fingerprint != source.fingerprint
+
+
+def test_offset_values_of_16_bits_are_told_with_their_window(tmp_path):
+    source = written(
+        tmp_path, pixels=lambda rng: np.full((6, 8), 21000, np.uint16) + rng.integers(0, 4, (6, 8), np.uint16)
+    )
+    assert "window=21000,21003" in "".join(summary({"train": source}))
+
+
+def test_images_in_0_to_1_are_told(tmp_path):
+    source = written(tmp_path, pixels=lambda rng: rng.integers(0, 2, (6, 8, 3), np.uint8))
+    assert "8-bit images like this have values of 0 to 1 alone" in "".join(summary({"train": source}))
+
+
+def test_other_sources_are_told(tmp_path):
+    lines = summary({"val": Synthetic().open("val")})
+    assert len(lines) == 1 and "images of" in lines[0]
+
+
+def test_findings_that_differ_in_files_and_numbers_are_one_line_and_lines_are_few():
+    alike = [Problem(f"{i}.png", None, str(i), f"has {i} pixels", "warning") for i in range(50)]
+    assert findings(alike) == ["warning: 0.png: has 0 pixels (and 49 more like it)"]
+    different = [Problem("x", None, None, "y" * i) for i in range(1, 1000)]
+    assert len(findings(different)) == 11 and max(map(len, findings(different))) < 500
