@@ -11,11 +11,14 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, ordered, settle_names
-from fcam_jax.data.layouts.paths import refused, split_of
+from fcam_jax.data.layouts.paths import listing, refused, split_of
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.tree import SUFFIXES, UNREAD, files_below, identity, subfolders
+from fcam_jax.data.layouts.tree import SUFFIXES, UNREAD, files_below, files_in, identity, subfolders
 from fcam_jax.data.source import SPLITS
 from fcam_jax.runtime.text import listed
+
+# Folders that every program makes; classes are seldom called so.
+_NO_CLASSES = set("images imgs img image jpegimages photos pictures masks annotations labels segmentations".split())  # noqa: SIM905
 
 
 def split_folders(root: pathlib.Path) -> dict[str, str]:
@@ -27,15 +30,15 @@ def split_folders(root: pathlib.Path) -> dict[str, str]:
     meant = {name: split for name in subfolders(root) if (split := split_of(name))}
     named: dict[str, str] = {}
     for name, split in meant.items():
-        if _classes(root / name):
+        if _classes(root / name, SUFFIXES + UNREAD):
             if split in named:
                 raise Problems().stop(root, f"{named[split]} and {name} are both folders of split {split}; keep one")
             named[split] = name
-    if named or not (found := _classes(root)):
+    if named or not (found := _classes(root, SUFFIXES + UNREAD)):
         return {split: named[split] for split in SPLITS if split in named}
     if set(found) <= set(meant):
-        text = "hold images without a folder for each class; a table has to give their classes (docs/data/own.md)"
-        raise Problems().stop(root, f"{listed(sorted(found))} are called as splits, but {text}")
+        text = "are called as splits, but hold images without a folder for each class; a table must give their classes"
+        raise Problems().stop(root, f"{listed(sorted(found))} {text} (docs/data/own.md)")
     return {"train": ""}
 
 
@@ -50,19 +53,16 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     place.needs(split, folders)
     classes = {name: _classes(root / folder) for name, folder in folders.items()}
     names = ordered({_called(name) for found in classes.values() for name in found})
-    count, class_names = settle_names(names, num_classes, root, problems)
-    _refuse_other_depth(root / folders[split], classes[split], names, problems)
-    others = [name for name in subfolders(root) if name not in folders.values()]
-    if folders[split] and others:
-        problems.warn(root, f"folders beside those of the splits are left alone: {listed(others)}")
+    here = root / folders[split]
+    _refuse_other_depth(here, classes[split], names, problems)
+    _tell_others(root, folders, split, problems)
     trained = {_called(name) for name in classes.get("train", names)}
-    walls = _walls(root / folders[split])
     label_of = {name: label for label, name in enumerate(names)}
+    walls = _walls(here)
     image_ids: list[str] = []
     labels: list[int] = []
-    for name in inside(root / folders[split]):
-        folder = pathlib.PurePosixPath(folders[split], name).as_posix()
-        found = _images(root, folder, walls, problems)
+    for name in inside(here):
+        found = _images(root, pathlib.PurePosixPath(folders[split], name).as_posix(), walls, problems)
         if found and _called(name) not in trained:
             near = [other for other in trained if other.casefold() == _called(name).casefold()]
             hint = f" (but {near[0]})" if near else ""
@@ -70,9 +70,18 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
                 problems.error(root / image_id, f"the training images have no class {name}{hint}", image_id=image_id)
         image_ids += found
         labels += [label_of[_called(name)]] * len(found) if found else []
+    if not names:
+        problems.raise_first()
+    count, class_names = settle_names(names, num_classes, root, problems)
     for image_id, reason in refused(image_ids).items():
         problems.error(root / image_id, reason, image_id=image_id)
     return Metadata(image_ids, np.array(labels, np.int32), None, num_classes=count, class_names=class_names)
+
+
+def inside(folder: pathlib.Path) -> list[str]:
+    """Sub-folders that are no links back."""
+    back = {identity(folder), identity(folder / "..")}
+    return [name for name in subfolders(folder) if identity(folder / name) not in back]
 
 
 def _images(root: pathlib.Path, folder: str, walls: Collection[tuple[int, int]], problems: Problems) -> list[str]:
@@ -86,46 +95,68 @@ def _images(root: pathlib.Path, folder: str, walls: Collection[tuple[int, int]],
         else:
             others.append(f"{folder}/{file}")
     if unread:
-        endings = ", ".join(sorted(unread))
-        text = f"{unread.total()} of {unread.total() + len(found)} pictures cannot be read ({endings})"
+        text = (
+            f"{unread.total()} of {unread.total() + len(found)} pictures cannot be read ({', '.join(sorted(unread))})"
+        )
         problems.error(root / folder, f"{text}; save them as JPEG or PNG, or remove them", image_id=folder)
+    elif not found:
+        text = f"no image is there, but {listed(others)}" if others else "it is empty"
+        problems.warn(root / folder, f"is no class: {text}")
     if others and found:
         problems.warn(root / folder, f"files that are no images by their endings: {listed(others)}")
-    elif others and not unread:
-        problems.warn(root / folder, f"is no class: no image is there, but {listed(others)}")
     return found
 
 
+def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, problems: Problems) -> None:
+    """Warn of what lies beside the folders of splits and of classes."""
+    others = [name for name in subfolders(root) if name not in folders.values()]
+    if folders[split] and others:
+        problems.warn(root, f"folders beside those of the splits are left alone: {listed(others)}")
+    for folder in dict.fromkeys((root, root / folders[split])):
+        files = files_in(folder)
+        images = [name for name in files if name.lower().endswith(SUFFIXES)]
+        tables = [name for name in files if name.lower().endswith((".csv", ".tsv", ".json", ".jsonl", ".xml", ".xlsx"))]
+        if images:
+            problems.warn(folder, f"images that lie in no folder of a class are left alone: {listed(images)}")
+        if tables:
+            text = "is read by its folders alone, not by its tables (those must have columns path and label)"
+            problems.warn(folder, f"{text}: {listed(tables)}")
+
+
 def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Sequence[str], problems: Problems) -> None:
-    """Refuse class folders in which splits or, it seems, the classes lie."""
+    """Refuse class folders in which splits or, it seems, the classes lie, and those of no class."""
     below = {name: subfolders(folder / name) for name in classes if not _holds_image(folder / name)}
-    inner = sorted({one for found in below.values() for one in found})
-    if len(below) < len(classes) or not inner:
+    within = sorted({one for found in below.values() for one in found})
+    if {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or not within):
+        text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
+        raise problems.stop(folder, f"{text} (docs/data/own.md shows the layouts)")
+    if len(below) < len(classes) or not within:
         return
-    if all(map(split_of, inner)):
-        raise problems.stop(folder, f"its classes have folders {listed(inner)}; splits must lie above the classes")
-    if len(names) == 1 and len(inner) > 1:
-        text = f"all images lie in {classes[0]}, in folders {listed(inner)}; if these are the classes"
-        raise problems.stop(folder, f"{text}: --config.data.root={folder / classes[0]}")
-    if len(classes) > 1 and len(inner) > 1 and all(found == inner for found in below.values()):
-        text = f"the images of every class lie in the same folders, {listed(inner)}"
-        problems.warn(folder, f"{text}; if these are the classes, the folders are one level too deep")
+    if all(map(split_of, within)):
+        raise problems.stop(folder, f"its classes have folders {listed(within)}; splits must lie above the classes")
+    if len(names) == 1:
+        deeper = folder / classes[0]
+        while len(within) == 1 and not _holds_image(deeper / within[0]):
+            deeper /= within[0]
+            within = subfolders(deeper)
+        if len(within) > 1:
+            text = (
+                f"all images lie in {deeper.relative_to(folder)}, in folders {listed(within)}; if these are the classes"
+            )
+            raise problems.stop(folder, f"{text}: --config.data.root={deeper}")
+    elif len(within) > 1 and all(found == within for found in below.values()):
+        text = f"the images of every class lie in the same folders, {listed(within)}"
+        problems.warn(folder, f"{text}; if these are the classes, they must lie above {listed(classes)}")
 
 
-def _classes(folder: pathlib.Path) -> list[str]:
+def _classes(folder: pathlib.Path, endings: tuple[str, ...] = SUFFIXES) -> list[str]:
     """Sub-folders with an image somewhere below them."""
     walls = _walls(folder)
 
     def has_image(name: str) -> bool:
-        return any(file.lower().endswith(SUFFIXES) for file in files_below(folder / name, walls))
+        return any(file.lower().endswith(endings) for file in files_below(folder / name, walls))
 
     return list(filter(has_image, inside(folder)))
-
-
-def inside(folder: pathlib.Path) -> list[str]:
-    """Sub-folders that are no links back."""
-    back = {identity(folder), identity(folder / "..")}
-    return [name for name in subfolders(folder) if identity(folder / name) not in back]
 
 
 def _walls(folder: pathlib.Path) -> set[tuple[int, int]]:
@@ -134,7 +165,7 @@ def _walls(folder: pathlib.Path) -> set[tuple[int, int]]:
 
 
 def _holds_image(folder: pathlib.Path) -> bool:
-    return any(path.name.lower().endswith(SUFFIXES) and path.is_file() for path in folder.iterdir())
+    return any(name.lower().endswith(SUFFIXES) for name in listing(folder))
 
 
 def _called(name: str) -> str:

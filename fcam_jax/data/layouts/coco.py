@@ -17,7 +17,7 @@ from jaxtyping import Int
 from fcam_jax.data.layouts.boxes import corners, grouped, in_pixels
 from fcam_jax.data.layouts.coco_file import categories, image_folder, integer, read_json, split_files
 from fcam_jax.data.layouts.metadata import Layout, Masks, Metadata, Place, settle_names
-from fcam_jax.data.layouts.paths import refused
+from fcam_jax.data.layouts.paths import refused, relative
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region, parse_region
 from fcam_jax.data.layouts.whole import DIVIDED, divide, only_class, part, splits_in
@@ -89,7 +89,7 @@ def _read(
     if len(classes) < len(names):
         twice = sorted(name for name, times in collections.Counter(names.values()).items() if times > 1)
         problems.warn(path, f"categories of one name are one class: {listed(twice)}")
-    reader = _Reader(path, names, classes, place.boxes or "xywh", problems)
+    reader = _Reader(path, place, names, classes, problems)
     images = reader.images(content["images"])
     reader.attach(content["annotations"], images)
     usable = list({image.image_id: image for image in images.values()}.values())
@@ -116,8 +116,9 @@ def _read(
 class _Reader:
     """The parts of a file, with the problems in it."""
 
-    def __init__(self, path: pathlib.Path, names: dict[int, str], classes: list[str], form: str, problems: Problems):
-        self._path, self._names, self._form, self._problems = path, names, form, problems
+    def __init__(self, path: pathlib.Path, place: Place, names: dict[int, str], classes: list[str], problems: Problems):
+        self._path, self._names, self._problems = path, names, problems
+        self._images, self._form = place.images, place.boxes or "xywh"
         self._label_of = {name: label for label, name in enumerate(classes)}
 
     def images(self, entries: list[Entry]) -> dict[Any, _Image]:
@@ -126,7 +127,7 @@ class _Reader:
         seen: set[str] = set()
         for index, entry in enumerate(entries):
             place, name = f"images[{index}]", entry.get("file_name")
-            image = _Image(place, name if isinstance(name, str) else place)
+            image = _Image(place, relative(name, self._images) if isinstance(name, str) else place)
             try:
                 key = _key(entry.get("id"))
                 if key in images or image.image_id in seen:
@@ -174,7 +175,11 @@ class _Reader:
             try:
                 name = only_class([self._names[one["category_id"]] for one in objects or [e for _, e in image.objects]])
             except ValueError as error:
-                self._error(image, image.place, f"{error} (an image may state its own category_id)")
+                self._error(
+                    image,
+                    image.place,
+                    f"{error} (an image may state its own category_id; --config.data.on_error=skip leaves it out)",
+                )
                 return -1
         image.objects = [(p, entry) for p, entry in image.objects if self._names[entry["category_id"]] == name]
         return self._label_of[name]

@@ -25,7 +25,7 @@ from fcam_jax.data.layouts.metadata import (
     ordered,
     settle_names,
 )
-from fcam_jax.data.layouts.paths import fullest, refused, split_of
+from fcam_jax.data.layouts.paths import fullest, refused, relative, split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region, parse_runs
 from fcam_jax.data.layouts.tree import SUFFIXES, subfolders
@@ -245,7 +245,7 @@ def _row(line: int, label: Any, values: dict[str, Any], images: pathlib.Path) ->
     Raises:
       ValueError: one is none of its column; the message says which.
     """
-    path = _relative(_text(values, "path"), images)
+    path = relative(_text(values, "path"), images)
     if not path:
         raise ValueError("no path")
     given = values.get("mask", [])
@@ -278,14 +278,6 @@ def _text(values: dict[str, Any], column: str) -> str:
     return value
 
 
-def _relative(path: str, images: pathlib.Path) -> str:
-    """A path from the folder of images on, with ``/`` between its parts."""
-    if "\\" in path and not os.path.lexists(images / path):
-        path = path.replace("\\", "/")
-    above = f"{images.absolute().as_posix()}/"
-    return path.removeprefix(above if path.startswith(above) else "./")
-
-
 def _label(values: dict[str, Any]) -> Any:
     label = values.get("label", "")
     if label == "":
@@ -315,7 +307,7 @@ def _corners(boxes: Any) -> list[list[int | float]]:
 
 def _mask(column: str, value: Any, images: pathlib.Path) -> str | Region:
     if isinstance(value, str):
-        return _relative(value, images)
+        return relative(value, images)
     if not isinstance(value, dict):
         raise ValueError(f"{column} must be a path or run lengths: {reprlib.repr(value)}")
     try:

@@ -14,6 +14,7 @@ from typing import Any
 from fcam_jax.data.layouts.paths import listing, split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.table import COLUMNS, EDGE, columns, delimiter_of, first_line, opened
+from fcam_jax.data.layouts.tree import subfolders
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import open_text, reason
 from fcam_jax.runtime.text import listed
@@ -54,14 +55,22 @@ def tables(folder: pathlib.Path) -> list[Table]:
         raise InputError(f"{folder}: has {' and '.join(NAMES)}, keep one of them")
     if own:
         return [Table(own[0])]
-    paths = [folder / name for name in names if name.lower().endswith((".csv", ".tsv")) and name[0] != "."]
-    found = [path for path in paths if _names_columns(first_line(path))]
-    splits = [Table(path, split, own=False) for path in found if (split := split_of(path.stem))]
+    paths = [folder / name for name in names]
+    paths += [
+        folder / name / file for name in subfolders(folder) if split_of(name) for file in sorted(listing(folder / name))
+    ]
+    texts = [path for path in paths if path.name.lower().endswith((".csv", ".tsv")) and path.name[0] != "."]
+    found = [path for path in texts if _names_columns(first_line(path))]
+    splits = [Table(path, split, own=False) for path in found if (split := _split_of(path, folder))]
     some = splits or [Table(path, own=False) for path in found]
     if len({table.split for table in some}) < len(some):
         shown = listed([table.path.name for table in some])
         raise InputError(f"{folder}: several tables have images and labels, call one {NAMES[0]}: {shown}")
     return some
+
+
+def _split_of(path: pathlib.Path, folder: pathlib.Path) -> str | None:
+    return split_of(path.stem) if path.parent == folder else split_of(path.parent.name)
 
 
 def _names_columns(line: str) -> bool:
@@ -154,7 +163,7 @@ def _check_header(header: list[str], table: Table, problems: Problems) -> None:
     known = [name for name in names if name in COLUMNS]
     if not {"path", "label"} <= set(known) or len(set(known)) < len(known):
         text = "the first line must name each column once, path and label among them"
-        raise problems.stop(table.path, text, line=1)
+        raise problems.stop(table.path, f"{text}; it has {listed(names)}", line=1)
     if not table.own:
         unused = f", but not its columns {listed(unknown)}" if unknown else ""
         problems.warn(table.path, f"is read as the manifest{unused}")

@@ -14,7 +14,7 @@ from fcam_jax.data.source import SPLITS
 # What the folder, file or column of a split may say, in the order of `SPLITS`.
 _AROUND = r"(?:annotations?|coco|data(?:set)?|images?|imgs?|instances|labels?|sets?|splits?)"
 _SPLIT = re.compile(
-    rf"(?:{_AROUND}[\W_]*)?(?:(tr(?:ai)?n(?:ing)?)|(val(?:id(?:ation)?)?|dev)|(te?st(?:ing)?|eval(?:uation)?))"
+    rf"(?:\d+[\W_]+)?(?:{_AROUND}[\W_]*)?(?:(tr(?:ai)?n(?:ing)?)|(val(?:id(?:ation)?)?|dev)|(te?st(?:ing)?|eval(?:uation)?))"
     rf"(?:[\W_]*{_AROUND})?[\W_]*\d*[\W_]*",
     re.IGNORECASE,
 )
@@ -79,6 +79,14 @@ def fullest(folder: pathlib.Path, below: Sequence[str], files: Sequence[str]) ->
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
+
+
+def relative(path: str, folder: pathlib.Path) -> str:
+    """A path from a folder on: backslashes between its parts, and the folder before it, are those of other programs."""
+    if "\\" in path and not os.path.lexists(folder / path):
+        path = path.replace("\\", "/")
+    above = f"{folder.absolute().as_posix()}/"
+    return path.removeprefix(above if path.startswith(above) else "./")
 
 
 def listing(folder: pathlib.Path) -> set[str]:

@@ -142,17 +142,21 @@ def _only(root: pathlib.Path, *folders: str | os.PathLike[str] | None) -> str:
 
 def _refuse_above(root: pathlib.Path) -> None:
     """Refuse a folder that has no layout, but holds one that has."""
-    inside = class_folders.inside(root)
-    for below in [root / name for name in inside] if len(inside) <= _NEAR else ():
+    for below in (*_near(root), *(two for one in _near(root) for two in _near(one))):
         for name, one in LAYOUTS.items():
             with contextlib.suppress(InputError):
                 place = _place(name, below)
                 if any(class_folders.split_folders(below).values()) if one.last else _has(name, place):
-                    text = f"holds no data set itself, but {below.name} in it does, of layout {name}"
+                    text = f"holds no data set itself, but {below.relative_to(root)} in it does, of layout {name}"
                     break
         else:
             continue
         raise Problems().stop(root, f"{text}: --config.data.root={below}")
+
+
+def _near(folder: pathlib.Path) -> list[pathlib.Path]:
+    names = class_folders.inside(folder)
+    return [folder / name for name in names] if len(names) <= _NEAR else []
 
 
 def _place(

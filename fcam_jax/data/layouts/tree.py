@@ -39,6 +39,11 @@ def subfolders(folder: pathlib.Path) -> list[str]:
         raise InputError(f"{folder}: cannot be read: {reason(error)}") from error
 
 
+def files_in(folder: pathlib.Path) -> list[str]:
+    """The names of the files in a folder, in order."""
+    return [name for name in next(walk(folder))[1] if not _of_system(name)]
+
+
 def identity(folder: pathlib.Path) -> tuple[int, int]:
     """What all names of a folder share."""
     found = folder.stat()

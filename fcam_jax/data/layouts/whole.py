@@ -179,6 +179,9 @@ def _metadata(whole: Whole, place: Place, num_classes: int, problems: Problems) 
     entries = whole.entries
     if not any(entry.split for entry in entries):
         problems.warn(whole.file, DIVIDED)
+    if not whole.classes:
+        problems.raise_first()
+        raise problems.stop(whole.file, "none of its images has an object with a class")
     count, names = settle_names(whole.classes, num_classes, whole.file, problems)
     known = {name: label for label, name in enumerate(whole.classes)}
     labels = np.full(len(entries), -1, np.int32)
