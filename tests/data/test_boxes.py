@@ -98,7 +98,9 @@ def test_boxes_of_another_form_are_one_line_with_the_cure(tmp_path, layout, boxe
     if cure == "centre":
         boxes = [[16, 5, 8, 8], [14, 7, 10, 6]]
     root = write(tmp_path, layout, boxes)
-    with pytest.raises(InputError, match=rf"of \d boxes are none of their image.*--config\.data\.folder\.boxes={cure}$"):
+    with pytest.raises(
+        InputError, match=rf"of \d boxes are none of their image.*--config\.data\.folder\.boxes={cure}$"
+    ):
         found(root)
     with pytest.raises(InputError, match=r"^boxes is 'yxhw'"):
         Folder(root=str(root), boxes="yxhw")

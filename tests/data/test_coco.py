@@ -8,7 +8,8 @@ import pytest
 
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.layouts import coco_file
-from fcam_jax.data.layouts.registry import splits
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.registry import locate, read, splits
 from fcam_jax.errors import InputError
 
 
@@ -193,3 +194,56 @@ def test_evaluation_needs_an_object_in_every_image(spoil):
 
     with pytest.raises(InputError, match=r"instances_val2017\.json: no box or mask of val/ant/0 é\.png"):
         spoil(change, "val")
+
+
+def test_texts_for_numbers_are_read(spoil):
+    def change(content):
+        for entry in content["images"]:
+            entry |= {"id": str(entry["id"]), "width": "20", "height": 10.0}
+        for entry in content["annotations"]:
+            entry |= {"category_id": str(entry["category_id"]), "image_id": float(entry["image_id"])}
+            entry["bbox"] = list(map(str, entry["bbox"]))
+        for entry in content["categories"]:
+            entry["id"] = str(entry["id"])
+
+    assert [record.label for record in spoil(change)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("crowd", [0, "0", 0.0, False, None, "false", ""])
+def test_no_crowd_has_many_spellings(spoil, crowd):
+    assert spoil(first("annotations", iscrowd=crowd))[0].boxes is not None
+
+
+@pytest.mark.parametrize("crowd", [1, "1", 1.0, True, "true"])
+def test_a_file_of_crowds_alone_is_one_of_objects(spoil, crowd):
+    def change(content):
+        for entry in content["annotations"]:
+            entry["iscrowd"] = crowd
+
+    source = spoil(change, masks=True)
+    assert len(source) == 3 and source[0].mask.sum() == 60 and source[0].ignore is None
+
+
+def test_an_image_of_crowds_alone_has_their_class_but_no_object(spoil):
+    record = spoil(first("annotations", iscrowd="1"))[0]
+    assert record.label == 0 and record.boxes is None
+
+
+def test_categories_of_one_name_are_one_class(spoil):
+    def change(content):
+        content["categories"] += [{"id": 20, "name": "ant"}, {"id": 3, "name": "fly"}]
+        content["annotations"][0]["category_id"] = 20
+
+    source = spoil(change)
+    assert source.class_names == ("fly", "ant", "bee, honey") and source.labels().tolist() == [1, 1, 2]
+    problems = Problems()
+    read(locate(source._images), "train", 0, problems)
+    assert any("categories of one name are one class: ant" in str(one) for one in problems.found)
+
+
+def test_names_of_files_with_backslashes_are_read(spoil):
+    def change(content):
+        for entry in content["images"]:
+            entry["file_name"] = entry["file_name"].replace("/", "\\")
+
+    assert spoil(change)[0].image_id == "train/ant/0 é.png"

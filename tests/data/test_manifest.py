@@ -2,12 +2,16 @@
 
 import hashlib
 import json
+import re
+import unicodedata
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.registry import locate, read, splits
 from fcam_jax.errors import InputError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (8, 12, 3), np.uint8)
@@ -169,3 +173,137 @@ def test_a_manifest_that_is_no_text_or_is_there_twice_is_refused(root):
         opened(root, b"path,label\na.png,\xff\xfe\n")
     with pytest.raises(InputError, match=r"has manifest\.csv and manifest\.jsonl, keep one"):
         opened(root, "", "manifest.jsonl")
+
+
+ROWS = [("a.png", "owl", "train", "1 2 5 6"), ("b.png", "wren", "train", "0 0 12 8")]
+
+
+def lines(rows, mark: str = ",") -> str:
+    return "".join(mark.join(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        lines([("path", "label", "split", "boxes"), *ROWS], ";"),
+        lines([("path", "label", "split", "boxes"), *ROWS], "\t"),
+        lines([("path", "label", "split", "boxes"), *ROWS], "|"),
+        lines([("path", "label", "split", "boxes"), *ROWS]).encode("utf-16"),
+        "\ufeff" + lines([(" path", " label ", "split", "boxes "), *([f" {x} " for x in row] for row in ROWS)]),
+        lines([("Image Path", "Class", "Subset", "BBox"), *ROWS]),
+        lines([("file_name", "category", "set", "bounding_box"), *ROWS]),
+        lines([("", "path", "label", "split", "boxes"), *((str(i), *row) for i, row in enumerate(ROWS))]),
+        lines([("Unnamed: 0", "path", "label", "split", "boxes"), *((str(i), *row) for i, row in enumerate(ROWS))]),
+        lines([("path", "label", "split", "boxes"), *((p, c, "Training", b) for p, c, _, b in ROWS)]),
+        lines([("path", "label", "boxes"), *((p, c, f'"[{b.replace(" ", ", ")}]"') for p, c, _, b in ROWS)]),
+        lines([("path", "label", "boxes"), *((p, c, f'"[({b.replace(" ", ", ")})]"') for p, c, _, b in ROWS)]),
+        lines([("path", "label", "boxes"), *((p, c, f'"{b.replace(" ", ".0,")}"') for p, c, _, b in ROWS)]),
+        lines([("path", "label", "xmin", "ymin", "xmax", "ymax"), *((p, c, *b.split()) for p, c, _, b in ROWS)]),
+        lines([("path", "label", "x1", "y1", "x2", "y2"), *((p, c, *b.split()) for p, c, _, b in ROWS)]),
+        "path,label,x,y,w,h\na.png,owl,1,2,4,4\nb.png,wren,0,0,12,8\n",
+        "path,label,width,height,x,y,w,h\na.png,owl,12,8,1,2,4,4\nb.png,wren,12.0,8.0,0,0,12,8\n",
+        "path,label,left,top,width,height\na.png,owl,1,2,4,4\nb.png,wren,0,0,12,8\n",
+        lines([("path", "label", "boxes"), *((f"./{p}", c, b) for p, c, _, b in ROWS)]),
+    ],
+)
+def test_tables_of_other_programs_are_read(root, text):
+    source = opened(root, text)
+    assert source.class_names == ("owl", "wren")
+    assert [(record.image_id, record.boxes.tolist()) for record in source] == [
+        ("a.png", [[1, 2, 5, 6]]),
+        ("b.png", [[0, 0, 12, 8]]),
+    ]
+
+
+def test_paths_of_windows_and_absolute_ones_are_read(root):
+    (root / "sub").mkdir()
+    (root / "a.png").rename(root / "sub/a.png")
+    source = opened(root, f"path,label\nsub\\a.png,x\n{root / 'b.png'},y\n")
+    assert [record.image_id for record in source] == ["sub/a.png", "b.png"]
+
+
+def test_several_rows_of_an_image_are_put_together(root):
+    text = "path,label,boxes,mask\na.png,x,1 1 4 4,m0.png\nb.png,y,0 0 2 2,m0.png\na.png,x,5 1 8 4,m1.png\n"
+    source = opened(root, text)
+    assert len(source) == 2 and source[0].boxes.tolist() == [[1, 1, 4, 4], [5, 1, 8, 4]]
+    np.testing.assert_array_equal(np.flatnonzero(source[0].mask.all(1)), [0, 1, 2])
+    with pytest.raises(InputError, match=r"line 4: a\.png has label 'x' in line 2$"):
+        opened(root, text.replace("a.png,x,5", "a.png,y,5"))
+
+
+def test_names_in_another_form_of_unicode_are_found(root):
+    for name, form in (("é.png", "NFD"), ("ü.png", "NFC")):
+        (root / "a.png").rename(root / unicodedata.normalize(form, name))
+        PIL.Image.fromarray(PIXELS).save(root / "a.png")
+    text = "path,label\n" + unicodedata.normalize("NFC", "é.png,0\n") + unicodedata.normalize("NFD", "ü.png,1\n")
+    assert len(list(opened(root, text))) == 2
+
+
+@pytest.mark.parametrize("label", ["1_0", "1e3", "+1", "²", "٣", "1.0", "0x1", "1 0"])
+def test_labels_are_integers_in_plain_digits_alone(root, label):
+    with pytest.raises(InputError, match=f"line 4: m0.png: label '{re.escape(label)}', but most labels are integers"):
+        opened(root, f"path,label\na.png,0\nb.png,1\nm0.png,{label}\n")
+    assert opened(root, f"path,label\na.png,{label}\nb.png,x\n").class_names == tuple(sorted((label, "x")))
+
+
+@pytest.mark.parametrize(
+    ("names", "split"),
+    [(["labels.csv"], "train"), (["train.csv", "val.csv"], "val"), (["Training.tsv", "test.csv"], "test")],
+)
+def test_a_table_with_images_and_labels_is_the_manifest(root, names, split):
+    for name in names:
+        mark = "\t" if name.endswith("tsv") else ","
+        (root / name).write_text(lines([("id", "species", "age"), ("a", "owl", "3"), ("b", "wren", "4")], mark))
+    (root / "notes.csv").write_text("day,weather\n1,rain\n")
+    (root / "photos/deep").mkdir(parents=True)
+    (root / "photos/a.png").write_bytes((root / "a.png").read_bytes())
+    (root / "photos/b.png").write_bytes((root / "b.png").read_bytes())
+    (root / "a.png").unlink()
+    source = FolderSource(split=split, root=root)
+    assert source.class_names == ("owl", "wren") and source[1].image.shape == (8, 12, 3)
+    problems = Problems()
+    read(locate(root), split, 0, problems)
+    assert any("is read as the manifest, but not its columns age" in str(one) for one in problems.found)
+
+
+def test_tables_in_the_folders_of_splits_are_read(root):
+    for name in ("train", "valid"):
+        (root / name).mkdir()
+        (root / "a.png").rename(root / name / "a.png")
+        PIL.Image.fromarray(PIXELS).save(root / "a.png")
+        text = "filename,width,height,class,xmin,ymin,xmax,ymax\na.png,12,8,owl,1,2,5,6\n"
+        (root / name / "_annotations.csv").write_text(text)
+    source = FolderSource(split="val", root=root)
+    assert [record.boxes.tolist() for record in source] == [[[1, 2, 5, 6]]]
+
+
+def test_several_such_tables_are_told(root):
+    for name in ("a.csv", "b.csv"):
+        (root / name).write_text("path,label\na.png,0\n")
+    with pytest.raises(
+        InputError, match=r"several tables have images and labels, call one manifest\.csv: a\.csv, b\.csv"
+    ):
+        splits(root)
+
+
+def test_rows_of_no_known_split_are_told_with_their_line(root):
+    with pytest.raises(InputError, match=r"manifest\.csv, line 2: unknown split 'fold 1'; known: train, val, test"):
+        (root / "manifest.csv").write_text("path,label,split\na.png,0,fold 1\n")
+        splits(root)
+
+
+def test_images_without_an_object_count_for_classification_where_their_class_has_none(root):
+    text = "path,label,split,boxes\na.png,defect,val,1 1 4 4\nb.png,normal,val,\nm0.png,normal,val,\n"
+    source = opened(root, text, split="val")
+    assert source.truth == ("boxes",) and [record.boxes is None for record in source] == [False, True, True]
+    mixed = text.replace("m0.png,normal", "m0.png,defect")
+    with pytest.raises(
+        InputError, match=r"no box or mask of b\.png \(allowed by --config\.data\.folder\.unlocalized=allow\)"
+    ):
+        opened(root, mixed, split="val")
+    assert len(opened(root, mixed, split="val", unlocalized="allow")) == 3
+    assert len(opened(root, mixed, split="val", on_error="skip")) == 1
+    problems = Problems()
+    (root / "manifest.csv").write_text(text)
+    read(locate(root), "val", 0, problems)
+    assert ["2 of 3 images have neither box nor mask, of class normal" in str(one) for one in problems.found] == [True]

@@ -127,7 +127,7 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
     """Refuse class folders in which splits or, it seems, the classes lie, and those of no class."""
     below = {name: subfolders(folder / name) for name in classes if not _holds_image(folder / name)}
     within = sorted({one for found in below.values() for one in found})
-    if {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or not within):
+    if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or not within):
         text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
         raise problems.stop(folder, f"{text} (docs/data/own.md shows the layouts)")
     if len(below) < len(classes) or not within:
