@@ -56,23 +56,28 @@ done
 resource=nvidia.com/gpu selector='{}'
 if [[ -n $tpu ]]; then
     resource=google.com/tpu # whose hosts JAX finds by itself
-    selector="{cloud.google.com/gke-tpu-accelerator: $(quoted "$tpu"), cloud.google.com/gke-tpu-topology: $(quoted "$topology")}"
+    tpu=$(quoted "$tpu")
+    topology=$(quoted "$topology")
+    selector="{cloud.google.com/gke-tpu-accelerator: $tpu, cloud.google.com/gke-tpu-topology: $topology}"
 elif ((nodes > 1)); then
     args+="\"--coordinator=$name-hosts-0-0.$name:8476\",\"--processes=$nodes\",\"--process=\$(JOB_COMPLETION_INDEX)\","
 fi
 
 file=launch/kubernetes/job.yaml
 ((nodes == 1)) || file=launch/kubernetes/jobset.yaml
-manifest=$(<"$file")
-fill() { manifest=${manifest//"@$1@"/"$2"}; }
-fill NAME "$name"
-fill NODES "$nodes"
-fill COUNT "$gpus"
-fill RESOURCE "$resource"
-fill SELECTOR "$selector"
-fill CLAIM "$(quoted "$claim")"
-fill IMAGE "$(quoted "$image")"
-fill ARGS "[${args%,}]"
+claim=$(quoted "$claim")
+image=$(quoted "$image")
+declare -A values=(
+    [NAME]=$name [NODES]=$nodes [COUNT]=$gpus [RESOURCE]=$resource [SELECTOR]=$selector
+    [CLAIM]=$claim [IMAGE]=$image [ARGS]="[${args%,}]"
+)
+# From left to right, so that what is filled in is never looked at again.
+manifest='' rest=$(<"$file")
+while [[ $rest =~ @([A-Z]+)@ ]]; do
+    manifest+=${rest%%"${BASH_REMATCH[0]}"*}${values[${BASH_REMATCH[1]}]}
+    rest=${rest#*"${BASH_REMATCH[0]}"}
+done
+manifest+=$rest
 if [[ -n $only_print ]]; then
     printf '%s\n' "$manifest"
 else

@@ -5,7 +5,6 @@ by the CAM of the run. So a classifier that is taken is the one that is best for
 the threshold that its validation chose is that CAM's; a run with another CAM is not told it.
 """
 
-import json
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -14,8 +13,8 @@ from typing import Any
 from fcam_jax.configuration.flat import differences, flat_settings, setting
 from fcam_jax.errors import InputError
 from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
-from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, recorded
-from fcam_jax.runtime.files import link_or_copy
+from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, identity, recorded, taken_from
+from fcam_jax.runtime.files import link_or_copy, write_record
 from fcam_jax.training.checkpoint import BEST, CHECKPOINTS
 
 STAGE = "classifier"
@@ -66,8 +65,8 @@ def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
 
 def origin(folder: pathlib.Path) -> str | None:
     """The name of the run that has trained the classifier in a run's folder; None where that run has."""
-    path = folder / STAGE / TAKEN_FROM
-    return json.loads(path.read_text())["taken_from"] if path.is_file() else None
+    found = taken_from(folder / STAGE)
+    return None if found is None else str(found["taken_from"])
 
 
 def check_origin(folder: pathlib.Path, classifier_of: str | None) -> None:
@@ -100,6 +99,7 @@ def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) 
         shutil.copy2(source / STAGE / PRETRAINED, part / PRETRAINED)
     if (source / CLASS_NAMES).is_file():
         shutil.copy2(source / CLASS_NAMES, folder / CLASS_NAMES)
-    facts: dict[str, Any] = {"taken_from": source.name} | ({} if same_cam else {"val": {}})
-    (part / TAKEN_FROM).write_text(json.dumps(facts) + "\n")
+    owner = (taken_from(source / STAGE) or {"run": identity(source)})["run"]
+    facts: dict[str, Any] = {"taken_from": source.name, "run": owner} | ({} if same_cam else {"val": {}})
+    write_record(part / TAKEN_FROM, facts)
     part.rename(stage)

@@ -26,10 +26,11 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
     """
     model: Any = None
     with RunFolder(folder) as run:
-        for number, stage in enumerate(stages):
-            if number and run.stage(stage.name).progress is None:
-                break
+        last = run.last_trained([stage.name for stage in stages])
+        for stage in stages:
             model, _ = run.stage(stage.name).trained(stage.build_model(model), stage.method)
+            if stage.name == last:
+                break
     parts = {"classifier": model}
     if isinstance(model, FCAM):  # whose classifier may have been trained together with the decoder
         parts = {"classifier": model.classifier, "decoder": model.decoder}

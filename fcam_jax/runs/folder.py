@@ -5,10 +5,12 @@ configuration is recorded there, and a later call must not contradict it.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import pathlib
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +23,10 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import replace_file, write_record
 from fcam_jax.runtime.lock import held
+from fcam_jax.runtime.records import read_record
+from fcam_jax.training import manifest
 from fcam_jax.training.checkpoint import BEST, CHECKPOINTS, Checkpoints, Progress
+from fcam_jax.training.checkpoint_folder import STEP
 from fcam_jax.training.placed import split_model
 
 logger = logging.getLogger(__name__)
@@ -29,8 +34,11 @@ logger = logging.getLogger(__name__)
 PRETRAINED = "pretrained.json"
 CONTINUED = "continued.json"
 LEFT_OUT = "left_out.txt"
+IDENTITY = "run.json"
 # In a stage's folder, where its checkpoints are another run's: facts that replace those of their records.
 TAKEN_FROM = "taken_from.json"
+
+ANOTHER = "use another --workdir"
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (
@@ -58,11 +66,15 @@ class StageFolder:
     Attributes:
       path: the folder.
       checkpoints: opened once.
+      taken_from: what replaces facts of their records, where they are another run's.
     """
 
-    def __init__(self, path: pathlib.Path, training: bool):
+    def __init__(self, path: pathlib.Path, training: bool, run: str):
         """As `Checkpoints`."""
-        self.path, self.checkpoints = path, Checkpoints(path / CHECKPOINTS, training)
+        self.path, self.taken_from = path, taken_from(path)
+        if self.taken_from is not None:
+            run = self.taken_from.pop("run")
+        self.checkpoints = Checkpoints(path / CHECKPOINTS, training, run=run, stage=path.name)
 
     @property
     def progress(self) -> Progress | None:
@@ -72,13 +84,7 @@ class StageFolder:
     def pretrained(self) -> dict[str, Any] | None:
         """What it started from, with the files' checksums; None where that was from scratch."""
         path = self.path / PRETRAINED
-        return dict(json.loads(path.read_text())) if path.is_file() else None
-
-    @property
-    def taken_from(self) -> dict[str, Any] | None:
-        """What replaces facts of its checkpoints' records, where these are another run's."""
-        path = self.path / TAKEN_FROM
-        return dict(json.loads(path.read_text())) if path.is_file() else None
+        return read_record(path, "the results do without it: delete it") if path.exists() else None
 
     def record_pretrained(self, record: Mapping[str, Any]) -> None:
         """Keep what it starts from."""
@@ -130,12 +136,62 @@ class RunFolder:
     def stage(self, name: str) -> StageFolder:
         """The folder of a stage, opened when it is first asked for."""
         if name not in self._stages:
-            self._stages[name] = StageFolder(self.path / name, self._training)
+            self._stages[name] = StageFolder(self.path / name, self._training, self._identity)
         return self._stages[name]
+
+    def last_trained(self, names: Sequence[str]) -> str | None:
+        """The last of some stages that is trained, or being trained; where another is to follow, that is told.
+
+        Raises:
+          InputError: a stage has checkpoints, but none to go on from.
+        """
+        begun = [name for name in names if self.stage(name).progress is not None]
+        if begun and begun[-1] != names[-1]:
+            logger.warning("%s: the stage %s is not trained yet: %s is taken", self.path, names[-1], begun[-1])
+        return begun[-1] if begun else None
+
+    @functools.cached_property
+    def _identity(self) -> str:
+        found: str = hosts.of_first(lambda: identity(self.path, self._training))
+        return found
 
     def results(self, split: str) -> pathlib.Path:
         """Where figures, records and pictures of a split go."""
         return self.path if split == "test" else self.path / split
+
+
+def identity(folder: pathlib.Path, training: bool = False) -> str:
+    """What tells a run from all others, however its folder is copied or renamed; "" for one of an older version.
+
+    It is drawn when a run begins to train. Where its file is lost, the checkpoints know it.
+
+    Raises:
+      InputError: the file is damaged, or is lost and the checkpoints are those of several runs.
+    """
+    path = folder / IDENTITY
+    if path.exists():
+        return str(read_record(path, "delete it: the checkpoints know it, too", run=str)["run"])
+    found = set()
+    for checkpoint in folder.glob(f"*/{CHECKPOINTS}/*/*"):
+        if STEP.fullmatch(checkpoint.name) and not (checkpoint.parents[2] / TAKEN_FROM).exists():
+            with contextlib.suppress(manifest.DamagedError):
+                found.add(manifest.run_of(checkpoint))
+    if len(found) > 1:
+        raise InputError(f"{folder} holds the checkpoints of several runs; take out those that were put there")
+    run = found.pop() if found else secrets.token_hex(6) if training else ""
+    if training and run:
+        write_record(path, {"run": run})
+    return run
+
+
+def taken_from(stage: pathlib.Path) -> dict[str, Any] | None:
+    """Of a stage whose checkpoints are another run's: "taken_from", its name, and "run", its identity; else None."""
+    path = stage / TAKEN_FROM
+    if not path.exists():
+        return None
+    optional = {"run": (str, type(None)), "val": (dict, type(None))}
+    found = read_record(path, f"delete {stage} to take it again", taken_from=str, **optional)
+    return {"run": ""} | {name: value for name, value in found.items() if value is not None}
 
 
 def record_left_out(lines: Sequence[str], folder: pathlib.Path) -> None:
@@ -198,8 +254,9 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool) -> 
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and has_begun(workdir):
-            _check(workdir, _read(path), json.loads(text), FREE_KEYS + (EPOCHS if training else ()))
-            _note_epochs(workdir, _read(path), config)
+            there = read_record(path, ANOTHER)
+            _check(workdir, there, json.loads(text), FREE_KEYS + (EPOCHS if training else ()))
+            _note_epochs(workdir, there, config)
         replace_file(path, text + "\n")
     except OSError as error:
         raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
@@ -230,21 +287,11 @@ def recorded(workdir: pathlib.Path) -> dict[str, Any]:
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"--workdir={workdir} holds no run: there is no {path}")
-    return _read(path)
+    return read_record(path, ANOTHER)
 
 
 def _text(config: Mapping[str, Any]) -> str:
     return json.dumps(config, indent=2, sort_keys=True)
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}); use another --workdir") from error
-    if not isinstance(record, dict):
-        raise InputError(f"{path} does not hold a configuration; use another --workdir")
-    return record
 
 
 def _note_epochs(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
@@ -270,7 +317,9 @@ def _note_epochs(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str
 def continued(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """By key, from and to how many epochs the run in a folder was continued, each time."""
     path = workdir / CONTINUED
-    return list(_read(path)["epochs"]) if path.is_file() else []
+    return (
+        list(read_record(path, "the results do without it: delete it", epochs=list)["epochs"]) if path.exists() else []
+    )
 
 
 def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...]) -> None:

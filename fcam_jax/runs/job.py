@@ -19,6 +19,7 @@ from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.classifiers import STAGE, check_taken, classes_of, take_classifier
 from fcam_jax.runs.data import Data
 from fcam_jax.runtime import hosts, preemption
+from fcam_jax.runtime.records import read_record
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def train_and_evaluate(
     folder = pathlib.Path(workdir)
     train(chosen, folder, split)
     results = (folder if split == "test" else folder / split) / "results.json"
-    return dict(json.loads(results.read_text())) if results.is_file() else {}
+    return read_record(results, "the same call writes it anew") if results.is_file() else {}
 
 
 def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: bool) -> str:

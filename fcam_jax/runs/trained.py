@@ -19,6 +19,7 @@ from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder
 from fcam_jax.runs.stage_evaluation import described, evaluate_model, write_results
 from fcam_jax.training.checkpoint import BEST, CHECKPOINTS, LATEST
+from fcam_jax.training.checkpoint_folder import STEP
 from fcam_jax.training.metric_log import logged
 
 
@@ -140,13 +141,13 @@ def _meant(path: pathlib.Path, run: RunFolder, stages: tuple[Stage, ...]) -> tup
     by_name = {stage.name: stage for stage in stages}
     parts = path.resolve().relative_to(run.path.resolve()).parts
     if not parts:
-        begun = [stage for stage in stages if run.stage(stage.name).progress is not None]
-        if not begun:
+        last = run.last_trained(list(by_name))
+        if last is None:
             raise InputError(f"--checkpoint={path}: nothing is trained in this run yet (--mode=train)")
-        return begun[-1], BEST, None
+        return by_name[last], BEST, None
     name, *rest = parts
     within, kind, step = (*rest, *(CHECKPOINTS, BEST, "")[len(rest) :])[:3]
-    known = name in by_name and within == CHECKPOINTS and kind in (BEST, LATEST) and (step.isdigit() or not step)
+    known = name in by_name and within == CHECKPOINTS and kind in (BEST, LATEST) and (STEP.fullmatch(step) or not step)
     if not known or len(rest) > 3:
         names = " or ".join(f"{run.path / name}" for name in by_name)
         raise InputError(

@@ -23,6 +23,7 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.runtime.files import file_digest, write_record
 from fcam_jax.runtime.progress import counted
+from fcam_jax.runtime.records import read_record
 from fcam_jax.training.placed import Placed, data_mesh
 from fcam_jax.types import Batch
 
@@ -154,6 +155,6 @@ def _unfinished(path: pathlib.Path, count: int) -> np.memmap | None:
 
 def _is_sound(path: pathlib.Path, record: pathlib.Path) -> bool:
     try:
-        return bool(json.loads(record.read_text())["sha256"] == file_digest(path))
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_record(record, "")["sha256"] == file_digest(path))
+    except (OSError, InputError, KeyError):
         return False

@@ -64,17 +64,19 @@ class Checkpoints:
       InputError: from here and all methods, where the folder, this checkpoint or the one before it cannot be written.
     """
 
-    def __init__(self, directory: pathlib.Path, training: bool = False):
+    def __init__(self, directory: pathlib.Path, training: bool = False, *, run: str = "", stage: str = ""):
         """Open the folder.
 
         Args:
           directory: that of the stage's checkpoints.
           training: whether this is the run that writes here, which first moves aside what is damaged, unless nothing
             is left then; others only read, and leave everything as it is.
+          run: identity of the run that the checkpoints belong to; those of others count as damaged.
+          stage: that they belong to.
         """
-        self._directory = directory.absolute()
-        self._latest = CheckpointFolder(self._directory / LATEST, "state", training)
-        self._best = CheckpointFolder(self._directory / BEST, "model", training)
+        self._directory, owner = directory.absolute(), {"run": run, "stage": stage}
+        self._latest = CheckpointFolder(self._directory / LATEST, "state", training, owner)
+        self._best = CheckpointFolder(self._directory / BEST, "model", training, owner)
         if training:
             hosts.of_first(self._tidy)
 
@@ -93,7 +95,7 @@ class Checkpoints:
         step = self._latest.newest()
         if step is not None:
             return self._progress_of(step)
-        if self._latest.steps():
+        if self._latest.steps() or any(self._best.steps()):  # of the best models only that of step 0 comes first
             raise InputError(
                 f"none of the checkpoints in {self._latest.path} is sound; "
                 f"delete {self._directory} to train this stage again"
@@ -216,9 +218,9 @@ class Checkpoints:
         if step not in steps:
             there = ", ".join(map(str, reversed(steps))) or "none"
             raise InputError(f"no checkpoint of step {step} in {folder.path}; there: {there}")
-        if not folder.is_sound(step):
+        if problem := folder.refusal(step):
             raise InputError(
-                f"the checkpoint {folder.path / str(step)} is damaged; "
+                f"the checkpoint {folder.path / str(step)} cannot be used ({problem}); "
                 f"give {folder.path} instead, for the newest one that is sound"
             )
         return folder, folder.facts(step) if kind == BEST else {"step": step, "val": {}}

@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import pathlib
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -24,6 +25,7 @@ from fcam_jax.training import manifest
 
 logger = logging.getLogger(__name__)
 
+STEP = re.compile("0|[1-9][0-9]{0,17}")  # what the folder of a checkpoint is called
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _KEPT = 2
 
@@ -37,15 +39,16 @@ class CheckpointFolder:
       InputError: from all methods, where this checkpoint, or the one before it, cannot be written.
     """
 
-    def __init__(self, path: pathlib.Path, item: str, writable: bool):
+    def __init__(self, path: pathlib.Path, item: str, writable: bool, owner: manifest.Place):
         """Nothing is read or written yet.
 
         Args:
-          path: the folder, absolute.
+          path: the folder, absolute; its name is the kind.
           item: what the trees in it are called.
           writable: whether the run that writes here is this one.
+          owner: "run" and "stage" of the checkpoints; those of others do not count.
         """
-        self.path, self._item, self._writable = path, item, writable
+        self.path, self._item, self._writable, self._owner = path, item, writable, owner
         self._being_saved: tuple[int, dict[str, Any]] = 0, {}
         self._verdicts: dict[int, str] = {}
 
@@ -63,7 +66,12 @@ class CheckpointFolder:
 
     def is_sound(self, step: int) -> bool:
         """Whether there is a sound checkpoint of a step; what is wrong with it is told."""
-        return not hosts.of_first(lambda: self._problem(step))
+        return not self.refusal(step)
+
+    def refusal(self, step: int) -> str:
+        """What is wrong with a checkpoint; empty where it is sound."""
+        problem: str = hosts.of_first(lambda: self._problem(step))
+        return problem
 
     def facts(self, step: int) -> dict[str, Any]:
         """What is known of a sound checkpoint."""
@@ -156,7 +164,10 @@ class CheckpointFolder:
     def _seal(self) -> None:
         """Write the manifest; Orbax calls it in its thread when all files are there, before they get their name."""
         step, facts = self._being_saved
-        manifest.write(next(self.path.glob(f"{step}{_UNFINISHED}*"), self.path / str(step)), facts)
+        manifest.write(next(self.path.glob(f"{step}{_UNFINISHED}*"), self.path / str(step)), facts, self._place(step))
+
+    def _place(self, step: int) -> manifest.Place:
+        return {**self._owner, "kind": self.path.name, "step": step}
 
     @contextlib.contextmanager
     def _told(self, done: str) -> Iterator[None]:
@@ -171,7 +182,7 @@ class CheckpointFolder:
 
     def _steps(self) -> list[int]:
         found = (path.name for path in self.path.glob("*") if path.is_dir())
-        return sorted((int(name) for name in found if name.isdigit()), reverse=True)
+        return sorted((int(name) for name in found if STEP.fullmatch(name)), reverse=True)
 
     def _problem(self, step: int) -> str:
         """What is wrong with a checkpoint, found out and told once; empty where it is sound."""
@@ -180,7 +191,7 @@ class CheckpointFolder:
             try:
                 if not folder.is_dir():
                     raise manifest.DamagedError("it is not there")
-                manifest.verify(folder)
+                manifest.verify(folder, self._place(step))
                 self._verdicts[step] = ""
             except manifest.DamagedError as error:
                 logger.warning("the checkpoint %s is left out: %s", folder, error)

@@ -173,7 +173,7 @@ class _Loop:
         self.training, self.settings = training, training.settings
         self.checkpoints, self.log = checkpoints, log
         self.feed, self.rng = Feed(training.stream, training.mesh), replicate(training.rng, training.mesh)
-        self.spikes = Spikes(values["loss"] for values in logged(training.directory, "train").values())
+        self.spikes = Spikes(row["loss"] for row in logged(training.directory, "train").values() if "loss" in row)
         self.data_wait = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
     def run(self, state: TrainState, progress: Progress) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from fcam_jax.errors import InputError, extra
 from fcam_jax.runtime import hosts
-from fcam_jax.runtime.files import replace_file
+from fcam_jax.runtime.files import RECORD, read_regular, replace_file
+from fcam_jax.runtime.records import parsed
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +70,10 @@ class MetricLog:
             ) from error
 
     def _drop_after(self, step: int, validated: int) -> None:
-        if not self._path.exists():
-            return
-        kept = [line for line in self._path.read_text().splitlines() if _is_kept(line, step, validated)]
-        replace_file(self._path, "".join(f"{line}\n" for line in kept))
+        if self._path.exists():
+            last = {"val": validated}
+            kept = (line for line, entry in _entries(self._path) if entry["step"] <= last.get(entry["kind"], step))
+            replace_file(self._path, "".join(f"{line}\n" for line in kept))
 
 
 class _Events:
@@ -110,22 +111,20 @@ def _events(folder: pathlib.Path, resumed_step: int) -> _Events | None:
         return None
 
 
-def _is_kept(line: str, step: int, validated: int) -> bool:
-    """Whether a logged line is of the steps that are kept; one that a crash cut short is not."""
-    try:
-        entry = json.loads(line)
-        return bool(entry["step"] <= (validated if entry["kind"] == "val" else step))
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
 def logged(directory: pathlib.Path, kind: str) -> dict[int, dict[str, float]]:
     """The figures of a kind in a folder's log, by step; none where there is no log."""
     path = directory / "metrics.jsonl"
-    lines = path.read_text().splitlines() if path.is_file() else []
-    entries = [json.loads(line) for line in lines if _is_kept(line, 2**63, 2**63)]
     return {
-        entry["step"]: {name: value for name, value in entry.items() if name not in ("step", "kind")}
-        for entry in entries
+        entry["step"]: {
+            name: value for name, value in entry.items() if name != "step" and isinstance(value, int | float)
+        }
+        for _, entry in (_entries(path) if path.exists() else ())
         if entry["kind"] == kind
     }
+
+
+def _entries(path: pathlib.Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The lines of a log and what they hold; one that a crash cut short, or that was damaged, is left out."""
+    for line in read_regular(path, RECORD).decode(errors="replace").split("\n"):
+        with contextlib.suppress(ValueError):
+            yield line, parsed(line, step=int, kind=str)

@@ -216,7 +216,7 @@ def test_classifiers_are_shared_where_the_sweep_says_so(swept, pretended, tmp_pa
     stages = [tmp_path / "w" / name / "classifier" for name in ("cam-s0", "layercam-s0")]
     checkpoints = [stage / "checkpoints" / "best" / "9" / "model" for stage in stages]
     assert checkpoints[1].read_text() == "cam-s0" and checkpoints[0].samefile(checkpoints[1])
-    assert json.loads((stages[1] / TAKEN_FROM).read_text()) == {"taken_from": "cam-s0", "val": {}}
+    assert json.loads((stages[1] / TAKEN_FROM).read_text()) == {"taken_from": "cam-s0", "run": "", "val": {}}
 
     called.clear()
     status, lines = swept("--only=layercam-s0")  # with a classifier of its own it is another run

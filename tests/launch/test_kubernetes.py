@@ -161,6 +161,24 @@ def test_the_manifest_is_applied(fakes):
     assert yaml.safe_load(call[3]) == manifest(fakes)
 
 
+@pytest.mark.parametrize("text", ["@ARGS@", "@IMAGE@", "@CLAIM@@NAME@", "a&b\\&", "@COUNT@"])
+def test_what_looks_like_a_placeholder_is_filled_in_as_it_is(fakes, text):
+    done = fakes.run("kubernetes.sh", "--name=a", f"--image={text}", f"--claim={text}", "--print", "--", text)
+    job = yaml.safe_load(done.stdout)
+    container, (volume,) = container_of(job), job["spec"]["template"]["spec"]["volumes"]
+    assert (container["image"], container["args"]) == (text, [text])
+    assert volume["persistentVolumeClaim"]["claimName"] == text
+    tpu = [f"--tpu={text}", f"--topology={text}"]
+    job = yaml.safe_load(fakes.run("kubernetes.sh", *NEEDED, *tpu, "--print", "--", text).stdout)
+    assert set(job["spec"]["template"]["spec"]["nodeSelector"].values()) == {text}
+
+
+@pytest.mark.parametrize("option", ["--image", "--claim", "--topology=b --tpu", "--tpu=b --topology"])
+def test_control_characters_are_refused(fakes, option):
+    done = fakes.run("kubernetes.sh", *NEEDED, *f"{option}=a\rb".split(" "), "--print", "--", "x")
+    assert done.returncode == 2 and done.stdout == "" and "control character" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["Cub", "a b", "x" * 41, "1a", "a;b"])
 def test_a_name_that_kubernetes_does_not_take_is_refused(fakes, name):
     done = fakes.run("kubernetes.sh", f"--name={name}", *NEEDED[1:], "--", *HARD)

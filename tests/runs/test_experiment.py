@@ -240,13 +240,13 @@ def test_a_call_on_a_trained_run_opens_every_stage_once_and_verifies_every_check
     opened, verified = collections.Counter(), collections.Counter()
     verify, folder = manifest.verify, run_folder.StageFolder
 
-    def counted_folder(path, training):
+    def counted_folder(path, *args):
         opened[path.name] += 1
-        return folder(path, training)
+        return folder(path, *args)
 
-    def counted_verify(path):
+    def counted_verify(path, place):
         verified[path] += 1
-        verify(path)
+        verify(path, place)
 
     monkeypatch.setattr(manifest, "verify", counted_verify)
     monkeypatch.setattr(run_folder, "StageFolder", counted_folder)

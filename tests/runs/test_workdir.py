@@ -138,6 +138,39 @@ def test_a_folder_is_for_one_call_at_a_time(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("text", ["", "my thesis\n", "process 1\n"])
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_lock_that_is_another_file_is_left_as_it_is(tmp_path, link, text):
+    victim = tmp_path / "victim"
+    victim.write_text(text)
+    (tmp_path / "run").mkdir()
+    link(victim, tmp_path / "run" / "lock")
+    if link is os.link and not text:
+        victim.write_text("more")
+    before = victim.read_text()
+    words = r"^\S*/run/lock is (a link, not a lock; delete it|no lock of this program; delete it, or .*)$"
+    with pytest.raises(InputError, match=words), workdir.occupied(tmp_path / "run"):
+        pass
+    assert victim.read_text() == before
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_a_lock_that_is_no_file_is_told(tmp_path, make):
+    make(tmp_path / "lock")
+    with pytest.raises(InputError, match="lock"), workdir.occupied(tmp_path):
+        pass
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_lock_that_is_held_says_by_whom_in_a_line(tmp_path):
+    (tmp_path / "lock").write_text("line\n" * 10**5 + "\x1b[2J")
+    with (tmp_path / "lock").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(InputError) as caught, workdir.occupied(tmp_path):
+            pass
+    assert len(str(caught.value)) < 1500 and str(caught.value).isprintable()
+
+
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, caplog):
     def flock(file, operation):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -27,9 +27,9 @@ def state(step):
     )
 
 
-def save(directory, *steps, best=None):
+def save(directory, *steps, best=None, **owner):
     """Save these steps, of which each is the best until then, unless another is said to be."""
-    checkpoints = Checkpoints(directory, training=True)
+    checkpoints = Checkpoints(directory, training=True, **owner)
     for step in steps:
         if best is None or step <= best:
             checkpoints.save_best(state(step), {"value": 10.0 * step})
@@ -124,8 +124,8 @@ def test_where_nothing_is_sound_nothing_is_touched(two, tmp_path):
     assert files_of(tmp_path / "run") == before
 
 
-def model(directory, **asked):
-    checkpoints = Checkpoints(directory)
+def model(directory, owner=None, **asked):
+    checkpoints = Checkpoints(directory, **owner or {})
     try:
         params, _, record = checkpoints.restore_model(state(0).params, state(0).rest, **asked)
         return float(params["w"][0, 0]), record
@@ -169,7 +169,7 @@ def test_another_best_model_in_place_of_a_lost_one_is_told_and_recorded(tmp_path
 def test_a_damaged_checkpoint_that_was_asked_for_by_its_step_is_refused(two, tmp_path):
     shutil.copytree(two, tmp_path / "run")
     lose_best(tmp_path / "run", 6)
-    with pytest.raises(InputError, match=r"best/6 is damaged; give \S*/best instead"):
+    with pytest.raises(InputError, match=r"best/6 cannot be used \(model/d/\S+ has other .*\); give \S*/best instead"):
         model(tmp_path / "run", step=6)
     with pytest.raises(InputError, match=r"no checkpoint of step 7 in \S*/latest; there: 3, 6"):
         model(tmp_path / "run", kind="latest", step=7)
@@ -180,7 +180,7 @@ def test_what_a_checkpoint_says_can_be_amended(tmp_path):
     checkpoints.save(state(4), Progress(4, 0))
     checkpoints.amend(Progress(4, 0, validated=4, best_step=4))
     checkpoints.close()
-    manifest.verify(tmp_path / "latest" / "4")
+    manifest.verify(tmp_path / "latest" / "4", {"run": "", "stage": "", "kind": "latest", "step": 4})
     again = Checkpoints(tmp_path)
     assert again.progress() == Progress(4, 0, validated=4, best_step=4)
 
@@ -211,9 +211,156 @@ def test_a_full_disk_is_told_in_one_line_and_loses_nothing(two, tmp_path, monkey
 
 def test_a_manifest_is_no_stronger_than_its_own_checksum(two, tmp_path):
     shutil.copytree(two / "latest" / "6", tmp_path / "6")
-    manifest.verify(tmp_path / "6")
+    place = {"run": "", "stage": "", "kind": "latest", "step": 6}
+    manifest.verify(tmp_path / "6", place)
     contents = json.loads((tmp_path / "6" / manifest.NAME).read_text())
     contents["facts"]["step"] = 7
     (tmp_path / "6" / manifest.NAME).write_text(json.dumps(contents))
     with pytest.raises(manifest.DamagedError, match=r"manifest\.json has other contents"):
-        manifest.verify(tmp_path / "6")
+        manifest.verify(tmp_path / "6", place)
+
+
+A, B = ({"run": run, "stage": "fcam"} for run in ("aaaa", "bbbb"))
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    """Checkpoints of the steps 3 and 6 of two runs, and of another stage of the first."""
+    directory = tmp_path_factory.mktemp("placed")
+    for name, owner in (("a", A), ("b", B), ("a/classifier", {**A, "stage": "classifier"})):
+        save(directory / name, 3, 6, **owner)
+    return directory
+
+
+def exchange(one, other):
+    one.rename(one.with_name("aside"))
+    other.rename(one)
+    one.with_name("aside").rename(other)
+
+
+def put(source, target):
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target)
+
+
+# What is done to the folder of the runs; what is told of it, of which checkpoint; and the step that is gone on from.
+EXCHANGES = {
+    "two best models exchanged": (
+        lambda runs: exchange(runs / "a/best/3", runs / "a/best/6"),
+        "best/6 is left out: it is another one, which was put there: of step 3, not 6",
+        6,
+    ),
+    "an older best model under the name of the newest": (
+        lambda runs: put(runs / "a/best/3", runs / "a/best/6"),
+        "best/6 is left out: it is another one, which was put there: of step 3, not 6",
+        6,
+    ),
+    "an older state under the name of a newer": (
+        lambda runs: put(runs / "a/latest/3", runs / "a/latest/9"),
+        "latest/9 is left out: it is another one, which was put there: of step 3, not 9",
+        6,
+    ),
+    "two states exchanged": (
+        lambda runs: exchange(runs / "a/latest/3", runs / "a/latest/6"),
+        "latest/3 is left out: it is another one, which was put there: of step 6, not 3",
+        None,
+    ),
+    "the best model of another run": (
+        lambda runs: put(runs / "b/best/6", runs / "a/best/6"),
+        "best/6 is left out: it is another one, which was put there: of run bbbb, not aaaa",
+        6,
+    ),
+    "all of another run": (
+        lambda runs: [put(runs / f"b/{kind}", runs / f"a/{kind}") for kind in ("best", "latest")],
+        "latest/6 is left out: it is another one, which was put there: of run bbbb, not aaaa",
+        None,
+    ),
+    "the best model of another stage": (
+        lambda runs: put(runs / "a/classifier/best/6", runs / "a/best/6"),
+        "best/6 is left out: it is another one, which was put there: of stage classifier, not fcam",
+        6,
+    ),
+    "a best model as the state": (
+        lambda runs: put(runs / "a/best/6", runs / "a/latest/6"),
+        "latest/6 is left out: it is another one, which was put there: of kind best, not latest",
+        3,
+    ),
+}
+
+
+@pytest.mark.parametrize(("how", "told", "step"), EXCHANGES.values(), ids=EXCHANGES)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_checkpoint_counts_only_where_it_belongs(placed, tmp_path, caplog, how, told, step, training):
+    runs = tmp_path / "runs"
+    shutil.copytree(placed, runs)
+    how(runs)
+    checkpoints = Checkpoints(runs / "a", training=training, **A)
+    if step is None:
+        with pytest.raises(InputError, match=r"none of the checkpoints in \S* is sound; delete"):
+            checkpoints.progress()
+    else:
+        progress = checkpoints.progress()
+        params, _, record = checkpoints.restore_model(state(0).params, state(0).rest)
+        assert progress.step == record["step"] == float(params["w"][0, 0]) == step
+        assert record["val"] == {"value": 10.0 * step}
+    checkpoints.close()
+    assert told in caplog.text
+    if training or "states" in told:
+        return
+    kind, asked, *_ = told.partition(" ")[0].split("/")
+    with pytest.raises(InputError, match=r"cannot be used \(it is another one, which was put there: "):
+        model(runs / "a", kind=kind, step=int(asked), owner=A)
+
+
+def test_checkpoints_that_are_older_than_places_know_their_step(two, tmp_path):
+    shutil.copytree(two, tmp_path / "run")
+    for folder in (tmp_path / "run").glob("*/[36]"):
+        contents = json.loads((folder / manifest.NAME).read_text())
+        del contents["place"], contents["sha256"]
+        (folder / manifest.NAME).write_text(json.dumps(contents | {"sha256": manifest._sum(contents)}))
+    assert model(tmp_path / "run")[1]["step"] == 6
+    exchange(tmp_path / "run/best/3", tmp_path / "run/best/6")
+    assert model(tmp_path / "run", owner={"stage": "fcam"})[0] == 6.0
+    with pytest.raises(InputError, match="none of the checkpoints"):
+        model(tmp_path / "run", owner=A)  # begun by a version that writes places
+
+
+@pytest.mark.parametrize("spoil", [shutil.rmtree, lambda path: (shutil.rmtree(path), path.write_text("")), None])
+def test_a_stage_with_best_models_and_nothing_to_go_on_from_is_not_begun_anew(placed, tmp_path, spoil):
+    shutil.copytree(placed / "a", tmp_path / "a")
+    if spoil is None:
+        shutil.rmtree(tmp_path / "a/latest")
+        (tmp_path / "a/latest").symlink_to("nowhere")
+    else:
+        spoil(tmp_path / "a/latest")
+    checkpoints = Checkpoints(tmp_path / "a", training=True, **A)
+    with pytest.raises(InputError, match=r"none of the checkpoints in \S*/a/latest is sound; delete \S*/a to train"):
+        checkpoints.progress()
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "007", "9.damaged", "9" * 200, "9x", "１２"])
+def test_folders_that_are_no_steps_do_not_count(two, tmp_path, name):
+    shutil.copytree(two, tmp_path / "run")
+    for kind in ("best", "latest"):
+        (tmp_path / "run" / kind / name).mkdir()
+    save(tmp_path / "run", 9)
+    assert model(tmp_path / "run") == (9.0, {"step": 9, "val": {"value": 90.0}})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[" * 10**6, '{"facts":' * 10**5, "[]", "7", "", "\0" * 100, "\xff", '"\\ud800"'),
+        *('{"facts": 1, "files": [], "sha256": ""}', '{"facts": {}, "files": {}, "sha256": 1e999}'),
+        '{"facts": {"step": ' + "9" * 5000 + "}}",
+    ],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_a_manifest_that_is_no_record_is_damage(two, tmp_path, caplog, text):
+    shutil.copytree(two, tmp_path / "run")
+    (tmp_path / "run/latest/6" / manifest.NAME).write_bytes(text.encode("latin-1"))
+    checkpoints = Checkpoints(tmp_path / "run")
+    assert checkpoints.progress().step == 3
+    checkpoints.close()
+    assert "6 is left out: manifest.json has other contents than were written" in caplog.text

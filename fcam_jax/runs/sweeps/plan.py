@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from fcam_jax.runs import build
 from fcam_jax.runs.classifiers import check_same_training, origin
 from fcam_jax.runs.folder import config_hash
 from fcam_jax.runs.sweeps.sweep_file import SweepRun
+from fcam_jax.runtime.records import read_record
 
 # A run is a call of this; what it prints and its exit status are all that is known of it besides its folder.
 PROGRAM = (sys.executable, "-m", "fcam_jax.main")
@@ -46,8 +46,8 @@ class Planned:
     def results(self) -> dict[str, Any] | None:
         """Its results, or None as long as there are none of this very configuration: it is not done."""
         try:
-            results = json.loads((self.folder / "results.json").read_text())
-        except (OSError, ValueError):
+            results = read_record(self.folder / "results.json", "", methods=dict, checkpoints=dict)
+        except InputError:
             return None
         done = results.get("config_hash") == config_hash(self.config) and origin(self.folder) == self.run.classifier_of
         return results if done else None
