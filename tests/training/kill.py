@@ -131,7 +131,9 @@ def record(folder):
     for stage in ("classifier", "fcam"):
         rows = [json.loads(line) for line in (folder / stage / "metrics.jsonl").read_text().splitlines()]
         found[f"{stage} log"] = [{name: row[name] for name in row if name not in TIMES} for row in rows]
-    found["results"] = json.loads((folder / "results.json").read_text()) | {"evaluation_seconds": 0}
+    # The files of the program may change while the tests run.
+    changing = {"evaluation_seconds": 0, "program": {}}
+    found["results"] = json.loads((folder / "results.json").read_text()) | changing
     return found
 
 

@@ -46,7 +46,7 @@ class Planned:
     def results(self) -> dict[str, Any] | None:
         """Its results, or None as long as there are none of this very configuration: it is not done."""
         try:
-            results = read_record(self.folder / "results.json", "", methods=dict, checkpoints=dict)
+            results = read_record(self.folder / "results.json", "")
         except InputError:
             return None
         done = results.get("config_hash") == config_hash(self.config) and origin(self.folder) == self.run.classifier_of
