@@ -5,6 +5,7 @@ and entry.
 """
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +15,15 @@ from jaxtyping import Bool, Int
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
-from fcam_jax.evaluation.metric import Scored, thresholds
+from fcam_jax.evaluation.metric import Metric, Scored, thresholds
 from fcam_jax.evaluation.metrics import kinds
+from fcam_jax.evaluation.plausibility import Plausibility
 from fcam_jax.evaluation.result import Evaluation
-from fcam_jax.evaluation.score_map import scaled_map
+from fcam_jax.evaluation.score_map import check_aspects, scaled_map
 from fcam_jax.evaluation.stream import Wanted, evaluate_each
 from fcam_jax.types import Annotation
+
+logger = logging.getLogger(__name__)
 
 Arrays = np.ndarray | Sequence[Any] | Any  # also arrays of other libraries, which NumPy can read
 
@@ -52,8 +56,8 @@ def evaluate_arrays(
       maps: an image's map of its true class each: [n, h, w], [n, h, w, 1], or a list of matrices of any sizes; floating
         point, in [0, 1]. A map of another size than the frame is resized and scaled to [0, 1], as the protocol does
         with CAMs of low resolution.
-      boxes: [n, 4], one box an image, or a list with [k, 4] or [4] for each.
-      masks: of the object, [n, h, w] or a list; bool, or 0 and 1.
+      boxes: [n, 4], one box an image, or a list with [k, 4] or [4] for each, None for an image without an object.
+      masks: of the object, [n, h, w] or a list, likewise; bool, or 0 and 1.
       ignore: where the masks are undecided, likewise.
       labels: true class of each image, from 0.
       logits: class scores, [n, classes].
@@ -73,7 +77,8 @@ def evaluate_arrays(
 
     Reference: Choe et al., CVPR 2020.
     """
-    wanted = Wanted(step=threshold_step, kinds=kinds(also), bootstrap=bootstrap, seed=seed, parts=True)
+    measured: tuple[type[Metric], ...] = (*kinds(also), Plausibility)
+    wanted = Wanted(step=threshold_step, kinds=measured, bootstrap=bootstrap, seed=seed, parts=True)
     thresholds(threshold_step)
     at_least(wanted, bootstrap=0, seed=0)
     entries = [np.asarray(one) for one in _entries("maps", maps)]
@@ -87,16 +92,19 @@ def evaluate_arrays(
         raise InputError("there is nothing to measure by: give boxes or masks, or labels with logits or predictions")
     if "ignore" in known and "masks" not in known:
         raise InputError("ignore needs masks: it says where they are undecided")
-    truths = [_mask(f"masks[{i}]", mask) for i, mask in enumerate(known.get("masks", ()))]
-    if truths and not any(mask.any() for mask in truths):
+    truths = [None if mask is None else _mask(f"masks[{i}]", mask) for i, mask in enumerate(known.get("masks", ()))]
+    if truths and not any(mask is not None and mask.any() for mask in truths):
         raise InputError("masks holds no pixel of an object in any image")
     frames = _frames(entries, truths, size)
+    shapes = [(int(one.shape[0]), int(one.shape[1])) if one.ndim == 2 else (1, 1) for one in map(_channel, entries)]
+    known_frames = frames if size is None or frames[0][0] != frames[0][1] else [(0, 0)] * n
+    warnings = check_aspects(shapes, known_frames, lambda i: f"maps[{i}]")
     classes = _labels(known["labels"]) if "labels" in known else None
     ranks, complete = _ranks(known, classes)
     annotations = []
     for i, frame in enumerate(frames):
         mask = truths[i] if truths else None
-        unknown = _mask(f"ignore[{i}]", known["ignore"][i]) if "ignore" in known else None
+        unknown = None if mask is None or "ignore" not in known else _mask(f"ignore[{i}]", known["ignore"][i])
         for name, pixels in ((f"masks[{i}]", mask), (f"ignore[{i}]", unknown)):
             if pixels is not None and pixels.shape != frame:
                 raise InputError(f"{name} has {_pixels(pixels.shape)}, the frame of evaluation {_pixels(frame)}")
@@ -109,6 +117,8 @@ def evaluate_arrays(
 
     found = evaluate_each(load, len(entries), wanted)
     found = found if complete else found.without("top5")
+    for line in (*warnings, *found.warnings):
+        logger.warning(line)
     return found if classes is not None else dataclasses.replace(found, by_class={})
 
 
@@ -143,11 +153,12 @@ def _mask(name: str, values: Any) -> Bool[np.ndarray, "h w"]:
 
 
 def _frames(
-    maps: list[np.ndarray], masks: list[np.ndarray], size: int | tuple[int, int] | None
+    maps: list[np.ndarray], masks: list[np.ndarray | None], size: int | tuple[int, int] | None
 ) -> list[tuple[int, int]]:
     """Height and width that each image is evaluated at."""
     if size is None:
-        shapes = [one.shape for one in masks] or [_channel(one).shape for one in maps]
+        given = masks or [None] * len(maps)
+        shapes = [_channel(one).shape if mask is None else mask.shape for one, mask in zip(maps, given, strict=True)]
         for i, shape in enumerate(shapes):
             if len(shape) != 2 or 0 in shape:
                 raise InputError(f"maps[{i}] has shape {shape}, must be (height, width)")
@@ -158,8 +169,10 @@ def _frames(
     return [(int(sides[0]), int(sides[1]))] * len(maps)
 
 
-def _boxes(i: int, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n 4"]:
-    """The boxes of an image, after all checks."""
+def _boxes(i: int, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n 4"] | None:
+    """The boxes of an image, after all checks; None where that was given."""
+    if values is None:
+        return None
     name, (height, width) = f"boxes[{i}]", frame
     try:
         boxes = np.asarray(values)
@@ -168,7 +181,7 @@ def _boxes(i: int, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n 4"
     if boxes.shape == (4,):
         boxes = boxes[None]
     if boxes.size == 0 and boxes.dtype != object and boxes.shape[-1] in (0, 4):
-        raise InputError(f"{name} is empty; every image needs at least one box")
+        raise InputError(f"{name} is empty; an image without an object has None, and counts for classification alone")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
         raise InputError(f"{name} is no list of boxes; {_CORNERS}")
 
@@ -184,7 +197,9 @@ def _boxes(i: int, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n 4"
     refuse((boxes[:, 2:] < boxes[:, :2]).any(axis=1), f"which looks like x, y, width, height; {_CORNERS}")
     outside = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
     outside |= (boxes[:, 0] >= width) | (boxes[:, 1] >= height)
-    refuse(outside, f"beyond its frame of {_pixels(frame)}; where boxes are in another frame than maps, give size=")
+    fits = height != width and (boxes[:, 2] <= height).all() and (boxes[:, 3] <= width).all()
+    turned = "maps are [n, height, width]; " if fits else ""
+    refuse(outside, f"beyond its frame of {_pixels(frame)}; {turned}where boxes are in another frame, give size=")
     return boxes.astype(np.int64)
 
 

@@ -36,7 +36,7 @@ class Bootstrap:
         self._waiting: list[tuple[int, Sequence[Metric]]] = []
 
     def add(self, position: int, metrics: Sequence[Metric]) -> None:
-        """Add the image at a position of the split, by its metrics; all images have the same kinds."""
+        """Add the image at a position of the split, by its metrics: those that its ground truth allows."""
         self._waiting.append((position, metrics))
         if len(self._waiting) == _TOGETHER:
             self._work_off()
@@ -86,11 +86,17 @@ class Bootstrap:
         if not self._waiting:
             return
         weights = np.stack([self._weights(position) for position, _ in self._waiting], axis=1)
-        for metrics in zip(*(metrics for _, metrics in self._waiting), strict=True):
-            kind = type(metrics[0])
-            self._kinds[kind] = metrics[0].step
-            for name in metrics[0].counts:
-                self._add((kind, name), _weighted(weights, np.stack([metric.counts[name] for metric in metrics])))
+        measured: dict[type[Metric], tuple[list[int], list[Metric]]] = {}
+        for column, (_, metrics) in enumerate(self._waiting):
+            for metric in metrics:
+                columns, same = measured.setdefault(type(metric), ([], []))
+                columns.append(column)
+                same.append(metric)
+        for kind, (columns, same) in measured.items():
+            self._kinds[kind] = same[0].step
+            of_kind = weights[:, columns]
+            for name in same[0].counts:
+                self._add((kind, name), _weighted(of_kind, np.stack([metric.counts[name] for metric in same])))
         self._waiting = []
 
     def _add(self, key: tuple[type[Metric], str], sums: np.ndarray) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from fcam_jax.evaluation.bootstrap import Bootstrap
 from fcam_jax.evaluation.metric import Means, Metric, Scored, Totals, add
-from fcam_jax.types import Annotation
 
 # Upper ends of the object's share of the image, and the names of the parts.
 _SHARES = (0.1, 0.3, 0.6)
@@ -38,6 +37,7 @@ class Findings:
       bootstrap: replicates of the metrics, if they were asked for.
       constant: ids of the images whose map is the same everywhere, by position.
       images: number of images.
+      localized: number of those with a box or a mask.
     """
 
     def __init__(self, parts: bool = False, bootstrap: Bootstrap | None = None) -> None:
@@ -47,7 +47,7 @@ class Findings:
         self.sizes: dict[int, Totals] = {}
         self.bootstrap = bootstrap
         self.constant: dict[int, str] = {}
-        self.images = 0
+        self.images = self.localized = 0
         self._parts = parts
 
     def add(self, measured: Measured) -> None:
@@ -55,6 +55,7 @@ class Findings:
         image, metrics, size, constant = measured
         add(self.totals, metrics)
         self.images += 1
+        self.localized += size is not None
         if constant:
             self.constant[image.position] = image.annotation.image_id
         if self._parts:
@@ -68,6 +69,7 @@ class Findings:
         """Add what is known of other images of the split."""
         add(self.totals, other.totals.values())
         self.images += other.images
+        self.localized += other.localized
         self.constant |= other.constant
         for own, others in ((self.classes, other.classes), (self.sizes, other.sizes)):
             for part, totals in others.items():
@@ -105,23 +107,13 @@ def measured(image: Scored, step: float, kinds: Sequence[type[Metric]]) -> Measu
     image, truth = image.checked(), image.annotation
     wanted = [kind for kind in kinds if kind.measurable(truth)] + ([Means] if image.measures else [])
     metrics = [kind(step).measure_scored(image) for kind in wanted]
-    located = truth.boxes is not None or truth.mask is not None
-    size = object_size(truth, image.score_map.shape) if located else None
+    size = object_size(image) if Metric.measurable(truth) else None
     return Measured(image, metrics, size, bool(image.score_map.min() == image.score_map.max()))
 
 
-def object_size(annotation: Annotation, shape: tuple[int, int]) -> int:
-    """Position in `SIZES` by the share of the image, of a shape in pixels, that the object covers.
-
-    The object is the union of the image's boxes, or its mask.
-    """
-    covered = annotation.mask
-    if annotation.boxes is not None:
-        covered = np.zeros(shape, bool)
-        for x0, y0, x1, y1 in annotation.boxes.tolist():
-            covered[y0 : y1 + 1, x0 : x1 + 1] = True
-    assert covered is not None
-    return int(np.searchsorted(_SHARES, np.count_nonzero(covered) / covered.size, side="right"))
+def object_size(image: Scored) -> int:
+    """Position in `SIZES` by the share of the image that the object covers."""
+    return int(np.searchsorted(_SHARES, image.object.mean(), side="right"))
 
 
 def figures(totals: Totals, at: tuple[int, str] | None = None) -> dict[str, float]:

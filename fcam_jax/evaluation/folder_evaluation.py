@@ -16,7 +16,8 @@ from fcam_jax.component import at_key
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import thresholds
 from fcam_jax.evaluation.metrics import METRICS, extras, kinds, named
-from fcam_jax.evaluation.predictions import read_predictions
+from fcam_jax.evaluation.plausibility import Plausibility
+from fcam_jax.evaluation.predictions import NO_TOP5, read_predictions
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.evaluation.score_map_folder import FolderOptions, ScoreMapFolder
 from fcam_jax.evaluation.stream import TOGETHER, At, Wanted, each, evaluate_each
@@ -43,21 +44,28 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
     at = _given(options, folder, taus)
     complete = True
     if options.predictions is not None:
-        folder.ranks, complete = read_predictions(
-            options.predictions, folder.image_ids, folder.labels, options.num_classes
+        folder.ranks, warnings = read_predictions(
+            options.predictions, folder.image_ids, folder.labels, folder.num_classes, folder.class_names
         )
-    if not complete:
-        warn(f"{options.predictions}: lists of fewer than five classes without the true one; no top-5 figures")
+        for line in warnings:
+            warn(line)
+        complete = not any(line.endswith(NO_TOP5) for line in warnings)
+    for line in folder.aspects():
+        warn(line)
     if folder.surplus:
         warn(f"{options.scoremaps}: {len(folder.surplus)} map(s) of no image are left out: {listed(folder.surplus)}")
     wanted = Wanted(
-        step=options.threshold_step, kinds=measured, bootstrap=options.bootstrap, seed=options.seed, parts=True
+        step=options.threshold_step,
+        kinds=(*measured, Plausibility),
+        bootstrap=options.bootstrap,
+        seed=options.seed,
+        parts=True,
     )
     groups = math.ceil(len(folder.image_ids) / TOGETHER)
     watched = functools.partial(counted, title="score maps", total=groups, unit=f"{TOGETHER} images")
     found = evaluate_each(folder.load, len(folder.image_ids), wanted, at, watched)
-    if found.constant:
-        warn(f"{len(found.constant)} constant map(s) count as 0 everywhere: {listed(found.constant)}")
+    for line in found.warnings:
+        warn(line)
     if options.per_image is not None:
         tau = found.best_thresholds.get("MaxBoxAcc") if at is None else float(taus[at[0]])
         _write_rows(folder, wanted, tau, options.per_image)
@@ -65,6 +73,7 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
     record = {
         "settings": dataclasses.asdict(options),
         "images": found.images,
+        "without_object": found.without_object,
         "metrics": found.metrics,
         "intervals_95": found.intervals,
         "thresholds": taus.tolist(),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.score_map import checked_score_map
@@ -63,6 +63,20 @@ class Scored:
         """The image with its map as metrics want it, see `checked_score_map`."""
         return dataclasses.replace(self, score_map=checked_score_map(self.score_map, self.annotation.image_id))
 
+    @property
+    def object(self) -> Bool[np.ndarray, "h w"]:
+        """Where the object is: the union of the boxes, or the mask; nowhere without either."""
+        return self.once("object", self._object)
+
+    def _object(self) -> Bool[np.ndarray, "h w"]:
+        truth = self.annotation
+        if truth.boxes is None and truth.mask is not None:
+            return truth.mask
+        covered = np.zeros(self.score_map.shape, bool)
+        for x0, y0, x1, y1 in () if truth.boxes is None else truth.boxes.tolist():
+            covered[y0 : y1 + 1, x0 : x1 + 1] = True
+        return covered
+
     def once(self, key: Any, make: Callable[[], T]) -> T:
         """What several metrics need of the image, made for the first that asks."""
         if key not in self._shared:
@@ -96,8 +110,9 @@ class Metric(abc.ABC):
 
     @classmethod
     def measurable(cls, annotation: Annotation) -> bool:
-        """Whether the image has the ground truth that the metric needs."""
-        return not cls.needs or any(getattr(annotation, name) is not None for name in cls.needs)
+        """Whether the image has the ground truth that the metric needs; no boxes at all are none."""
+        there = (getattr(annotation, name) for name in cls.needs)
+        return not cls.needs or any(truth is not None and len(truth) > 0 for truth in there)
 
     @abc.abstractmethod
     def count(self, image: Scored) -> Mapping[str, Any]:

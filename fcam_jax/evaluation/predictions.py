@@ -1,12 +1,13 @@
 """Class predictions of another program: a text file with the predicted classes of each image, best first.
 
-In: lines `image_id,c1,c2,...`. Out: the rank of each image's true class. Ids may hold commas; the classes are the whole
-numbers at the end of a line.
+In: lines `image_id,c1,c2,...`, ids with or without commas, classes by number or, in quotes where they have commas, by
+name. Out: the rank of each image's true class.
 """
 
+import csv
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -15,41 +16,56 @@ from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import open_text
 from fcam_jax.runtime.text import listed
 
-_LINE = re.compile(r"(.+?)((?:,\s*-?\d+)+)\s*")
-_TOP = 5
+_TOP, NO_TOP5 = 5, "no top-5 figures"
 
 
 def read_predictions(
-    path: pathlib.Path, image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int | None
-) -> tuple[Int[np.ndarray, " n"], bool]:
-    """Read and check the predictions of a split; `num_classes` of None allows any class.
+    path: pathlib.Path,
+    image_ids: Sequence[str],
+    labels: Int[np.ndarray, " n"],
+    num_classes: int | None,
+    names: Sequence[str | None] = (),
+) -> tuple[Int[np.ndarray, " n"], list[str]]:
+    """Read and check the predictions of a split.
+
+    Args:
+      path: the file.
+      image_ids: of the split.
+      labels: of its images.
+      num_classes: None allows any class.
+      names: of the classes, where they are known.
 
     Returns:
       How many classes stand before each image's true one, at least the list's length where it is not listed; and
-      whether every list is long enough to tell if the true class is among the first five.
+      warnings: that no list tells whether the true class is among the first five, that classes seem to count from 1.
 
     Raises:
       InputError: for a line that cannot be read, an image that has no line, or two, or is not in the split, and a
-        class that does not exist or stands in a line twice.
+        class that does not exist or stands in a line twice; where some lines have numbers and some have names.
     """
     position = {image_id: index for index, image_id in enumerate(image_ids)}
+    by_name = {name: label for label, name in enumerate(names) if name}
     ranks = np.full(len(image_ids), -1, np.int64)
-    settle_top5, unknown = True, []
+    settle_top5, unknown, seen = True, [], set[int]()
+    first_of: dict[bool, str] = {}  # the first line with names, and the first with numbers
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        match = _LINE.fullmatch(line)
-        if not match:
-            raise InputError(f"{place}: expected an image id and class numbers, best first: {line[:80]!r}")
-        image_id, classes = match[1], [int(number) for number in match[2][1:].split(",")]
+        image_id, texts = _divided(line, place, position, by_name)
         index = position.get(image_id)
         if index is None:
             unknown.append(image_id)
             continue
         if ranks[index] >= 0:
             raise InputError(f"{place}: {image_id} has a line already")
+        named = all(text in by_name for text in texts)
+        first_of.setdefault(named, place)
+        if len(first_of) == 2:
+            raise InputError(f"{first_of[True]} has names of classes, but {first_of[False]} numbers; give all by one")
+        classes = [by_name[text] if named else int(text) for text in texts]
         _check_classes(place, classes, num_classes)
+        seen.update(classes)
         found = labels[index] in classes
         ranks[index] = classes.index(labels[index]) if found else max(len(classes), _TOP)
         settle_top5 &= found or len(classes) >= _TOP
@@ -58,7 +74,31 @@ def read_predictions(
     missing = [image_id for image_id, rank in zip(image_ids, ranks, strict=True) if rank < 0]
     if missing:
         raise InputError(f"{path}: no line for {len(missing)} image(s): {listed(missing)}")
-    return ranks, bool(settle_top5)
+    warnings = []
+    if not settle_top5:
+        warnings.append(f"{path}: lists of fewer than five classes without the true one; {NO_TOP5}")
+    if 0 in labels and min(seen) == 1 and max(seen) == labels.max() + 1:
+        warnings.append(f"{path}: classes are 1 to {max(seen)}, but labels 0 to {labels.max()}; both count from 0")
+    return ranks, warnings
+
+
+def _divided(line: str, place: str, position: Mapping[str, int], by_name: Mapping[str, int]) -> tuple[str, list[str]]:
+    """The image's id and the classes of a line, which are all names or all numbers."""
+    line = line.strip()
+    numbers = re.search(r"(?:,\s*-?[0-9]{1,9})+$", line)
+    if numbers and line[: numbers.start()] in position:
+        return line[: numbers.start()], [text.strip() for text in numbers[0][1:].split(",")]
+    fields = next(csv.reader([line]))
+    starts = range(1, len(fields))
+    first = next((i for i in starts if ",".join(fields[:i]) in position), 1 if len(fields) > 1 else 0)
+    texts = [text.strip() for text in fields[first:]]
+    odd = [text for text in texts if text not in by_name and not re.fullmatch("-?[0-9]{1,9}", text)]
+    if odd and by_name and first:
+        raise InputError(f"{place}: {odd[0]!r:.80} is the name of no class; they are {listed(list(by_name))}")
+    if odd or not first:
+        names = "" if by_name else "; to give names, say by --class_names what the classes are called"
+        raise InputError(f"{place}: expected an image id and class numbers, best first: {line!r:.80}{names}")
+    return ",".join(fields[:first]), texts
 
 
 def _lines(path: pathlib.Path) -> Iterator[str]:

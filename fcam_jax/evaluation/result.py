@@ -41,6 +41,8 @@ class Evaluation:
         foreground and background by bin of scores; those that the ground truth allows.
       constant: ids of the images whose map is the same everywhere; they count, and localize nothing.
       images: number of images that were evaluated.
+      without_object: number of those that have neither box nor mask, where others have: they count for classification.
+      warnings: lines on what a user should know of the maps.
     """
 
     metrics: dict[str, float]
@@ -56,6 +58,8 @@ class Evaluation:
     counts: dict[str, dict[str, Int[np.ndarray, " _"]]] = dataclasses.field(default_factory=dict)
     constant: tuple[str, ...] = ()
     images: int = 0
+    without_object: int = 0
+    warnings: tuple[str, ...] = ()
 
     @property
     def constant_maps(self) -> int:
@@ -86,7 +90,8 @@ class Evaluation:
         for name in dict.fromkeys(name for part in parts for name in part if name != "images"):
             sizes.append([name, *(f"{part[name]:.2f}" if name in part else "" for part in parts)])
         tables = [_table(rows), *([_table(sizes)] if self.by_size else [])]
-        return "\n\n".join([f"{self.images} images", *tables])
+        without = f", {self.without_object} of them without an object" if self.without_object else ""
+        return "\n\n".join([f"{self.images} images{without}", *tables])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

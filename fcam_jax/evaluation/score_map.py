@@ -1,10 +1,14 @@
 """What a score map must be to be evaluated, and how one of another size becomes one of the frame of evaluation."""
 
+from collections.abc import Callable, Sequence
+
 import cv2
 import numpy as np
 from jaxtyping import Float
 
 from fcam_jax.errors import InputError
+
+_OF_LEVELS = "8-bit levels: divide them by 255"
 
 
 def checked_score_map(score_map: np.ndarray, image_id: str) -> Float[np.ndarray, "h w"]:
@@ -46,9 +50,9 @@ def scaled_map(stored: np.ndarray, size: tuple[int, int], minmax: bool, name: st
     low, high = _range(score_map, f"{name}:")
     same_size = score_map.shape == size
     if same_size and not minmax and not 0 <= low <= high <= 1:
-        raise InputError(
-            f"{name}: lies in [{low:.6g}, {high:.6g}], must lie in [0, 1], being of the frame's size; minmax scales it"
-        )
+        looks = "class scores, of which minmax makes each map's own [0, 1]" if low < 0 or high > 255 else _OF_LEVELS
+        text = f"lies in [{low:.6g}, {high:.6g}], must lie in [0, 1], being of the frame's size"
+        raise InputError(f"{name}: {text}; it looks like {looks}; minmax scales it")
     if low == high:
         return np.zeros(size)
     if same_size and not minmax:
@@ -60,9 +64,47 @@ def scaled_map(stored: np.ndarray, size: tuple[int, int], minmax: bool, name: st
     return score_map / high if high > 0 else score_map
 
 
+def check_aspects(
+    shapes: Sequence[tuple[int, int]], sizes: Sequence[tuple[int, int]], name: Callable[[int], str]
+) -> list[str]:
+    """Lines on maps whose aspect is not their image's; those of a network's square input fit all.
+
+    Args:
+      shapes: height and width of the maps.
+      sizes: of their images, 0 where that is not known.
+      name: of a map, by its position.
+
+    Raises:
+      InputError: most of those that tell have the aspect of the image turned.
+    """
+    telling = [i for i, (h, w) in enumerate(shapes) if h != w and all(sizes[i])]
+    wrong = [i for i in telling if not _fits(shapes[i], sizes[i])]
+    turned = [i for i in wrong if _fits(shapes[i][::-1], sizes[i])]
+    others = sorted(set(wrong) - set(turned))
+    of_network = len({shapes[i] for i in telling}) == 1 and len(turned) < len(telling)
+    lines = []
+    for places, what in (
+        (turned, "have the aspect of the image turned; they are (height, width): transpose them"),
+        (others, "have another aspect than their image; they are stretched to it, as maps of the whole image are"),
+    ):
+        if places and not of_network:
+            (h, w), (height, width) = shapes[places[0]], sizes[places[0]]
+            first = f"{name(places[0])}: {h} high, {w} wide, the image {height} high, {width} wide"
+            lines.append(f"{len(places)} of {len(shapes)} maps {what} ({first})")
+            if places is turned and 2 * len(turned) > len(telling):
+                raise InputError(lines[0])
+    return lines
+
+
+def _fits(shape: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether a map may be of an image, its sides rounded in any way."""
+    (h, w), (height, width) = shape, size
+    return (h - 1) * width <= (w + 1) * height and (w - 1) * height <= (h + 1) * width
+
+
 def _matrix(score_map: np.ndarray, name: str) -> Float[np.ndarray, "h w"]:
     if not np.issubdtype(score_map.dtype, np.floating):
-        raise InputError(f"{name} holds {score_map.dtype}, must be floating point in [0, 1]")
+        raise InputError(f"{name} holds {score_map.dtype}, must be floating point in [0, 1]; divide levels by 255")
     if score_map.ndim != 2 or score_map.size == 0:
         raise InputError(f"{name} has shape {score_map.shape}, must be (height, width)")
     return np.ascontiguousarray(score_map, np.float64)

@@ -7,18 +7,21 @@ a map is said when the folder is made.
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.component import at_key, at_least
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
+from fcam_jax.data.layouts.metadata import folder_names
 from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.data.masks import read_mask
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Scored
-from fcam_jax.evaluation.score_map import scaled_map
-from fcam_jax.runtime.files import MAP, open_regular, walk
+from fcam_jax.evaluation.score_map import check_aspects, scaled_map
+from fcam_jax.runtime.files import MAP, open_regular, read_text, walk
+from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import listed
 from fcam_jax.types import Annotation
 
@@ -34,7 +37,8 @@ class FolderOptions:
       scoremaps: folder of the maps, <image_id>.npy
       metadata: folder of the split's four text files
       masks: folder that mask paths start from
-      predictions: lines image_id,c1,c2,...: predicted classes, best first
+      predictions: lines image_id,c1,c2,...: predicted classes by number or name, best first
+      class_names: text file with a line for each class from 0 on; otherwise the images' folders, where they tell
       out: JSON file for all figures and counts
       per_image: CSV file for a row per image; reads the maps once more
       threshold_step: distance of two thresholds
@@ -51,6 +55,7 @@ class FolderOptions:
     metadata: pathlib.Path
     masks: pathlib.Path | None = None
     predictions: pathlib.Path | None = None
+    class_names: pathlib.Path | None = None
     out: pathlib.Path | None = None
     per_image: pathlib.Path | None = None
     threshold_step: float = 0.001
@@ -73,6 +78,8 @@ class ScoreMapFolder:
     Attributes:
       image_ids: of the split, in the order of its `image_ids.txt`.
       labels: class of each image.
+      class_names: what the classes are called, () where that is not known.
+      num_classes: their number, where it is known.
       ranks: how many classes were predicted before each image's true one; None until they are known.
       truth: the field of `Annotation` that holds the ground truth, "boxes" or "mask".
       surplus: names of maps that no image of the split has; they are not evaluated.
@@ -93,13 +100,29 @@ class ScoreMapFolder:
         self.image_ids, self.labels = split.image_ids, split.labels
         self.truth = "mask" if split.boxes is None else "boxes"
         self.surplus = _match(options.scoremaps, self.image_ids)
-        if options.num_classes is not None and self.labels.max() >= options.num_classes:
+        self._masks = self._checked_masks()
+        names, self.num_classes = options.class_names, options.num_classes
+        if names is not None:
+            self.class_names: Sequence[str] = tuple(name.strip() for name in read_text(names).splitlines())
+            self.num_classes = len(self.class_names)
+        else:
+            self.class_names = folder_names(self.image_ids, self.labels, int(self.labels.max()) + 1) or ()
+            self._check_numbered()
+        if self.num_classes is not None and self.labels.max() >= self.num_classes:
             position = int(self.labels.argmax())
             raise InputError(
                 f"{options.metadata / 'class_labels.txt'}: label {self.labels[position]} of {self.image_ids[position]} "
-                f"must be below --num_classes={options.num_classes}"
+                f"must be below {self.num_classes}, the number of lines of --class_names or --num_classes"
             )
-        self._masks = self._checked_masks()
+
+    def aspects(self) -> list[str]:
+        """See `check_aspects`; opens every map for its shape alone."""
+        sizes = self._split.sizes
+        if sizes is None:
+            return []
+        paths = [self._options.scoremaps / (image_id + _SUFFIX) for image_id in self.image_ids]
+        shapes = list(counted(map(_shape, paths), "shapes of the maps", len(paths), "map"))
+        return check_aspects(shapes, list(map(tuple, sizes[:, ::-1].tolist())), lambda i: str(paths[i]))
 
     def load(self, index: int) -> Scored:
         """The image at a position of the split.
@@ -124,6 +147,16 @@ class ScoreMapFolder:
         undecided = [resize_mask(read_mask(folder / str(name)), size) for name in masks.ignore]
         ignore = np.any(undecided, axis=0) & ~mask if undecided else None
         return Annotation(image_id, label, mask=mask, ignore=ignore)
+
+    def _check_numbered(self) -> None:
+        """Folders that are called by numbers which are not their labels' leave open what a number means."""
+        for label, name in enumerate(self.class_names):
+            if name.isdecimal() and name != str(label) and self._options.predictions and self.num_classes is None:
+                raise InputError(
+                    f"--predictions={self._options.predictions}: class {label} has the folder {name}; say by "
+                    "--class_names that classes are given by names, or by --num_classes that by numbers from 0"
+                )
+        self.class_names = () if self.num_classes else self.class_names
 
     def _checked_masks(self) -> pathlib.Path:
         """The folder that masks' paths start from, where there are masks."""
@@ -151,6 +184,19 @@ def read_map(path: pathlib.Path) -> np.ndarray:
     except Exception as error:  # a damaged header raises whatever its parser stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read as an array saved by numpy.save: {reason}") from error
+
+
+def _shape(path: pathlib.Path) -> tuple[int, int]:
+    """Height and width of a map; a square where that is not known, as reading it will tell."""
+    try:
+        with open_regular(path, MAP) as file:
+            numpy_format = np.lib.format
+            old = numpy_format.read_magic(file) == (1, 0)
+            read = numpy_format.read_array_header_1_0 if old else numpy_format.read_array_header_2_0
+            shape = read(file)[0]
+    except Exception:  # as in `read_map`
+        shape = ()
+    return (shape[0], shape[1]) if len(shape) == 2 else (1, 1)
 
 
 def _match(maps: pathlib.Path, image_ids: list[str]) -> list[str]:

@@ -16,8 +16,10 @@ from fcam_jax.evaluation.findings import Findings, Measured, figures, measured
 from fcam_jax.evaluation.metric import Metric, Scored, found, thresholds
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.plausibility import Plausibility
 from fcam_jax.evaluation.result import Evaluation, Example
 from fcam_jax.evaluation.threads import in_threads
+from fcam_jax.runtime.text import listed
 
 R = TypeVar("R")
 
@@ -98,6 +100,12 @@ def evaluation(
     counts = {} if boxes is None else {"correct": boxes.correct()}
     if pixels is not None:
         counts["pixels"] = {name: pixels.counts[name] for name in ("foreground", "background")}
+    without_object = findings.images - findings.localized if findings.localized else 0
+    constant = tuple(image_id for _, image_id in sorted(findings.constant.items()))
+    lines = [f"{len(constant)} constant map(s) count as 0 everywhere: {listed(constant)}"] if constant else []
+    if without_object:
+        lines.append(f"{without_object} image(s) without an object count for classification alone")
+    plausible = found(totals, Plausibility)
     return Evaluation(
         metrics=of(totals),
         examples=list(examples),
@@ -112,6 +120,8 @@ def evaluation(
             name: float(taus[place]) for name, place in findings.best().items() if curves.get(name, taus + 1)[place] > 0
         },
         counts=counts,
-        constant=tuple(image_id for _, image_id in sorted(findings.constant.items())),
+        constant=constant,
         images=findings.images,
+        without_object=without_object,
+        warnings=(*lines, *(plausible.doubts() if plausible else ())),
     )

@@ -146,6 +146,7 @@ def _write(
         "intervals_95": {row: evaluation.intervals for row, evaluation in evaluations.items()},
         "by_size": {row: evaluation.by_size for row, evaluation in evaluations.items()},
         "by_class": {row: evaluation.by_class for row, evaluation in evaluations.items()},
+        "without_object": next(iter(evaluations.values())).without_object,
         "constant_maps": {row: evaluation.constant_maps for row, evaluation in evaluations.items()},
         **facts,
         **plan.record,
@@ -153,8 +154,8 @@ def _write(
         "machine": provenance.machine(),
     }
     for row, evaluation in evaluations.items():
-        if evaluation.constant_maps:
-            logger.warning("%s: %d constant map(s) localize nothing and count so", row, evaluation.constant_maps)
+        for line in evaluation.warnings:
+            logger.warning("%s: %s", row, line)
         save_record(out, row, evaluation, images=images, split=split)
     save_names(out, plan.data.class_names)
     write_record(out / "results.json", results)

@@ -378,3 +378,128 @@ def test_masks_that_are_not_there_are_named(folder, options, reason):
     assert folder.complaint(*(option.format(**places) for option in options)).startswith(
         "error: " + reason.format(**places)
     )
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "fault"),
+    [((12, 16), (48, 36), ""), ((16, 12), (48, 36), "turned"), ((7, 10), (37, 50), "turned"), ((16, 16), (48, 36), "")],
+)
+def test_maps_that_are_turned_are_told_before_they_are_read(folder, data, shape, size, fault):
+    """Sizes are width and height; one map of a network's square input tells nothing."""
+    ids = [image_id(i) for i in range(COUNT)]
+    folder.write("image_sizes", [f"{name},{size[0]},{size[1]}" for name in ids])
+    folder.write("localization", [f"{name},1,1,9,9" for name in ids])
+    for i, name in enumerate(ids[1:]):
+        folder.save(name, np.random.default_rng(i).random(shape))
+    if not fault:
+        assert folder.run(f"--size={SIDE}", "--threshold_step=.1")["images"] == COUNT
+        return
+    line = folder.complaint(f"--size={SIDE}", "--threshold_step=.1")
+    assert "11 of 12 maps have the aspect of the image turned" in line and "transpose them" in line
+    assert f"{shape[0]} high, {shape[1]} wide, the image {size[1]} high, {size[0]} wide" in line
+
+
+def test_a_few_maps_of_another_aspect_are_a_warning(folder, command, capsys):
+    ids = [image_id(i) for i in range(COUNT)]
+    folder.write("image_sizes", [f"{name},48,36" for name in ids])
+    folder.write("localization", [f"{name},1,1,9,9" for name in ids])
+    for i, name in enumerate(ids):
+        folder.save(name, np.random.default_rng(i).random({0: (8, 6), 1: (4, 20)}.get(i, (6, 8))))
+    command()
+    warnings = capsys.readouterr().err
+    assert "1 of 12 maps have the aspect of the image turned" in warnings and image_id(0) in warnings
+    assert "1 of 12 maps have another aspect than their image; they are stretched" in warnings
+
+
+def test_maps_of_one_oblong_network_are_not_told_of(folder, command, capsys):
+    ids = [image_id(i) for i in range(COUNT)]
+    folder.write("image_sizes", [f"{name},{48 + 10 * (i % 3)},{36 + 20 * (i % 2)}" for i, name in enumerate(ids)])
+    folder.write("localization", [f"{name},1,1,9,9" for name in ids])
+    for i, name in enumerate(ids):
+        folder.save(name, np.random.default_rng(i).random((9, 12)))
+    command()
+    assert "aspect" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda score_map: score_map.T, "the map fits the object better with x and y exchanged"),
+        (lambda score_map: 1 - score_map, "the map is lower on the object than beside it"),
+        (lambda score_map: score_map, ""),
+    ],
+)
+def test_maps_that_are_turned_or_inverted_in_a_square_are_told_by_the_objects(folder, command, capsys, change, told):
+    for i in range(COUNT):
+        score_map = np.zeros((SIDE, SIDE))
+        score_map[2:6, 8 : 11 + i % 3] = 1
+        folder.save(image_id(i), change(score_map))
+    scaled = ((8, 2, 11, 5) * np.array([3, 2, 3, 2])).tolist()
+    folder.write("localization", [",".join([image_id(i), *map(str, scaled)]) for i in range(COUNT)])
+    command()
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "in 12 of 12 images" in line]
+    assert [told in line for line in warnings] == ([True] if told else [])
+
+
+@pytest.mark.parametrize(("factor", "told"), [(255, "8-bit levels: divide them by 255"), (-4, "class scores")])
+def test_maps_in_another_range_are_told_what_they_look_like(folder, factor, told):
+    folder.save(image_id(0), factor * np.load(folder.map_of(image_id(0))))
+    assert told in folder.complaint(f"--size={SIDE}", "--threshold_step=.1")
+
+
+NAMES = ("owl", "bee, honey", "10", "2", "auk", "tit")
+
+
+def by_name(predictions, names=NAMES):
+    """Lines of predictions by name, as the csv module writes them."""
+    quoted = [f'"{name}"' if "," in name else name for name in names]
+    return "\n".join(",".join([f'"{image_id(i)}"', *(quoted[k] for k in row)]) for i, row in enumerate(predictions))
+
+
+def test_predictions_by_name_are_those_by_number(data, folder, command, tmp_path):
+    expected = command(f"--predictions={folder.predictions}")["metrics"]
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    folder.predictions.write_text(by_name(data[3]))
+    named = command(f"--predictions={folder.predictions}", f"--class_names={tmp_path / 'names.txt'}")
+    assert named["metrics"] == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([f"{image_id(0)},bird,owl"], "line 1: 'bird' is the name of no class; they are owl, bee"),
+        ([f"{image_id(0)},owl", f"{image_id(1)},1"], "line 1 has names of classes, but "),
+        ([f"{image_id(0)},10,2", f"{image_id(1)},3,2"], "line 1 has names of classes, but "),
+        ([f"{image_id(0)},owl,owl"], "line 1: a class stands there twice"),
+        ([f"{image_id(0)},{'9' * 5000}"], "line 1: '9999"),
+    ],
+)
+def test_predictions_that_match_no_names_are_one_line(folder, tmp_path, lines, told):
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    folder.predictions.write_text("\n".join(lines))
+    line = folder.complaint(f"--predictions={folder.predictions}", f"--class_names={tmp_path / 'names.txt'}")
+    assert told in line and len(line) < 600
+
+
+def test_folders_that_are_called_by_numbers_leave_open_what_a_number_means(data, folder):
+    maps, boxes, _, _ = data
+    ids = [f"{(i % 2) * 8 + 2}/{i}.jpg" for i in range(COUNT)]
+    for name, score_map in zip(ids, maps, strict=True):
+        folder.save(name, score_map)
+    folder.write("image_ids", ids)
+    folder.write("class_labels", [f"{name},{i % 2}" for i, name in enumerate(ids)])
+    folder.write("image_sizes", [f"{name},{SIDE},{SIDE}" for name in ids])
+    folder.write("localization", [",".join([n, *map(str, box)]) for n, box in zip(ids, boxes, strict=True)])
+    folder.predictions.write_text("\n".join(f"{name},{(i % 2) * 8 + 2}" for i, name in enumerate(ids)))
+    options = (f"--predictions={folder.predictions}", f"--size={SIDE}", "--threshold_step=.1")
+    assert "class 0 has the folder 2; say by --class_names" in folder.complaint(*options)
+    (folder.metadata / "names").write_text("2\n10\n")
+    assert folder.run(*options, f"--class_names={folder.metadata / 'names'}")["metrics"]["top1_cls"] == 100
+
+
+def test_classes_that_count_from_1_are_told(data, folder, command, capsys):
+    labels = data[2]
+    folder.write("class_labels", [f"{image_id(i)},{i % 3}" for i in range(COUNT)])
+    folder.predictions.write_text("\n".join(f"{image_id(i)},{i % 3 + 1}" for i in range(len(labels))))
+    command(f"--predictions={folder.predictions}", "--num_classes=9")
+    assert "classes are 1 to 3, but labels 0 to 2; both count from 0" in capsys.readouterr().err

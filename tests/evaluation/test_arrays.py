@@ -151,7 +151,7 @@ GOOD = {"boxes": [[1, 1, 5, 5]] * N}
         (None, {"labels": [0] * N}, "there is nothing to measure by"),
         (None, {"boxes": [[1, 1, 5, 5]] * 3}, "boxes has 3 entries, maps 4"),
         (None, {"boxes": [[1, 1, 5, 5]] * 3 + [[1, 1, 5]]}, "boxes[3] is no list of boxes"),
-        (None, {"boxes": [[1, 1, 5, 5]] * 3 + [[]]}, "boxes[3] is empty; every image needs at least one box"),
+        (None, {"boxes": [[1, 1, 5, 5]] * 3 + [[]]}, "boxes[3] is empty; an image without an object has None"),
         (
             None,
             {"boxes": [[1, 1, 5, 5]] * 3 + [[1, 1, 21, 5]]},
@@ -210,3 +210,35 @@ def test_boxes_in_another_frame_than_low_resolution_maps_are_told_of_size(maps):
 def test_jax_is_not_loaded():
     code = "import sys; from fcam_jax.evaluation import evaluate_arrays; assert 'jax' not in sys.modules, 'loaded'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_images_without_an_object_count_for_classification_alone(maps, boxes, caplog):
+    labels, logits = np.array([0, 1, 0, 1]), np.eye(2)[[0, 1, 1, 1]]
+    some = evaluate_arrays(maps[:2], boxes=boxes[:2], labels=labels[:2], logits=logits[:2], bootstrap=5)
+    found = evaluate_arrays(maps, boxes=[*boxes[:2], None, None], labels=labels, logits=logits, bootstrap=5)
+    assert found.metrics == some.metrics | {"top1_cls": 75.0} and found.images == 4 and found.without_object == 2
+    assert str(found).startswith("4 images, 2 of them without an object")
+    assert "2 image(s) without an object count for classification alone" in caplog.text
+    assert sum(part["images"] for part in found.by_size.values()) == 2
+    masks = [maps[0] > 0.5, None, maps[2] > 0.5, None]
+    assert evaluate_arrays(maps, masks=masks).metrics == evaluate_arrays(maps[[0, 2]], masks=masks[::2]).metrics
+
+
+@pytest.mark.parametrize(
+    ("shape", "told"),
+    [((20, 30), ""), ((30, 20), "turned"), ((10, 15), ""), ((12, 8), "turned"), ((20, 21), "another")],
+)
+def test_maps_of_another_aspect_than_their_masks_are_told(shape, told, caplog):
+    rng, mask = np.random.default_rng(0), np.zeros((20, 30), bool)
+    mask[5:9, 20:28] = True
+    maps = [rng.random(shape), *rng.random((2, 20, 30))]
+    assert evaluate_arrays(maps, masks=[mask] * 3).images == 3
+    assert (told in caplog.text) if told else not caplog.text
+    if told == "turned":
+        with pytest.raises(InputError, match=r"3 of 3 maps have the aspect of the image turned; .* \(maps\[0\]: "):
+            evaluate_arrays(rng.random((3, *shape)), masks=[mask] * 3)
+
+
+def test_boxes_that_fit_turned_maps_say_so(maps):
+    with pytest.raises(InputError, match=r"beyond its frame of 20 x 40 pixels; maps are \[n, height, width\]; "):
+        evaluate_arrays(np.random.default_rng(0).random((1, 40, 20)), boxes=[[25, 3, 38, 12]])

@@ -25,11 +25,11 @@ SHAPE = (10, 10)
 )
 def test_the_size_is_the_share_of_the_image_that_boxes_cover_together(boxes, size):
     annotation = Annotation("a", 0, boxes=np.array(boxes))
-    assert SIZES[object_size(annotation, SHAPE)] == size
+    assert SIZES[object_size(Scored(np.zeros(SHAPE), annotation))] == size
     mask = np.zeros(SHAPE, bool)
     for x0, y0, x1, y1 in boxes:
         mask[y0 : y1 + 1, x0 : x1 + 1] = True
-    assert SIZES[object_size(Annotation("a", 0, mask=mask), SHAPE)] == size
+    assert SIZES[object_size(Scored(np.zeros(SHAPE), Annotation("a", 0, mask=mask)))] == size
 
 
 def findings(*images):
