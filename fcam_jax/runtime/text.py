@@ -5,13 +5,10 @@ import pathlib
 import urllib.parse
 from collections.abc import Sequence
 
+from fcam_jax.errors import printable as printable
+
 _LETTERS = 200  # of a name in a list
 _BYTES = 200  # of a file's name; file systems allow 255
-
-
-def printable(text: str) -> str:
-    """The text with control characters and broken letters written as escapes."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def listed(names: Sequence[str], shown: int = 10) -> str:
