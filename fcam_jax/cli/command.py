@@ -133,10 +133,11 @@ def in_one_line(again: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno in OF_THE_DISK:
             mended = f"; once that is mended, {again}" if again else ""
-            sys.exit(f"error: {error.filename or 'a file'} cannot be written: {error.strerror}{mended}")
+            told = InputError(f"{error.filename or 'a file'} cannot be written: {error.strerror}{mended}")
+            sys.exit(f"error: {told}")
         if error.filename is None:
             raise
-        sys.exit(f"error: cannot be read or written: {error}")
+        sys.exit(f"error: {InputError(f'cannot be read or written: {error}')}")
     except Preempted:
         print(f"asked to stop{goes_on}", file=sys.stderr)
         sys.exit(REQUEUE)

@@ -42,6 +42,7 @@ from fcam_jax.runs.build_model import (
 )
 from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
+from fcam_jax.runtime.text import first_line
 from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.loop import LoopSettings
 
@@ -106,8 +107,8 @@ def recorded_experiment(record: Mapping[str, Any], of_run: ClassNames | None, ev
     Raises:
       InputError: as `experiment`; the record lacks a key that this version of the program knows.
     """
-    import_components(record)
     with _of_this_version():
+        import_components(record)
         return experiment(ConfigDict(dict(record)), of_run, evaluated)
 
 
@@ -117,18 +118,21 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
     Raises:
       InputError: the record lacks a key that this version of the program knows.
     """
-    import_components(record)
-    config = ConfigDict(dict(record))
     with _of_this_version():
-        return _stages(config, 1)
+        import_components(record)
+        return _stages(ConfigDict(dict(record)), 1)
 
 
 @contextlib.contextmanager
 def _of_this_version() -> Iterator[None]:
     try:
         yield
-    except (AttributeError, KeyError) as error:
-        raise InputError(f"the run's config.json is of another version of this program: {error}") from error
+    except InputError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the run's config.json is damaged, or of another version of this program: {first_line(error)}"
+        ) from error
 
 
 def resolved(config: ConfigDict, of_run: ClassNames | None = None) -> ConfigDict:

@@ -1,5 +1,6 @@
 """The command `fcam`: its frame of options, help, exit status and errors in one line."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from program import ROOT, only_line, program
 
 import fcam_jax
 from fcam_jax.cli import command
+from fcam_jax.errors import InputError
 
 
 def test_a_mistyped_option_is_answered_before_anything_slow_is_loaded():
@@ -46,6 +48,15 @@ def test_a_mistake_is_one_line(words, line, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         command.main(words)
     assert ended.value.code.startswith(f"error: {line}") and "\n" not in ended.value.code
+
+
+@pytest.mark.parametrize("text", ["line\n" * 10**5, "\x1b[2J\r", "x" * 10**6, "\udcff\0", "{}\n"])
+@pytest.mark.parametrize("kind", [InputError, lambda text: PermissionError(errno.EACCES, "denied", text)])
+def test_whatever_a_message_holds_it_is_one_line_of_bounded_length(kind, text):
+    with pytest.raises(SystemExit) as ended, command.in_one_line("the cure"):
+        raise kind(f"config.json: {text}; delete it")
+    line = ended.value.code
+    assert line.startswith("error: ") and line.isprintable() and len(line) < 620 and "; delete it" in line
 
 
 def test_version_and_overview(capsys):

@@ -19,10 +19,12 @@ from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as run_folder
 from fcam_jax.runs.folder import claim, training_hash
 from fcam_jax.runs.report.runs import read_run
+from fcam_jax.runs.report.stored_examples import read_examples
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
 from fcam_jax.runtime import provenance
 from fcam_jax.runtime.text import file_name
 from fcam_jax.training import manifest
+from fcam_jax.training.metric_log import MetricLog, logged
 
 pytestmark = pytest.mark.slow
 
@@ -353,3 +355,42 @@ def test_a_run_that_ended_with_the_classifier_goes_on_to_fcam(tmp_path):
         assert json.loads((tmp_path / "results.json").read_text())["checkpoints"].keys() == rows
     (trained,) = (tmp_path / "classifier" / "checkpoints" / "best").glob("3")
     assert trained.is_dir()
+
+
+def opened(folder):
+    with run_folder.RunFolder(folder) as run:
+        run.last_trained(["classifier", "fcam"])
+        return [run.stage(name).pretrained() for name in ("classifier", "fcam")]
+
+
+def read(folder, path):
+    """Read of a run what a file is read for."""
+    match path.name:
+        case "config.json":
+            claim(folder, config().to_dict()), load_trained(folder)
+        case "run.json" | "manifest.json":
+            opened(folder)
+        case "metrics.jsonl":
+            logged(path.parent, "val"), MetricLog(path.parent, 3, 3).close(), read_run(folder)
+        case _:
+            read_run(folder), read_examples(folder, ["CAM", "F-CAM"])
+
+
+def test_whatever_a_record_of_a_run_holds_is_told_in_a_line(trained, tmp_path):
+    chance = np.random.default_rng(0)
+    folder = shutil.copytree(trained, tmp_path / "run")
+    whole = {path: path.read_bytes() for path in sorted(folder.rglob("*.json*")) if path.parent.name != "model"}
+    assert {path.name for path in whole} >= {"config.json", "run.json", "manifest.json", "metrics.jsonl", "CAM.json"}
+    for path, data in whole.items():
+        cut = int(chance.integers(len(data)))
+        flipped = bytearray(data)
+        flipped[cut] ^= 0x10
+        junk = [b"[]", b'{"run": [], "kind": 3, "step": "x"}', b"\0" * 64, b"[" * 10**5, b"\xff\xfe{"]
+        for damaged in (data[:cut], bytes(flipped), data[:cut] + b"9" * 5000 + data[cut:], *junk):
+            path.write_bytes(damaged)
+            try:
+                read(folder, path)
+            except InputError as error:
+                assert str(error).isprintable() and len(str(error)) < 1000, path
+        path.write_bytes(data)
+    assert load_trained(folder).record == load_trained(trained).record
