@@ -107,7 +107,7 @@ def recorded_experiment(record: Mapping[str, Any], of_run: ClassNames | None, ev
     Raises:
       InputError: as `experiment`; the record lacks a key that this version of the program knows.
     """
-    with _of_this_version():
+    with of_this_version():
         import_components(record)
         return experiment(ConfigDict(dict(record)), of_run, evaluated)
 
@@ -118,13 +118,14 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
     Raises:
       InputError: the record lacks a key that this version of the program knows.
     """
-    with _of_this_version():
+    with of_this_version():
         import_components(record)
         return _stages(ConfigDict(dict(record)), 1)
 
 
 @contextlib.contextmanager
-def _of_this_version() -> Iterator[None]:
+def of_this_version() -> Iterator[None]:
+    """Within this, a value of a recorded configuration that cannot be used is told in one line."""
     try:
         yield
     except InputError:

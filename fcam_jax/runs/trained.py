@@ -72,10 +72,11 @@ def load_trained(path: pathlib.Path) -> Trained:
     with RunFolder(found) as run:
         stage, kind, step = _meant(path, run, stages)
         model: Any = None
-        for earlier in stages:
-            model = earlier.build_model(model)
-            if earlier.name == stage.name:
-                break
+        with build.of_this_version():
+            for earlier in stages:
+                model = earlier.build_model(model)
+                if earlier.name == stage.name:
+                    break
         model, record = run.stage(stage.name).trained(model, stage.method, kind, step)
     val = record["val"] or logged(found / stage.name, "val").get(record["step"], {})
     return Trained(stage, model, {**record, "val": val}, config, found, kind)
