@@ -18,7 +18,8 @@ from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report.derived import activation_shape, plateau
 from fcam_jax.runs.report.record import EVALUATION
-from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun, json_object, read_run
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun, read_run
+from fcam_jax.runtime.records import read_record
 from fcam_jax.training.metric_log import logged
 from tools.publication.data import CURVE, VERSION, name_of
 
@@ -106,7 +107,7 @@ def _folders(workdir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _results(path: pathlib.Path) -> dict[str, Any]:
-    results = json_object(path.read_bytes(), path, "evaluate the run again (--mode=eval)")
+    results = read_record(path, "evaluate the run again (--mode=eval)")
     for name, kind in (("config_hash", str), ("checkpoints", dict)):
         if not isinstance(results.get(name), kind):
             raise InputError(f"{path} is damaged (there is no {name}); evaluate the run again (--mode=eval)")

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.runs import Histogram, StoredEvaluation, StoredRun, json_object
+from fcam_jax.runs.report.runs import Histogram, StoredEvaluation, StoredRun
+from fcam_jax.runtime.records import read_record
 
 VERSION = 1
 CURVE = "MaxBoxAcc"
@@ -71,7 +72,7 @@ def read_published(path: pathlib.Path) -> Published:
     """
     if not path.is_file():
         raise InputError(f"--data={path}: no such file; --workdir=DIR collects the runs in DIR into it")
-    fields = json_object(path.read_bytes(), path, _AGAIN)
+    fields = read_record(path, _AGAIN)
     if fields.get("version") != VERSION:
         raise InputError(f"{path} is of version {fields.get('version')} of the data, not {VERSION}; {_AGAIN}")
     try:

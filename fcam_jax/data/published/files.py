@@ -10,6 +10,7 @@ from fcam_jax.data.published.archives import Folder, Store, open_archive
 from fcam_jax.data.published.datasets import Archive, WsolDataset
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.progress import progress_bar
+from fcam_jax.runtime.records import read_record
 
 _BLOCK = 2**24  # bytes of an archive that are read at once for its checksum
 
@@ -95,7 +96,7 @@ class SourceFolder:
                 "extract the images of yours into --source"
             )
         notes = self._work / "checksums.json"
-        known = json.loads(notes.read_text()) if notes.exists() else {}
+        known = read_record(notes, "delete it") if notes.exists() else {}
         state = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
         if state not in known:
             known[state] = _sha256(path)

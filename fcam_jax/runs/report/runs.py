@@ -4,7 +4,6 @@ In: a folder. Out: a `StoredRun`. Whatever is missing or damaged is one `InputEr
 """
 
 import dataclasses
-import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from fcam_jax.evaluation.activations import BINS
 from fcam_jax.runs.class_names import ClassNames, names_of_run
 from fcam_jax.runs.report.paper import row_order
 from fcam_jax.runs.report.record import EVALUATION, FROM_EXAMPLES, VERSION
+from fcam_jax.runtime import records
+from fcam_jax.runtime.files import RECORD, read_regular
 
 _AGAIN = "evaluate the run again (--mode=eval)"
 
@@ -88,14 +89,14 @@ def read_run(folder: pathlib.Path) -> StoredRun:
     path = home / "config.json"
     if not path.is_file():
         raise InputError(f"{folder} holds no run: there is no {folder / 'config.json'}")
-    config = json_object(path.read_bytes(), path, "use the folder of another run")
+    config = records.read_record(path, "use the folder of another run")
     files = sorted((folder / EVALUATION).glob("*.json"))
     if not files:
         raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
-    records = sorted(map(read_record, files), key=lambda record: row_order(record.row))
+    found = sorted(map(read_record, files), key=lambda record: row_order(record.row))
     logs = sorted(home.glob("*/metrics.jsonl"))
     history = {log.parent.name: read_history(log) for log in logs}
-    return StoredRun(folder, config, tuple(records), history, names_of_run(folder) or names_of_run(home))
+    return StoredRun(folder, config, tuple(found), history, names_of_run(folder) or names_of_run(home))
 
 
 def read_record(path: pathlib.Path) -> StoredEvaluation:
@@ -104,12 +105,12 @@ def read_record(path: pathlib.Path) -> StoredEvaluation:
     Raises:
       InputError: the file is damaged, or of another version of the program.
     """
-    fields = json_object(path.read_bytes(), path, _AGAIN)
+    fields = records.read_record(path, _AGAIN)
     if fields.get("version") != VERSION:
         raise InputError(f"{path} is of version {fields.get('version')} of the record, not {VERSION}; {_AGAIN}")
     try:
         return _record(fields)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         raise InputError(f"{path} is damaged ({reason}); {_AGAIN}") from error
 
@@ -120,38 +121,18 @@ def read_history(path: pathlib.Path) -> list[dict[str, float]]:
     Raises:
       InputError: a line is damaged. The last may be cut short: a run that was killed leaves it so.
     """
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = read_regular(path, RECORD).decode(errors="replace").splitlines()
     history = []
     for number, line in enumerate(lines, 1):
         try:
-            entry = json_object(line.encode(), path, "")
-        except InputError as error:
+            entry = records.parsed(line)
+        except ValueError as error:
             if number == len(lines):
                 break
             raise InputError(f"{path}, line {number} is damaged; delete the line") from error
         if entry.get("kind") == "val":
             history.append({name: float(value) for name, value in entry.items() if isinstance(value, float | int)})
     return history
-
-
-def json_object(data: bytes, path: pathlib.Path, cure: str) -> dict[str, Any]:
-    """The JSON object that a file holds.
-
-    Args:
-      data: what the file holds.
-      path: the file.
-      cure: what to do where it is damaged.
-
-    Raises:
-      InputError: it holds no JSON object.
-    """
-    try:
-        fields = json.loads(data)
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({' '.join(str(error).split())}); {cure}") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path} is damaged (it holds no JSON object); {cure}")
-    return fields
 
 
 def _record(fields: Mapping[str, Any]) -> StoredEvaluation:

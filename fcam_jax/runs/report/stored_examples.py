@@ -6,7 +6,6 @@ line that says why; the others stay.
 
 import dataclasses
 import io
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +17,8 @@ from jaxtyping import Int, UInt8
 from fcam_jax.errors import InputError
 from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.report.record import EVALUATION, EXAMPLES, OBJECT, UNDECIDED
+from fcam_jax.runtime.files import RECORD, read_regular
+from fcam_jax.runtime.records import parsed
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation, Image
 
@@ -81,11 +82,11 @@ def read_examples(
     left_out = []
     for row in rows:
         path = folder / EVALUATION / EXAMPLES / f"{file_name(row)}.jsonl"
-        lines = path.read_bytes().splitlines() if path.is_file() else []
+        lines = read_regular(path, RECORD).splitlines() if path.exists() else []
         for number, line in enumerate(lines, 1):
             try:
-                example = _example(json.loads(line), path.parent, row, names)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                example = _example(parsed(line), path.parent, row, names)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
                 left_out.append(f"{path}, line {number}: damaged ({reason})")
                 continue

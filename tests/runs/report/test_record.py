@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import cv2
 import numpy as np
@@ -160,6 +161,20 @@ def change(**fields):
             r"CAM\.json is damaged \(the histogram has not 256 bins",
         ),
         (change(curves=3), r"CAM\.json is damaged"),
+        (change(curves=[[]]), r"CAM\.json is damaged"),
+        (change(histogram={"counts": [2**64 - 1] * 256, "source": "split"}), r"CAM\.json is damaged"),
+        (change(images=float("inf")), r"CAM\.json is damaged \(cannot convert float infinity to integer\)"),
+        (damage("config.json", "[" * 10**6), r"config\.json is damaged \(it is nested too deeply\)"),
+        (damage("evaluation/CAM.json", '{"a":' * 10**5), r"CAM\.json is damaged \(it is nested too deeply\)"),
+        (
+            damage("evaluation/CAM.json", f'{{"a": {"9" * 5000}}}'),
+            r"CAM\.json is damaged \(it holds a number of 5000 dig",
+        ),
+        (
+            lambda run: os.mkfifo(run / "classifier" / "metrics.jsonl"),
+            r"metrics\.jsonl: cannot be read: it is a named p",
+        ),
+        (damage("classifier/metrics.jsonl", "[" * 10**5 + "\n{}\n"), r"metrics\.jsonl, line 1 is damaged; delete"),
         (change(metrics=None), r"CAM\.json is damaged \(there is no 'metrics'\)"),
         (
             damage("classifier/metrics.jsonl", '{"kind"\n{"kind": "val"}\n'),
