@@ -13,7 +13,7 @@ Twenty-five minutes on one core of a recent server. To expect on the 1,389 test 
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import choose, defaults, sgd
+from fcam_jax.configuration import choose, defaults
 from fcam_jax.errors import InputError
 
 DEVICES = ("cpu", "gpu")
@@ -27,7 +27,7 @@ def get_config(args: str = "") -> ConfigDict:
     if device not in DEVICES:
         raise InputError(f"configs/cub50.py takes the device cpu or gpu, not {device!r}")
     config.data.num_classes = 50
-    config.classifier.optimizer = sgd(learning_rate=0.003, decay_epochs=0)
+    config.classifier.optimizer.update(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
     config.fcam.seeds.background_count = 4

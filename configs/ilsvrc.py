@@ -17,7 +17,7 @@ for the other methods, whose rates are not published: `configs/sweeps/search.py`
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import choose, defaults, sgd
+from fcam_jax.configuration import choose, defaults
 
 CLASSIFIER_RATES = {"vgg16": 1.654502e-5, "resnet50": 3.108411e-5, "inceptionv3": 3.606503e-4}
 
@@ -32,7 +32,7 @@ def get_config(args: str = "") -> ConfigDict:
     config.log_steps = 100
     config.classifier.epochs = 10
     rate = CLASSIFIER_RATES.get(config.model.encoder, CLASSIFIER_RATES["resnet50"])
-    config.classifier.optimizer = sgd(learning_rate=rate, decay_epochs=3)
+    config.classifier.optimizer.update(learning_rate=rate, decay_epochs=3)
     if config.classifier.method == "fsl":
         config.classifier.fsl.images_per_class = 10  # the protocol's
     config.fcam.epochs = 10

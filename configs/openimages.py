@@ -23,7 +23,7 @@ of the few-shot baseline's training is not published either; it is that of CUB.
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import choose, defaults, sgd
+from fcam_jax.configuration import choose, defaults
 
 CLASSIFIER_RATES = {"vgg16": 3.4052401e-4, "resnet50": 1.07117324e-3, "inceptionv3": 3e-4}
 
@@ -38,7 +38,7 @@ def get_config(args: str = "") -> ConfigDict:
     choose(config, args)
     config.classifier.epochs = 10
     rate = CLASSIFIER_RATES.get(config.model.encoder, CLASSIFIER_RATES["resnet50"])
-    config.classifier.optimizer = sgd(learning_rate=rate, decay_epochs=3)
+    config.classifier.optimizer.update(learning_rate=rate, decay_epochs=3)
     if config.classifier.method == "fsl":  # 16 steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 50, 15
     config.fcam.epochs = 10

@@ -12,7 +12,7 @@ problem of weakly supervised localization in small.
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import choose, defaults, sgd
+from fcam_jax.configuration import choose, defaults
 
 
 def get_config(args: str = "") -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config(args: str = "") -> ConfigDict:
     config.model.decoder_widths = (32, 16, 16, 8)
     config.classifier.epochs = 12
     config.classifier.new_layers_factor = 1.0
-    config.classifier.optimizer = sgd(learning_rate=0.05, decay_epochs=9)
+    config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=9)
     if config.classifier.method == "acol":
         config.classifier.acol.width = 64
     if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
@@ -36,7 +36,7 @@ def get_config(args: str = "") -> ConfigDict:
     if config.classifier.method == "fsl":  # two steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 60, 45
     config.fcam.epochs = 6
-    config.fcam.optimizer = sgd(learning_rate=0.05, decay_epochs=4)
+    config.fcam.optimizer.update(learning_rate=0.05, decay_epochs=4)
     config.fcam.seeds.background_fraction = 0.3
     config.fcam.seeds.erosion = 3
     # A CAM of 8 x 8 cells overlaps the body's surroundings: its seeds count less, colour and size count more.

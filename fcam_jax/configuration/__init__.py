@@ -9,4 +9,3 @@ from fcam_jax.configuration.components import add_term as add_term
 from fcam_jax.configuration.components import choices as choices
 from fcam_jax.configuration.components import choose as choose
 from fcam_jax.configuration.keys import defaults as defaults
-from fcam_jax.configuration.keys import sgd as sgd

@@ -25,6 +25,8 @@ from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import HEADS
+from fcam_jax.seeds.sampling import DRAWS, THRESHOLDS
+from fcam_jax.training.optimizer import OPTIMIZERS
 
 # Key of the choice -> the components that can be chosen. Their settings stand beside the key, under their names.
 CHOICES: dict[str, Registry[Any]] = {
@@ -32,6 +34,10 @@ CHOICES: dict[str, Registry[Any]] = {
     "model.head.name": HEADS,
     "cam.name": CAMS,
     "classifier.method": METHODS,
+    "classifier.optimizer.name": OPTIMIZERS,
+    "fcam.optimizer.name": OPTIMIZERS,
+    "fcam.seeds.threshold": THRESHOLDS,
+    "fcam.seeds.draw": DRAWS,
     "data.source": SOURCES,
 }
 LOSS = "fcam.loss"  # holds the terms that are on, by their names
@@ -144,10 +150,12 @@ def member(key: str, name: str) -> Any:
 def own_settings(key: str, name: str, shared: Container[str]) -> dict[str, Any]:
     """The settings of a component that stand under its name: those that are not keys of the part it is chosen in."""
     component = member(key, name)
-    defaults = defaults_of(component)
-    if key == "model.encoder":
-        defaults.pop("top", None)
-    return {setting: value for setting, value in defaults.items() if setting not in shared}
+    reserved = getattr(getattr(component, "func", component), "for_methods", ())
+    return {
+        setting: value
+        for setting, value in defaults_of(component).items()
+        if setting not in shared and setting not in reserved
+    }
 
 
 def fill(part: ConfigDict, settings: Mapping[str, Any], component: Any) -> None:

@@ -26,7 +26,7 @@ from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses import LOSSES
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.loop import TrainSettings
-from fcam_jax.training.optimizer import SGD
+from fcam_jax.training.optimizer import OptimizerChoice
 
 # The parts of a configuration, and what holds their settings.
 PARTS: dict[str, type[Any]] = {
@@ -36,9 +36,9 @@ PARTS: dict[str, type[Any]] = {
     "model.head": HeadChoice,
     "cam": CamSettings,
     "classifier": ClassifierStage,
-    "classifier.optimizer": SGD,
+    "classifier.optimizer": OptimizerChoice,
     "fcam": FcamStage,
-    "fcam.optimizer": SGD,
+    "fcam.optimizer": OptimizerChoice,
     "fcam.seeds": SeedSettings,
     "train": TrainSettings,
     "validation": ValidationSettings,
@@ -56,8 +56,7 @@ def defaults() -> ConfigDict:
                 node[name] = ConfigDict()
             node = node[name]
         fill(node, defaults_of(kind), kind)
-    config.classifier.optimizer = sgd(learning_rate=0.0017, decay_epochs=15)
-    config.fcam.optimizer = sgd(learning_rate=0.01, decay_epochs=0)
+    config.classifier.optimizer.update(learning_rate=0.0017, decay_epochs=15)
     config.fcam.loss = ConfigDict()
     for name, component in LOSSES.items():
         if component.default_weight:
@@ -80,9 +79,3 @@ def part(config: ConfigDict, path: str) -> Any:
     values = {field.name: node[field.name] for field in dataclasses.fields(PARTS[path])}
     with at_key(f"config.{path}.".replace("..", ".")):
         return PARTS[path](**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def sgd(learning_rate: float, decay_epochs: int) -> ConfigDict:
-    """Settings of SGD; a rate that decays by 10 every `decay_epochs` epochs, never where that is 0."""
-    settings = {"learning_rate": learning_rate, "decay_epochs": decay_epochs}
-    return ConfigDict(defaults_of(SGD) | settings).lock()

@@ -35,18 +35,19 @@ def described(names: Iterable[str | None]) -> str:
     return f"{len(texts)} ({listed(texts)})"
 
 
-def matched(source: Source, classes: ClassNames, what: str) -> Source:
+def matched(source: Source, names: ClassNames | None, classes: ClassNames, what: str) -> Source:
     """A split with its labels in the numbering of a model, by name where both sides have names, else by number.
 
     Args:
       source: the split.
+      names: those of its data set, all splits of which count their labels alike.
       classes: those of the model.
       what: what messages call the split.
 
     Raises:
       InputError: an image is of a class that the model does not have; a name stands for two classes.
     """
-    names = source.class_names or ()
+    names = names or ()
     if list(names) == list(classes):
         return source
     if any(names) and any(classes):
@@ -59,7 +60,7 @@ def matched(source: Source, classes: ClassNames, what: str) -> Source:
     labels = np.unique(source.labels())
     strange = labels[numbers[labels] < 0].tolist()
     if strange:
-        called = [names[label] if label < len(names) else str(label) for label in strange]
+        called = [names[label] if any(names) else str(label) for label in strange]
         raise InputError(
             f"{what} has images of classes that the model does not have: {described(called)}; the model has "
             f"{described(classes)}; rename them in the data, or leave their images out"
@@ -75,14 +76,14 @@ def differing(names: ClassNames, others: ClassNames) -> bool:
     return any(names) and any(others) and [same_name(n or "") for n in names] != [same_name(n or "") for n in others]
 
 
-def _by_name(names: Sequence[str], classes: ClassNames, what: str) -> Int[np.ndarray, " n"]:
+def _by_name(names: ClassNames, classes: ClassNames, what: str) -> Int[np.ndarray, " n"]:
     """The model's number of each class of the data, -1 where it has none."""
     there: dict[str, int] = {}
     twice: set[str] = set()
     for number, name in enumerate(classes):
         if name and there.setdefault(same_name(name), number) != number:
             twice.add(same_name(name))
-    keys = [same_name(name) for name in names]
+    keys = [same_name(name or "") for name in names]
     twice |= {key for key in keys if key and keys.count(key) > 1}
     if hit := sorted(twice & set(keys)):
         raise InputError(

@@ -66,6 +66,7 @@ class Encoder(nnx.Module):
       published_stride: the final stride of the network whose weights are published.
       weight_names: the families of weight files; it is exported by the first.
       head_names: of the published network's linear classification layer, where PyTorch's do not fit.
+      for_methods: keywords of the constructor that ways to train stage 1 set, and that are no settings.
       decoder_center: whether the paper's decoder has two further convolutions on the top stage of this encoder.
     """
 
@@ -77,6 +78,7 @@ class Encoder(nnx.Module):
     published_stride: ClassVar[int] = 32
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)
     head_names: ClassVar[Names | None] = None
+    for_methods: ClassVar[tuple[str, ...]] = ()
     decoder_center: ClassVar[bool] = False
 
     def stage(self, index: int, x: Stage, *, train: bool, rng: Keys = None, at: At = unchanged) -> Stage:

@@ -189,6 +189,7 @@ class InceptionV3(Encoder):
       al., Self-produced guidance (SPG), ECCV 2018, for the layers on top.
     """
 
+    for_methods = ("top",)
     weight_names = (
         of_torch("torchvision's InceptionV3", _name, "AuxLogits.", "Mixed_7", added=("SPG_A3_",)),
         of_torch("the F-CAM program's InceptionV3", _name, "features."),

@@ -41,6 +41,7 @@ class VGG16(Encoder):
     Reference: Simonyan and Zisserman, Very deep convolutional networks, ICLR 2015, Table 1; F-CAM, section 4.1.
     """
 
+    for_methods = ("top",)
     decoder_center = True
     weight_names = (
         of_torch("torchvision's VGG16", partial(_name, _TORCHVISION), "classifier.", added=("conv6.", "conv7.")),

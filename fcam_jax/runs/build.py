@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 from ml_collections import ConfigDict
 
+from fcam_jax.component import at_key
 from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.keys import part
 from fcam_jax.data.classes import ClassNames
@@ -45,6 +46,7 @@ from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.runtime.text import first_line
 from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.loop import LoopSettings
+from fcam_jax.training.optimizer import Optimizer, OptimizerChoice
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +103,10 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
     )
 
 
-def recorded_experiment(record: Mapping[str, Any], of_run: ClassNames | None, evaluated: str) -> Experiment:
-    """The experiment of a configuration that a run records, to evaluate a split.
+def recorded_experiment(
+    record: Mapping[str, Any], of_run: ClassNames | None = None, evaluated: str | None = None
+) -> Experiment:
+    """The experiment of a configuration that a run records; arguments as of `experiment`.
 
     Raises:
       InputError: as `experiment`; the record lacks a key that this version of the program knows.
@@ -215,7 +219,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
     settings = part(config, "classifier")
-    rule = part(config, "classifier.optimizer")
+    rule = _optimizer(config, "classifier")
     loop = _loop(config, "classifier", settings.epochs, steps_per_epoch)
     trained_by = ClassifierMethod(
         cam=cam(config.cam, network.encoder),
@@ -243,7 +247,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
 
 def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
-    settings, rule = part(config, "fcam"), part(config, "fcam.optimizer")
+    settings, rule = part(config, "fcam"), _optimizer(config, "fcam")
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
@@ -273,6 +277,12 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         view=trained_by.view,
         pictures_epochs=settings.pictures_epochs,
     )
+
+
+def _optimizer(config: ConfigDict, stage: str) -> Optimizer:
+    choice: OptimizerChoice = part(config, f"{stage}.optimizer")
+    with at_key(f"config.{stage}.optimizer.{choice.name}."):
+        return choice.chosen(own(config[stage].optimizer, choice.name))
 
 
 def _cam_facts(config: ConfigDict) -> dict[str, Any]:

@@ -62,11 +62,11 @@ def data_set(
         raise InputError(f"the data has no split {only!r} to evaluate; there: {', '.join(splits)}")
     sources = {split: there.open(split) for split in splits if only in (None, split)}
     opened = dict(sources)
-    if way.has_classes:
-        of_data = next((one.class_names for one in sources.values() if one.class_names), [None] * data.num_classes)
+    if classes is not None:
+        of_data = next((one.class_names for one in sources.values() if one.class_names), None)
         if only is None and of_run is not None and not data.classes:
-            check_same(of_run, of_data)
-        sources = {split: matched(one, classes or of_data, f"split {split}") for split, one in sources.items()}
+            check_same(of_run, of_data or ())
+        sources = {split: matched(one, of_data, classes, f"split {split}") for split, one in sources.items()}
     if "train" in sources:
         sources["train"] = share(sources["train"], data.fraction, seed=0)  # the same images in every run
     if only is None and (records := way.training_records(sources, config.seed)) is not None:

@@ -52,7 +52,7 @@ class Data:
     @property
     def class_names(self) -> tuple[str, ...] | None:
         """What the classes are called, in the order of the labels; None where the data set does not say."""
-        return next((records.class_names for records in self.sources.values()), None)
+        return next((records.class_names for records in self.sources.values() if records.class_names), None)
 
     def image_name(self, position: int) -> str:
         """What an image is called, by its position in the training split."""

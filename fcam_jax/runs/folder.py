@@ -253,7 +253,7 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool) -> 
     text = _text(config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists() and has_begun(workdir):
+        if has_begun(workdir):
             there = read_record(path, ANOTHER)
             _check(workdir, there, json.loads(text), FREE_KEYS + (EPOCHS if training else ()))
             _note_epochs(workdir, there, config)
@@ -263,8 +263,8 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool) -> 
 
 
 def has_begun(workdir: pathlib.Path) -> bool:
-    """Whether a run's folder has a checkpoint, and so holds something to contradict."""
-    return any(workdir.glob(f"*/{CHECKPOINTS}/*/*"))
+    """Whether a run's folder has a record and a checkpoint, and so holds something to contradict."""
+    return (workdir / "config.json").is_file() and any(workdir.glob(f"*/{CHECKPOINTS}/*/*"))
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -325,7 +325,9 @@ def continued(workdir: pathlib.Path) -> list[dict[str, Any]]:
 def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...]) -> None:
     changed = differences(old, new, free, "there", "now")
     if changed:
+        of_fcam = all(key.startswith(("fcam.", "cam.")) for key in changed)
+        other = f" (--config.classifier.from_run={workdir} takes this classifier there)" if of_fcam else ""
         raise InputError(
             f"--workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "
-            "use another --workdir or the same settings"
+            f"use another --workdir{other} or the same settings"
         )

@@ -1,28 +1,28 @@
 """Optimisers by name: settings, learning rate by step, and the update; new layers may be faster than others."""
 
+import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 
-from fcam_jax.component import Registry, at_least
+from fcam_jax.component import Registry, at_least, known
 
 # Learning rates do not fall below this (released program).
 SMALLEST_LEARNING_RATE = 1e-7
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SGD:
-    """SGD with Nesterov momentum and a step decay of the learning rate.
+class Rates:
+    """What optimisers have in common: a step decay of the learning rate, and a decay of the weights.
 
     Attributes:
       learning_rate: rate of the first epoch.
       decay_epochs: the rate is multiplied by `decay_rate` after every so many epochs; 0 keeps it constant.
       decay_rate: factor of the step decay.
-      momentum: Nesterov momentum.
-      weight_decay: L2 penalty on all parameters, added to the gradient before the momentum.
+      weight_decay: of all parameters.
 
     Raises:
       InputError: a setting is outside its range.
@@ -31,14 +31,13 @@ class SGD:
     learning_rate: float = 0.01
     decay_epochs: int = 0
     decay_rate: float = 0.1
-    momentum: float = 0.9
     weight_decay: float = 1e-4
 
     def __post_init__(self) -> None:
         at_least(self, decay_epochs=0)
 
     def schedule(self, steps_per_epoch: int) -> optax.Schedule:
-        """Learning rate by step: exactly `decay_epochs` epochs at each rate.
+        """Learning rate by step: exactly `decay_epochs` epochs at each rate, whatever the length of the training.
 
         Reference: training protocol of F-CAM's released program (Choe et al.'s decays one epoch earlier).
         """
@@ -51,6 +50,15 @@ class SGD:
             staircase=True,
             end_value=SMALLEST_LEARNING_RATE,
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer(Rates, abc.ABC):
+    """A way from gradients to updates; a subclass says their direction."""
+
+    @abc.abstractmethod
+    def direction(self) -> tuple[optax.GradientTransformation, ...]:
+        """What comes before the learning rate, weight decay included."""
 
     def update(
         self, schedule: optax.Schedule, factor: Callable[[tuple[Any, ...]], float]
@@ -66,15 +74,62 @@ class SGD:
             del params
             return jax.tree_util.tree_map_with_path(lambda path, update: update * factor(_names(path)), updates)
 
-        return optax.chain(
-            optax.add_decayed_weights(self.weight_decay),
-            optax.trace(self.momentum, nesterov=True),
-            optax.scale_by_learning_rate(schedule),
-            optax.stateless(scale),
-        )
+        return optax.chain(*self.direction(), optax.scale_by_learning_rate(schedule), optax.stateless(scale))
 
 
-OPTIMIZERS = Registry("optimizer", {"sgd": SGD})
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """SGD with Nesterov momentum; the weight decay is an L2 penalty, added to the gradient before the momentum.
+
+    Attributes:
+      momentum: Nesterov momentum.
+    """
+
+    momentum: float = 0.9
+
+    def direction(self) -> tuple[optax.GradientTransformation, ...]:
+        """The gradient with its momentum."""
+        return optax.add_decayed_weights(self.weight_decay), optax.trace(self.momentum, nesterov=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019); rates of about 1e-4 suit it.
+
+    Attributes:
+      beta1: of the mean of gradients.
+      beta2: of the mean of their squares.
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+
+    def direction(self) -> tuple[optax.GradientTransformation, ...]:
+        """Adam's, and the weights."""
+        return optax.scale_by_adam(self.beta1, self.beta2), optax.add_decayed_weights(self.weight_decay)
+
+
+OPTIMIZERS: Registry[type[Optimizer]] = Registry("optimizer", {"sgd": SGD, "adamw": AdamW})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerChoice(Rates):
+    """The optimiser of a stage.
+
+    Attributes:
+      name: of the optimiser.
+    """
+
+    name: str = "sgd"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known(self, name=OPTIMIZERS)
+
+    def chosen(self, own: Mapping[str, Any]) -> Optimizer:
+        """The optimiser, given its settings that are not among these."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(Rates)}
+        return OPTIMIZERS[self.name](**shared, **own)
 
 
 def _names(path: tuple[Any, ...]) -> tuple[Any, ...]:

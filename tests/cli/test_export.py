@@ -1,6 +1,7 @@
 """Weights out of a run and back into another one: the same figures without a step of training."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.numpy import load_file
@@ -12,6 +13,7 @@ from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
+from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
 
 pytestmark = pytest.mark.slow
 
@@ -47,6 +49,13 @@ def run(folder, **values):
 def first(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     return folder, run(folder)
+
+
+def test_an_export_has_the_names_of_the_classes_beside_it(first, tmp_path):
+    folder = shutil.copytree(first[0], tmp_path / "run")
+    (folder / CLASS_NAMES).write_text("a\n\nc\n")
+    command.main(["export", f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
+    assert names_of_run(tmp_path / "weights") == ["a", None, "c"]
 
 
 def test_a_run_that_starts_from_an_export_has_its_figures_before_the_first_step(first, tmp_path, capsys):

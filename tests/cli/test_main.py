@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
         (
             "configs/synthetic.py",
             ["--config.classifier.epoch=3"],
-            "unknown configuration key config.classifier.epoch: did you mean 'epochs'? known: epochs, method, ",
+            "unknown configuration key config.classifier.epoch: did you mean 'epochs'? known: epochs, from_run, ",
         ),
         ("configs/synthetic.py", ["--config.data.size=big"], "--config.data.size=big: it must be a whole number"),
         ("configs/nothing.py", [], "--config: no such benchmark file: 'configs/nothing.py'"),

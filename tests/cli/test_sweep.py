@@ -270,8 +270,8 @@ def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
 
     a, b = (tmp_path / "w" / name for name in "ab")
     own, taken = (json.loads((folder / "results.json").read_text())["checkpoints"]["CAM"] for folder in (a, b))
-    assert own["val"] and taken == own | {"taken_from": "a", "val": {}}
-    assert "classifier: finished before" in (b / "log.txt").read_text()
+    assert own["val"] and taken == own | {"taken_from": "a", "val": {}, "threshold_by": "default"}
+    assert "classifier: that of a is taken" in (b / "log.txt").read_text()
     figures = [json.loads((folder / "results.json").read_text())["methods"] for folder in (a, b)]
     assert figures[0]["CAM"]["top1_cls"] == figures[1]["CAM"]["top1_cls"]
     assert f"fcam MaxBoxAcc {figures[1]['F-CAM']['MaxBoxAcc']:.1f}" in lines[1]

@@ -21,6 +21,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
 from fcam_jax.runs import build
+from fcam_jax.seeds.sampling import THRESHOLDS
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).resolve().parents[2] / "configs").glob("[!_]*.py"))
 # The decoder's widths in cub.py are for five stages, "small" has four; resnet101 is resnet50 with more blocks.
@@ -291,3 +292,23 @@ def test_further_terms_change_what_is_built_and_trained():
         ("classifier", "head"),
         ("classifier", "encoder"),
     }
+
+
+def test_an_optimizer_is_chosen_by_its_name_and_brings_its_settings():
+    config = changed(small_synthetic(), classifier__optimizer__name="adamw", classifier__optimizer__adamw__beta1=0.5)
+    assert config.classifier.optimizer.adamw.to_dict() == {"beta1": 0.5, "beta2": 0.999}
+    assert "sgd" not in config.classifier.optimizer and config.fcam.optimizer.sgd.momentum == 0.9
+    first, second = build.experiment(config).stages
+    counts = [len(jax.tree.leaves(stage.optimizer().init({"encoder": jnp.zeros(2)}))) for stage in (first, second)]
+    assert counts == [4, 2]  # two means and two numbers of steps, one momentum and one
+    assert complaint(changed(config, fcam__optimizer__decay_epochs=-1)).startswith("config.fcam.optimizer.decay_epochs")
+    with pytest.raises(InputError, match=r"config\.fcam\.optimizer\.name 'adam'; did you mean|known: adamw, sgd"):
+        changed(config, fcam__optimizer__name="adam")
+
+
+def test_a_file_that_registers_the_threshold_of_the_seeds_is_recorded(monkeypatch):
+    monkeypatch.setattr(THRESHOLDS, "_members", dict(THRESHOLDS))
+    monkeypatch.setattr(THRESHOLDS, "files", {})
+    THRESHOLDS.register("mine")(lambda counts, settings: counts.argmax(axis=1))
+    assert changed(small_synthetic(), fcam__seeds__threshold="mine").components == (__file__,)
+    assert changed(small_synthetic(), fcam__seeds__threshold="li").components == ()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.data.classes import described, matched
+from fcam_jax.data.layouts.metadata import folder_names
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 
@@ -33,7 +34,7 @@ class Split:
 
 def numbers(source, classes):
     """The labels of the matched split, which its records have, too."""
-    found = matched(source, classes, "split test")
+    found = matched(source, source.class_names, classes, "split test")
     assert [found[i].label for i in range(len(found))] == found.labels().tolist()
     assert found.num_classes == len(classes)
     return found.labels().tolist()
@@ -74,7 +75,12 @@ def test_classes_that_have_no_names_on_one_side_are_matched_by_number_and_that_i
 )
 def test_classes_that_cannot_be_matched_are_told_with_both_sets(names, labels, classes, words):
     with pytest.raises(InputError, match=words):
-        matched(Split(names, labels, 5 if names is None else None), classes, "split test")
+        matched(Split(names, labels, 5 if names is None else None), names, classes, "split test")
+
+
+def test_folders_of_splits_are_no_names_of_classes():
+    assert folder_names(["train/1.jpg", "train/2.jpg"], np.array([0, 0]), 1) is None
+    assert folder_names(["train/1.jpg", "car/2.jpg"], np.array([0, 1]), 2) == ("train", "car")
 
 
 def test_a_message_of_many_long_names_is_short():
@@ -83,6 +89,7 @@ def test_a_message_of_many_long_names_is_short():
 
 def test_what_is_kept_of_one_numbering_is_not_for_another():
     same, other = (
-        matched(Split(("bee", "cat"), [0, 1]), names, "") for names in (("bee", "cat", "ant"), ("cat", "bee"))
+        matched(Split(("bee", "cat"), [0, 1]), ("bee", "cat"), names, "")
+        for names in (("bee", "cat", "ant"), ("cat", "bee"))
     )
     assert same.fingerprint == "of these images" != other.fingerprint

@@ -126,3 +126,27 @@ def test_the_number_of_classes_is_that_of_the_data_or_the_users(classes):
 def test_augmentations_are_checked_before_the_run(classes):
     with pytest.raises(InputError, match=r"unknown augmentation 'zoom'"):
         build.experiment(config(classes, data__augment="jitter, zoom"))
+
+
+def test_images_without_an_object_count_for_classification_alone(classes, tmp_path, caplog):
+    caplog.set_level("INFO")
+    rows = ["path,label,split,boxes"]
+    for split, numbers in (("train", (0, 1)), ("val", (0,)), ("test", (0,))):
+        folder = "train" if split == "val" else split
+        for name in ("crow", "tit", "wren"):
+            box = "1 1 9 9" if name == "crow" else ""
+            rows += [f"{folder}/{name}/{i}.png,{name},{split},{box}" for i in numbers]
+    rows = [f"{row},{i or 'image_id'}" for i, row in enumerate(rows)]
+    (classes / "manifest.csv").write_text("\n".join(rows))
+    settings = {"data__folder__unlocalized": "allow", "evaluation__bootstrap": 20, "last_stage": "classifier"}
+    run, plan = tmp_path / "run", build.experiment(config(classes, **settings))
+    run.mkdir()
+    assert plan.stages[0].loop.selection == "MaxBoxAcc"
+    train_stages(plan, run)
+    evaluate_stages(plan, run, "hash")
+    results = json.loads((run / "results.json").read_text())
+    assert (results["images"], results["without_object"]) == (3, 2)
+    assert "2 image(s) without an object count for classification alone" in caplog.text
+    parts = results["by_class"]["CAM"]
+    assert "BoxAcc_at_best" in parts["0"] and "BoxAcc_at_best" not in parts["1"] and "top1_cls" in parts["1"]
+    assert "top1_cls" in results["intervals_95"]["CAM"]

@@ -1,8 +1,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
-from fcam_jax.training.optimizer import SGD
+from fcam_jax.training.optimizer import SGD, AdamW
 
 
 def test_rate_decays_after_exactly_the_given_epochs_down_to_its_floor():
@@ -37,3 +38,11 @@ def test_updates_follow_nesterov_sgd_with_weight_decay_and_factors():
             expected[name] = expected[name] - 0.1 * factor * (gradient + 0.9 * velocity[name])
     for name in params:
         np.testing.assert_allclose(params[name], expected[name], rtol=1e-5)
+
+
+def test_adamw_is_optax_s():
+    ours = AdamW(learning_rate=0.01, weight_decay=0.1, beta1=0.8, beta2=0.9)
+    ours, theirs = ours.update(ours.schedule(1), lambda path: 1.0), optax.adamw(0.01, 0.8, 0.9, weight_decay=0.1)
+    params, gradients = {"w": jnp.array([1.0, -2.0])}, {"w": jnp.array([0.3, 0.7])}
+    updates = [one.update(gradients, one.init(params), params)[0]["w"] for one in (ours, theirs)]
+    np.testing.assert_allclose(*updates, rtol=1e-6)

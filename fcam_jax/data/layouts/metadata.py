@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from fcam_jax.data.layouts.paths import split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region
 from fcam_jax.errors import InputError
@@ -208,7 +209,8 @@ def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_cl
     """Names of the classes by the folder that an id leads to, as in ``001.Albatross/1.jpg``.
 
     Returns:
-      None unless every class has images, all of them in one folder which no other class has; labels may be -1, unknown.
+      None unless every class has images, all of them in one folder which no other class has, and folders are not those
+      of splits; labels may be -1, unknown.
     """
     folders: dict[int, set[str]] = collections.defaultdict(set)
     for image_id, label in zip(image_ids, labels.tolist(), strict=True):
@@ -217,4 +219,4 @@ def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_cl
     if len(folders) != num_classes or any(len(some) != 1 for some in folders.values()):
         return None
     names = tuple(min(folders[label]) for label in range(num_classes))
-    return names if all(names) and len(set(names)) == num_classes else None
+    return names if all(names) and len(set(names)) == num_classes and not all(map(split_of, names)) else None

@@ -15,7 +15,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import advising, count_classes, load_classifier
-from fcam_jax.runs.class_names import ClassNames
+from fcam_jax.runs.class_names import ClassNames, names_of_run
 from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam
 from fcam_jax.runs.prediction.restored import Threshold
 from fcam_jax.runs.trained import load_trained
@@ -156,5 +156,6 @@ def imported_network(
     if imported.untouched:
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
     settings = {"encoder": encoder, "num_classes": classes, "final_stride": final_stride, "size": size}
-    own = Network(model, cam, cam.title, size, CAM_THRESHOLD, [None] * classes, settings)
+    names = names_of_run(weights if weights.is_dir() else weights.parent, classes)  # as an export leaves them
+    own = Network(model, cam, cam.title, size, CAM_THRESHOLD, names, settings)
     return own.by_cam(cam)
