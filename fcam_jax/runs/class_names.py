@@ -56,5 +56,5 @@ def names_given(setting: str) -> list[str] | None:
 
 def class_title(names: ClassNames | None, label: int) -> str:
     """What pictures and tables call a class: its name, or its number where it has none."""
-    name = names[label] if names is not None and label < len(names) else None
+    name = names[label] if names is not None and 0 <= label < len(names) else None
     return name or f"class {label}"

@@ -107,11 +107,7 @@ def _folders(workdir: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _results(path: pathlib.Path) -> dict[str, Any]:
-    results = read_record(path, "evaluate the run again (--mode=eval)")
-    for name, kind in (("config_hash", str), ("checkpoints", dict)):
-        if not isinstance(results.get(name), kind):
-            raise InputError(f"{path} is damaged (there is no {name}); evaluate the run again (--mode=eval)")
-    return results
+    return read_record(path, "evaluate the run again (--mode=eval)", config_hash=str, checkpoints=dict)
 
 
 def _facts(run: StoredRun, first: Mapping[str, Any], results: Mapping[str, Any]) -> dict[str, Any]:

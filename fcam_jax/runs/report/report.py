@@ -17,7 +17,7 @@ from fcam_jax.runs.report.aggregate import Configuration, configurations, sweeps
 from fcam_jax.runs.report.detail_tables import details
 from fcam_jax.runs.report.figures import configuration_figures, save_grids, simulation_figure, sweep_figure
 from fcam_jax.runs.report.page import PageExamples, PageFigure, PixelBlocks, write_page
-from fcam_jax.runs.report.runs import StoredRun, read_run
+from fcam_jax.runs.report.runs import StoredRun, read_run, run_folders
 from fcam_jax.runs.report.stored_examples import StoredExample, read_examples, read_pixels
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import printable
@@ -30,7 +30,7 @@ Kept = Mapping[pathlib.Path, PageExamples]
 def write_report(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
     """Write the report on runs.
 
-    An example that cannot be read is left out and listed; anything else that cannot be used ends the report.
+    What is damaged, an example, a record or a run, is left out and listed; a folder that is no run ends the report.
 
     Args:
       workdirs: folders of evaluated runs; one that is named twice counts once.
@@ -45,21 +45,34 @@ def write_report(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
     folders = list(dict.fromkeys(folder.resolve() for folder in workdirs))
     if not folders:
         raise InputError("a report needs the folder of at least one run")
-    runs = [read_run(folder) for folder in folders]
+    for folder in folders:
+        run_folders(folder)  # a folder that is no run is a mistake, a file that is damaged is not
+    runs, left_out = [], []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+            left_out += runs[-1].damaged
+        except InputError as error:
+            left_out.append(str(error))
+    if not runs:
+        raise InputError(left_out[0])
     found = configurations(runs)
     try:
         with tempfile.TemporaryFile("w+", encoding="ascii") as file:
-            return _write(runs, found, out, PixelBlocks(file))
+            return _write(runs, found, out, PixelBlocks(file), left_out)
     except OSError as error:
         raise InputError(f"--out={out} cannot be written to: {error.strerror} ({error.filename})") from error
 
 
 def _write(
-    runs: Sequence[StoredRun], found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlocks
+    runs: Sequence[StoredRun],
+    found: Sequence[Configuration],
+    out: pathlib.Path,
+    pixels: PixelBlocks,
+    left_out: list[str],
 ) -> pathlib.Path:
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    left_out: list[str] = []
     kept = {run.folder: _examples(run, one, pixels, left_out) for one in found for run in one.runs}
     rows = [row for one in found for row in table_rows(one)]
     shown = [tables.results(rows), *tables.paper_tables(rows), *details(found)]

@@ -12,16 +12,25 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Real
 
-from fcam_jax.configuration.flat import setting
+from fcam_jax.configuration.flat import setting, settings_key
+from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import BINS
 from fcam_jax.runs.class_names import ClassNames, names_of_run
 from fcam_jax.runs.report.paper import row_order
 from fcam_jax.runs.report.record import EVALUATION, FROM_EXAMPLES, VERSION
-from fcam_jax.runtime import records
-from fcam_jax.runtime.files import RECORD, read_regular
+from fcam_jax.runtime.records import read_record as read_json
+from fcam_jax.runtime.text import first_line
+from fcam_jax.training.metric_log import logged
 
 _AGAIN = "evaluate the run again (--mode=eval)"
+# What a record of odd values may raise.
+ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+# Settings that are read, by what they must be, where they are there.
+_SETTINGS = {
+    **dict.fromkeys(("data.name", "data.source", "model.encoder", "cam.name", "classifier.method"), str),
+    **{"validation.selection": str, "fcam.seeds.background_fraction": int | float, "fcam.loss": dict},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +80,7 @@ class StoredRun:
     # by the name of a stage, the validation figures before the first epoch and after every one
     history: dict[str, list[dict[str, float]]]
     class_names: ClassNames = ()
+    damaged: tuple[str, ...] = ()  # a line on each file that was left out
 
     @property
     def seed(self) -> Any:
@@ -78,25 +88,51 @@ class StoredRun:
         return setting(self.config, "seed")
 
 
+def run_folders(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+    """A run's folder, and where the evaluation lies that is reported on: in it, or in the folder of its split.
+
+    Raises:
+      InputError: the folder holds no run, or none that was evaluated.
+    """
+    home = folder if (folder / "config.json").exists() else folder.parent
+    if not (home / "config.json").exists():
+        raise InputError(f"{folder} holds no run: there is no {folder / 'config.json'}")
+    for where in (folder, *(folder / split for split in SPLITS)):
+        if any((where / EVALUATION).glob("*.json")):
+            return home, where
+    raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
+
+
 def read_run(folder: pathlib.Path) -> StoredRun:
     """Read a run's folder.
 
     Raises:
-      InputError: it is no run, it was not evaluated, or a file in it is damaged.
+      InputError: it is no run, it was not evaluated, or none of its records can be used.
     """
-    # The evaluation of another split than test lies in a folder of its own in the run's.
-    home = folder if (folder / "config.json").is_file() else folder.parent
-    path = home / "config.json"
-    if not path.is_file():
-        raise InputError(f"{folder} holds no run: there is no {folder / 'config.json'}")
-    config = records.read_record(path, "use the folder of another run")
-    files = sorted((folder / EVALUATION).glob("*.json"))
-    if not files:
-        raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
-    found = sorted(map(read_record, files), key=lambda record: row_order(record.row))
-    logs = sorted(home.glob("*/metrics.jsonl"))
-    history = {log.parent.name: read_history(log) for log in logs}
-    return StoredRun(folder, config, tuple(found), history, names_of_run(folder) or names_of_run(home))
+    home, where = run_folders(folder)
+    config = read_json(home / "config.json", "use the folder of another run")
+    _check(config, home / "config.json")
+    records, damaged = [], []
+    for path in sorted((where / EVALUATION).glob("*.json")):
+        try:
+            records.append(read_record(path))
+        except InputError as error:
+            damaged.append(str(error))
+    if not records:
+        raise InputError(damaged[0])
+    history = {}
+    for log in sorted(home.glob("*/metrics.jsonl")):
+        try:
+            history[log.parent.name] = list(logged(log.parent, "val").values())
+        except InputError as error:
+            damaged.append(str(error))
+    names: ClassNames = ()
+    try:
+        names = names_of_run(where) or names_of_run(home)
+    except InputError as error:
+        damaged.append(str(error))
+    records.sort(key=lambda record: row_order(record.row))
+    return StoredRun(where, config, tuple(records), history, names, tuple(damaged))
 
 
 def read_record(path: pathlib.Path) -> StoredEvaluation:
@@ -105,34 +141,29 @@ def read_record(path: pathlib.Path) -> StoredEvaluation:
     Raises:
       InputError: the file is damaged, or of another version of the program.
     """
-    fields = records.read_record(path, _AGAIN)
+    fields = read_json(path, _AGAIN)
     if fields.get("version") != VERSION:
-        raise InputError(f"{path} is of version {fields.get('version')} of the record, not {VERSION}; {_AGAIN}")
+        raise InputError(f"{path} is of version {fields.get('version')!r:.40} of the record, not {VERSION}; {_AGAIN}")
     try:
         return _record(fields)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(f"{path} is damaged ({reason}); {_AGAIN}") from error
+    except ODD as error:
+        raise InputError(f"{path} is damaged ({why(error)}); {_AGAIN}") from error
 
 
-def read_history(path: pathlib.Path) -> list[dict[str, float]]:
-    """The validation figures in a stage's metric log, in the order of its epochs.
+def why(error: Exception) -> str:
+    """What is odd about a record, in short."""
+    return f"there is no {error}" if isinstance(error, KeyError) else first_line(error)
 
-    Raises:
-      InputError: a line is damaged. The last may be cut short: a run that was killed leaves it so.
-    """
-    lines = read_regular(path, RECORD).decode(errors="replace").splitlines()
-    history = []
-    for number, line in enumerate(lines, 1):
-        try:
-            entry = records.parsed(line)
-        except ValueError as error:
-            if number == len(lines):
-                break
-            raise InputError(f"{path}, line {number} is damaged; delete the line") from error
-        if entry.get("kind") == "val":
-            history.append({name: float(value) for name, value in entry.items() if isinstance(value, float | int)})
-    return history
+
+def _check(config: Mapping[str, Any], path: pathlib.Path) -> None:
+    """Raise an `InputError` where a setting that the report reads is none."""
+    try:
+        settings_key(config)
+    except RecursionError:
+        raise InputError(f"{path} is damaged (it is nested too deeply); use the folder of another run") from None
+    for key, kind in _SETTINGS.items():
+        if not isinstance(value := setting(config, key), kind | None):
+            raise InputError(f"{path} is damaged (its {key} is {value!r:.40}); use the folder of another run")
 
 
 def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
@@ -140,9 +171,6 @@ def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
     curves = {name: _numbers(curve) for name, curve in fields["curves"].items()}
     if any(len(curve) != len(thresholds) for curve in curves.values()):
         raise ValueError("curves and thresholds differ in length")
-    figures = {name: float(value) for name, value in fields["metrics"].items()}
-    if not all(map(math.isfinite, figures.values())):
-        raise ValueError("a figure is not finite")
     counts = np.array(fields["histogram"]["counts"], np.int64)
     if counts.shape != (BINS,):
         raise ValueError(f"the histogram has not {BINS} bins")
@@ -151,19 +179,34 @@ def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
         row=str(fields["row"]),
         split=str(fields["split"]),
         images=int(fields["images"]),
-        figures=figures,
+        figures=_figures(fields["metrics"]),
         thresholds=thresholds,
         curves=curves,
         precision_recall=None if curve is None else _precision_recall(curve),
         histogram=Histogram(counts, fields["histogram"]["source"] == FROM_EXAMPLES),
-        intervals={name: (float(low), float(high)) for name, (low, high) in fields["intervals_95"].items()},
+        intervals={name: (finite(low), finite(high)) for name, (low, high) in fields["intervals_95"].items()},
         by_size=_parts(fields["by_size"]),
         by_class={int(label): figures for label, figures in _parts(fields["by_class"]).items()},
     )
 
 
 def _parts(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    return {part: {name: float(value) for name, value in figures.items()} for part, figures in fields.items()}
+    return {part: {"images": 0.0, **_figures(figures)} for part, figures in fields.items()}
+
+
+def _figures(fields: Mapping[str, Any]) -> dict[str, float]:
+    return {name: finite(value) for name, value in fields.items()}
+
+
+def finite(value: Any) -> float:
+    """The value as a number.
+
+    Raises:
+      ValueError: it is none, or not finite.
+    """
+    if not math.isfinite(number := float(value)):
+        raise ValueError("a figure is not finite")
+    return number
 
 
 def _precision_recall(fields: Mapping[str, Any]) -> PrecisionRecall:
@@ -175,6 +218,6 @@ def _precision_recall(fields: Mapping[str, Any]) -> PrecisionRecall:
 
 def _numbers(values: Any) -> Float[np.ndarray, " n"]:
     numbers = np.array(values, np.float64)
-    if numbers.ndim != 1:
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
         raise ValueError("a curve is no list of numbers")
     return numbers

@@ -17,7 +17,8 @@ from jaxtyping import Int, UInt8
 from fcam_jax.errors import InputError
 from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.report.record import EVALUATION, EXAMPLES, OBJECT, UNDECIDED
-from fcam_jax.runtime.files import RECORD, read_regular
+from fcam_jax.runs.report.runs import ODD, finite, why
+from fcam_jax.runtime.files import IMAGE, RECORD, read_regular
 from fcam_jax.runtime.records import parsed
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation, Image
@@ -82,13 +83,16 @@ def read_examples(
     left_out = []
     for row in rows:
         path = folder / EVALUATION / EXAMPLES / f"{file_name(row)}.jsonl"
-        lines = read_regular(path, RECORD).splitlines() if path.exists() else []
+        try:
+            lines = read_regular(path, RECORD).splitlines() if path.exists() else []
+        except InputError as error:
+            left_out.append(str(error))
+            continue
         for number, line in enumerate(lines, 1):
             try:
                 example = _example(parsed(line), path.parent, row, names)
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-                reason = f"there is no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-                left_out.append(f"{path}, line {number}: damaged ({reason})")
+            except ODD as error:
+                left_out.append(f"{path}, line {number}: damaged ({why(error)})")
                 continue
             known = examples.setdefault(example.image_id, dataclasses.replace(example, findings=()))
             merged = dataclasses.replace(known, findings=known.findings + example.findings)
@@ -110,14 +114,17 @@ def read_pixels(example: StoredExample) -> Pixels:
 
 def _example(facts: Any, folder: pathlib.Path, row: str, names: ClassNames) -> StoredExample:
     key, box, boxes, iou = str(facts["key"]), facts["box"], facts["boxes"], facts["iou"]
-    if not key.isalnum():
+    if not (key.isalnum() and key.isascii() and len(key) < 100):
         raise ValueError("the key is no name of a file")
+    threshold = finite(facts["threshold"])
+    if not 0 <= threshold < 1:
+        raise ValueError("the threshold is none")
     finding = Finding(
         row=row,
         levels_file=folder / file_name(row) / f"{key}.png",
-        threshold=float(facts["threshold"]),
+        threshold=threshold,
         box=None if box is None else np.array(box, np.int64).reshape(4),
-        iou=None if iou is None else float(iou),
+        iou=None if iou is None else finite(iou),
         rank=_whole(facts["rank"]),
         predicted=_whole(facts["predicted"]),
     )
@@ -140,18 +147,16 @@ def _whole(value: Any) -> int | None:
 def _read(path: pathlib.Path, mode: str, size: tuple[int, int] | None = None) -> tuple[np.ndarray, bytes]:
     """Pixels of a file, which must be of a mode, and of a height and width; and the file itself."""
     try:
-        data = path.read_bytes()
+        data = read_regular(path, IMAGE)
         with PIL.Image.open(io.BytesIO(data)) as image:
             if image.mode != mode:
                 raise ValueError(f"it holds {image.mode} pixels, not {mode}")
             pixels = np.asarray(image)
     except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
-        reasons: dict[type[Exception], str] = {
-            FileNotFoundError: "no such file",
-            PIL.UnidentifiedImageError: "not an image",
-        }
-        reason = reasons.get(type(error)) or f"cannot be read ({' '.join(str(error).split())})"
-        raise InputError(f"{path}: {reason}") from error
+        if isinstance(error, InputError):
+            raise
+        odd = "not an image" if isinstance(error, PIL.UnidentifiedImageError) else f"cannot be read ({why(error)})"
+        raise InputError(f"{path}: {odd}") from error
     if size is not None and pixels.shape[:2] != size:
         raise InputError(f"{path}: has {pixels.shape[0]} x {pixels.shape[1]} pixels, the image {size[0]} x {size[1]}")
     return pixels, data

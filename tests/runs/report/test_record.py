@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 
 import cv2
 import numpy as np
@@ -146,6 +145,12 @@ def change(**fields):
         (lambda run: (run / "config.json").unlink(), r"run holds no run: there is no .*run/config\.json$"),
         (damage("config.json", "{"), r"config\.json is damaged"),
         (damage("config.json", "[]"), r"config\.json is damaged \(it holds no JSON object\)"),
+        (damage("config.json", '{"data": {"name": 3}}'), r"config\.json is damaged \(its data.name is 3\)"),
+        (
+            damage("config.json", '{"a":' * 10**5 + "1"),
+            r"config\.json is damaged \(it is nested too deeply\)",
+        ),
+        (damage("config.json", '{"fcam": {"loss": [1]}}'), r"config\.json is damaged \(its fcam.loss is \[1\]\)"),
         (
             lambda run: (run / "evaluation" / "CAM.json").unlink(),
             r"run has no evaluation record in .*evaluation; evaluate the run again \(--mode=eval\)$",
@@ -170,16 +175,12 @@ def change(**fields):
             damage("evaluation/CAM.json", f'{{"a": {"9" * 5000}}}'),
             r"CAM\.json is damaged \(it holds a number of 5000 dig",
         ),
-        (
-            lambda run: os.mkfifo(run / "classifier" / "metrics.jsonl"),
-            r"metrics\.jsonl: cannot be read: it is a named p",
-        ),
-        (damage("classifier/metrics.jsonl", "[" * 10**5 + "\n{}\n"), r"metrics\.jsonl, line 1 is damaged; delete"),
+        (change(images=1e999), r"CAM\.json is damaged"),
+        (change(by_class={"\u00b2": {"images": 1}}), r"CAM\.json is damaged \(invalid literal"),
+        (change(intervals_95={"PxAP": [1, float("inf")]}), r"CAM\.json is damaged \(a figure is not finite\)"),
+        (change(thresholds=[1e999] * 100), r"CAM\.json is damaged \(a curve is no list of numbers\)"),
+        (change(version=[9] * 999), r"CAM\.json is of version .{40} of the record"),
         (change(metrics=None), r"CAM\.json is damaged \(there is no 'metrics'\)"),
-        (
-            damage("classifier/metrics.jsonl", '{"kind"\n{"kind": "val"}\n'),
-            r"metrics\.jsonl, line 1 is damaged; delete",
-        ),
     ],
 )
 def test_what_is_missing_or_damaged_is_named_in_one_line(tmp_path, spoil, message):
@@ -212,12 +213,12 @@ def test_examples_that_cannot_be_used_are_left_out_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "data", "message"),
     [
-        ("levels_file", None, r"CAM/\w+\.png: no such file$"),
+        ("levels_file", None, r"CAM/\w+\.png: cannot be read: No such file or directory$"),
         ("levels_file", b"not a picture", r"CAM/\w+\.png: not an image$"),
         ("levels_file", "half", r"CAM/\w+\.png: cannot be read"),
         ("levels_file", np.zeros((3, 3), np.uint8), r"CAM/\w+\.png: has 3 x 3 pixels, the image 32 x 40$"),
         ("levels_file", np.zeros((32, 40, 3), np.uint8), r"CAM/\w+\.png: .*holds RGB pixels, not L"),
-        ("mask_file", None, r"\.mask\.png: no such file$"),
+        ("mask_file", None, r"\.mask\.png: cannot be read: No such file or directory$"),
         ("image_file", b"", r"\.jpg: not an image$"),
     ],
 )
