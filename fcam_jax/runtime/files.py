@@ -59,9 +59,11 @@ def open_regular(path: str | os.PathLike[str], limit: int) -> io.BufferedReader:
         raise
 
 
-def open_text(path: str | os.PathLike[str], limit: int = TABLE, *, newline: str | None = None) -> io.TextIOWrapper:
+def open_text(
+    path: str | os.PathLike[str], limit: int = TABLE, *, newline: str | None = None, errors: str = "strict"
+) -> io.TextIOWrapper:
     """`open_regular` of a text in UTF-8."""
-    return io.TextIOWrapper(open_regular(path, limit), encoding="utf-8-sig", newline=newline)
+    return io.TextIOWrapper(open_regular(path, limit), encoding="utf-8-sig", newline=newline, errors=errors)
 
 
 def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:

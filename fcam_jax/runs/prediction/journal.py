@@ -16,7 +16,7 @@ from typing import Any
 from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
 from fcam_jax.runs.prediction.image_files import ImageFile
-from fcam_jax.runtime.files import RECORD, read_text, replace_file, write_table
+from fcam_jax.runtime.files import RECORD, open_text, read_text, reason, replace_file, write_table
 from fcam_jax.runtime.text import printable
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
@@ -119,8 +119,12 @@ class Journal:
         path = self._out / LINES
         if not path.exists():
             return
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
+        try:
+            lines = open_text(path, errors="replace")
+        except OSError as error:
+            raise InputError(f"--out={self._out}: {path} cannot be read ({reason(error)}); remove it") from error
+        with lines:
+            for line in lines:
                 try:
                     record = json.loads(line)
                 except (ValueError, RecursionError):

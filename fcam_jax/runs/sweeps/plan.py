@@ -46,11 +46,24 @@ class Planned:
     def results(self) -> dict[str, Any] | None:
         """Its results, or None as long as there are none of this very configuration: it is not done."""
         try:
-            results = read_record(self.folder / "results.json", "")
+            results = {"methods": {}, "checkpoints": {}} | read_record(self.folder / "results.json", "")
         except InputError:
+            return None
+        if not _are_figures(results):
             return None
         done = results.get("config_hash") == config_hash(self.config) and origin(self.folder) == self.run.classifier_of
         return results if done else None
+
+
+def _are_figures(results: Mapping[str, Any]) -> bool:
+    """Whether results of a run are such as a summary takes: damaged ones are none."""
+    methods, checkpoints = results["methods"], results["checkpoints"]
+    if not isinstance(methods, dict) or not isinstance(checkpoints, dict) or not methods.keys() >= checkpoints.keys():
+        return False
+    if not all(isinstance(facts, dict) and isinstance(facts.get("stage"), str) for facts in checkpoints.values()):
+        return False
+    figures = [*methods.values(), *(facts.get("val") for facts in checkpoints.values())]
+    return all(isinstance(one, dict) and all(isinstance(v, float | int) for v in one.values()) for one in figures)
 
 
 def plan(runs: Sequence[SweepRun], workdir: pathlib.Path, options: Mapping[str, str]) -> list[Planned]:

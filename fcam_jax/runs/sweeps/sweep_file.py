@@ -53,6 +53,11 @@ def read_runs(sweep: str) -> tuple[SweepRun, ...]:
 
 
 def _check(runs: Sequence[SweepRun]) -> None:
+    for run in runs:
+        kinds = {"name": str, "config": str, "overrides": Mapping, "classifier_of": str | None}
+        wrong = [key for key, kind in kinds.items() if not isinstance(getattr(run, key), kind)]
+        if wrong or not all(isinstance(key, str) for key in run.overrides):
+            raise InputError(f"run {str(run.name)[:80]!r}: its {wrong[0] if wrong else 'overrides'} is of another kind")
     by_name = {run.name: run for run in runs}
     name, count = collections.Counter(run.name for run in runs).most_common(1)[0]
     if count > 1:
