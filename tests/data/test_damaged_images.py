@@ -15,7 +15,7 @@ import pytest
 from fcam_jax.data.images import decode_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
-from tests.data.fuzz_images import FORMATS, by_pillow, count, cut, encoded, flipped, outcome
+from tests.fuzz.images import FORMATS, by_pillow, count, cut, encoded, flipped, outcome
 
 BASELINE_SOF = b"\xff\xc0\0\x11\x08"  # frame header of a JPEG of three colours; height and width follow
 

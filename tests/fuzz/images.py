@@ -1,6 +1,6 @@
 """What becomes of damaged image files: refused, decoded all the same, or decoded to wrong pixels unnoticed.
 
-Run from the repository's root: ``python -m tests.data.fuzz_images --images=DIR --flips=2500``. JPEGs of the folder are
+Run from the repository's root: ``python -m tests.fuzz.images --images=DIR --flips=2500``. JPEGs of the folder are
 saved anew in every format, then single bytes are changed and files cut off, at random places. Slow are cases that take
 more than a second; crashes are exceptions other than an `InputError` of one line. "Pillow" is the number of wrong
 pixels that Pillow alone lets pass in the same cases.
