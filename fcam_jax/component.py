@@ -9,6 +9,8 @@ import dataclasses
 import functools
 import inspect
 import numbers
+import os
+import pathlib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -57,7 +59,7 @@ class Registry(Mapping[str, T]):
         return add
 
     def __getitem__(self, name: str) -> T:
-        if name not in self._members:
+        if not isinstance(name, str) or name not in self._members:
             raise unknown_name(self.kind, name, self._members)
         return self._members[name]
 
@@ -114,7 +116,19 @@ def at_key(key: str) -> Iterator[None]:
         raise InputError(f"{key}{error}") from None
 
 
-def _is_number(value: Any) -> bool:
+def path_of(given: Any, name: str) -> pathlib.Path:
+    """A path that a caller gives.
+
+    Raises:
+      InputError: it is none.
+    """
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given) or isinstance(os.fspath(given), bytes):
+        raise InputError(f"{name} is {given!r:.100}; it must be a path")
+    return pathlib.Path(given)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is one real number, of Python, NumPy or JAX."""
     return isinstance(value, numbers.Real) or getattr(value, "ndim", None) == 0
 
 
@@ -126,7 +140,7 @@ def at_least(settings: Any, **least: float | int) -> None:
     """
     for name, bound in least.items():
         value = getattr(settings, name)
-        if not (_is_number(value) and value >= bound):
+        if not (is_number(value) and value >= bound):
             raise InputError(f"{name} is {value}; it must be at least {bound}")
 
 
@@ -138,7 +152,7 @@ def above(settings: Any, **bounds: float | int) -> None:
     """
     for name, bound in bounds.items():
         value = getattr(settings, name)
-        if not (_is_number(value) and value > bound):
+        if not (is_number(value) and value > bound):
             raise InputError(f"{name} is {value}; it must be above {bound}")
 
 
@@ -151,7 +165,7 @@ def shares(settings: Any, *names: str) -> None:
     for name in names:
         found = getattr(settings, name)
         for value in found if isinstance(found, tuple) else (found,):
-            if not (_is_number(value) and 0 <= value <= 1):
+            if not (is_number(value) and 0 <= value <= 1):
                 raise InputError(f"{name} is {value}; it must lie in [0, 1]")
 
 

@@ -49,7 +49,7 @@ def extra(name: str, what: str) -> Iterator[None]:
         raise InputError(f"{what} needs {error.name}: pip install 'fcam-jax[{name}]'") from error
 
 
-def unknown_name(kind: str, name: str, known: object) -> InputError:
+def unknown_name(kind: str, name: object, known: object) -> InputError:
     """The error for a name that its registry does not hold; it lists the names that exist.
 
     Args:
@@ -57,7 +57,7 @@ def unknown_name(kind: str, name: str, known: object) -> InputError:
       name: the name that was given.
       known: an iterable of the names that exist.
     """
-    return InputError(f"unknown {kind} {name!r}; known: {', '.join(sorted(map(str, known)))}")  # type: ignore[call-overload]
+    return InputError(f"unknown {kind} {name!r:.100}; known: {', '.join(sorted(map(str, known)))}")  # type: ignore[call-overload]
 
 
 class Preempted(SystemExit):

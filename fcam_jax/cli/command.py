@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -114,6 +115,9 @@ def hint(name: str, known: Sequence[str] | set[str] | dict[str, str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
+_AN_ARGUMENT = re.compile(r"^(?=(workdir|config[\w.]*)(=|: ))")  # which the library names, and an option gives
+
+
 @contextlib.contextmanager
 def in_one_line(again: str = "") -> Iterator[None]:
     """What the user can mend, or has done, ends the program with a line and without a traceback.
@@ -125,7 +129,7 @@ def in_one_line(again: str = "") -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {_AN_ARGUMENT.sub('--', str(error))}")
     except BrokenPipeError:
         # What reads the output has ended, as `head` does; Python would tell at its end that it cannot write the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

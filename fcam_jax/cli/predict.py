@@ -15,7 +15,7 @@ from typing import Any
 
 AGAIN = "the same command goes on where this one stopped"
 # Options that describe a network which no checkpoint describes.
-_OF_WEIGHTS = ("encoder", "num_classes", "final_stride", "size")
+_OF_WEIGHTS = ("encoder", "num_classes", "final_stride", "size", "probability")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +45,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="remove the predictions in --out first")
     parser.add_argument("--encoder", help=f"with --weights: {', '.join(ENCODERS)}")
     parser.add_argument("--num_classes", type=int, help="with --weights: to be checked")
-    parser.add_argument("--final_stride", type=int, help="with --weights: 8, 16 or 32 (default)")
+    parser.add_argument("--final_stride", type=int, help="with --weights: 8, 16 or 32; by default the network's own")
+    several = "with --weights: softmax (default), or sigmoid where an image may have several classes"
+    parser.add_argument("--probability", help=several)
     parser.add_argument("--size", type=int, help="with --weights: side of the network's images (default 224)")
 
 
 def run(options: argparse.Namespace) -> int:
     """Predict all images; the status is 1 where some cannot be read."""
     from fcam_jax.component import at_key
+    from fcam_jax.models.import_weights import advising
     from fcam_jax.runs.class_names import names_from_file
     from fcam_jax.runs.prediction.image_files import find_images
     from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS
@@ -68,7 +71,8 @@ def run(options: argparse.Namespace) -> int:
         network = trained_network(options.checkpoint, cam)
     else:
         given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
-        network = imported_network(options.weights, **{"cam": cam, **given})
+        with advising(encoder="--encoder={}"):
+            network = imported_network(options.weights, **{"cam": cam, **given})
     if options.class_names is not None:
         with at_key("--class_names="):
             names = names_from_file(options.class_names, len(network.class_names))

@@ -24,9 +24,9 @@ def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
       InputError: there is no such benchmark, it fails, or an override names no key of it or has no fitting value.
     """
     file, _, args = config.partition(":")
-    path = files.called(file, "--config")
+    path = files.called(file, "config")
     chosen = {key: str(value) for key, value in overrides.items() if key in CHOICES}
-    get_config = files.function_of(path, "get_config", f"--config={config}")
+    get_config = files.function_of(path, "get_config", f"config={config}")
     for key, name in chosen.items():
         member(key, name)  # now that the file may have registered it
     arguments = [args] if args else []
@@ -36,7 +36,7 @@ def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
     except InputError:  # it has values for a choice of its own that another one replaces; here they go with it
         result = get_config(*arguments)
     if not isinstance(result, ConfigDict):
-        raise InputError(f"--config={config}: get_config must return what fcam_jax.configuration.defaults() began")
+        raise InputError(f"config={config}: get_config must return what fcam_jax.configuration.defaults() began")
     override(result, overrides)
     return result
 
@@ -70,7 +70,7 @@ def _set(config: ConfigDict, key: str, value: Any) -> None:
     try:
         node[leaf] = _value(value, node[leaf], node.get_type(leaf)) if isinstance(value, str) else value
     except (ValueError, TypeError) as error:
-        raise InputError(f"--config.{key}={value}: {error}") from error
+        raise InputError(f"config.{key}={value}: {error}") from error
 
 
 def _value(text: str, old: Any, kind: type) -> Any:

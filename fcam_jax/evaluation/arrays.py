@@ -235,6 +235,8 @@ def _ranks(
         return _ranks_of_lists(values[:, None] if values.ndim == 1 else values, labels)
     if values.ndim != 2 or values.dtype.kind not in "iuf":
         raise InputError(f"logits is {values.dtype} of shape {values.shape}; give numbers [n, classes]")
+    if values.shape[1] == 1:
+        raise InputError("logits are of one class, whose top-1 is always 100; leave them out, or give two")
 
     if np.isnan(values).any():
         raise InputError(f"logits[{np.isnan(values).any(axis=1).argmax()}] holds NaN")

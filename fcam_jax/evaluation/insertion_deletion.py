@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from fcam_jax.component import at_least
 from fcam_jax.evaluation.device_measure import DEVICE_MEASURES, DeviceMeasure
+from fcam_jax.losses.classification import class_probabilities
 from fcam_jax.types import Batch, Localization
 
 # Side and deviation of the blur that insertion starts from, in pixels.
@@ -86,7 +87,7 @@ def insertion_deletion(
     pixels = maps.shape[1] * maps.shape[2]
 
     def probability(shown: Float[Array, "b h w 3"]) -> Float[Array, " b"]:
-        probs = jax.nn.softmax(score(shown).astype(jnp.float32))
+        probs = class_probabilities(score(shown).astype(jnp.float32))
         return jnp.take_along_axis(probs, labels[:, None], axis=1)[:, 0]
 
     def at(s: Int[Array, ""]) -> Float[Array, "2 b"]:

@@ -1,9 +1,11 @@
 """The extended log-barrier, a penalty of inequality constraints, and its schedule."""
 
+import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from fcam_jax.data.arrays import array_of
@@ -33,8 +35,8 @@ def log_barrier(values: Any, t: Scalar) -> Float[Array, "*n"]:
     Reference: Kervadec et al., Constrained deep networks: Lagrangian optimization via log-barrier extensions, Eq. 4.
     """
     values = jnp.asarray(array_of(values, "values"), jnp.float32)
-    if not isinstance(t, jax.core.Tracer) and not float(t) > 0:
-        raise InputError(f"t is {float(t):g}; it must be above 0")
+    if not isinstance(t, jax.core.Tracer) and (np.ndim(t) or not isinstance(t, numbers.Real | jax.Array) or not t > 0):
+        raise InputError(f"t is {t!r:.100}; it must be above 0")
     joint = -1.0 / jnp.square(t)
     feasible = values <= joint
     # Not by jnp.minimum, which halves the slope at the joint itself.

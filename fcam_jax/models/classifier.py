@@ -1,10 +1,12 @@
 """The classifier of stage 1: raw images in, the encoder's stages and class scores out."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
+from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, Stage, unchanged
 from fcam_jax.models.heads import Head
 
@@ -34,7 +36,11 @@ class Classifier(nnx.Module):
 
         Returns:
           The encoder's stages from high to low resolution, and class scores before softmax.
+
+        Raises:
+          InputError: images lie in [0, 1], or below 0; in a compiled function that is not known.
         """
+        _check_range(images)
         stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
         return stages, self.head(self.map_of(stages[-1]))
 
@@ -64,3 +70,13 @@ class Classifier(nnx.Module):
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The head's own map of the given class of each image, from the map of the top stage."""
         return self.head.activation(features, labels)
+
+
+def _check_range(images: Array | np.ndarray) -> None:
+    if isinstance(images, jax.core.Tracer) or not jnp.issubdtype(images.dtype, jnp.floating):
+        return
+    values = np.asarray(images)
+    low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+    if low < 0 or 0 < high <= 1:
+        cure = "undo their normalisation" if low < 0 else "multiply them by 255"
+        raise InputError(f"images lie in [{low:g}, {high:g}]; give RGB in [0, 255]: {cure}")

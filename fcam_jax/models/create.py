@@ -10,15 +10,24 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fcam_jax.component import at_key
+from fcam_jax.component import at_key, path_of
 from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.encoder import FINAL_STRIDES, Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import advising, count_classes, load_classifier
+from fcam_jax.models.import_weights import (
+    FINAL_STRIDE,
+    Imported,
+    MisfitError,
+    advising,
+    count_classes,
+    load_classifier,
+)
+from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.runtime.random import OfWeights, stream
 
+_STRIDES = {str(stride) for stride in FINAL_STRIDES}
 _FINE_STRIDE = 8  # of a network that is trained from scratch: that of F-CAM, section 4.1
 
 
@@ -28,6 +37,8 @@ def list_models(pattern: str = "*") -> list[str]:
     Args:
       pattern: of shells, such as ``"resnet*"``.
     """
+    if not isinstance(pattern, str):
+        raise InputError(f"pattern is {pattern!r}; it must be a text such as 'resnet*'")
     return fnmatch.filter(ENCODERS, pattern)
 
 
@@ -50,8 +61,8 @@ def create_model(
       weights: file, or folder, of pretrained weights (docs/models.md); without it weights are random.
       num_classes: number of class scores. By default as many as the file has, whose classification layer is kept then;
         with another number the layer is a new one.
-      final_stride: side of the image over the side of the top map: 8, 16 or 32. By default the one that published
-        weights were trained at, and 8 where weights are random.
+      final_stride: side of the image over the side of the top map: 8, 16 or 32. By default the one that the file names,
+        as those of `fcam export` do, else the one that published weights were trained at; 8 where weights are random.
       head: of the classifier, such as ``"wgap"`` or ``"wildcat"``, with its default settings.
       dtype: of the computation; parameters and class scores are float32.
       seed: of the random weights.
@@ -59,34 +70,65 @@ def create_model(
     Raises:
       InputError: a name is not known, a number is outside its range, or the file does not fit; nothing is loaded then.
     """
-    there = None if weights is None else count_classes(weights)
-    classes = there if num_classes is None else num_classes
-    if classes is None:
-        known = "no weights are given" if weights is None else f"weights {weights}: it has no classification layer"
-        raise InputError(f"num_classes is needed: {known}")
-    if not isinstance(classes, int | np.integer) or classes < 1:
-        raise InputError(f"num_classes is {classes!r}; it must be at least 1, and whole")
+    with advising(
+        encoder="create_model({!r}, ...)",
+        head="another num_classes than {} starts with a new layer",
+        layer="give num_classes for a new one",
+    ):
+        return create(name, weights, num_classes, final_stride, head=head, dtype=dtype, seed=seed)[0]
+
+
+def create(
+    name: str,
+    weights: str | pathlib.Path | None,
+    num_classes: int | None = None,
+    final_stride: int | None = None,
+    *,
+    head: str = "wgap",
+    dtype: DTypeLike = jnp.float32,
+    seed: int = 0,
+) -> tuple[Classifier, Imported | None]:
+    """As `create_model`, with what was taken from the file; a `MisfitError` has no advice yet."""
     build: Any = ENCODERS[name]
     build_head: Any = HEADS[head]
+    weights = None if weights is None else path_of(weights, "weights")
+    for argument, value, least in (("num_classes", num_classes, 1), ("seed", seed, 0)):
+        if value is not None and (not isinstance(value, int | np.integer) or value < least):
+            raise InputError(f"{argument} is {value!r}; it must be at least {least}, and whole")
+    try:
+        dtype = jnp.dtype(dtype)
+    except TypeError:
+        raise InputError(f"dtype is {dtype!r}; it must be that of numbers, such as 'bfloat16'") from None
     if final_stride is None:
-        final_stride = _published_stride(name) if weights is not None else _FINE_STRIDE
+        final_stride = _FINE_STRIDE if weights is None else _stride_of(build, weights)
     key = jax.random.key(seed)
 
     def encoder() -> Encoder:
         return build(final_stride=final_stride, dtype=dtype, rngs=nnx.Rngs(stream(key, OfWeights.ENCODER)))
 
-    body = encoder() if weights is None else nnx.eval_shape(encoder)  # random values take longer than those of a file
-    rngs = nnx.Rngs(stream(key, OfWeights.HEAD))
-    with at_key("head: "):
-        model = Classifier(body, build_head(body.channels[-1], classes, dtype=dtype, rngs=rngs))
-    if weights is not None:
-        with advising(encoder="create_model({!r}, ...)", head="another num_classes than {} starts with a new layer"):
-            if load_classifier(model, weights, keep_head=classes == there).untouched:
-                model.encoder = encoder()  # with values for the layers that the file lacks
-                load_classifier(model, weights, keep_head=classes == there)
-    return model
+    def classifier(body: Encoder, classes: int) -> Classifier:
+        rngs = nnx.Rngs(stream(key, OfWeights.HEAD))
+        with at_key("head: "):
+            return Classifier(body, build_head(body.channels[-1], classes, dtype=dtype, rngs=rngs))
+
+    if weights is None:
+        if num_classes is None:
+            raise InputError("num_classes is needed: no weights are given")
+        return classifier(encoder(), num_classes), None
+    body = nnx.eval_shape(encoder)  # random values take longer than those of a file
+    there = count_classes(weights, body)
+    model = classifier(body, num_classes or there or 1)
+    keep_head = there is not None and num_classes in (None, there)
+    imported = load_classifier(model, weights, keep_head=keep_head)
+    if there is None and num_classes is None:
+        raise MisfitError(f"weights {weights}: it has no classification layer that is one linear layer", "layer", None)
+    if imported.untouched:
+        model.encoder = encoder()  # with values for the layers that the file lacks
+        load_classifier(model, weights, keep_head=keep_head)
+    return model, imported
 
 
-def _published_stride(name: str) -> int:
-    build: Any = ENCODERS[name]
-    return int(getattr(build, "func", build).published_stride)  # of a family, with its depth or width
+def _stride_of(build: Any, weights: pathlib.Path) -> int:
+    """What an exported file names, else that of the published network."""
+    named = metadata_of(weights / "classifier.safetensors" if weights.is_dir() else weights).get(FINAL_STRIDE, "")
+    return int(named) if named in _STRIDES else int(getattr(build, "func", build).published_stride)

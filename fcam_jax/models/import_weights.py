@@ -7,8 +7,10 @@ record of what came from where. `export_weights` is the inverse.
 
 import contextlib
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import safetensors.numpy
@@ -20,9 +22,14 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.weight_files import Weights, read_weights
-from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, Names
-from fcam_jax.models.weight_plan import Plan, best_plan, closest_encoder, named_variables, plan
+from fcam_jax.models.weight_names import CLASS_BIASES, Named, Names, named_variables
+from fcam_jax.models.weight_parts import Part, classes_of, encoder_and_head, part_of
+from fcam_jax.models.weight_plan import Plan, best_plan, closest_encoder, plan
+from fcam_jax.runtime.text import shorten
 
+logger = logging.getLogger(__name__)
+
+FINAL_STRIDE = "final_stride"  # what the metadata of exported classifiers call that of the encoder
 SUFFIXES = (".safetensors", ".pt", ".pth", ".h5")
 # Names, without suffix, of the files of a folder that together hold a classifier or a decoder, and what is put before
 # the names of their tensors.
@@ -37,7 +44,7 @@ class MisfitError(InputError):
 
     Args:
       message: as of `InputError`.
-      remedy: "encoder" or "head": what would have to be another.
+      remedy: "encoder" or "head": what would have to be another; "layer": what is missing.
       value: the name of the encoder that fits; the number of classes of the layer in the file, None without one.
     """
 
@@ -71,6 +78,7 @@ class Imported:
       tensors: how many were set.
       untouched: layers that the files lack and that keep their own values.
       head: what became of the files' classification layer: "kept", "left out" or "absent".
+      told: which tensors of the files were taken and which left out, where that was a question.
     """
 
     files: dict[str, str]
@@ -78,6 +86,7 @@ class Imported:
     tensors: int
     untouched: tuple[str, ...] = ()
     head: str = "absent"
+    told: str = ""
 
 
 def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_head: bool) -> Imported:
@@ -95,27 +104,36 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     """
     weights, files = read_parts(pathlib.Path(path), CLASSIFIER_PARTS)
     source = f"weights {path}"
-    body, last = split(weights)
-    encoder = best_plan(classifier.encoder, body)
+    names = _head_names(classifier)
+    part = part_of(weights, classifier.encoder)
+    body, last = encoder_and_head(part, classifier.encoder, named_variables(classifier.head, names))
+    encoder = best_plan(classifier.encoder, body, part.prefix)
     if encoder.problems:
-        _refuse_other_network(source, classifier.encoder, encoder, body)
-    head = plan(classifier.head, last, _head_names(classifier)) if keep_head else None
+        _refuse_other_network(source, classifier.encoder, encoder, weights)
+    _refuse_doubt(source, part)
+    head = plan(classifier.head, last, names, part.prefix) if keep_head else None
     of_head = _head_problems(head, last) if head else []
     if of_head and not encoder.problems:
-        raise MisfitError(f"{source} {_UNFIT}: {'; '.join(of_head)}", "head", classes_of(last))
+        raise MisfitError(f"{source} {_UNFIT}: {_listed(of_head)}", "head", classes_of(last))
     refuse(source, [*encoder.problems, *of_head])
     tensors = encoder.carry_out() + (head.carry_out() if head else 0)
     fate = "absent" if not last else "kept" if keep_head else "left out"
-    return Imported(files, encoder.names.family, tensors, encoder.untouched, fate)
+    return Imported(files, encoder.names.family, tensors, encoder.untouched, fate, _told(source, part))
 
 
-def count_classes(path: str | pathlib.Path) -> int | None:
+def count_classes(path: str | pathlib.Path, encoder: Encoder | None = None) -> int | None:
     """Classes of the classification layer in a file, or folder, of a classifier; None where it has no such layer.
+
+    Args:
+      path: the file or folder.
+      encoder: its encoder, which may be abstract; by default the closest one.
 
     Raises:
       InputError: the file is absent or damaged.
     """
-    return classes_of(split(read_parts(pathlib.Path(path), CLASSIFIER_PARTS)[0])[1])
+    weights, _ = read_parts(pathlib.Path(path), CLASSIFIER_PARTS)
+    encoder = closest_encoder(weights)[1] if encoder is None else encoder
+    return classes_of(encoder_and_head(part_of(weights, encoder), encoder)[1])
 
 
 def load_decoder(decoder: Decoder, path: str | pathlib.Path) -> Imported:
@@ -144,9 +162,11 @@ def set_weights(module: Named, weights: Weights, source: str) -> Imported:
     Raises:
       InputError: tensors are missing, unexpected, of another shape or not finite; the message lists every one.
     """
-    found = best_plan(module, weights)
+    part = part_of(weights, module)
+    _refuse_doubt(source, part)
+    found = best_plan(module, part.weights, part.prefix)
     refuse(source, found.problems)
-    return Imported({}, found.names.family, found.carry_out(), found.untouched)
+    return Imported({}, found.names.family, found.carry_out(), found.untouched, told=_told(source, part))
 
 
 def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarray]:
@@ -159,14 +179,19 @@ def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarr
     return _export(module, module.weight_names[0])
 
 
-def save_weights(weights: Weights, path: pathlib.Path) -> None:
+def save_weights(weights: Weights, path: pathlib.Path, metadata: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write tensors as a safetensors file; PyTorch's ``safetensors.torch.load_file`` reads it too.
+
+    Args:
+      weights: the tensors by name.
+      path: of the file.
+      metadata: what it says of itself.
 
     Raises:
       OSError: the file cannot be written.
     """
     # Not by `save_file`, which reports what the disk refuses by an exception of its own.
-    path.write_bytes(safetensors.numpy.save(dict(weights), metadata={"format": "pt"}))
+    path.write_bytes(safetensors.numpy.save(dict(weights), metadata={"format": "pt", **metadata}))
 
 
 def read_parts(path: pathlib.Path, parts: Mapping[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -194,21 +219,10 @@ def part_files(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
     return found
 
 
-def split(weights: Weights) -> tuple[Weights, Weights]:
-    """Tensors of the encoder and of the head."""
-    last = {name: array for name, array in weights.items() if name.startswith(HEAD_PREFIXES)}
-    return {name: array for name, array in weights.items() if name not in last}, last
-
-
-def classes_of(last: Weights) -> int | None:
-    """Classes of a classification layer."""
-    return next((array.size for name, array in last.items() if name.endswith(CLASS_BIASES)), None)
-
-
 def refuse(source: str, problems: Sequence[str]) -> None:
     """Raise where there are problems."""
     if problems:
-        raise InputError(f"{source} {_UNFIT}: {'; '.join(problems)}")
+        raise InputError(f"{source} {_UNFIT}: {_listed(problems)}")
 
 
 def unsupported(name: str, closest: Plan) -> str:
@@ -218,6 +232,23 @@ def unsupported(name: str, closest: Plan) -> str:
 
 
 _UNFIT = "does not fit this network"
+_MOST_PROBLEMS = 8  # that a message lists
+
+
+def _listed(problems: Sequence[str]) -> str:
+    others = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
+    return "; ".join([*(shorten(problem, 150) for problem in problems[:_MOST_PROBLEMS]), *others])
+
+
+def _refuse_doubt(source: str, part: Part) -> None:
+    if part.doubt:
+        raise InputError(f"{source}: {part.doubt}")
+
+
+def _told(source: str, part: Part) -> str:
+    if part.told:
+        logger.warning("%s: %s", source, part.told)
+    return part.told
 
 
 def _export(module: Named, names: Names) -> dict[str, np.ndarray]:
@@ -233,7 +264,7 @@ def _head_names(classifier: Classifier) -> Names:
 
 def _refuse_other_network(source: str, encoder: Encoder, found: Plan, weights: Weights) -> None:
     """Raise where the file is of another network, whose tensors would only make a long list."""
-    name, _, closest = closest_encoder(weights, encoder.strides[-1])
+    name, _, _, closest = closest_encoder(weights, encoder.strides[-1])
     if closest.fit < RESEMBLES:
         raise InputError(f"{source}: {unsupported(name, closest)}")
     if closest.fit > found.fit:

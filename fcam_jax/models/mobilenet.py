@@ -68,7 +68,7 @@ class MobileNetV1(Encoder):
     head_names = Names(
         "Keras' head",
         lambda path: f"conv_preds/{path[-1]}",
-        lambda array: array.reshape(array.shape[-2:]) if array.ndim == 4 else array,
+        lambda array: array[0, 0] if array.ndim == 4 else array,
         lambda array: array.reshape(1, 1, *array.shape) if array.ndim == 2 else array,
     )
 

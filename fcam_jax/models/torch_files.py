@@ -29,9 +29,22 @@ _DTYPES = {
         *[("Long", "<i8"), ("Int", "<i4"), ("Short", "<i2"), ("Char", "i1"), ("Byte", "u1")],
     ]
 }
-_WRAPPERS = ("state_dict", "model", "model_state", "params")  # keys under which checkpoints hold a state dict
+# What training programs save beside weights, and what it is made of. It is passed over: nothing of it is imported.
+_INERT = {
+    *("argparse.Namespace", "collections.Counter", "collections.defaultdict", "datetime.datetime", "_codecs.encode"),
+    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
+    *(f"numpy.{name}" for name in ("dtype", "ndarray", "core.multiarray.scalar", "_core.multiarray.scalar")),
+    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
+    *(f"{path}.AttributeDict" for path in ("pytorch_lightning.utilities.parsing", "lightning.fabric.utilities.data")),
+    *("lightning_fabric.utilities.data.AttributeDict", "lightning.pytorch.utilities.parsing.AttributeDict"),
+    *("torch.device", "torch.float32", "torch.float16", "torch.bfloat16", "torch.float64", "torch.int64"),
+}
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _LONGEST_PICKLE = 1 << 22  # bytes; names and shapes take some 200 per tensor, and in memory up to 100 times that
+_MOST_STEPS = 1 << 19  # opcodes of a pickle; some 40 per tensor
+_MOST_TENSORS = 10_000
+_DEEPEST = 4  # dicts in dicts around the tensors
+_LONGEST_NAME = 200
 _MOST_SHARING = 10  # times the file's size that its tensors may take together
 _MOST_AXES = 64
 _SHOWN = 60  # characters of the file's own words that a message repeats
@@ -62,6 +75,15 @@ class _Tensor(NamedTuple):
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+
+
+class _Inert:
+    """An object of `_INERT`, of which nothing is kept."""
+
+    def update(self, _content: object) -> None:
+        """Take items, as dicts and lists do."""
+
+    append = extend = update
 
 
 def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -127,7 +149,9 @@ def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
     below: list[list[Any]] = []  # the stacks that wait under the open marks
     memo: dict[Any, Any] = {}
     argument: Any
-    for opcode, argument, _ in pickletools.genops(stream):
+    for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+        if step > _MOST_STEPS:
+            raise InputError(f"its pickle has more steps than any state dict's: {_SAVE_ALONE}")
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -168,8 +192,12 @@ def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
             case "SETITEMS":
                 items, stack = stack, below.pop()
                 stack[-1].update(_dict(list(zip(items[::2], items[1::2], strict=True))))
-            case "BUILD":  # attributes of an OrderedDict: `_metadata`, which holds no tensors
+            case "BUILD":  # attributes of an OrderedDict, such as `_metadata`, or of what is passed over
                 stack.pop()
+            case "EMPTY_SET":
+                stack.append(_Inert())
+            case "ADDITEMS":
+                stack = below.pop()
             case "GLOBAL" | "INST":
                 stack.append(_permitted(argument.replace(" ", "."), stack))
             case "STACK_GLOBAL":
@@ -178,15 +206,15 @@ def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
             case "BINPERSID":
                 stack.append(_storage(*stack.pop()))
                 dtypes.setdefault(stack[-1].key, stack[-1].dtype)
-            case "REDUCE":
+            case "REDUCE" | "NEWOBJ":
                 arguments, called = stack.pop(), stack.pop()
-                stack.append(_CALLS[called.name](*arguments))
+                stack.append(_Inert() if called.name in _INERT else _CALLS[called.name](*arguments))
             case name:
                 raise InputError(f"its pickle uses {name}, which no state dict needs: refused; {_SAVE_ALONE}")
 
 
 def _permitted(name: str, stack: list[Any]) -> _Global:
-    if name in _DTYPES or name in _CALLS:
+    if name in _DTYPES or name in _CALLS or name in _INERT:
         return _Global(name)
     # A pickled module names its class first or, in a stream, after the word that announces its source text.
     if name.rpartition(".")[2][:1].isupper() and (not stack or stack[-1] == "module"):
@@ -237,7 +265,7 @@ _CALLS: dict[str, Callable[..., Any]] = {
 
 def _arrays(found: Any, load: Callable[[str], bytes], path: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict as contiguous arrays; `load` gives the data of a storage."""
-    tensors = state_dict(found)
+    tensors = named_tensors(found)
     total = sum(math.prod(tensor.size) * tensor.storage.dtype.itemsize for tensor in tensors.values())
     if total > _MOST_SHARING * path.stat().st_size:
         raise InputError("its tensors are far larger than the file: damaged")
@@ -245,31 +273,34 @@ def _arrays(found: Any, load: Callable[[str], bytes], path: pathlib.Path) -> dic
     return {name: _array(tensor, load(tensor.storage.key)) for name, tensor in tensors.items()}
 
 
-def state_dict(found: Any) -> dict[str, Any]:
-    """The tensors by name of what `torch.save` was given: a state dict, or a checkpoint that wraps one.
+def named_tensors(found: Any, kinds: tuple[type, ...] = (_Tensor,)) -> dict[str, Any]:
+    """The tensors of what `torch.save` was given, by the keys of all dicts around them: "state_dict.conv1.weight".
+
+    What has no name, as an optimiser's state has none, and what is no tensor are left out.
 
     Raises:
-      InputError: it is neither.
+      InputError: there are none, or too many.
     """
+    tensors: dict[str, Any] = {}
+    seen = set()  # one dict may be there any number of times
+
+    def collect(entries: dict[Any, Any], prefix: str, depth: int) -> None:
+        seen.add(id(entries))
+        for name, value in entries.items():
+            if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+                continue
+            if isinstance(value, kinds):
+                if len(tensors) > _MOST_TENSORS:
+                    raise InputError(f"it holds more tensors than any network with its optimiser: {_SAVE_ALONE}")
+                tensors[prefix + name] = value
+            elif isinstance(value, dict) and depth < _DEEPEST and id(value) not in seen:
+                collect(value, f"{prefix}{name}.", depth + 1)
+
     if isinstance(found, dict):
-        found = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), found)
-    if not isinstance(found, dict):
-        raise InputError(f"it does not hold a dict of tensors by name: {_SAVE_ALONE}")
-    tensors = {name: value for name, value in found.items() if not _is_step_count(name, value)}
-    others = [repr(name)[:_SHOWN] for name, value in tensors.items() if not _is_named_tensor(name, value)]
-    if others:
-        listed = ", ".join(others[:5]) + ", ..." * (len(others) > 5)
-        raise InputError(f"its entries {listed} are not tensors: {_SAVE_ALONE}")
-    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""  # put there by DataParallel
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
-
-
-def _is_named_tensor(name: str | int, value: Any) -> bool:
-    return isinstance(name, str) and isinstance(value, _Tensor | np.ndarray)
-
-
-def _is_step_count(name: str | int, value: Any) -> bool:
-    return str(name).endswith("num_batches_tracked") and (value is None or isinstance(value, int))
+        collect(found, "", 1)
+    if not tensors:
+        raise InputError(f"it holds no tensors by name: {_SAVE_ALONE}")
+    return tensors
 
 
 def _array(tensor: _Tensor, data: bytes) -> np.ndarray:

@@ -6,20 +6,25 @@ and what they fit is for `import_weights` to find out.
 
 import functools
 import hashlib
+import itertools
 import pathlib
 import zipfile
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import safetensors
 import safetensors.numpy
 
 from fcam_jax.errors import InputError
 from fcam_jax.models import torch_files
+from fcam_jax.runtime.files import WEIGHTS, open_regular, reason
+from fcam_jax.runtime.text import shorten
 
 Weights = Mapping[str, np.ndarray]
 
 _LONGEST_HEADER = 100_000_000  # bytes, the limit of safetensors
 _NOT_WEIGHTS = "not a weight file (safetensors, PyTorch .pth/.pt, Keras .h5)"
+_MOST_TENSORS, _DEEPEST = 10_000, 10  # with the groups, and the groups in groups, of an HDF5 file
 _SHOWN = 200  # characters of a parser's message that are repeated
 _KERAS_3 = (
     "written by Keras 3 without the names of its tensors: save it in the format of Keras 2 (`model.save('NAME.h5')`) "
@@ -34,8 +39,8 @@ _TAR = (
 def read_weights(path: str | pathlib.Path) -> tuple[Weights, str]:
     """Read a weight file.
 
-    bfloat16 comes as `ml_dtypes.bfloat16`. Checkpoints of PyTorch may wrap the state dict once ("state_dict", "model",
-    "model_state", "params"); the prefix "module." of DataParallel is removed. Keras' tensors are called `layer/leaf`.
+    bfloat16 comes as `ml_dtypes.bfloat16`. Where a checkpoint of PyTorch wraps its state dict, names begin with its
+    keys, as `state_dict.conv1.weight`. Keras' tensors are called `layer/leaf`.
 
     Args:
       path: the file.
@@ -54,22 +59,32 @@ def read_weights(path: str | pathlib.Path) -> tuple[Weights, str]:
         weights = _guarded(kind, read, path)
         if not weights:
             raise InputError("it holds no tensors")
+        if len(weights) > _MOST_TENSORS:
+            raise InputError(f"it holds {len(weights)} tensors, more than any network here with its optimiser")
     except InputError as error:
         raise InputError(f"weights {path}: {error}") from error
     return weights, digest
 
 
+def metadata_of(path: str | pathlib.Path) -> Mapping[str, str]:
+    """What a safetensors file says of itself; nothing where it is of another format, or a folder."""
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            return dict(file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):
+        return {}
+
+
 def _open(path: pathlib.Path) -> tuple[str, bytes]:
     """The file's sha256 and first bytes."""
     try:
-        if path.exists() and not path.is_file():
-            raise InputError("not a file but a folder or a device")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open_regular(path, WEIGHTS) as file:
+            head = file.read(512)
+            _format(head)  # before all of it is read
             file.seek(0)
-            return digest, file.read(512)
+            return hashlib.file_digest(file, "sha256").hexdigest(), head
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})") from error
+        raise InputError(f"cannot be read: {reason(error)}") from error
 
 
 def _format(head: bytes) -> tuple[str, Callable[[pathlib.Path], Weights]]:
@@ -110,8 +125,8 @@ def _read_torch(read: Callable[[pathlib.Path], Weights], path: pathlib.Path) -> 
             found = torch.load(path, map_location="cpu", weights_only=True)  # executes nothing either
         except Exception as error:  # as everywhere here: what a damaged file raises has no closed list
             raise InputError(f"{unsupported}; PyTorch refuses it too") from error
-        dense = (leaf.to_dense().float().numpy() if isinstance(leaf, torch.Tensor) else leaf for leaf in found.values())
-        return torch_files.state_dict(dict(zip(found, dense, strict=True)))
+        tensors = torch_files.named_tensors(found, (torch.Tensor,))
+        return {name: tensor.to_dense().float().numpy() for name, tensor in tensors.items()}
 
 
 def _read_zip(path: pathlib.Path) -> Weights:
@@ -128,13 +143,18 @@ def _read_hdf5(path: pathlib.Path) -> Weights:
     except ImportError as error:
         raise InputError("HDF5 file; reading it needs h5py: pip install h5py") from error
     found: dict[str, h5py.Dataset] = {}
+    visited = itertools.count()
 
-    def collect(name: str, entry: object) -> None:
+    def collect(name: str, entry: object) -> bool | None:
+        if next(visited) > _MOST_TENSORS or name.count("/") > _DEEPEST:
+            return True  # ends the visit
         if isinstance(entry, h5py.Dataset):
             found[name] = entry
+        return None
 
     with h5py.File(path, "r") as file:
-        file.visititems(collect)  # follows no links to other files
+        if file.visititems(collect):  # follows no links to other files
+            raise InputError("it has more groups and tensors, or deeper ones, than any network of Keras")
         saved_model = {name: dataset for name, dataset in found.items() if name.startswith("model_weights/")}
         return _datasets(saved_model or found, path.stat().st_size)
 
@@ -149,8 +169,8 @@ def _datasets(found: Mapping[str, "h5py.Dataset"], file_size: int) -> Weights:  
         if parts[0] == "vars" and parts[-1].isdigit():
             raise InputError(_KERAS_3)
         if name in weights:
-            raise InputError(f"it holds two tensors {name!r}")
+            raise InputError(f"it holds two tensors {shorten(name, _SHOWN)!r}")
         if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.external or dataset.is_virtual:
-            raise InputError(f"{path!r} is not an array of numbers in the file itself")
+            raise InputError(f"{shorten(path, _SHOWN)!r} is not an array of numbers in the file itself")
         weights[name] = np.asarray(dataset)
     return weights

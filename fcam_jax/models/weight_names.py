@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from flax import nnx
 
 Path = tuple[Hashable, ...]
 Convert = Callable[[np.ndarray], np.ndarray]
@@ -53,6 +54,12 @@ class Named(Protocol):
     """
 
     weight_names: ClassVar[tuple[Names, ...]]
+
+
+def named_variables(module: Named, names: Names) -> dict[str, nnx.Variable]:
+    """Parameters and BatchNorm statistics of a module by their names in a family."""
+    state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
+    return {names.name(path): variable for path, variable in state}
 
 
 def torch_name(path: Path) -> str:

@@ -14,7 +14,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.weight_files import Weights
-from fcam_jax.models.weight_names import Named, Names
+from fcam_jax.models.weight_names import Named, Names, named_variables
+from fcam_jax.models.weight_parts import Part, encoder_and_head, part_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,43 +51,50 @@ class Plan:
         return len(self.values)
 
 
-def plan(module: Named, weights: Weights, names: Names) -> Plan:
-    """Compare a module, which may be abstract, with tensors named as a family names them."""
+def plan(module: Named, weights: Weights, names: Names, prefix: str = "") -> Plan:
+    """Compare a module, which may be abstract, with tensors named as a family names them.
+
+    Args:
+      module: the module.
+      weights: the tensors, without what stands before their names.
+      names: the family's.
+      prefix: what stands there in the file, for messages.
+    """
     variables = named_variables(module, names)
     values: dict[str, np.ndarray] = {}
     problems = []
     for name, variable in variables.items():
         if name not in weights:
             if not name.startswith(names.added):
-                problems.append(f"{name} is missing")
+                problems.append(f"{prefix}{name} is missing")
             continue
-        array = names.ours(weights[name])
-        if array.shape != variable.shape:
-            problems.append(f"{name} has shape {array.shape} instead of {variable.shape}")
+        array = weights[name]
+        if names.ours(array).shape != variable.shape:
+            shape = names.theirs(np.broadcast_to(0, variable.shape)).shape
+            problems.append(f"{prefix}{name} has shape {array.shape} instead of {shape}")
         elif not np.isfinite(array.astype(np.float32)).all():
-            problems.append(f"{name} holds NaN or infinity")
+            problems.append(f"{prefix}{name} holds NaN or infinity")
         else:
-            values[name] = array
-    problems += [f"{name} is unexpected" for name in weights if name not in variables and not names.ignores(name)]
+            values[name] = names.ours(array)
+    others = [name for name in weights if name not in variables and not names.ignores(name)]
+    problems += [f"{prefix}{name} is unexpected" for name in others]
     return Plan(names, variables, values, tuple(problems))
 
 
-def best_plan(module: Named, weights: Weights) -> Plan:
+def best_plan(module: Named, weights: Weights, prefix: str = "") -> Plan:
     """The comparison under the family of names that leaves the fewest problems."""
-    return min((plan(module, weights, names) for names in module.weight_names), key=lambda found: len(found.problems))
+    plans = (plan(module, weights, names, prefix) for names in module.weight_names)
+    return min(plans, key=lambda found: len(found.problems))
 
 
-def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encoder, Plan]:
-    """The encoder that shares the most tensors with a file: its name, its shapes, and how they compare."""
-    encoders = {name: _shapes(build, final_stride) for name, build in ENCODERS.items()}
-    found = [(name, encoder, best_plan(encoder, weights)) for name, encoder in encoders.items()]
-    return max(found, key=lambda entry: (entry[2].fit, -len(entry[2].problems)))
-
-
-def named_variables(module: Named, names: Names) -> dict[str, nnx.Variable]:
-    """Parameters and BatchNorm statistics of a module by their names in a family."""
-    state = nnx.to_flat_state(nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat)))
-    return {names.name(path): variable for path, variable in state}
+def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encoder, Part, Plan]:
+    """The encoder that shares the most tensors with a file: its name, its shapes, its part, and how they compare."""
+    found = []
+    for name, build in ENCODERS.items():
+        encoder = _shapes(build, final_stride)
+        part = part_of(weights, encoder)
+        found.append((name, encoder, part, best_plan(encoder, encoder_and_head(part, encoder)[0], part.prefix)))
+    return max(found, key=lambda entry: (entry[3].fit, -len(entry[3].problems)))
 
 
 @functools.cache

@@ -42,7 +42,7 @@ def check_same(of_run: ClassNames, of_data: ClassNames) -> None:
     if differing(of_run, of_data):
         raise InputError(
             f"the run was begun with the classes {described(of_run)}, the data has {described(of_data)}; train on "
-            "the same classes, or in another --workdir (fcam eval takes data that has some of them)"
+            "the same classes, or in another folder (fcam eval takes data that has some of them)"
         )
 
 

@@ -14,6 +14,7 @@ from fcam_jax.configuration.components import member, own
 from fcam_jax.configuration.keys import part
 from fcam_jax.configuration.settings import DECODER_CENTER, INIT_HEAD
 from fcam_jax.errors import InputError
+from fcam_jax.losses.classification import ONE_CLASS
 from fcam_jax.methods.classifier import ClassifierTraining
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
@@ -39,6 +40,8 @@ def classifier(config: ConfigDict) -> Classifier:
     dtype = jnp.dtype(part(config, "model").dtype)
     way = method(config.classifier)
     num_classes = way.classes(config.data.num_classes)
+    if num_classes == 1 and way.has_classes:
+        raise InputError(f"data.num_classes is 1: {ONE_CLASS}")
     if way.own_head and name != HEAD_OF_METHODS:
         raise InputError(
             f"model.head.name is {name!r}, but classifier.method={config.classifier.method} has a head of its own; "

@@ -38,7 +38,7 @@ IDENTITY = "run.json"
 # In a stage's folder, where its checkpoints are another run's: facts that replace those of their records.
 TAKEN_FROM = "taken_from.json"
 
-ANOTHER = "use another --workdir"
+ANOTHER = "use another folder"
 
 # Settings that may change between calls on one folder: they do not alter what is trained.
 FREE_KEYS = (
@@ -210,8 +210,8 @@ def occupied(workdir: pathlib.Path) -> Iterator[None]:
       InputError: another call is at work there, or the folder cannot be written to.
     """
     complaint = (
-        f"--workdir={workdir} is in use by another call; wait for its end, or use another --workdir "
-        "(--mode=eval --checkpoint=PATH looks at a run that is going on)"
+        f"workdir={workdir} is in use by another call; wait for its end, or use another folder "
+        "(its checkpoints can be evaluated while it goes on)"
     )
 
     def enter() -> None:
@@ -219,7 +219,7 @@ def occupied(workdir: pathlib.Path) -> Iterator[None]:
             workdir.mkdir(parents=True, exist_ok=True)
             stack.enter_context(held(workdir / "lock", complaint))
         except OSError as error:
-            raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
+            raise InputError(f"workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
 
     with contextlib.ExitStack() as stack:
         hosts.of_first(enter)
@@ -259,7 +259,7 @@ def _claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool) -> 
             _note_epochs(workdir, there, config)
         replace_file(path, text + "\n")
     except OSError as error:
-        raise InputError(f"--workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
+        raise InputError(f"workdir={workdir} cannot be used: {error.strerror} ({error.filename})") from error
 
 
 def has_begun(workdir: pathlib.Path) -> bool:
@@ -286,7 +286,7 @@ def recorded(workdir: pathlib.Path) -> dict[str, Any]:
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise InputError(f"--workdir={workdir} holds no run: there is no {path}")
+        raise InputError(f"workdir={workdir} holds no run: there is no {path}")
     return read_record(path, ANOTHER)
 
 
@@ -307,7 +307,7 @@ def _note_epochs(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str
     if of_classifier in changed and any(fcam.glob(f"{CHECKPOINTS}/*/*")):
         raise InputError(
             f"{of_classifier}: {fcam} stands on the classifier of {changed[of_classifier][0]} epochs; delete that "
-            "folder to train F-CAM anew on a longer trained one, or use another --workdir"
+            "folder to train F-CAM anew on a longer trained one, or use another folder"
         )
     for key, (before, now) in changed.items():
         logger.info("%s: continued from %s to %s epochs", key.partition(".")[0], before, now)
@@ -328,6 +328,6 @@ def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]
         of_fcam = all(key.startswith(("fcam.", "cam.")) for key in changed)
         other = f" (--config.classifier.from_run={workdir} takes this classifier there)" if of_fcam else ""
         raise InputError(
-            f"--workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "
-            f"use another --workdir{other} or the same settings"
+            f"workdir={workdir} holds a run of another configuration ({'; '.join(changed)}); "
+            f"use another folder{other} or the same settings"
         )

@@ -11,9 +11,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from fcam_jax.component import path_of
 from fcam_jax.configuration import configuration, override
 from fcam_jax.data.source import SPLITS
-from fcam_jax.errors import unknown_name
+from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.classifiers import STAGE, check_taken, classes_of, take_classifier
@@ -68,11 +69,13 @@ def train_and_evaluate(
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    if isinstance(config, str | os.PathLike):
-        chosen = configuration(os.fspath(config), values or {})
+    folder, values = path_of(workdir, "workdir"), {} if values is None else values
+    if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+        raise InputError(f"values is {values!r:.100}; it must have values by key, such as {{'fcam.epochs': 2}}")
+    if hasattr(config, "unlocked"):
+        chosen = override(copy.deepcopy(config), values)
     else:
-        chosen = override(copy.deepcopy(config), values or {})
-    folder = pathlib.Path(workdir)
+        chosen = configuration(str(path_of(config, "config")), values)
     train(chosen, folder, split)
     results = (folder if split == "test" else folder / split) / "results.json"
     return read_record(results, "the same call writes it anew") if results.is_file() else {}

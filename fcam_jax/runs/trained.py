@@ -105,7 +105,7 @@ def evaluate_checkpoint(
     plan = build.recorded_experiment(config, trained.classes, split)
     out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")
     if any(out.glob(f"*/{CHECKPOINTS}")):
-        raise InputError(f"--workdir={out} holds a run, whose results these would replace; give another folder")
+        raise InputError(f"workdir={out} holds a run, whose results these would replace; give another folder")
     config_hash = folder.claim(out, config)
     save_names(out, plan.data.class_names)
     started = time.monotonic()
@@ -128,13 +128,11 @@ def _with_data(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
 def _run_of(path: pathlib.Path) -> pathlib.Path:
     """The nearest folder upwards that holds a run."""
     if not path.exists():
-        raise InputError(f"--checkpoint={path}: no such folder")
+        raise InputError(f"{path}: no such folder")
     for there in (path, *path.resolve().parents):
         if (there / "config.json").is_file():
             return there
-    raise InputError(
-        f"--checkpoint={path} is no run, stage or checkpoint of this program: no config.json in or above it"
-    )
+    raise InputError(f"{path} is no run, stage or checkpoint of this program: no config.json in or above it")
 
 
 def _meant(path: pathlib.Path, run: RunFolder, stages: tuple[Stage, ...]) -> tuple[Stage, str, int | None]:
@@ -144,7 +142,7 @@ def _meant(path: pathlib.Path, run: RunFolder, stages: tuple[Stage, ...]) -> tup
     if not parts:
         last = run.last_trained(list(by_name))
         if last is None:
-            raise InputError(f"--checkpoint={path}: nothing is trained in this run yet (--mode=train)")
+            raise InputError(f"{path}: nothing is trained in this run yet")
         return by_name[last], BEST, None
     name, *rest = parts
     within, kind, step = (*rest, *(CHECKPOINTS, BEST, "")[len(rest) :])[:3]
@@ -152,9 +150,9 @@ def _meant(path: pathlib.Path, run: RunFolder, stages: tuple[Stage, ...]) -> tup
     if not known or len(rest) > 3:
         names = " or ".join(f"{run.path / name}" for name in by_name)
         raise InputError(
-            f"--checkpoint={path} is no checkpoint; give {run.path}, {names}, or there {CHECKPOINTS}/{BEST}, "
+            f"{path} is no checkpoint; give {run.path}, {names}, or there {CHECKPOINTS}/{BEST}, "
             f"{CHECKPOINTS}/{LATEST}, or the folder of a step in these"
         )
     if run.stage(name).progress is None:
-        raise InputError(f"--checkpoint={path}: the stage {name} is not trained in this run yet (--mode=train)")
+        raise InputError(f"{path}: the stage {name} is not trained in this run yet")
     return by_name[name], kind, int(step) if step else None

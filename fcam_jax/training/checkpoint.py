@@ -230,7 +230,7 @@ class Checkpoints:
         progress = self.progress()
         wanted = None if progress is None else progress.best_step if kind == BEST else progress.step
         if progress is None or wanted is None:
-            raise InputError(f"no checkpoint in {self._directory}; train first (--mode=train)")
+            raise InputError(f"no checkpoint in {self._directory}; train first")
         if kind == LATEST:
             return self._latest, {"step": wanted, "val": {}}
         lost = {} if progress.instead_of is None else {"instead_of": progress.instead_of}

@@ -158,7 +158,7 @@ def record_failure(
     if hosts.is_first():
         write_record(folder / "failure.json", facts)
     return (
-        f"{error}, on the images {listed(names, 3)}; lower the learning rate (in a new --workdir). {folder} has the "
+        f"{error}, on the images {listed(names, 3)}; lower the learning rate (in a new folder). {folder} has the "
         f"step's figures, the images' names, and the sound state of step {kept}, from which the same steps lead "
         "there again"
     )

@@ -164,7 +164,7 @@ def _check_config(progress: Progress, config: str, directory: pathlib.Path) -> N
     if progress.config != config:
         raise InputError(
             f"{directory / CHECKPOINTS} holds the checkpoints of a run of another configuration "
-            f"({progress.config or 'unknown'} there, {config or 'unknown'} now); use another --workdir"
+            f"({progress.config or 'unknown'} there, {config or 'unknown'} now); use another folder"
         )
 
 

@@ -19,7 +19,14 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.heads import HEADS, WGAP
-from fcam_jax.models.import_weights import advising, export_weights, load_classifier, load_decoder, set_weights
+from fcam_jax.models.import_weights import (
+    advising,
+    count_classes,
+    export_weights,
+    load_classifier,
+    load_decoder,
+    set_weights,
+)
 
 HEAD_SETTINGS = {
     "gap": {"background": True},
@@ -88,6 +95,7 @@ def test_a_torchvision_file_fills_the_encoder_and_the_record_says_from_what(resn
         "tensors": 100,
         "untouched": [],
         "head": "left out",
+        "told": "",
     }
 
 
@@ -113,6 +121,113 @@ def test_a_head_that_is_asked_for_and_absent_is_missed(resnet_file, tmp_path):
     with pytest.raises(InputError, match=r"has no classification layer \(drop it\)$"), advising(head="drop it"):
         load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=True)
     assert load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=False).head == "absent"
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A classifier of three classes, and its tensors as a file has them."""
+    classifier = fill(empty("small", 3))
+    return classifier, export_weights(classifier)
+
+
+def under(prefix, weights):
+    return {f"{prefix}{name}": array for name, array in weights.items()}
+
+
+def loaded(weights, path, classes=3):
+    """A classifier with the weights of such a file, and what was said of them."""
+    save_file(weights, path)
+    classifier = empty("small", classes)
+    told = load_classifier(classifier, path, keep_head=True).told
+    assert count_classes(path) == count_classes(path, classifier.encoder) == classes
+    return classifier, told
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *("module.", "_orig_mod.", "model.", "net.", "encoder.", "state_dict.", "net.module._orig_mod.", "a.b.c.d."),
+        *("state_dict.ema_model.module.", "learner/resnet/", "blocks.0."),
+    ],
+)
+def test_words_before_all_names_are_no_part_of_them(small, prefix, tmp_path):
+    classifier, told = loaded(under(prefix, small[1]), tmp_path / "w.safetensors")
+    assert_equal(classifier, small[0])
+    assert f"under {prefix[:-1]!r} are taken" in told and "left out" not in told
+
+
+@pytest.mark.parametrize("layer", ["fc", "head.fc", "classifier", "model.linear", "head.1", "fc.1"])
+@pytest.mark.parametrize("prefix", ["", "backbone.", "state_dict.net.features."])
+def test_the_only_linear_layer_is_that_of_classes_whatever_it_is_called(small, prefix, layer, tmp_path):
+    body = {name: array for name, array in small[1].items() if not name.startswith("fc.")}
+    last = {f"{layer}.{leaf}": small[1][f"fc.{leaf}"] for leaf in ("weight", "bias")}
+    outer = "state_dict." if "state_dict" in prefix else ""
+    classifier, _ = loaded(under(prefix, body) | under(outer, last), tmp_path / "w.safetensors")
+    assert_equal(classifier, small[0])
+
+
+def test_what_is_saved_beside_a_network_is_left_out_and_told(small, tmp_path):
+    steps = {"model.stem.bn.num_batches_tracked": np.array(3), "n_averaged": np.array(1), "epoch": np.array(5)}
+    others = {"optimizer.state.a.exp_avg": np.ones(3), "model.criterion.weight": np.ones(3)}
+    weights = under("model.", small[1]) | steps | others
+    classifier, told = loaded(weights, tmp_path / "w.safetensors")
+    assert_equal(classifier, small[0])
+    assert told == "the tensors under 'model' are taken; left out: 'model.criterion' (1), 'optimizer' (1)"
+    classifier, told = loaded(
+        small[1] | {"optimizer.fc.weight.exp_avg": np.ones(3)} | steps, tmp_path / "v.safetensors"
+    )
+    assert_equal(classifier, small[0])
+    assert told == "left out: 'optimizer' (1), 'model' (1)" or told == "left out: 'optimizer' (1)"
+
+
+@pytest.mark.parametrize(
+    ("plain", "averaged"),
+    [
+        ("state_dict.", "state_dict_ema."),
+        ("model.", "model_ema."),
+        ("model.module.", "ema.module."),
+        ("online_model.", "ema_model."),
+        ("", "shadow."),
+        ("state_dict.model.", "state_dict.swa_model.module."),
+    ],
+)
+def test_of_two_networks_the_averaged_one_is_taken_and_told(small, plain, averaged, tmp_path, caplog):
+    other = {name: array + 1 for name, array in small[1].items()}
+    classifier, told = loaded(under(plain, other) | under(averaged, small[1]), tmp_path / "w.safetensors")
+    assert_equal(classifier, small[0])
+    assert told.startswith(f"the tensors of the averaged network under {averaged[:-1]!r} are taken; left out: ")
+    assert f"weights {tmp_path / 'w.safetensors'}: {told}" in caplog.messages
+
+
+def test_of_two_networks_the_usual_one_is_taken_and_several_unknown_ones_are_refused(small, tmp_path):
+    other = {name: array + 1 for name, array in small[1].items()}
+    classifier, told = loaded(under("momentum.", other) | under("state_dict.", small[1]), tmp_path / "w.safetensors")
+    assert_equal(classifier, small[0])
+    assert told == f"the tensors under 'state_dict' are taken; left out: 'momentum' ({len(other)})"
+    with pytest.raises(InputError, match="holds several networks, under 'student', 'teacher': save one alone"):
+        loaded(under("teacher.", other) | under("student.", small[1]), tmp_path / "v.safetensors")
+
+
+def test_a_mismatch_has_the_names_and_axes_of_the_file_and_many_are_counted(small, tmp_path):
+    weights = dict(small[1]) | {"blocks.2.conv.weight": np.ones((7, 64, 1, 1), np.float32)}
+    del weights["stem.bn.bias"]
+    shape = r"has shape \(7, 64, 1, 1\) instead of \(128, 64, 1, 1\)"
+    problems = rf"module\.blocks\.2\.conv\.weight {shape}; module\.stem\.bn\.bias is missing"
+    with pytest.raises(InputError, match=f"network: {problems}$"):
+        loaded(under("module.", weights), tmp_path / "w.safetensors")
+    strange = {f"{'very' * 100}{i}.weight": np.ones(3, np.float32) for i in range(50)}
+    with pytest.raises(InputError, match=r"; and 42 more$") as error:
+        loaded(small[1] | strange, tmp_path / "v.safetensors")
+    assert len(str(error.value)) < 1500 and str(error.value).isprintable()
+
+
+def test_a_layer_without_bias_or_several_layers_are_named(small, tmp_path):
+    with pytest.raises(InputError, match=r"network: fc\.bias is missing$"):
+        loaded({name: array for name, array in small[1].items() if name != "fc.bias"}, tmp_path / "w.safetensors")
+    body = {name: array for name, array in small[1].items() if not name.startswith("fc.")}
+    layers = {f"fc.{i}.weight": np.ones((128, 128), np.float32) for i in (0, 3)}
+    with pytest.raises(InputError, match=r"fc\.0\.weight is unexpected; fc\.3\.weight is unexpected"):
+        loaded(body | layers, tmp_path / "v.safetensors")
 
 
 # The names below are those of the published files, written out here and nowhere else.
@@ -255,7 +370,7 @@ def test_every_mismatch_is_listed_and_nothing_is_set():
         "cls.bias is unexpected",
         "cls.scale is unexpected",
         "fc.bias is missing",
-        "fc.weight has shape (4, 2) instead of (3, 2)",
+        "fc.weight has shape (2, 4) instead of (2, 3)",
     ]
     with pytest.raises(InputError, match=r"network: fc\.bias holds NaN or infinity"):
         set_weights(head, {"fc.weight": np.ones((2, 3)), "fc.bias": np.array([0, np.nan])}, "x")

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import hashlib
+import os
 import pickle
 import random
 import re
@@ -174,21 +175,28 @@ def test_pickles_of_other_ages(write, tmp_path):
     assert weights["first"].tolist() == weights["again"].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state", "params"])
-def test_a_checkpoint_is_unwrapped_once_and_loses_the_prefix_of_dataparallel(write, wrapper, tmp_path):
-    steps = {"module.bn.num_batches_tracked": b"K\x07", "module.n.num_batches_tracked": b"N"}
-    inner = mapping({"module.w": tensor("x", (2,)), "module.module.b": tensor("x", (1,))} | steps)
-    optimizer = mapping({"state": b"}K\x00" + mapping({"momentum": tensor("x", (2,))}) + b"s"})
-    write(tmp_path / "c.pth", mapping({"epoch": b"K\x07", "optimizer": optimizer, wrapper: inner}), {"x": FLOATS})
+def test_the_keys_around_a_state_dict_stand_before_its_names(write, tmp_path):
+    """What has no name, and what is no tensor, is left out: optimisers, counts, and objects of training programs."""
+    adam = mapping({"state": b"}K\x00" + mapping({"exp_avg": tensor("x", (2,))}) + b"s", "param_groups": b"]"})
+    inner = mapping({"module.w": tensor("x", (2,)), "n.num_batches_tracked": b"N"})
+    number = named("numpy.core.multiarray", "scalar") + group(
+        named("numpy", "dtype") + group(text("f8"), b"\x89", b"\x88") + b"R" + group(b"K\x03", text("<")) + b"b",
+        named("_codecs", "encode") + group(text("abc"), text("latin1")) + b"R",
+    )
+    others = {
+        "args": named("argparse", "Namespace") + b")\x81" + mapping({"lr": b"K\x07"}) + b"b",
+        "best": number + b"R",
+        "seen": named("collections", "defaultdict") + b")R(" + text("a") + b"K\x01u",
+        "device": named("torch", "device") + group(text("cuda")) + b"R",
+        "names": b"\x8f(" + text("a") + b"\x90",
+    }
+    whole = mapping({"epoch": b"K\x07", "optimizer": adam, **others, "net": mapping({"ema": inner, "again": inner})})
+    write(tmp_path / "c.pth", whole, {"x": FLOATS})
     weights, _ = read_weights(tmp_path / "c.pth")
-    assert {name: array.tolist() for name, array in weights.items()} == {"w": [0, 1], "module.b": [0]}
-    write(tmp_path / "d.pth", mapping({wrapper: mapping({wrapper: inner})}), {"x": FLOATS})
-    refused(tmp_path / "d.pth", f"its entries '{wrapper}' are not tensors")
-
-
-def test_a_prefix_that_not_all_names_have_stays(write, tmp_path):
-    write(tmp_path / "c.pth", mapping({"module.w": tensor("x", (2,)), "w": tensor("x", (2,))}), {"x": FLOATS})
-    assert list(read_weights(tmp_path / "c.pth")[0]) == ["module.w", "w"]
+    assert {name: array.tolist() for name, array in weights.items()} == {
+        "net.ema.module.w": [0, 1],
+        "net.again.module.w": [0, 1],
+    }
 
 
 MODULE = named("torch.nn.modules.linear", "Linear") + b")\x81}b"
@@ -197,6 +205,10 @@ TWICE = b"}" + b")" + b"".join(b"q\x00h\x00\x86" for _ in range(200))  # a tuple
 ORDERED = named("collections", "OrderedDict")
 PAIRS = b"]q\x00(](" + text("w") + tensor("x", (2,)) + b"ee"
 REUSED = mapping({"net": ORDERED + PAIRS + b"\x85R", "state_dict": ORDERED + b"h\x00\x85R"})
+SHARED = b"}q\x00"  # dicts in dicts, each of which is one dict under each of many names
+for depth in (1, 2, 3):
+    below = SHARED + b"".join(text(str(i)) + b"h%c" % (depth - 1) for i in range(1, 1000))
+    SHARED = b"}q%c(" % depth + text("0") + below + b"u"
 
 
 @pytest.mark.parametrize(
@@ -208,16 +220,14 @@ REUSED = mapping({"net": ORDERED + PAIRS + b"\x85R", "state_dict": ORDERED + b"h
         ),
         (STREAM_MODULE, r"a whole module \('net\.Net'\)"),
         (
-            mapping({"args": named("argparse", "Namespace") + b")\x81"}),
-            r"it names 'argparse\.Namespace', which no .* execu",
+            mapping({"args": named("argparse", "Action") + b")\x81"}),
+            r"it names 'argparse\.Action', which no .* execu",
         ),
-        (
-            mapping({"net": mapping({"w": tensor("x", (2,))}), "epoch": b"K\x07"}),
-            "its entries 'net', 'epoch' are not tensor",
-        ),
-        (mapping({"w": tensor("x", (2,)), "lr": b"G" + bytes(8)}), "its entries 'lr' are not tensors"),
-        (b"}K\x07" + tensor("x", (2,)) + b"s", "its entries 7 are not tensors"),
-        (tensor("x", (2,)), "does not hold a dict of tensors"),
+        (mapping({"net": named("argparse", "Namespace") + b")\x81"}), "it holds no tensors by name"),
+        (mapping({"lr": b"G" + bytes(8)}), "it holds no tensors by name"),
+        (b"}K\x07" + tensor("x", (2,)) + b"s", "it holds no tensors by name"),
+        (SHARED, "it holds no tensors by name"),
+        (tensor("x", (2,)), "it holds no tensors by name"),
         (mapping({}), "holds no tensors"),
         (mapping({"w": tensor("x", (13,))}), "damaged PyTorch file .*beyond its storage"),
         (mapping({"w": tensor("x", (2, 2), stride=(11, 1))}), "beyond its storage"),
@@ -228,9 +238,8 @@ REUSED = mapping({"net": ORDERED + PAIRS + b"\x85R", "state_dict": ORDERED + b"h
         (mapping({"w": tensor("x", (20,), stride=(0,))}), "beyond its storage"),
         (mapping({"w": tensor("y", (2,))}), "damaged PyTorch file .*KeyError"),
         (mapping({"w": tensor("x", (2,), kind="Quantized")}), r"'torch\.QuantizedStorage'"),
-        (REUSED, "holds no tensors"),  # a list of pairs makes one dict: many would multiply it
         (TWICE + b"K\x01s", "neither a string nor a small integer"),
-        (b"N" + b"r\xff\xff\xff\xff", "does not hold a dict of tensors"),  # a place in the memo, not its size
+        (b"N" + b"r\xff\xff\xff\xff", "it holds no tensors by name"),  # a place in the memo, not its size
         (b"X\xff\xff\xff\x7fabc", "damaged PyTorch file .*ValueError: expected 2147483647 bytes"),
     ],
     ids=range(21),
@@ -238,6 +247,18 @@ REUSED = mapping({"net": ORDERED + PAIRS + b"\x85R", "state_dict": ORDERED + b"h
 def test_what_is_no_state_dict_is_refused(write, body, match, tmp_path):
     write(tmp_path / "x.pth", body, {"x": FLOATS} if b"storage" in body else {})
     refused(tmp_path / "x.pth", match)
+
+
+def test_a_list_of_pairs_makes_one_dict(write, tmp_path):
+    """Many of one list would multiply it."""
+    write(tmp_path / "x.pth", REUSED, {"x": FLOATS})
+    assert list(read_weights(tmp_path / "x.pth")[0]) == ["net.w"]
+
+
+@pytest.mark.parametrize("body", [b"N" * (1 << 20), b"(" * (1 << 20), b"]" * (1 << 20)])
+def test_a_small_file_takes_no_long_time(write, body, tmp_path):
+    write(tmp_path / "x.pth", body)
+    refused(tmp_path / "x.pth", "has more steps than any state dict's")
 
 
 def call(module, name, *arguments):
@@ -353,6 +374,17 @@ def test_hdf5_with_data_elsewhere_or_far_larger_than_the_file_is_refused(tmp_pat
     refused(tmp_path / "b.h5", "larger than the file")
 
 
+def test_hdf5_with_too_many_or_too_deep_groups_is_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "deep.h5", "w") as file:
+        file.create_group("/".join("g" * 200))
+    refused(tmp_path / "deep.h5", "more groups and tensors, or deeper ones, than any network")
+    with h5py.File(tmp_path / "wide.h5", "w") as file:
+        for i in range(10_002):
+            file.create_group(str(i))
+    refused(tmp_path / "wide.h5", "more groups and tensors, or deeper ones, than any network")
+
+
 def test_without_h5py_the_message_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "h5py", None)
     (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
@@ -369,6 +401,11 @@ def write_tar(path):
     (path.parent / "pickle").touch()
     with tarfile.open(path, "w") as archive:
         archive.add(path.parent / "pickle", "pickle")
+
+
+def sparse(path, size):
+    with path.open("wb") as file:
+        file.truncate(size)
 
 
 def compress(path):
@@ -396,6 +433,12 @@ def compress(path):
         (lambda path: path.write_bytes(recorded("stream")[:-1]), "PyTorch file .*the data end early"),
         (write_tar, "PyTorch's tar format"),
         (lambda path: path.mkdir(), "a folder"),
+        (os.mkfifo, "a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (lambda path: sparse(path, 1 << 40), "larger than"),
+        (lambda path: sparse(path, 1 << 34), "not a weight file"),
+        (lambda path: save_file({str(i): FLOATS[:1] for i in range(10_001)}, path), "10001 tensors, more than any"),
         (lambda path: None, "No such file"),
     ],
 )

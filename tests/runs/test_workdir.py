@@ -117,8 +117,8 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path, text):
 def test_a_file_in_place_of_the_folder_is_named(tmp_path):
     occupied = tmp_path / "run"
     occupied.write_text("")
-    assert complaint(occupied).startswith(f"--workdir={occupied} cannot be used: ")
-    assert complaint(occupied / "below").startswith(f"--workdir={occupied / 'below'} cannot be used: ")
+    assert complaint(occupied).startswith(f"workdir={occupied} cannot be used: ")
+    assert complaint(occupied / "below").startswith(f"workdir={occupied / 'below'} cannot be used: ")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

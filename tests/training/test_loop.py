@@ -167,9 +167,7 @@ def test_checkpoints_of_another_configuration_are_refused(fcam_stage, tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", training=True)
     checkpoints.amend(dataclasses.replace(checkpoints.progress(), config="0123"))
     checkpoints.close()
-    with pytest.raises(
-        InputError, match=r"of another configuration \(0123 there, unknown now\); use another --workdir"
-    ):
+    with pytest.raises(InputError, match=r"of another configuration \(0123 there, unknown now\); use another folder"):
         run(fcam_stage, tmp_path, epochs=2)
 
 

@@ -106,7 +106,7 @@ def predict_into(
     journal = Journal(out, settings, overwrite)
     try:
         missing = [file for file in files if not journal.is_done(file)]
-        predictor = Predictor(network.model, network.localizer, min(batch_size, max(len(missing), 1)))
+        predictor = network.predictor(min(batch_size, max(len(missing), 1)))
         unreadable = predict(missing, predictor, network.size, outputs, out, journal)
     finally:
         journal.close()

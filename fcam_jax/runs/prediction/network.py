@@ -5,18 +5,18 @@ import logging
 import pathlib
 from typing import Any
 
-from flax import nnx
+import numpy as np
 
+from fcam_jax.component import is_number
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.box_accuracy import threshold_of
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Localizer
-from fcam_jax.models import ENCODERS
-from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.create import create
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.import_weights import advising, count_classes, load_classifier
+from fcam_jax.models.import_weights import advising
 from fcam_jax.runs.class_names import ClassNames, names_of_run
-from fcam_jax.runs.prediction.predictor import PREDICTED, ByCam
+from fcam_jax.runs.prediction.predictor import PREDICTED, PROBABILITIES, ByCam, Predictor
 from fcam_jax.runs.prediction.restored import Threshold
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.runtime.text import listed, printable
@@ -40,6 +40,7 @@ class Network:
     threshold: Threshold  # for its maps
     class_names: ClassNames  # of its classes
     settings: dict[str, Any]  # what its maps depend on besides the weights, as JSON data
+    probability: str = "softmax"  # one of `PROBABILITIES`
 
     def by_cam(self, cam: ByCam) -> "Network":
         """The same network with maps by a CAM, for which no threshold was validated.
@@ -53,6 +54,10 @@ class Network:
         settings = kept | told
         return dataclasses.replace(self, localizer=cam, title=cam.title, threshold=CAM_THRESHOLD, settings=settings)
 
+    def predictor(self, batch_size: int) -> Predictor:
+        """It, compiled for batches of a size."""
+        return Predictor(self.model, self.localizer, batch_size, self.probability)
+
     def threshold_at(self, value: float | None) -> Threshold:
         """A threshold that is given, as a share of each map's maximum, or its own.
 
@@ -61,7 +66,7 @@ class Network:
         """
         if value is None:
             return self.threshold
-        if isinstance(value, str) or not 0 <= value < 1:
+        if not (is_number(value) and 0 <= value < 1):
             raise InputError(f"threshold={value} must lie in [0, 1), as a share of each map's maximum")
         return Threshold(value, "given")
 
@@ -78,7 +83,7 @@ class Network:
                 known = listed([printable(name) for name in self.class_names if name]) or "without names"
                 raise InputError(f"label={given!r:.100} is the name of no class of this network; they are {known}")
             return self.class_names.index(given)
-        if int(given) != given or not 0 <= given < len(self.class_names):
+        if not is_number(given) or int(given) != given or not 0 <= given < len(self.class_names):
             raise InputError(f"label={given} is no class of this network; they are 0 to {len(self.class_names) - 1}")
         return int(given)
 
@@ -119,8 +124,9 @@ def imported_network(
     cam: ByCam,
     *,
     num_classes: int | None = None,
-    final_stride: int = 32,
+    final_stride: int | None = None,
     size: int = 224,
+    probability: str = "softmax",
 ) -> Network:
     """A classifier of a weight file, with a CAM.
 
@@ -129,33 +135,30 @@ def imported_network(
       encoder: its name.
       cam: what its maps are.
       num_classes: of its last layer; by default as many as the file has.
-      final_stride: of the encoder: the one that it was trained with.
+      final_stride: of the encoder: the one that it was trained with; by default as in `create_model`.
       size: side of its images.
+      probability: one of `PROBABILITIES`: what its scores were trained for.
 
     Raises:
       InputError: the file does not hold such a network, or the CAM is not known.
     """
-    if encoder not in ENCODERS:
-        raise unknown_name("encoder", encoder, ENCODERS)
-    there = count_classes(weights)
-    if num_classes is not None and there is not None and num_classes != there:
+    for name, value in (("num_classes", num_classes), ("size", size)):
+        if value is not None and (not isinstance(value, int | np.integer) or value < 1):
+            raise InputError(f"{name} is {value!r:.100}; it must be at least 1, and whole")
+    if probability not in PROBABILITIES:
+        raise unknown_name("probability", probability, PROBABILITIES)
+    with advising(layer="train a classifier with it"):
+        model, imported = create(encoder, weights, None, final_stride)
+    assert imported is not None and isinstance(model.head, WGAP)
+    classes, stride = model.head.fc.out_features, model.encoder.strides[-1]
+    if num_classes not in (None, classes):
         raise InputError(
-            f"weights {weights}: its classification layer has {there} classes, num_classes is {num_classes}"
+            f"weights {weights}: its classification layer has {classes} classes, num_classes is {num_classes}"
         )
-    classes = there if num_classes is None else num_classes
-    if classes is None:
-        raise InputError(f"weights {weights}: it has no classification layer; train a classifier with it")
-
-    def build() -> Classifier:
-        body = ENCODERS[encoder](final_stride=final_stride, rngs=nnx.Rngs(0))
-        return Classifier(body, WGAP(body.channels[-1], classes, rngs=nnx.Rngs(0)))
-
-    model = nnx.eval_shape(build)
-    with advising(encoder="--encoder={}"):
-        imported = load_classifier(model, weights, keep_head=True)
     if imported.untouched:
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
-    settings = {"encoder": encoder, "num_classes": classes, "final_stride": final_stride, "size": size}
+    settings = {"encoder": encoder, "num_classes": classes, "final_stride": stride, "size": size}
+    settings |= {"probability": probability} if probability != "softmax" else {}
     names = names_of_run(weights if weights.is_dir() else weights.parent, classes)  # as an export leaves them
-    own = Network(model, cam, cam.title, size, CAM_THRESHOLD, names, settings)
+    own = Network(model, cam, cam.title, size, CAM_THRESHOLD, names, settings, probability)
     return own.by_cam(cam)

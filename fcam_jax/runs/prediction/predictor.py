@@ -28,6 +28,7 @@ from fcam_jax.training.placed import SPREAD, data_mesh, replicate
 from fcam_jax.types import Batch, Localization
 
 Images = UInt8[np.ndarray, "b h w 3"]
+PROBABILITIES = ("softmax", "sigmoid")  # of classes of which an image has one, or of any number
 PREDICTED = -1  # in the place of a label: the class that is predicted for the image
 
 
@@ -38,19 +39,30 @@ class Predicted:
     maps: Float[np.ndarray, "b h w"]  # of the labels, at the size of the network's images, in [0, 1]
     logits: Float[np.ndarray, "b k"]  # class scores before softmax
     labels: Int[np.ndarray, " b"]  # class of each map
+    probability: str = "softmax"  # one of `PROBABILITIES`
+
+    def probabilities(self, i: int) -> Float[np.ndarray, " k"]:
+        """Of an image's classes; a single class is there or not, which only a sigmoid can say."""
+        logits = self.logits[i].astype(np.float64)
+        powers = np.exp(logits - logits.max())
+        if self.probability == "sigmoid" or len(logits) == 1:
+            return 0.5 + 0.5 * np.tanh(0.5 * logits)
+        return powers / powers.sum()
 
 
 class Predictor:
     """A network and the way to its maps."""
 
-    def __init__(self, model: Classifier | FCAM, localizer: Localizer, batch_size: int):
+    def __init__(self, model: Classifier | FCAM, localizer: Localizer, batch_size: int, probability: str = "softmax"):
         """Put the model, with its weights, on all devices.
 
         Args:
           model: the network.
           localizer: yields the maps.
           batch_size: images at a time; rounded up to a multiple of the devices.
+          probability: one of `PROBABILITIES`.
         """
+        self._probability = probability
         count = jax.device_count()
         self.batch_size = -(-batch_size // count) * count
         self._mesh = data_mesh(self.batch_size)
@@ -83,7 +95,8 @@ class Predictor:
         )
         spread = jax.device_put(given, NamedSharding(self._mesh, SPREAD))
         maps, logits, found = map(np.asarray, self._predict(self._state, *spread))
-        return Predicted(maps[:count].astype(np.float32), logits[:count].astype(np.float32), found[:count])
+        scores = logits[:count].astype(np.float32)
+        return Predicted(maps[:count].astype(np.float32), scores, found[:count], self._probability)
 
 
 @dataclasses.dataclass(frozen=True)

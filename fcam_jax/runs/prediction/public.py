@@ -6,22 +6,22 @@ The network, its batches and the way back to an image's size are those of the co
 import dataclasses
 import io
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from jaxtyping import Bool, Float, Int, UInt8
 
+from fcam_jax.component import path_of
 from fcam_jax.data.arrays import array_of
-from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import checked_score_map
+from fcam_jax.models.import_weights import advising
 from fcam_jax.runs.class_names import class_title
+from fcam_jax.runs.prediction.given_images import images_of
 from fcam_jax.runs.prediction.network import Network, imported_network, trained_network
 from fcam_jax.runs.prediction.overlay import GAP, captioned, framed
 from fcam_jax.runs.prediction.predictor import ByCam, Predictor
@@ -29,6 +29,7 @@ from fcam_jax.runs.prediction.restored import Restored, Threshold, restore, rest
 from fcam_jax.runs.report.drawing import TRUE_COLOUR, draw_outline, enlarge, overlay_map, overlay_mask
 from fcam_jax.types import Image
 
+_OF_WEIGHTS = ("num_classes", "final_stride", "size", "probability")
 _SIDES = (320, 1600)  # the longer side of a picture of one image is brought between these
 _CELL, _COLUMNS = 224, 4  # of a grid
 
@@ -83,7 +84,7 @@ class Predictions(Sequence[Restored]):
 
     @property
     def probabilities(self) -> Float[np.ndarray, "b k"]:
-        """Class scores after softmax."""
+        """Class scores after softmax, or after a sigmoid where there is one class or the network was loaded so."""
         return np.stack([one.probabilities for one in self.found])
 
     def show(self, path: str | os.PathLike[str] | None = None) -> "Picture":
@@ -149,9 +150,9 @@ class Loaded:
         """Network and predictor of a CAM; the latest few stay compiled."""
         key = f"{cam} {batch_size}"
         if key not in self._ready:
-            by_cam = ByCam(cam) if isinstance(cam, str) else cam
+            by_cam = _by_cam(cam)
             network = self.network if by_cam is None else self.network.by_cam(by_cam)
-            self._ready[key] = network, Predictor(network.model, network.localizer, batch_size)
+            self._ready[key] = network, network.predictor(batch_size)
         return self._ready[key]
 
     @property
@@ -170,7 +171,7 @@ def load(
     *,
     cam: str | ByCam | None = None,
     batch_size: int = 8,
-    **of_weights: int,
+    **of_weights: Any,
 ) -> Loaded:
     """A trained network, to be called on images.
 
@@ -180,64 +181,37 @@ def load(
       encoder: the network whose weights are in the file.
       cam: the CAM that yields the maps; by default F-CAM's or the classifier's own, and "cam" for a file.
       batch_size: images at a time.
-      of_weights: for a file: `num_classes`, `final_stride` (32), `size` of its images (224).
+      of_weights: for a file: `size` of its images (224); `final_stride`, by default as in `create_model`;
+        `probability`, "sigmoid" where an image may have several classes, else "softmax"; `num_classes`, to be checked.
 
     Raises:
       InputError: there is no such network, or the CAM is not known.
     """
-    by_cam = ByCam(cam) if isinstance(cam, str) else cam
+    there, by_cam, count = path_of(path, "path"), _by_cam(cam), _counted(batch_size)
+    for name in of_weights.keys() - set(_OF_WEIGHTS):
+        raise InputError(f"{name!r:.100} is no argument of load; there: cam, batch_size, {', '.join(_OF_WEIGHTS)}")
     if encoder is not None:
-        network = imported_network(pathlib.Path(path), encoder, by_cam or ByCam("cam"), **of_weights)
-    elif pathlib.Path(path).is_file():
+        with advising(encoder="encoder={!r}"):
+            network = imported_network(there, encoder, by_cam or ByCam("cam"), **of_weights)
+    elif there.is_file():
         raise InputError(f"{path} is a file of weights: say of which encoder, as in load(path, encoder='resnet50')")
     elif of_weights:
         raise InputError(f"{', '.join(of_weights)}: a run knows its own")
     else:
-        network = trained_network(pathlib.Path(path), by_cam)
-    return Loaded(network, _counted(batch_size))
+        network = trained_network(there, by_cam)
+    return Loaded(network, count)
+
+
+def _by_cam(given: Any) -> ByCam | None:
+    if not isinstance(given, str | ByCam | None):
+        raise InputError(f"cam is {given!r:.100}; it must be the name of a CAM, or a ByCam")
+    return ByCam(given) if isinstance(given, str) else given
 
 
 def _counted(batch_size: Any) -> int:
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be a whole number from 1")
+        raise InputError(f"batch_size is {batch_size!r:.100}; it must be a whole number from 1")
     return int(batch_size)
-
-
-def images_of(given: Any) -> list[Image]:
-    """One image or several, in any form that `Loaded` takes, as RGB pixels.
-
-    Raises:
-      InputError: one cannot be used; the message says which.
-    """
-    if isinstance(given, list | tuple) or (hasattr(given, "ndim") and given.ndim == 4):
-        if not len(given):
-            raise InputError("there is no image")
-        return [_image(one, f"image {place}") for place, one in enumerate(given)]
-    return [_image(given, "image")]
-
-
-def _image(given: Any, name: str) -> Image:
-    if isinstance(given, str | os.PathLike):
-        return read_image(pathlib.Path(given), upright=True)
-    if isinstance(given, PIL.Image.Image):
-        upright = PIL.ImageOps.exif_transpose(given)
-        given = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("RGB"))
-    pixels = np.asarray(given)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
-        raise InputError(f"{name} has shape {np.shape(given)}; it must be (height, width, 3) or (height, width)")
-    pixels = np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3))
-    low, high = pixels.min(), pixels.max()
-    if np.issubdtype(pixels.dtype, np.floating):
-        if not 0 <= low <= high <= 1:
-            raise InputError(f"{name} holds floats from {low:g} to {high:g}; floats are in [0, 1], uint8 in [0, 255]")
-        pixels = np.rint(255 * pixels)
-    elif pixels.dtype == np.uint16:
-        pixels = np.rint(pixels / 257)
-    elif not np.issubdtype(pixels.dtype, np.integer) or low < 0 or high > 255:
-        raise InputError(f"{name} holds {pixels.dtype} from {low} to {high}; it must hold uint8 in [0, 255]")
-    return np.ascontiguousarray(pixels, np.uint8)
 
 
 class Picture:

@@ -66,7 +66,7 @@ def restored(
     Raises:
       InputError: the map or the class scores are no numbers.
     """
-    logits = found.logits[i].astype(np.float64)
+    logits = found.logits[i]
     if not (np.isfinite(found.maps[i]).all() and np.isfinite(logits).all()):
         raise InputError(
             "the network's map or class scores hold NaN or infinity; its weights are damaged, or training diverged"
@@ -75,9 +75,8 @@ def restored(
     score_map = restore(found.maps[i], frame)
     levels = to_levels(score_map)
     level = threshold.level(levels)
-    powers = np.exp(logits - logits.max())
     boxes = rescale(boxes_above(levels, level), frame, size)
-    return Restored(score_map, levels, level, boxes, found.logits[i], powers / powers.sum(), int(found.labels[i]))
+    return Restored(score_map, levels, level, boxes, logits, found.probabilities(i), int(found.labels[i]))
 
 
 def restore(score_map: Float[np.ndarray, "a b"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:

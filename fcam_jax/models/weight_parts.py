@@ -1,0 +1,138 @@
+"""Where a network is in a file: training programs put dicts around a state dict and words before its names, such as
+"state_dict.module.conv1.weight", and save averages, optimisers and further layers beside it.
+"""
+
+import collections
+import dataclasses
+import re
+from collections.abc import Collection, Iterator
+
+import numpy as np
+
+from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.weight_files import Weights
+from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, named_variables
+from fcam_jax.runtime.text import listed, printable, shorten
+
+_AVERAGED = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)", re.IGNORECASE)
+# Words around the one network that is meant; what the last one ends in is empty.
+_USUAL = {"state_dict", "model_state_dict", "model_state", "model", "net", "network", "params", "module", "_orig_mod"}
+_USUAL |= {"backbone", "encoder", ""}
+# Beginnings of what is saved beside a network without a word before its own names.
+_OF_TRAINING = ("optim", "ema", "swa", "criterion", "loss", "scaler", "scheduler", "lr_", "rng", "n_averaged")
+_MOST_WORDS, _LONGEST = 12, 300  # words of a tensor's own name, and letters of all of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A network's tensors among those of a file.
+
+    Attributes:
+      prefix: what stands before their names in the file.
+      weights: the tensors by their names without it.
+      rest: the other tensors, by their names in the file.
+      shared: how many have the name of one of the network's.
+      told: which are taken and which left out, where there is a question; else empty.
+      doubt: why others may be meant; else empty.
+    """
+
+    prefix: str
+    weights: Weights
+    rest: Weights
+    shared: int = 0
+    told: str = ""
+    doubt: str = ""
+
+
+def part_of(weights: Weights, module: Named) -> Part:
+    """The part under the words before which the most tensors have names of a module's."""
+    families = (named_variables(module, names).keys() for names in module.weight_names)
+    return max((_part(weights, known) for known in families), key=lambda part: part.shared)
+
+
+def encoder_and_head(part: Part, encoder: Encoder, head: Collection[str] = ()) -> tuple[Weights, Weights]:
+    """Tensors of the encoder and of the classification layer, each by its own names.
+
+    The layer may have any name, and stand beside the part, where no other is linear and takes the encoder's features.
+
+    Args:
+      part: the encoder's.
+      encoder: the module; it may be abstract.
+      head: the tensors of the classifier's head by name, where it is known.
+    """
+    known = {name for names in encoder.weight_names for name in named_variables(encoder, names)}
+    others = {name: array for name, array in part.weights.items() if name not in known}
+    last = {name: array for name, array in others.items() if name.startswith(HEAD_PREFIXES)}
+    taken = set(last)
+    if not last.keys() & {*CLASS_BIASES, *head}:
+        outer = part.prefix
+        linear = _only_linear(others, encoder.channels[-1])
+        while outer and not (linear or last):
+            outer = "".join(re.findall(r"[^./]*[./]", outer)[:-1])
+            beside = {name: array for name, array in part.rest.items() if name.startswith(outer)}
+            linear = _only_linear(beside, encoder.channels[-1])
+        taken |= set(linear.values())
+        last = {new: {**part.rest, **others}[old] for new, old in linear.items()} or last
+    return {name: array for name, array in part.weights.items() if name not in taken}, last
+
+
+def classes_of(last: Weights) -> int | None:
+    """Classes of a classification layer."""
+    sizes = [array.size for name, array in last.items() if name.endswith(CLASS_BIASES)]
+    return next(iter(sizes), len(last["fc.weight"]) if "fc.weight" in last else None)
+
+
+def _part(weights: Weights, known: Collection[str]) -> Part:
+    votes = collections.Counter(
+        before for name in weights for before in _beginnings(name) if name[len(before) :] in known
+    )
+    most = max(votes.values(), default=0)
+    places = [before for before, count in votes.items() if count == most] or [""]
+    averaged = [before for before in places if _AVERAGED.search(before)]
+    usual = [before for before in places if set(re.split("[./]", before)) <= _USUAL]
+    clear = next((one for one in (places, averaged, usual) if len(one) == 1), [])
+    prefix = (clear or places)[0]
+    under: dict[str, np.ndarray] = {}
+    rest: dict[str, np.ndarray] = {}
+    for name, array in weights.items():
+        own = name[len(prefix) :] if name.startswith(prefix) else ""
+        beside = not own or (own not in known and (own.startswith(_OF_TRAINING) or not array.ndim))
+        (rest if beside else under)[name if beside else own] = array
+    groups = collections.Counter(_beside(name, prefix) for name, array in rest.items() if array.ndim)
+    kind = " of the averaged network" if prefix in averaged else ""
+    told = [f"the tensors{kind} under {_shown(prefix)} are taken"] if prefix else []
+    told += [f"left out: {listed([f'{name} ({count})' for name, count in groups.items()], 5)}"] if groups else []
+    doubt = ""
+    if not clear:
+        doubt = f"it holds several networks, under {listed([_shown(place) for place in places], 5)}: save one alone"
+    return Part(prefix, under, rest, most, "; ".join(told), doubt)
+
+
+def _beginnings(name: str) -> Iterator[str]:
+    """What may stand before a tensor's own name."""
+    yield ""
+    if len(name) <= _LONGEST:
+        for end in [found.end() for found in re.finditer(r"[./]", name)][-_MOST_WORDS:]:
+            yield name[:end]
+
+
+def _beside(name: str, prefix: str) -> str:
+    """The words of a name up to the first that the prefix has not."""
+    words = re.findall(r"[^./]*[./]?", name[:_LONGEST])
+    count = next((i for i, word in enumerate(words) if not prefix.startswith("".join(words[: i + 1]))), 0)
+    return _shown("".join(words[: count + 1]))
+
+
+def _shown(name: str) -> str:
+    return repr(shorten(printable(name.rstrip("./")), 60))
+
+
+def _only_linear(tensors: Weights, width: int) -> dict[str, str]:
+    """The names of the one linear layer that takes so many features, by those that such a layer has here."""
+    found = []
+    for name, array in tensors.items():
+        for weight, bias, axis, to in ((".weight", ".bias", 1, "fc"), ("/kernel", "/bias", 0, "conv_preds")):
+            if name.endswith(weight) and array.ndim == 2 and array.shape[axis] == width:
+                stem = name.removesuffix(weight)
+                found.append({to + leaf: stem + leaf for leaf in (weight, bias) if stem + leaf in tensors})
+    return found[0] if len(found) == 1 else {}
