@@ -1,7 +1,7 @@
 """Evaluate a run, or any checkpoint, on a split of its data or of another.
 
 fcam eval --config=cub:resnet50,layercam --workdir=runs/cub --split=val
-fcam eval --checkpoint=runs/cub [--config=folder --config.data.root=DIR] [--workdir=OUT]
+fcam eval --checkpoint=runs/cub [--config.data.root=DIR] [--workdir=OUT]
 """
 
 import argparse
@@ -30,9 +30,6 @@ def run(options: argparse.Namespace) -> None:
     together.begin()
     from fcam_jax.configuration import configuration
 
-    if options.config is None and options.overrides:
-        key = next(iter(options.overrides))
-        raise InputError(f"--config.{key} changes a benchmark's value: it needs --config=NAME too")
     if options.config is None and options.checkpoint is None:
         raise InputError("--config=NAME is missing; or give --checkpoint=RUN, which knows its configuration")
     config = None if options.config is None else configuration(options.config, options.overrides)
@@ -48,6 +45,7 @@ def run(options: argparse.Namespace) -> None:
             return job.evaluate(config, folder, options.split)
         out = options.workdir[0] if options.workdir else None
         settings = None if config is None else config.to_dict()
-        return trained.evaluate_checkpoint(options.checkpoint, settings, out, options.split)
+        values = options.overrides if config is None else {}
+        return trained.evaluate_checkpoint(options.checkpoint, settings, out, options.split, values)
 
     together.carry_out(options, evaluate)

@@ -16,6 +16,7 @@ from flax import nnx
 from ml_collections import ConfigDict
 
 from fcam_jax.component import at_key
+from fcam_jax.configuration.command_line import override
 from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.keys import part
 from fcam_jax.data.classes import ClassNames
@@ -127,6 +128,12 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
         return _stages(ConfigDict(dict(record)), 1)
 
 
+def changed(record: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that a run records with other values, by key; raises as `override`."""
+    import_components(record)
+    return dict(override(ConfigDict(dict(record)), values).to_dict())
+
+
 @contextlib.contextmanager
 def of_this_version() -> Iterator[None]:
     """Within this, a value of a recorded configuration that cannot be used is told in one line."""
@@ -199,7 +206,7 @@ def _check_asked_for(evaluation: EvaluationSettings, source: Source, what: str) 
 
 
 def _has(source: Source) -> str:
-    return " and ".join(source.truth) or "neither boxes nor masks"
+    return " and ".join("masks" if one == "mask" else one for one in source.truth) or "neither boxes nor masks"
 
 
 def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:

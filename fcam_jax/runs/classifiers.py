@@ -99,7 +99,9 @@ def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) 
         shutil.copy2(source / STAGE / PRETRAINED, part / PRETRAINED)
     if (source / CLASS_NAMES).is_file():
         shutil.copy2(source / CLASS_NAMES, folder / CLASS_NAMES)
-    owner = (taken_from(source / STAGE) or {"run": identity(source)})["run"]
-    facts: dict[str, Any] = {"taken_from": source.name, "run": owner} | ({} if same_cam else {"val": {}})
+    theirs = taken_from(source / STAGE) or {"run": identity(source)}
+    facts: dict[str, Any] = {"taken_from": source.name, "run": theirs["run"]}
+    if not same_cam or "val" in theirs:
+        facts["val"] = {}
     write_record(part / TAKEN_FROM, facts)
     part.rename(stage)

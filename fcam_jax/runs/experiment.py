@@ -25,13 +25,14 @@ from fcam_jax.methods.contract import Localizer, Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches
-from fcam_jax.runs.folder import RunFolder, has_begun, record_left_out
+from fcam_jax.runs.folder import TAKEN_FROM, RunFolder, has_begun, record_left_out
 from fcam_jax.runs.report.training_batch import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
 from fcam_jax.runtime import hosts, preemption, watchdog
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.random import OfRun, order_seed, stream
 from fcam_jax.training.cam_cache import WholeCams
+from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST
 from fcam_jax.training.loop import LoopSettings, OnEpoch, Training, TrainSettings, Validate, is_finished, train
 from fcam_jax.training.placed import Placed, data_mesh
 from fcam_jax.training.step import TrainState, initial_state, make_train_step
@@ -119,6 +120,18 @@ class Experiment:
         """The evaluation batches of a split, counted by a bar."""
         count = math.ceil(self.data.sizes[split] / self.evaluation.batch_size)
         return counted(self.data.evaluated(split), title, count, "batch")
+
+
+def check_length(plan: Experiment, folder: pathlib.Path) -> None:
+    """Raise an `InputError` where a stage of the run in a folder is trained beyond the end that it would now have."""
+    for stage in plan.stages:
+        latest = (folder / stage.name / CHECKPOINTS / LATEST).glob("*")
+        step = max((int(path.name) for path in latest if path.name.isdecimal()), default=0)
+        if step > stage.loop.steps and not (folder / stage.name / TAKEN_FROM).exists():
+            raise InputError(
+                f"{stage.name} is trained to step {step} already, and {stage.loop.epochs} epochs end at step "
+                f"{stage.loop.steps}; ask for as many epochs or more"
+            )
 
 
 def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> None:

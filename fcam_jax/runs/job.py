@@ -91,6 +91,8 @@ def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: boo
     taken = trained_too and config.classifier.from_run and not (folder / STAGE).is_dir()
     same_cam = taken and check_taken(source, record)
     with workdir.occupied(folder):
+        if trained_too:
+            hosts.of_first(lambda: experiment.check_length(plan, folder))
         config_hash = workdir.claim(folder, record, training=trained_too)
         if taken:
             hosts.of_first(lambda: take_classifier(source, folder, bool(same_cam)))

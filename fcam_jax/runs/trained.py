@@ -83,7 +83,11 @@ def load_trained(path: pathlib.Path) -> Trained:
 
 
 def evaluate_checkpoint(
-    path: pathlib.Path, config: Mapping[str, Any] | None = None, out: pathlib.Path | None = None, split: str = "test"
+    path: pathlib.Path,
+    config: Mapping[str, Any] | None = None,
+    out: pathlib.Path | None = None,
+    split: str = "test",
+    values: Mapping[str, Any] | None = None,
 ) -> str:
     """Evaluate the model of a checkpoint, and the baselines on it; write results, records for the report and pictures.
 
@@ -93,6 +97,7 @@ def evaluate_checkpoint(
         labels of the data are numbered as the model's, by the classes' names.
       out: the folder to write to; by default one in the run's folder, by the checkpoint's name and the split.
       split: the images to evaluate.
+      values: of data and evaluation, by key, that replace those of the run, where `config` is not given.
 
     Returns:
       The table of results, for people.
@@ -101,6 +106,10 @@ def evaluate_checkpoint(
       InputError: as `load_trained`; for bad data; when `out` holds another run.
     """
     trained = load_trained(path)
+    if config is None and values:
+        if strange := [key for key in values if not key.startswith(("data.", "evaluation."))]:
+            raise InputError(f"--config.{strange[0]}: of a run, data and evaluation alone can be given other values")
+        config = build.changed(trained.config, values)
     config = trained.config if config is None else _with_data(trained.config, config)
     plan = build.recorded_experiment(config, trained.classes, split)
     out = out or trained.run / (trained.name if split == "test" else f"{trained.name}_{split}")

@@ -132,11 +132,6 @@ def train(training: Training, checkpoints: Checkpoints) -> None:
     """
     settings, state, progress = training.settings, training.state, checkpoints.progress()
     if progress is not None:
-        if progress.step > settings.steps:
-            raise InputError(
-                f"{settings.name} is trained to step {progress.step} already, and {settings.epochs} epochs end at step "
-                f"{settings.steps}; ask for as many epochs or more"
-            )
         if is_finished(progress, settings):
             logger.info("%s: finished before, best at step %s", settings.name, progress.best_step)
             return

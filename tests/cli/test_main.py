@@ -40,7 +40,7 @@ def test_a_mistake_on_the_command_line_gets_one_line(tmp_path, config, options, 
     [
         (["--checkpoint=runs/cub"], "--checkpoint is for --mode=eval"),
         (["--mode=eval", "--checkpoint=nowhere"], "--checkpoint=nowhere: no such folder"),
-        (["--mode=eval", "--checkpoint=x", "--config.data.root=y"], "--config.data.root changes a benchmark's value"),
+        (["--mode=eval", "--checkpoint=x", "--config.data.root=y"], "--checkpoint=x: no such folder"),
     ],
 )
 def test_a_mistake_with_a_checkpoint_gets_one_line(options, words):

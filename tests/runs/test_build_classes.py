@@ -120,8 +120,11 @@ def test_a_run_is_evaluated_on_data_that_has_some_of_its_classes_and_keeps_its_n
     run, other = tmp_path / "run", data(tmp_path / "other", "bee", "cat", splits=("test",))
     job.train(config(data(tmp_path / "data", "ant", "bee", "cat")), run)
     evaluate_checkpoint(run, config(other).to_dict(), tmp_path / "out")
+    evaluate_checkpoint(run, out=tmp_path / "again", values={"data.root": str(other)})
+    with pytest.raises(InputError, match=r"--config\.seed: of a run, data and evaluation alone"):
+        evaluate_checkpoint(run, values={"seed": 1})
     job.evaluate(config(other), run)
-    for folder in (run, tmp_path / "out"):
+    for folder in (run, tmp_path / "out", tmp_path / "again"):
         results = json.loads((folder / "results.json").read_text())
         assert set(results["by_class"]["CAM"]) == {"1", "2"}
     assert names_of_run(run, 3) == ["ant", "bee", "cat"]

@@ -56,7 +56,11 @@ def test_without_a_validation_split_or_classes_the_last_model_counts(tmp_path):
 @pytest.mark.parametrize(
     ("truth", "asked", "words"),
     [
-        ("masks", "MaxBoxAcc", "=MaxBoxAcc cannot choose the best classifier: the val split has mask; it gives PxAP, "),
+        (
+            "masks",
+            "MaxBoxAcc",
+            "cannot choose the best classifier: the val split has masks; it gives PxAP, ",
+        ),
         ("boxes", "PxAP", "=PxAP cannot choose the best classifier: the val split has boxes; it gives MaxBoxAcc, "),
         ("neither", "MeanBestIoU", "the val split has neither boxes nor masks; it gives top1_cls, top5_cls"),
         ("neither", "top1_cls", "top1_cls cannot choose the best fcam: .* take 'last', or leave it empty"),
@@ -71,7 +75,7 @@ def test_a_figure_that_cannot_choose_is_told_with_those_that_can(tmp_path, truth
 def test_a_metric_that_is_asked_for_needs_its_ground_truth(tmp_path):
     asked = config(tmp_path, "masks", evaluation__also="PointingGame,MeanBestIoU")
     for only in (None, "val"):
-        with pytest.raises(InputError, match=r"names MeanBestIoU, which needs boxes; the (test|val) split has mask"):
+        with pytest.raises(InputError, match=r"names MeanBestIoU, which needs boxes; the (test|val) split has masks"):
             build.experiment(asked, None, only)
     assert build.experiment(config(tmp_path, "boxes", evaluation__also="PointingGame,MeanBestIoU"))
 

@@ -61,6 +61,7 @@ def test_a_run_that_is_trained_longer_ends_as_one_that_was_so_long_from_the_star
     assert results(tmp_path / "long")["continued"] == []
     with pytest.raises(InputError, match="fcam is trained to step 4 already, and 1 epochs end at step 2"):
         job.train(config(), run)
+    assert json.loads((run / "config.json").read_text())["fcam"]["epochs"] == 2
     with pytest.raises(InputError, match=r"fcam\.epochs: 1 there, 2 now"):
         job.evaluate(config(fcam__epochs=2), trained)
 
