@@ -23,6 +23,7 @@ IMAGE = MAP = 512 << 20
 TABLE = 2 << 30
 RECORD = 256 << 20
 WEIGHTS = 64 << 30
+ARCHIVE = 1 << 40
 
 _KINDS = {
     stat.S_IFDIR: "a folder",

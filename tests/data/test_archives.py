@@ -1,8 +1,10 @@
 """Files out of folders and archives: their bytes, and what is refused."""
 
 import concurrent.futures
+import gzip
 import io
 import os
+import random
 import tarfile
 import zipfile
 
@@ -117,3 +119,100 @@ def test_unpacking_goes_on_where_it_was_interrupted(tmp_path):
 
     (tmp_path / "x.tgz").unlink()
     assert open_archive(tmp_path / "x.tgz", tmp_path / "work").read("3.jpg") == files["3.jpg"]
+
+
+def bomb(name: str) -> bytes:
+    """An archive of zeros that is a thousandth of what it holds."""
+    zeros = bytes(64 << 20)
+    return as_zip({"a.jpg": zeros}) if name == "x.zip" else as_tar({"a.jpg": zeros, "b.jpg": zeros}, "w:gz")
+
+
+def test_what_grows_too_much_is_refused_before_it_is_unpacked(tmp_path):
+    store = opened(tmp_path, "x.zip", bomb("x.zip"))
+    with pytest.raises(InputError, match=r"a\.jpg has 67,108,864 bytes from 6\d,\d{3}: no image"):
+        store.read("a.jpg")
+    assert "no image; such an archive is not read" in complaint(tmp_path, "x.tgz", bomb("x.tgz"))
+    assert not list((tmp_path / "work").rglob("*.jpg"))
+
+
+def test_a_zip_that_says_too_little_of_its_members_is_refused(tmp_path):
+    data = bomb("x.zip").replace((64 << 20).to_bytes(4, "little"), (1 << 20).to_bytes(4, "little"))
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        opened(tmp_path, "x.zip", data).read("a.jpg")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_other_methods_of_compression_are_refused(tmp_path, method):
+    with pytest.raises(InputError, match="compressed by a method that is not read"):
+        opened(tmp_path, "x.zip", as_zip({"a.jpg": b"x" * 99}, method)).read("a.jpg")
+
+
+@pytest.mark.parametrize("member", ["d/" * 2000 + "x.jpg", "d" * 300 + ".jpg", ("d" * 200 + "/") * 8 + "x.jpg"])
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_names_that_no_disk_takes_are_refused(tmp_path, name, member):
+    message = complaint(tmp_path, name, ARCHIVES[name]({member: b"x"}))
+    assert "too long or too deep" in message and len(message) < 500
+
+
+def pax(**records) -> bytes:
+    """A tar whose member has these fields in a header that goes before it."""
+    member = tarfile.TarInfo("a.jpg")
+    member.pax_headers = {key.replace("_", "."): value for key, value in records.items()}
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        {"size": "-1024"},
+        {"size": "9" * 30},
+        {"path": "x" * (2 << 20)},
+        {"path": "a\0b.jpg"},
+        {"GNU_sparse_map": "0,1,x", "GNU_sparse_size": "1"},
+        {"GNU_sparse_major": "1", "GNU_sparse_minor": "0"},
+    ],
+)
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz"])
+def test_odd_headers_of_a_tar_are_one_line(tmp_path, name, records):
+    data = pax(**records)
+    try:
+        store = opened(tmp_path, name, gzip.compress(data) if name == "x.tgz" else data)
+    except InputError as error:
+        assert str(error).startswith(str(tmp_path / name)) and "\n" not in str(error) and len(str(error)) < 500
+    else:
+        with pytest.raises(InputError):
+            store.read("a.jpg")
+
+
+def test_a_thousand_headers_in_a_row_are_one_line(tmp_path):
+    head = pax(comment="x")[:1024]
+    complaint(tmp_path, "x.tar", head * 3000)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "x.tgz", "x.zip"])
+def test_damaged_archives_are_one_line(tmp_path, name):
+    rng = random.Random(0)
+    whole = ARCHIVES[name]({"a/1.jpg": b"one" * 30, "b/2.jpg": b"two" * 30})
+    for case in range(150):
+        data = bytearray(whole)
+        for _ in range(rng.randrange(1, 8)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        (tmp_path / str(case)).mkdir()
+        try:
+            store = opened(tmp_path / str(case), name, bytes(data))
+            for member in ("a/1.jpg", "b/2.jpg"):
+                if member in store:
+                    store.read(member)
+        except InputError as error:
+            assert "\n" not in str(error) and len(str(error)) < 700
+
+
+def test_what_is_no_file_is_one_line(tmp_path):
+    os.mkfifo(tmp_path / "x.tar")
+    os.mkfifo(tmp_path / "x.zip")
+    for name in ("x.tar", "x.zip"):
+        with pytest.raises(InputError, match="it is a named pipe"):
+            open_archive(tmp_path / name, tmp_path / "work")

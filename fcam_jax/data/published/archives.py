@@ -1,25 +1,36 @@
 """The bytes of a file by its name, out of a folder or an archive; archives of archives are read in place.
 
 A member that would climb out of where an archive is unpacked is refused, and so are links, so a name never means
-anything but a file of its own store.
+anything but a file of its own store. Images hardly shrink when they are compressed: what unpacks to many times its size
+is refused before it is.
 """
 
+import contextlib
+import gzip
+import io
+import itertools
 import os
 import pathlib
 import stat
 import tarfile
 import weakref
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fcam_jax.data.images import read_bytes
 from fcam_jax.data.layouts.paths import listing
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import ARCHIVE, IMAGE, open_regular
 from fcam_jax.runtime.progress import progress_bar
+from fcam_jax.runtime.text import first_line, printable, shorten
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")  # of what is unpacked, in any case of letters
+_RATIO = 100  # bytes that one of an archive may become, beyond the first ones
+_FIRST = 16 << 20
+_MEMBERS = 10**7
+_HEADER = 1 << 20  # bytes that are read at once: of a header that tells a longer name, for one
+_NAME, _PART, _FOLDERS = 1000, 255, 32  # bytes of a name, and of each part; parts
 
 
 class Store:
@@ -78,29 +89,26 @@ def _tar(path: pathlib.Path) -> Store:
 
     A file ``x.JPEG`` of a member ``n01440764.tar`` is called ``n01440764/x.JPEG``. Of 147 GB only the headers are read.
     """
-    try:
-        with path.open("rb") as file, progress_bar(f"listing {path.name}", path.stat().st_size, "B") as bar:
-            places = dict(_places(path, file, 0, "", bar))
-        opened = os.open(path, os.O_RDONLY)
-    except (tarfile.TarError, OSError) as error:
-        raise _damaged(path, error) from error
+    with _opened(path) as file, progress_bar(f"listing {path.name}", path.stat().st_size, "B") as bar:
+        places = dict(_places(path, file, 0, "", bar))
 
     def load(where: tuple[int, int], name: str) -> bytes:
         start, size = where
-        data = os.pread(opened, size, start)
+        _check_size(path, name, size)
+        data = os.pread(file.fileno(), size, start)
         if len(data) != size:
             raise InputError(f"{name}: ends early; download the archive again")
         return data
 
     store = Store(path, places, load)
-    weakref.finalize(store, os.close, opened)
+    weakref.finalize(store, file.close)
     return store
 
 
 def _places(path: pathlib.Path, file: Any, start: int, prefix: str, bar: Any) -> Iterator[tuple[str, Any]]:
     """Name, and offset and size, of each file of a tar that starts at an offset of the archive."""
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        for member in tar:
+    with tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
+        for member in _members(path, tar):
             bar.update(max(start + member.offset_data - bar.n, 0))
             if member.isdir():
                 continue
@@ -113,25 +121,72 @@ def _places(path: pathlib.Path, file: Any, start: int, prefix: str, bar: Any) ->
                 yield name, (start + member.offset_data, member.size)
 
 
+class _Bounded:
+    """A file of which no more is read at once than a header of a tar needs."""
+
+    def __init__(self, file: Any):
+        self._read, self.seek, self.tell, self.seekable = file.read, file.seek, file.tell, file.seekable
+
+    def read(self, size: int) -> bytes:
+        """So many bytes, which must be few."""
+        if not 0 <= size <= _HEADER:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return bytes(self._read(size))
+
+
+def _members(path: pathlib.Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of a tar, each of which must lie behind the one before it."""
+    end = 0
+    for number in itertools.count():
+        member = tar.next()
+        if member is None:
+            return
+        if number >= _MEMBERS:
+            raise InputError(f"{path}: has more than {_MEMBERS:,} members; such an archive is not read")
+        if member.size < 0 or member.offset_data < end:
+            raise tarfile.ReadError("a member of negative size")
+        end = member.offset_data
+        tar.members.clear()  # it keeps them all
+        yield member
+
+
 def _zip(path: pathlib.Path) -> Store:
     """The files of a zip, whose own checksums are checked."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise _damaged(path, error) from error
     members = {}
-    for member in archive.infolist():
-        if not member.is_dir():
-            _check_member(path, member.filename, not stat.S_ISLNK(member.external_attr >> 16))
-            members[member.filename.removeprefix("./")] = member
+    with _opened(path) as file:
+        archive = zipfile.ZipFile(file)
+        for member in archive.infolist():
+            if not member.is_dir():
+                _check_member(path, member.filename, not stat.S_ISLNK(member.external_attr >> 16))
+                members[member.filename.removeprefix("./")] = member
 
     def load(member: zipfile.ZipInfo, name: str) -> bytes:
+        _check_size(path, name, member.file_size, member.compress_size)
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise InputError(f"{name}: is compressed by a method that is not read; extract it into --source")
         try:
             return archive.read(member)
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
-            raise InputError(f"{name}: cannot be unpacked ({error}); download the archive again") from error
+        except Exception as error:  # as in `_opened`
+            raise InputError(f"{name}: cannot be unpacked ({_told(error)}); download the archive again") from error
 
-    return Store(path, members, load)
+    store = Store(path, members, load)
+    weakref.finalize(store, file.close)
+    return store
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[io.BufferedReader]:
+    """An archive, which stays open unless it cannot be read."""
+    file = None
+    try:
+        file = open_regular(path, ARCHIVE)
+        yield file
+    except BaseException as error:
+        if file is not None:
+            file.close()
+        if isinstance(error, Exception):  # the parsers raise what they stumble over
+            raise _damaged(path, error) from error
+        raise
 
 
 def open_archive(path: pathlib.Path, work: pathlib.Path) -> Store:
@@ -160,16 +215,18 @@ def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with (
-            path.open("rb") as file,
-            tarfile.open(fileobj=file, mode="r:gz") as tar,
+            open_regular(path, ARCHIVE) as file,
+            gzip.GzipFile(fileobj=file) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as tar,
             progress_bar(f"unpacking {path.name}", path.stat().st_size, "B") as bar,
         ):
-            for member in tar:
+            for member in _members(path, tar):
                 bar.update(file.tell() - bar.n)
+                _check_size(path, member.name, member.offset_data + member.size, path.stat().st_size, most=ARCHIVE)
                 if not member.isdir():
                     _check_member(path, member.name, member.isreg())
                     _unpack(tar, member, folder)
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except Exception as error:  # as in `_opened`
         if isinstance(error, OSError) and error.errno is not None:
             raise  # it is the disk, not what the archive holds
         raise _damaged(path, error) from error
@@ -186,11 +243,29 @@ def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: pathlib.Path)
 
 
 def _check_member(path: pathlib.Path, name: str, is_file: bool) -> None:
+    parts = name.replace("\\", "/").split("/")
+    lengths = [len(os.fsencode(part)) for part in parts]
+    told = f"{path}: its member {shorten(repr(name), 200)}"
     if not is_file:
-        raise InputError(f"{path}: its member {name!r} is a link or no file; such an archive is not read")
-    if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/"):
-        raise InputError(f"{path}: its member {name!r} leads out of the archive; such an archive is not read")
+        raise InputError(f"{told} is a link or no file; such an archive is not read")
+    if not parts[0] or ".." in parts:
+        raise InputError(f"{told} leads out of the archive; such an archive is not read")
+    if len(parts) > _FOLDERS or max(lengths) > _PART or sum(lengths) > _NAME or "\0" in name:
+        raise InputError(f"{told} has a name that is too long or too deep; such an archive is not read")
+
+
+def _check_size(path: pathlib.Path, name: str, size: int, packed: int | None = None, most: int = IMAGE) -> None:
+    """Refuse what grows too much when it is unpacked, up to the end of a member, or is too large for an image."""
+    if size > most or (packed is not None and size > _FIRST + _RATIO * packed):
+        of = "" if packed is None else f" from {packed:,}"
+        raise InputError(f"{path}: {shorten(name, 200)} has {size:,} bytes{of}: no image; such an archive is not read")
 
 
 def _damaged(path: pathlib.Path, error: Exception) -> InputError:
-    return InputError(f"{path}: cannot be read as an archive ({error or type(error).__name__}); download it again")
+    if isinstance(error, InputError):
+        return error
+    return InputError(f"{path}: cannot be read as an archive ({_told(error)}); download it again")
+
+
+def _told(error: Exception) -> str:
+    return printable(first_line(error))

@@ -9,6 +9,7 @@ from fcam_jax.data.layouts.metadata import Metadata
 from fcam_jax.data.published.archives import Folder, Store, open_archive
 from fcam_jax.data.published.datasets import Archive, WsolDataset
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import ARCHIVE, open_regular
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runtime.records import read_record
 
@@ -121,7 +122,7 @@ def nothing_found(source: pathlib.Path, dataset: WsolDataset, split: str) -> Inp
 
 def _sha256(path: pathlib.Path) -> str:
     total = hashlib.sha256()
-    with path.open("rb") as file, progress_bar(f"checksum of {path.name}", path.stat().st_size, "B") as bar:
+    with open_regular(path, ARCHIVE) as file, progress_bar(f"checksum of {path.name}", path.stat().st_size, "B") as bar:
         while block := file.read(_BLOCK):
             total.update(block)
             bar.update(len(block))
