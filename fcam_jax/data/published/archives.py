@@ -107,7 +107,7 @@ def _tar(path: pathlib.Path) -> Store:
 
 def _places(path: pathlib.Path, file: Any, start: int, prefix: str, bar: Any) -> Iterator[tuple[str, Any]]:
     """Name, and offset and size, of each file of a tar that starts at an offset of the archive."""
-    with tarfile.open(fileobj=_Bounded(file), mode="r:") as tar:
+    with _listing(file) as tar:
         for member in _members(path, tar):
             bar.update(max(start + member.offset_data - bar.n, 0))
             if member.isdir():
@@ -134,6 +134,11 @@ class _Bounded:
         return bytes(self._read(size))
 
 
+def _listing(file: Any) -> tarfile.TarFile:
+    bounded: Any = _Bounded(file)
+    return tarfile.open(fileobj=bounded, mode="r:")
+
+
 def _members(path: pathlib.Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The members of a tar, each of which must lie behind the one before it."""
     end = 0
@@ -146,7 +151,7 @@ def _members(path: pathlib.Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarIn
         if member.size < 0 or member.offset_data < end:
             raise tarfile.ReadError("a member of negative size")
         end = member.offset_data
-        tar.members.clear()  # it keeps them all
+        tar.members.clear()  # type: ignore[attr-defined]  # it keeps them all
         yield member
 
 
@@ -217,7 +222,7 @@ def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
         with (
             open_regular(path, ARCHIVE) as file,
             gzip.GzipFile(fileobj=file) as unpacked,
-            tarfile.open(fileobj=_Bounded(unpacked), mode="r:") as tar,
+            _listing(unpacked) as tar,
             progress_bar(f"unpacking {path.name}", path.stat().st_size, "B") as bar,
         ):
             for member in _members(path, tar):
