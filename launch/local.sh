@@ -44,9 +44,12 @@ forward() {
 # Before the first process is there: a request that comes while they are started would end this script alone.
 trap forward TERM INT
 
+# Ctrl-C reaches all of the terminal's foreground; what prints the output outlives what makes it.
+numbered() { trap '' TERM INT && exec sed -u "s/^/[$1] /"; }
+
 for ((i = 0; i < processes; i++)); do
     "$python" -m fcam_jax.main "$@" --coordinator="localhost:$port" --processes="$processes" --process="$i" \
-        > >(sed -u "s/^/[$i] /") 2> >(sed -u "s/^/[$i] /" >&2) &
+        > >(numbered "$i") 2> >(numbered "$i" >&2) &
     left+=($!)
     if [[ -n $asked ]]; then
         ((${#left[@]} == asked)) || kill -s TERM "$!" 2>/dev/null || true

@@ -36,7 +36,8 @@ def start(tmp_path):
     def begin(behaviour):
         env = os.environ | {"FCAM_PYTHON": str(program), "FAKES": str(tmp_path), "BEHAVIOUR": behaviour}
         command = [str(ROOT / "launch" / "local.sh"), "--processes=3", "--port=5", "--", "--a=b  c", '--d="$(e)"']
-        return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=env, text=True, start_new_session=True, **pipes)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background, children would ignore it
     yield begin
@@ -70,10 +71,10 @@ def test_a_request_that_comes_while_processes_are_started_leaves_none_behind(sta
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_request_to_stop_reaches_all(start, tmp_path, number):
+@pytest.mark.parametrize("send", [os.kill, os.killpg])  # the second as a terminal's Ctrl-C, to all that was started
+def test_a_request_to_stop_reaches_all(start, number, send):
     run = start("wait")
-    while len(list(tmp_path.glob("arguments*"))) < 3:
-        time.sleep(0.02)
-    run.send_signal(number)
+    assert all("started" in run.stdout.readline() for _ in range(3))
+    send(run.pid, number)
     out, _ = run.communicate(timeout=30)
     assert run.returncode == 75 and out.count("stopped") == 3, json.dumps(out)

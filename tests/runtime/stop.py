@@ -2,8 +2,8 @@
 
     python -m tests.runtime.stop --moments=100
 
-asks a training, an evaluation and a report, each in a process of its own, by SIGTERM, SIGUSR1 or Ctrl-C, and says how
-they have ended; the runs of some go on afterwards and are compared with one that was never asked.
+asks trainings, evaluations, reports and predictions, each a process of its own, by SIGTERM, SIGUSR1 or Ctrl-C, and says
+how they have ended; the runs of some go on afterwards and are compared with one that was never asked.
 """
 
 import argparse
@@ -16,15 +16,12 @@ import sys
 import tempfile
 import time
 
+from fcam_jax.cli import together
 from fcam_jax.errors import REQUEUE
 from tests.training.kill import ROOT, command, environment, record
 
-EARLY = 0.5  # seconds within which Python itself may not have begun
-LAST = {
-    signal.SIGTERM: (REQUEUE, "asked to stop; the same command goes on from the last checkpoint"),
-    signal.SIGUSR1: (REQUEUE, "asked to stop; the same command goes on from the last checkpoint"),
-    signal.SIGINT: (1, "interrupted; the same command goes on from the last checkpoint"),
-}
+EARLY = 0.2  # seconds within which Python itself may not have begun
+AGAIN = {"predict": "the same command goes on where this one stopped"}
 
 
 def call(words, number=None, moment=0.0):
@@ -45,13 +42,14 @@ def call(words, number=None, moment=0.0):
     return process.returncode, errors, time.monotonic() - started
 
 
-def outcome(status, errors, number, moment):
+def outcome(status, errors, number, moment, again):
     """In a word how a program that was asked to stop has ended; what is wrong with it, where something is."""
     lines = errors.splitlines()
     wrong = [line for line in lines if "error" in line.lower() or "Traceback" in line or "Exception" in line]
     if status == 0 and not wrong:
         return "done"
-    if (status, lines[-1:]) == (LAST[number][0], [LAST[number][1]]) and not wrong:
+    ended = (1, f"interrupted; {again}") if number == signal.SIGINT else (REQUEUE, f"asked to stop; {again}")
+    if (status, *lines[-1:]) == ended and not wrong:
         return "asked to stop"
     if moment < EARLY and status in (-number, 1) and (not lines or number == signal.SIGINT):
         return "before Python had begun"
@@ -70,14 +68,19 @@ def spread(work, moments, seed, compared):
         "train": lambda folder: command(folder, 1),
         "eval": lambda folder: [*command(whole, 1), "--mode=eval"],
         "report": lambda folder: [*command(whole, 1)[:3], "--mode=report", f"--workdir={whole}", f"--out={folder}"],
+        "predict": lambda folder: [
+            *(sys.executable, "-m", "fcam_jax", "predict", f"--checkpoint={whole}"),
+            *(f"--images={whole / 'pictures'}", f"--out={folder}"),
+        ],
     }
     life = {name: call(words(work / f"{name}-life"))[2] for name, words in kinds.items()}
     for place in range(moments):
-        name = ("train", "train", "eval", "report")[place % 4]
+        name = ("train", "train", "eval", "report", "train", "predict")[place % 6]
         moment = life[name] * ((place + chance.random()) / moments) ** 2  # half of them in the first quarter
         number = chance.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
         folder = work / f"asked{place}"
-        found = outcome(*call(kinds[name](folder), number, moment)[:2], number, moment)
+        status, errors, _ = call(kinds[name](folder), number, moment)
+        found = outcome(status, errors, number, moment, AGAIN.get(name, together.AGAIN))
         outcomes[name, found] += 1
         if name == "train" and place % compared == 0:
             status, errors, _ = call(command(folder, 1))
