@@ -52,6 +52,34 @@ MISTAKES = {
     "fc.losses.dense_crf(maps, images, sigma_rgb='x')": "sigma_rgb is x; it must be above 0",
     "fc.seeds.draw_seeds(maps, 0, size=30)": "size is 30; it must be height and width in pixels, such as",
     "fc.seeds.draw_seeds(maps, 0, erosion='x')": "erosion is x; it must be ",
+    "fc.load(None)": "path is None; it must be a path",
+    "fc.load('')": "path is ''; it must be a path",
+    "fc.load('nowhere')": "nowhere: no such folder",
+    "fc.load('runs/tiny', cam=5)": "cam is 5; it must be the name of a CAM, or a ByCam",
+    "fc.load('runs/tiny', stages=3)": "'stages' is no argument of load; there: cam, batch_size, num_classes, ",
+    "fc.load('runs/tiny', ['small'])": "unknown encoder ['small']; known: ",
+    "fc.load('runs/tiny', 'small', size='x')": "size is 'x'; it must be at least 1, and whole",
+    "fc.load('runs/tiny', 'small', probability='x')": "unknown probability 'x'; known: sigmoid, softmax",
+    "model(photo, cam=5)": "cam is 5; it must be the name of a CAM, or a ByCam",
+    "model(photo, label={})": "label={} is no class of this network; they are 0 to 7",
+    "model(photo, threshold=[1])": "threshold=[1] must lie in [0, 1), as a share of each map's maximum",
+    "fc.create_model('small', num_classes=2, seed='x')": "seed is 'x'; it must be at least 0, and whole",
+    "fc.create_model('small', num_classes=2, dtype='x')": "dtype is 'x'; it must be that of numbers, such as",
+    "fc.create_model(['small'], num_classes=2)": "unknown encoder ['small']; known: ",
+    "fc.create_model('small', 3)": "weights is 3; it must be a path",
+    "fc.list_models(3)": "pattern is 3; it must be a text such as 'resnet*'",
+    "classifier(images / 255, train=False)": "images lie in [0, 1]; give RGB in [0, 255]: multiply them by 255",
+    "classifier(images / 127.5 - 1, train=False)": "images lie in [-1, 1]; give RGB in [0, 255]: undo their normalis",
+    "fc.evaluate(maps, labels=[0, 0], logits=np.zeros((2, 1)))": "logits are of one class, whose top-1 is always 100",
+    "fc.losses.log_barrier(1.0, t='x')": "t is 'x'; it must be above 0",
+    "fc.train(None, 'x')": "config is None; it must be a path",
+    "fc.train({}, 'x')": "config is {}; it must be a path",
+    "fc.train('synthetic', None)": "workdir is None; it must be a path",
+    "fc.train('synthetic', 'x', ['a'])": "values is ['a']; it must have values by key, such as {'fcam.epochs': 2}",
+    "fc.train('synthetic', 'x', {3: 1})": "values is {3: 1}; it must have values by key",
+    "fc.train('synthetic', 'x', {'fcam.epochs': 'x'})": "config.fcam.epochs=x: it must be a whole number",
+    "fc.train('nothing', 'x')": "config: no such benchmark file: 'nothing'",
+    "fc.train('synthetic', '/dev/null')": "workdir=/dev/null cannot be used: ",
     "fc.train('synthetic', 'x', split='x')": "unknown split 'x'; known: test, train, val",
 }
 SHAPES = {
@@ -89,4 +117,4 @@ def test_what_the_page_makes_has_the_shapes_that_it_says(read):
 @pytest.mark.parametrize("call", MISTAKES)
 def test_a_mistake_is_one_line_that_names_the_argument(read, call):
     answer = read["answers"][call]
-    assert answer.startswith(f"InputError: {MISTAKES[call]}") and "\n" not in answer
+    assert answer.startswith(f"InputError: {MISTAKES[call]}") and "\n" not in answer and "--" not in answer

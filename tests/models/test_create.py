@@ -6,7 +6,7 @@ import pytest
 
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS, create_model, list_models
-from fcam_jax.models.import_weights import export_weights, save_weights
+from fcam_jax.models.import_weights import FINAL_STRIDE, export_weights, save_weights
 from fcam_jax.models.small import Small
 from fcam_jax.models.weight_names import of_torch
 
@@ -46,6 +46,35 @@ def test_the_stride_is_that_of_the_weights_unless_another_is_given(name, random,
     assert model.encoder.strides[-1] == random
     assert create_model(name, tmp_path / "w.safetensors").encoder.strides[-1] == published
     assert create_model(name, tmp_path / "w.safetensors", final_stride=8).encoder.strides[-1] == 8
+
+
+@pytest.mark.parametrize(("told", "stride"), [({FINAL_STRIDE: "16"}, 16), ({FINAL_STRIDE: "7"}, 32), ({}, 32)])
+def test_a_file_of_fcam_export_names_its_stride(told, stride, tmp_path):
+    weights = export_weights(create_model("mobilenet_v1_025", num_classes=2, final_stride=16))
+    save_weights(weights, tmp_path / "classifier.safetensors", told)
+    for path in (tmp_path, tmp_path / "classifier.safetensors"):
+        assert create_model("mobilenet_v1_025", path).encoder.strides[-1] == stride
+
+
+def test_a_file_without_a_classification_layer_needs_the_number_of_classes(weights, tmp_path):
+    body = {name: array for name, array in leaves(create_model("small", weights)).items() if not name.startswith("fc.")}
+    save_weights(body, tmp_path / "body.safetensors")
+    with pytest.raises(InputError, match=r"no classification layer .*\(give num_classes for a new one\)$"):
+        create_model("small", tmp_path / "body.safetensors")
+    assert create_model("small", tmp_path / "body.safetensors", 3).head.fc.out_features == 3
+    with pytest.raises(InputError, match=r"belong to another network .*\(create_model\('small', ...\)\)$"):
+        create_model("resnet18", tmp_path / "body.safetensors")
+
+
+def test_images_of_another_range_are_refused_where_they_are_known():
+    model = create_model("small", num_classes=3)
+    images = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    for given in (images, jax.numpy.asarray(images), images - 1, images.astype(np.float16)):
+        with pytest.raises(InputError, match=r"^images lie in \[.*\]; give RGB in \[0, 255\]: "):
+            model(given, train=False)
+    for given in (images * 255, images * 0, (images * 2).astype(np.uint8)):
+        model(given, train=False)
+    assert np.isfinite(jax.jit(lambda images: model(images, train=False)[1])(images)).all()
 
 
 def test_a_model_scores_images():

@@ -78,6 +78,18 @@ def test_classes_and_cams_can_be_chosen(network, images):
             network(images, **options)
 
 
+@pytest.mark.parametrize(("classes", "options"), [(1, {}), (5, {"probability": "sigmoid"})])
+def test_one_class_and_several_of_an_image_have_a_sigmoid_each(classes, options, images, tmp_path):
+    body = Small(final_stride=8, rngs=nnx.Rngs(3))
+    model = Classifier(body, WGAP(body.channels[-1], classes, rngs=nnx.Rngs(4)))
+    model.head.fc.bias.set_value(jnp.linspace(-4, 4, classes))
+    save_weights(export_weights(model), tmp_path / "w.safetensors")
+    found = load(tmp_path / "w.safetensors", "small", size=32, **options)(images)
+    logits = found.logits.astype(float)
+    np.testing.assert_allclose(found.probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-6)
+    assert found.probabilities[:, 0].max() < 0.2
+
+
 def test_images_come_in_any_form(images, tmp_path):
     (image,) = images_of(images[0])
     path = tmp_path / "a.png"
