@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fcam_jax.cams.channels import each_channel
-from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.cams.channels import ChannelCAM
+from fcam_jax.cams.contract import Target
 from fcam_jax.component import at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AblationCAM(ActivationMap):
+class AblationCAM(ChannelCAM):
     """Ablation-based class activation map.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -36,17 +36,16 @@ class AblationCAM(ActivationMap):
     def __post_init__(self) -> None:
         at_least(self, chunk=1)
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage."""
+    def scores(self, target: Target, channels: Int[Array, " n"]) -> Float[Array, "b n"]:
+        """Scores without the feature maps."""
         features = target.features
-        b, _, _, c = features.shape
+        kept = jnp.arange(features.shape[-1]) != channels[:, None]
+        ablated = features[:, None] * kept[:, None, None]
+        return target.score(ablated.reshape(-1, *features.shape[1:])).reshape(len(features), -1)
 
-        def scores(channels: Int[Array, " n"]) -> Float[Array, "b n"]:
-            kept = jnp.arange(c) != channels[:, None]
-            ablated = features[:, None] * kept[:, None, None]
-            return target.score(ablated.reshape(-1, *features.shape[1:])).reshape(b, -1)
-
-        whole = target.score(features)[:, None]
+    def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
+        """The map, from the scores of all."""
+        whole = target.score(target.features)[:, None]
         size = jnp.abs(whole)
-        weights = (whole - each_channel(scores, c, b, self.chunk)) / jnp.where(size == 0, 1, size)
-        return jax.nn.relu((weights[:, None, None] * features).sum(axis=-1))
+        weights = (whole - scores) / jnp.where(size == 0, 1, size)
+        return jax.nn.relu((weights[:, None, None] * target.features).sum(axis=-1))

@@ -9,16 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.cams.contract import ActivationMap, Network, explain
-from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.channels import ChannelCAM, joined
+from fcam_jax.cams.contract import ActivationMap, Network, Target
+from fcam_jax.cams.fusion import fuse, fused
 from fcam_jax.cams.registry import with_settings
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.data.arrays import array_of, bounds_of, known
 from fcam_jax.errors import InputError
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.runtime.progress import progress_bar
 
 Maps = Float[Array, "*b y x"]
-Program = Callable[[Network, Array, Array | None, Array], tuple[Maps, Float[Array, "b k"]]]
 
 
 def compute(
@@ -68,9 +69,13 @@ def compute(
     if keys is None:
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(count))
     stage_names = (stages,) if isinstance(stages, str) else tuple(stages)
-    program = (_compiled if _is_tree(network) else _program)(chosen, stage_names, convention)
+    run = _compiled if _is_tree(network) else functools.partial
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((network, images, given, keys)))
     try:
-        maps, logits = program(network, images, given, keys)
+        if isinstance(chosen, ChannelCAM) and not traced:
+            maps, logits = _in_groups(run, chosen, stage_names, convention, network, images, given, keys)
+        else:
+            maps, logits = run(_at_once, chosen, stage_names, convention)(network, images, given, keys)
     except InputError as error:
         raise InputError(str(error)) from None  # without the lines that JAX adds to what fails while it traces
     if given is not None:
@@ -80,23 +85,75 @@ def compute(
 
 
 @functools.cache
-def _compiled(*static: Any) -> Program:
-    """The compiled program; the same object for the same settings, so that nothing is compiled twice."""
-    return jax.jit(_program(*static))
+def _compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+    """The compiled function; the same object for the same settings, so that nothing is compiled twice."""
+    return jax.jit(functools.partial(function, *static))
 
 
-def _program(chosen: ActivationMap, stages: tuple[str, ...], convention: str) -> Program:
+def _at_once(
+    chosen: ActivationMap,
+    stages: tuple[str, ...],
+    convention: str,
+    network: Network,
+    images: Array,
+    labels: Array | None,
+    keys: Array,
+) -> tuple[Maps, Float[Array, "b k"]]:
     """Maps and class scores from a network, images, labels (None: the predicted ones) and keys."""
+    inputs, maps, labels, logits = _seen(network, images, labels)
+    cam = fused(chosen, stages, len(maps))
+    found = cam(Target(network, inputs, maps, labels, keys, len(maps) - 1))
+    return score_map(found, (images.shape[1], images.shape[2]), convention), logits
 
-    def program(network: Network, images: Array, labels: Array | None, keys: Array) -> tuple[Maps, Float[Array, "b k"]]:
-        maps = network.stages(network.normalize(images))
-        cam = fused(chosen, stages, len(maps))
-        logits = network.score(maps[-1], len(maps) - 1)
-        explained = logits.argmax(axis=-1) if labels is None else labels
-        found = cam(explain(network, images, maps, explained, keys))
-        return score_map(found, (images.shape[1], images.shape[2]), convention), logits
 
-    return program
+def _in_groups(
+    run: Callable[..., Callable[..., Any]],
+    chosen: ChannelCAM,
+    stages: tuple[str, ...],
+    convention: str,
+    network: Network,
+    images: Array,
+    labels: Array | None,
+    keys: Array,
+) -> tuple[Maps, Float[Array, "b k"]]:
+    """The same, a group of feature maps at a time, counted by a bar; `run` compiles a function with its settings."""
+    inputs, maps, labels, logits = run(_seen)(network, images, labels)
+    cam, found = fused(chosen, stages, len(maps)), []
+    targets = [Target(network, inputs, maps, labels, keys, stage) for stage in cam.stages]
+    total = sum(target.map.shape[-1] for target in targets)
+    with progress_bar(f"{chosen.title} of {len(images)} image(s)", total, "feature map") as bar:
+        for target in targets:
+            given = network, inputs, maps, labels, keys
+            scores = run(_scores, chosen, target.stage)
+            groups = []
+            for channels in chosen.groups(target):
+                groups.append(jax.block_until_ready(scores(*given, channels)))
+                bar.update(len(channels))
+            found.append(run(_combined, chosen, target.stage)(*given, joined(jnp.stack(groups))))
+    return run(_sized, (images.shape[1], images.shape[2]), convention)(found), logits
+
+
+def _seen(network: Network, images: Array, labels: Array | None) -> tuple[Array, tuple[Any, ...], Array, Array]:
+    inputs = network.normalize(images)
+    maps = network.stages(inputs)
+    logits = network.score(maps[-1], len(maps) - 1)
+    return inputs, maps, logits.argmax(axis=-1) if labels is None else labels, logits
+
+
+def _scores(
+    cam: ChannelCAM, stage: int, network: Network, inputs: Array, maps: Any, labels: Array, keys: Array, of: Array
+) -> Array:
+    return cam.scores(Target(network, inputs, maps, labels, keys, stage), of)
+
+
+def _combined(
+    cam: ChannelCAM, stage: int, network: Network, inputs: Array, maps: Any, labels: Array, keys: Array, scores: Array
+) -> Array:
+    return cam.combined(Target(network, inputs, maps, labels, keys, stage), scores)
+
+
+def _sized(size: tuple[int, int], convention: str, found: list[Array]) -> Array:
+    return score_map(fuse(found), size, convention)
 
 
 def _batch(images: Any) -> Array:

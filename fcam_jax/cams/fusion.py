@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fcam_jax.cams.channels import ChannelCAM
 from fcam_jax.cams.contract import ActivationMap, Target
 from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.errors import InputError
@@ -27,8 +28,12 @@ class Fused:
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The fused map; the target's own stage does not count."""
-        maps = [self.cam(target.at(stage)) for stage in self.stages]
-        return maps[0] if len(maps) == 1 else fuse(maps)
+        return fuse([self.cam(target.at(stage)) for stage in self.stages])
+
+    def passes(self, channels: Sequence[int]) -> int:
+        """Passes of the network that an image takes for its feature maps, of which every stage has so many."""
+        cam = self.cam
+        return sum(cam.passes(channels[stage]) for stage in self.stages) if isinstance(cam, ChannelCAM) else 0
 
 
 def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
@@ -54,7 +59,7 @@ def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
 
 
 def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:
-    """Element-wise maximum of maps from fine to coarse, at the size of the finest.
+    """Element-wise maximum of maps from fine to coarse, at the size of the finest; a single map stays as it is.
 
     $$ C_p = \\max_s \\hat C_{sp}, \\qquad \\hat C_s = \\tanh(2\\, C_s / \\max C_s), \\quad
        C_s / \\max C_s \\text{ for the coarsest} $$
@@ -68,6 +73,8 @@ def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:
 
     Reference: Jiang et al., LayerCAM, IEEE TIP 2021, on the fusion of layers.
     """
+    if len(maps) == 1:
+        return maps[0]
     *shallow, deepest = (_scaled(values) for values in maps)
     scaled = [*(jnp.tanh(_GAIN * values) for values in shallow), deepest]
     size = (maps[0].shape[1], maps[0].shape[2])

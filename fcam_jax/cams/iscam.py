@@ -5,15 +5,15 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from fcam_jax.cams.channels import masked_scores, softmax_weighted
-from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.cams.channels import ChannelCAM, masked_scores, softmax_weighted
+from fcam_jax.cams.contract import Target
 from fcam_jax.component import at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ISCAM(ActivationMap):
+class ISCAM(ChannelCAM):
     """Integrated Score-CAM.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -38,11 +38,19 @@ class ISCAM(ActivationMap):
     def __post_init__(self) -> None:
         at_least(self, samples=1, chunk=1)
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage."""
+    def passes(self, channels: int) -> int:
+        """`samples` of them for each feature map."""
+        return self.samples * channels
 
-        def scores(share: Float[Array, ""]) -> Float[Array, "b c"]:
-            return masked_scores(target, self.chunk, lambda masks, _: share * masks)
+    def scores(self, target: Target, channels: Int[Array, " n"]) -> Float[Array, "b n"]:
+        """Mean scores over the steps."""
+
+        def at(share: Float[Array, ""]) -> Float[Array, "b n"]:
+            return masked_scores(target, channels, lambda masks, _: share * masks)
 
         shares = jnp.arange(1, self.samples + 1, dtype=jnp.float32) / self.samples
-        return softmax_weighted(target, jax.lax.map(scores, shares).mean(axis=0))
+        return jax.lax.map(at, shares).mean(axis=0)
+
+    def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
+        """The map, from the scores of all."""
+        return softmax_weighted(target, scores)

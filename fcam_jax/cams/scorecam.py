@@ -3,15 +3,15 @@
 import dataclasses
 from typing import ClassVar
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from fcam_jax.cams.channels import masked_scores, softmax_weighted
-from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.cams.channels import ChannelCAM, masked_scores, softmax_weighted
+from fcam_jax.cams.contract import Target
 from fcam_jax.component import at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ScoreCAM(ActivationMap):
+class ScoreCAM(ChannelCAM):
     """Score-weighted class activation map.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -36,6 +36,10 @@ class ScoreCAM(ActivationMap):
     def __post_init__(self) -> None:
         at_least(self, chunk=1)
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage."""
-        return softmax_weighted(target, masked_scores(target, self.chunk))
+    def scores(self, target: Target, channels: Int[Array, " n"]) -> Float[Array, "b n"]:
+        """Scores of the masked images."""
+        return masked_scores(target, channels)
+
+    def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
+        """The map, from the scores of all."""
+        return softmax_weighted(target, scores)

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.cams.channels import masked_scores, softmax_weighted
-from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.cams.channels import ChannelCAM, masked_scores, softmax_weighted
+from fcam_jax.cams.contract import Target
 from fcam_jax.component import at_least
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SSCAM(ActivationMap):
+class SSCAM(ChannelCAM):
     """Smoothed Score-CAM, with the noise on the masks.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -43,14 +43,22 @@ class SSCAM(ActivationMap):
     def __post_init__(self) -> None:
         at_least(self, samples=1, chunk=1, std=0)
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage."""
+    def passes(self, channels: int) -> int:
+        """`samples` of them for each feature map."""
+        return self.samples * channels
 
-        def scores(sample: Int[Array, ""]) -> Float[Array, "b c"]:
+    def scores(self, target: Target, channels: Int[Array, " n"]) -> Float[Array, "b n"]:
+        """Mean scores over the noise."""
+
+        def of(sample: Int[Array, ""]) -> Float[Array, "b n"]:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, sample))(target.keys)
-            return masked_scores(target, self.chunk, functools.partial(_noisy, keys, self.std))
+            return masked_scores(target, channels, functools.partial(_noisy, keys, self.std))
 
-        return softmax_weighted(target, jax.lax.map(scores, jnp.arange(self.samples)).mean(axis=0))
+        return jax.lax.map(of, jnp.arange(self.samples)).mean(axis=0)
+
+    def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
+        """The map, from the scores of all."""
+        return softmax_weighted(target, scores)
 
 
 def _noisy(

@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS
     from fcam_jax.runs.prediction.loop import Outputs, predict_into
     from fcam_jax.runs.prediction.network import imported_network, trained_network
-    from fcam_jax.runs.prediction.predictor import ByCam
+    from fcam_jax.runs.prediction.predictor import ByCam, passes
     from fcam_jax.runtime.text import printable
 
     _check(options)
@@ -88,9 +88,10 @@ def run(options: argparse.Namespace) -> int:
             max_side=options.max_side,
             label=network.label_of(options.label),
         )
-    cut = outputs.threshold
+    cut, cost = outputs.threshold, passes(network.localizer, network.model)
     print(
         f"{outputs.title}, threshold {cut.value:g} ({cut.source}), {len(found.files)} images"
+        + (f", each {cost:,} passes of the network" if cost else "")
         + (f"; files of other endings are left out: {left_out}" if left_out else "")
     )
     done, unreadable = predict_into(options.out, found.files, network, outputs, options.batch_size, options.overwrite)

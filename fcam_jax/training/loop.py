@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.sharding import Mesh
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Folder of what is kept of a failure, in that of the stage.
 FAILED = "failed"
+_ACCURACY = "top1_cls"  # stands in the line of an epoch, too
 
 Validate = Callable[[TrainState], dict[str, float]]
 # Called with the state and the number of epochs done.
@@ -169,6 +170,7 @@ class _Loop:
         self.checkpoints, self.log = checkpoints, log
         self.feed, self.rng = Feed(training.stream, training.mesh), replicate(training.rng, training.mesh)
         self.spikes = Spikes(row["loss"] for row in logged(training.directory, "train").values() if "loss" in row)
+        self.rows: list[dict[str, float]] = []  # figures of the steps since the last epoch's end
         self.data_wait = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
     def run(self, state: TrainState, progress: Progress) -> None:
@@ -253,6 +255,7 @@ class _Loop:
         rows = self._check(state, interval)  # waits for the steps, so the clock is read after it
         seconds = time.monotonic() - since
         values = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        self.rows += rows
         values["loss_spikes"] = float(self.spikes.count([row["loss"] for row in rows]))
         values |= {"steps_per_second": len(rows) / seconds, "data_wait": 100 * waited / seconds}
         self.log.write(interval.step, "train", values)
@@ -278,17 +281,18 @@ class _Loop:
                 best_metrics=values,
                 instead_of=None,
             )
-        self._tell(progress, values[selection])
+        self._tell(progress, values)
         return progress
 
-    def _tell(self, progress: Progress, value: float) -> None:
+    def _tell(self, progress: Progress, val: Mapping[str, float]) -> None:
         settings = self.settings
-        chosen = f"val {settings.selection} {value:.2f} (best {progress.best_value:.2f})"
-        logger.info(
-            "%s: epoch %d of %d, %s, waiting for data %.1f %%",
-            settings.name,
-            progress.step // settings.steps_per_epoch,
-            settings.epochs,
-            "the last model counts" if settings.selection == LAST else chosen,
-            self.data_wait,
-        )
+        told = [f"epoch {progress.step // settings.steps_per_epoch} of {settings.epochs}"]
+        for name, digits in (("loss", 4), ("accuracy", 1)):
+            if values := [row[name] for row in self.rows if name in row]:
+                told.append(f"{name} {sum(values) / len(values):.{digits}f}")
+        self.rows = []
+        if _ACCURACY in val and settings.selection != _ACCURACY:
+            told.append(f"val {_ACCURACY} {val[_ACCURACY]:.2f}")
+        chosen = f"val {settings.selection} {val[settings.selection]:.2f} (best {progress.best_value:.2f})"
+        told.append("the last model counts" if settings.selection == LAST else chosen)
+        logger.info("%s: %s, waiting for data %.1f %%", settings.name, ", ".join(told), self.data_wait)

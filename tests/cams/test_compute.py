@@ -1,8 +1,10 @@
 """The call for any classifier: what it returns, what it compiles, and what it says of mistakes."""
 
+import contextlib
 import functools
 import pathlib
 import re
+import types
 
 import jax
 import jax.numpy as jnp
@@ -100,10 +102,36 @@ def test_nothing_is_compiled_twice_and_weights_are_no_constants():
     Counting.traced = 0
     first = cams.compute("gradcam", counting(0), images(), LABELS)
     second = cams.compute("gradcam", counting(1), images(), LABELS)
-    assert Counting.traced == 2  # both in the one trace: for the stages, and for the target's inputs
+    assert Counting.traced == 1
     assert np.abs(first - second).max() > 0.1
     cams.compute("gradcam", counting(0), images(2), LABELS[:2])
-    assert Counting.traced == 4
+    assert Counting.traced == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "passes"),
+    [("scorecam", {}, 10), ("ablationcam", {}, 10), ("iscam", {"samples": 2}, 20), ("sscam", {"samples": 2}, 20)],
+)
+def test_what_takes_a_pass_for_each_feature_map_is_counted_outside_of_the_program(
+    network, monkeypatch, name, settings, passes
+):
+    seen = []
+
+    @contextlib.contextmanager
+    def bar(*said):
+        seen[:] = [said]
+        yield types.SimpleNamespace(update=seen.append)
+
+    monkeypatch.setattr("fcam_jax.cams.api.progress_bar", bar)
+    found = cams.compute(name, network, images(), LABELS, chunk=6, **settings)
+    (title, total, unit), *counts = seen
+    assert title.endswith(" of 3 image(s)") and (total, unit) == (10, "feature map") and counts == [2] * 5
+    cam = cams.CAMS[name](chunk=6, **settings)
+    at_once = score_map(cam(of_images(network, images(), LABELS)), (24, 32), "protocol")
+    np.testing.assert_allclose(found, at_once, atol=1e-4)
+    assert cam.passes(10) == passes
+    several = cams.compute(name, network, images(), LABELS, stages=("stage3", "stage4"), **settings)
+    assert seen[0][1] == 18 and several.shape == found.shape
 
 
 def test_any_object_with_the_methods_is_a_network_and_a_jitted_function_may_call(network):

@@ -146,7 +146,7 @@ def test_a_constant_feature_map_masks_all_of_the_image():
     inputs = jnp.asarray(np.random.default_rng(1).normal(size=(3, 20, 28, 6)), jnp.float32)
     explained = dataclasses.replace(target(values), inputs=inputs)
     bias = np.asarray(head().fc.bias[...])[LABELS]  # the score of nothing
-    scores = np.asarray(masked_scores(explained, 9))
+    scores = np.asarray(masked_scores(explained, jnp.arange(explained.features.shape[-1])))
     np.testing.assert_allclose(scores[:, 3], bias, rtol=1e-6)
     assert (np.abs(scores[:, :3] - bias[:, None]) > 1e-4).all()
 

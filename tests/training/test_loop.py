@@ -90,6 +90,18 @@ def test_four_steps_equal_two_and_a_restore_and_two(stage, tmp_path):
     assert logs[0] == logs[1] and len(logs[0]) == 4
 
 
+def test_the_line_of_an_epoch_has_loss_and_accuracy(stage, tmp_path, caplog):
+    caplog.set_level("INFO", "fcam_jax.training.loop")
+    run(stage, tmp_path, epochs=1, validate=lambda state: {"value": 0.25, "top1_cls": 87.5})
+    rows = log(tmp_path, "train")
+    means = {name: np.mean([row[name] for row in rows if name in row] or 0) for name in ("loss", "accuracy")}
+    first, last = (record.getMessage() for record in caplog.records if "epoch" in record.getMessage())
+    assert first.startswith(f"{stage.name}: epoch 0 of 1, val top1_cls 87.50, val value 0.25")
+    accuracy = f"accuracy {means['accuracy']:.1f}, " if "accuracy" in rows[0] else ""
+    told = f"{stage.name}: epoch 1 of 1, loss {means['loss']:.4f}, {accuracy}val top1_cls 87.50, val value 0.25"
+    assert last.startswith(told)
+
+
 class Stopping(Stream):
     """Asks to stop while it gives the batch of some step."""
 

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
 from fcam_jax.cams.contract import Cam
-from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.fusion import Fused, fused
 from fcam_jax.cams.registry import with_settings
 from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.methods.contract import Localizer
@@ -123,6 +123,13 @@ class ByCam:
 
     def _cam(self, classifier: Classifier) -> Cam:
         return fused(with_settings(self.name, self.settings), self.stages, len(classifier.encoder.channels))
+
+
+def passes(localizer: Localizer, model: Classifier | FCAM) -> int:
+    """Passes of the network that an image takes for its feature maps, see `ChannelCAM`; 0 for most CAMs."""
+    classifier = _classifier(model)
+    cam = localizer._cam(classifier) if isinstance(localizer, ByCam) else getattr(localizer, "cam", None)
+    return cam.passes(classifier.encoder.channels) if isinstance(cam, Fused) else 0
 
 
 def _classifier(model: Classifier | FCAM) -> Classifier:

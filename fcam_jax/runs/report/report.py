@@ -47,7 +47,8 @@ def write_report(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
         raise InputError("a report needs the folder of at least one run")
     for folder in folders:
         run_folders(folder)  # a folder that is no run is a mistake, a file that is damaged is not
-    runs, left_out = [], []
+    runs: list[StoredRun] = []
+    left_out: list[str] = []
     for folder in folders:
         try:
             runs.append(read_run(folder))
