@@ -47,6 +47,7 @@ MISTAKES = {
     "fc.show(photo, path='x.foo')": "x.foo: cannot be written: unknown file extension: .foo",
     "fc.evaluate(maps, boxes=[(1, 2, 3, 4)] * 2, bootstrap='x')": "bootstrap is x; it must be at least 0",
     "fc.cams.compute('cam', classifier, images * np.nan)": "images hold NaN or infinities",
+    "fc.cams.compute(5, classifier, images)": "cam is 5; it must be the name of a CAM, or one with its settings",
     "fc.cams.compute('cam', classifier, 'x')": "images: no array of numbers (<U1)",
     "fc.cams.compute('cam', classifier, images, 'ab')": "labels: no array of numbers (<U2)",
     "fc.losses.dense_crf(maps, images, sigma_rgb='x')": "sigma_rgb is x; it must be above 0",

@@ -58,6 +58,8 @@ def compute(
     network = model.classifier if isinstance(model, FCAM) else model
     if not isinstance(network, Network):
         raise InputError(f"{type(model).__name__} is no classifier for CAMs: it needs normalize, stages and score")
+    if not isinstance(cam, str | ActivationMap):
+        raise InputError(f"cam is {cam!r:.100}; it must be the name of a CAM, or one with its settings")
     if not isinstance(cam, str) and settings:
         raise InputError(f"{', '.join(settings)}: give the settings to the CAM itself, {type(cam).__name__}(...)")
     chosen = with_settings(cam, settings) if isinstance(cam, str) else cam

@@ -22,7 +22,7 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.weight_files import Weights, read_weights
-from fcam_jax.models.weight_names import CLASS_BIASES, Named, Names, named_variables
+from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, Names, named_variables
 from fcam_jax.models.weight_parts import Part, classes_of, encoder_and_head, part_of
 from fcam_jax.models.weight_plan import Plan, best_plan, closest_encoder, plan
 from fcam_jax.runtime.text import shorten
@@ -132,7 +132,11 @@ def count_classes(path: str | pathlib.Path, encoder: Encoder | None = None) -> i
       InputError: the file is absent or damaged.
     """
     weights, _ = read_parts(pathlib.Path(path), CLASSIFIER_PARTS)
-    encoder = closest_encoder(weights)[1] if encoder is None else encoder
+    if encoder is None:
+        plain = classes_of({name: array for name, array in weights.items() if name.startswith(HEAD_PREFIXES)})
+        if plain is not None:
+            return plain
+        encoder = closest_encoder(weights)[1]  # takes seconds
     return classes_of(encoder_and_head(part_of(weights, encoder), encoder)[1])
 
 

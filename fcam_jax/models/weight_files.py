@@ -69,7 +69,7 @@ def read_weights(path: str | pathlib.Path) -> tuple[Weights, str]:
 def metadata_of(path: str | pathlib.Path) -> Mapping[str, str]:
     """What a safetensors file says of itself; nothing where it is of another format, or a folder."""
     try:
-        with safetensors.safe_open(path, "numpy") as file:
+        with open_regular(path, WEIGHTS), safetensors.safe_open(path, "numpy") as file:
             return dict(file.metadata() or {})
     except (OSError, safetensors.SafetensorError):
         return {}

@@ -1,5 +1,7 @@
 """Classifiers by name, with random weights and with those of a file."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -54,6 +56,12 @@ def test_a_file_of_fcam_export_names_its_stride(told, stride, tmp_path):
     save_weights(weights, tmp_path / "classifier.safetensors", told)
     for path in (tmp_path, tmp_path / "classifier.safetensors"):
         assert create_model("mobilenet_v1_025", path).encoder.strides[-1] == stride
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="a named pipe"):
+        create_model("small", tmp_path / "pipe")
 
 
 def test_a_file_without_a_classification_layer_needs_the_number_of_classes(weights, tmp_path):
