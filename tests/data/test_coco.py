@@ -229,7 +229,7 @@ def test_an_image_of_crowds_alone_has_their_class_but_no_object(spoil):
     assert record.label == 0 and record.boxes is None
 
 
-def test_categories_of_one_name_are_one_class(spoil):
+def test_categories_of_one_name_are_one_class(spoil, same_data):
     def change(content):
         content["categories"] += [{"id": 20, "name": "ant"}, {"id": 3, "name": "fly"}]
         content["annotations"][0]["category_id"] = 20
@@ -237,7 +237,7 @@ def test_categories_of_one_name_are_one_class(spoil):
     source = spoil(change)
     assert source.class_names == ("fly", "ant", "bee, honey") and source.labels().tolist() == [1, 1, 2]
     problems = Problems()
-    read(locate(source._images), "train", 0, problems)
+    read(locate(same_data.folder / "cocoFalse"), "train", 0, problems)
     assert any("categories of one name are one class: ant" in str(one) for one in problems.found)
 
 

@@ -160,6 +160,13 @@ def test_a_broken_table_of_cub_is_one_line(tmp_path, file, text, words):
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_names_that_no_file_can_have_are_errors(tmp_path):
+    root = cub(tmp_path)
+    write(root / "images.txt", (root / "images.txt").read_text().replace("/0.png", "/0\0.png"))
+    with pytest.raises(InputError, match="control characters in the path"):
+        FolderSource(split="test", root=root)
+
+
 def test_classes_of_cub_are_called_as_folders_where_no_table_names_them(tmp_path):
     root = cub(tmp_path)
     (root / "classes.txt").unlink()

@@ -125,18 +125,18 @@ def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, proble
 
 def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Sequence[str], problems: Problems) -> None:
     """Refuse class folders in which splits or, it seems, the classes lie, and those of no class."""
-    below = {name: subfolders(folder / name) for name in classes if not _holds_image(folder / name)}
+    below = {name: subfolders(folder / name) for name in classes if not holds_image(folder / name)}
     within = sorted({one for found in below.values() for one in found})
     if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or not within):
         text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
-        raise problems.stop(folder, f"{text} (docs/data/own.md shows the layouts)")
+        raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label images export COCO)")
     if len(below) < len(classes) or not within:
         return
     if all(map(split_of, within)):
         raise problems.stop(folder, f"its classes have folders {listed(within)}; splits must lie above the classes")
     if len(names) == 1:
         deeper = folder / classes[0]
-        while len(within) == 1 and not _holds_image(deeper / within[0]):
+        while len(within) == 1 and not holds_image(deeper / within[0]):
             deeper /= within[0]
             within = subfolders(deeper)
         if len(within) > 1:
@@ -164,7 +164,8 @@ def _walls(folder: pathlib.Path) -> set[tuple[int, int]]:
     return {identity(folder / name) for name in ("", "..", *subfolders(folder))}
 
 
-def _holds_image(folder: pathlib.Path) -> bool:
+def holds_image(folder: pathlib.Path) -> bool:
+    """Whether an image lies in a folder itself."""
     return any(name.lower().endswith(SUFFIXES) for name in listing(folder))
 
 

@@ -141,12 +141,14 @@ def _only(root: pathlib.Path, *folders: str | os.PathLike[str] | None) -> str:
 
 
 def _refuse_above(root: pathlib.Path) -> None:
-    """Refuse a folder that has no layout, but holds one that has."""
-    for below in (*_near(root), *(two for one in _near(root) for two in _near(one))):
+    """Refuse a folder that has no layout, but holds one that has, or that is divided into splits."""
+    if _is_divided(root):
+        return
+    near = _near(root)
+    for below in (*near, *(two for one in near for two in _near(one))):
         for name, one in LAYOUTS.items():
             with contextlib.suppress(InputError):
-                place = _place(name, below)
-                if any(class_folders.split_folders(below).values()) if one.last else _has(name, place):
+                if _is_divided(below) if one.last else _has(name, _place(name, below)):
                     text = f"holds no data set itself, but {below.relative_to(root)} in it does, of layout {name}"
                     break
         else:
@@ -154,9 +156,18 @@ def _refuse_above(root: pathlib.Path) -> None:
         raise Problems().stop(root, f"{text}: --config.data.root={below}")
 
 
+def _is_divided(folder: pathlib.Path) -> bool:
+    try:
+        return any(class_folders.split_folders(folder).values())
+    except InputError:
+        return False
+
+
 def _near(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders in a folder, where they are few, but for those of images."""
     names = class_folders.inside(folder)
-    return [folder / name for name in names] if len(names) <= _NEAR else []
+    inside = [folder / name for name in names] if len(names) <= _NEAR else []
+    return [below for below in inside if not class_folders.holds_image(below)]
 
 
 def _place(

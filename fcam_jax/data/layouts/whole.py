@@ -153,7 +153,7 @@ def size_of(path: pathlib.Path, upright: bool) -> tuple[int, int]:
     try:
         status = path.stat()
         return _size_of(path, upright, status.st_mtime_ns, status.st_size)
-    except OSError:
+    except (OSError, ValueError):
         return 0, 0
 
 
