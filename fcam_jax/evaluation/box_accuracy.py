@@ -16,6 +16,7 @@ from fcam_jax.evaluation.metric import Figure, Metric, Scored, thresholds
 from fcam_jax.types import Annotation
 
 SIGMAS = (30, 50, 70)
+DEFAULT_THRESHOLD = 0.5  # where no threshold is better than another
 
 # Positions on the first three axes of the counts: contour, IoU, demand on the predicted class.
 _LARGEST, _ANY_CONTOUR = 0, 1

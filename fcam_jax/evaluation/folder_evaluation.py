@@ -14,6 +14,7 @@ import numpy as np
 
 from fcam_jax.component import at_key
 from fcam_jax.errors import InputError
+from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD
 from fcam_jax.evaluation.metric import thresholds
 from fcam_jax.evaluation.metrics import METRICS, extras, kinds, named
 from fcam_jax.evaluation.plausibility import Plausibility
@@ -67,7 +68,9 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
     for line in found.warnings:
         warn(line)
     if options.per_image is not None:
-        tau = found.best_thresholds.get("MaxBoxAcc") if at is None else float(taus[at[0]])
+        tau = found.best_thresholds.get("MaxBoxAcc", DEFAULT_THRESHOLD) if at is None else float(taus[at[0]])
+        if at is None and found.metrics.get("MaxBoxAcc") == 0:
+            warn(f"no box hits at any threshold, so none is best: those of the rows are at {tau:g}")
         _write_rows(folder, wanted, tau, options.per_image)
     found = found if complete else found.without("top5")
     record = {

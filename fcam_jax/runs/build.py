@@ -20,13 +20,9 @@ from fcam_jax.configuration.command_line import override
 from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.keys import part
 from fcam_jax.data.classes import ClassNames
-from fcam_jax.data.source import TRUTH, Source
-from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.evaluation.metrics import METRICS, measurable, selecting
-from fcam_jax.evaluation.settings import EvaluationSettings
+from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, new_layers
-from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.runs.build_classes import label_space
 from fcam_jax.runs.build_data import chosen, data_set
@@ -44,6 +40,7 @@ from fcam_jax.runs.build_model import (
 )
 from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
+from fcam_jax.runs.selection import check_asked_for, selected
 from fcam_jax.runtime.text import first_line
 from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.loop import LoopSettings
@@ -75,9 +72,9 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
         raise InputError(f"data.batch_size is {config.data.batch_size}; there are {images} images to train on")
     stages = _stages(config, math.ceil(images / config.data.batch_size))
     if evaluated is None:
-        stages = tuple(_selected_by_what_is_known(stage, data.sources.get("val")) for stage in stages)
+        stages = tuple(selected(stage, data.sources.get("val")) for stage in stages)
     if (split := evaluated or "test") in data.sources:
-        _check_asked_for(evaluation, data.sources[split], f"the {split} split")
+        check_asked_for(evaluation, data.sources[split], f"the {split} split")
 
     return Experiment(
         seed=config.seed,
@@ -169,44 +166,6 @@ def resolved(config: ConfigDict, of_run: ClassNames | None = None) -> ConfigDict
         data = chosen(config)
         config.data.num_classes = data.open(data.splits()[0]).num_classes
     return config
-
-
-def _selected_by_what_is_known(stage: Stage, val: Source | None) -> Stage:
-    """The stage with the figure that chooses its best model: the one asked for, or the first choice of those that the
-    validation split gives. Classes say nothing of a decoder, so its last model counts where nothing else is known.
-    """
-    asked = stage.loop.selection
-    if asked == LAST:
-        return stage
-    classes = isinstance(stage.method, ClassifierMethod) and stage.method.training.has_classes
-    there = [] if val is None else measurable(val.truth, classes)
-    what = "there is no val split" if val is None else f"the val split has {_has(val)}"
-    if asked and asked not in measurable(TRUTH, True):
-        raise unknown_name("config.validation.selection", asked, [*measurable(TRUTH, True), LAST])
-    if asked and asked not in there:
-        others = f"it gives {', '.join(there)}" if there else f"take {LAST!r}"
-        raise InputError(
-            f"config.validation.selection={asked} cannot choose the best {stage.name}: {what}; {others}, or leave it "
-            "empty for what suits it"
-        )
-    by = asked or next((name for name in selecting() if name in there), LAST)
-    if by != (asked or selecting()[0]):
-        logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
-    return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
-
-
-def _check_asked_for(evaluation: EvaluationSettings, source: Source, what: str) -> None:
-    """Refuse a metric that is asked for by name and needs other ground truth than there is."""
-    for name in evaluation.names:
-        needs = METRICS[name].needs if name in METRICS else ()
-        if needs and not set(needs) & set(source.truth):
-            raise InputError(
-                f"evaluation.also names {name}, which needs {' or '.join(needs)}; {what} has {_has(source)}"
-            )
-
-
-def _has(source: Source) -> str:
-    return " and ".join("masks" if one == "mask" else one for one in source.truth) or "neither boxes nor masks"
 
 
 def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:

@@ -164,6 +164,15 @@ def test_figures_are_those_of_the_evaluator_that_training_uses(data, folder, com
     assert result["thresholds"] == expected.thresholds.tolist()
 
 
+def test_maps_that_hit_nothing_have_no_best_threshold(folder, command, capsys):
+    for i in range(COUNT):
+        folder.save(image_id(i), np.pad(np.ones((1, 1), np.float32), ((15, 0), (15, 0))))  # the last pixel
+    result = command(f"--per_image={folder.rows}")
+    assert result["metrics"]["MaxBoxAcc"] == 0 and "MaxBoxAcc" not in result["best_thresholds"]
+    assert "no box hits at any threshold, so none is best: those of the rows are at 0.5" in capsys.readouterr().err
+    assert {row["threshold"] for row in csv.DictReader(folder.rows.read_text().splitlines())} == {"0.5"}
+
+
 def test_a_row_per_image_adds_up_to_the_figures(data, folder, command):
     result = command(f"--per_image={folder.rows}", f"--predictions={folder.predictions}", "--also=MeanBestIoU")
     with folder.rows.open(newline="") as file:

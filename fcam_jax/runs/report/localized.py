@@ -6,12 +6,10 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
+from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD
 from fcam_jax.evaluation.boxes import box_iou, level_thresholds
 from fcam_jax.evaluation.component_tree import contours
 from fcam_jax.types import Annotation
-
-# Of the foreground where there are no boxes to choose one by.
-_MASK_THRESHOLD = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Localized:
 
 def best_threshold(figures: Mapping[str, float]) -> float:
     """The threshold that is best for the whole split, from a method's figures."""
-    return figures.get("MaxBoxAcc_threshold", _MASK_THRESHOLD)
+    return figures.get("MaxBoxAcc_threshold", DEFAULT_THRESHOLD)
 
 
 def localized(levels: UInt8[np.ndarray, "h w"], truth: Annotation, threshold: float) -> Localized:

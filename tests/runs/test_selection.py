@@ -63,13 +63,17 @@ def test_without_a_validation_split_or_classes_the_last_model_counts(tmp_path):
         ),
         ("boxes", "PxAP", "=PxAP cannot choose the best classifier: the val split has boxes; it gives MaxBoxAcc, "),
         ("neither", "MeanBestIoU", "the val split has neither boxes nor masks; it gives top1_cls, top5_cls"),
-        ("neither", "top1_cls", "top1_cls cannot choose the best fcam: .* take 'last', or leave it empty"),
         ("boxes", "acc", r"unknown config\.validation\.selection 'acc'"),
     ],
 )
 def test_a_figure_that_cannot_choose_is_told_with_those_that_can(tmp_path, truth, asked, words):
     with pytest.raises(InputError, match=words):
         selections(config(tmp_path, truth, validation__selection=asked))
+
+
+def test_classes_choose_a_classifier_but_no_decoder(tmp_path, caplog):
+    assert selections(config(tmp_path, "boxes", validation__selection="top1_cls")) == ["top1_cls", "MaxBoxAcc"]
+    assert caplog.messages == ["fcam: the val split has boxes, so the best model is chosen by MaxBoxAcc"]
 
 
 def test_a_metric_that_is_asked_for_needs_its_ground_truth(tmp_path):
