@@ -17,7 +17,7 @@ from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.tree import subfolders
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import TABLE, open_regular, open_text
+from fcam_jax.runtime.files import TABLE, open_regular, open_text, reason
 from fcam_jax.runtime.text import listed
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -100,7 +100,7 @@ def categories(
       InputError: a category has no id or name, or two names.
     """
     names: dict[int, tuple[str, pathlib.Path]] = {}
-    of_others = ((path, _categories(path, path.stat().st_mtime_ns, path.stat().st_size)) for path in others)
+    of_others = ((path, _categories(path, *_state(path))) for path in others)
     for path, found in ((own, _named(entries)), *of_others):
         for category_id, name in found:
             if category_id is None or not name or refused([name]):
@@ -110,6 +110,15 @@ def categories(
             if other != name:
                 raise problems.stop(path, f"category {category_id} is {name!r}, but {other!r} in {where}")
     return {category_id: names[category_id][0] for category_id in sorted(names)}
+
+
+def _state(path: pathlib.Path) -> tuple[int, int]:
+    """What tells a file from another one of its name."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
+    return status.st_mtime_ns, status.st_size
 
 
 @functools.lru_cache(maxsize=8)

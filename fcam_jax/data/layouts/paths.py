@@ -61,8 +61,10 @@ def as_stored(folder: pathlib.Path, names: Iterable[str]) -> dict[str, str]:
         parts: list[str] = []
         for part in name.split("/"):
             same = (n for n in sorted(listing(folder.joinpath(*parts))) if _composed(n) == _composed(part))
-            parts.append(next(same, ""))
-        if all(parts):
+            if not (stored := next(same, "")):
+                break  # before a path of thousands of parts is looked for
+            parts.append(stored)
+        else:
             found[name] = "/".join(parts)
     return found
 
