@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.errors import Flaky
+from hypothesis.errors import Flaky, HypothesisWarning
 
 from fcam_jax.errors import LONGEST, InputError
 from tests.fuzz.damage import Damage, damages
@@ -101,7 +101,9 @@ def explore(
     )
     test = wanted(given(damages(files, parser.whole_files))(one))
     try:
-        (test if start is None else seed(start)(test))()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", HypothesisWarning)  # inputs are long texts
+            (test if start is None else seed(start)(test))()
     except (BrokenError, Flaky) as error:
         found.error = error
     else:

@@ -392,7 +392,9 @@ PARSERS: dict[str, Parser] = {
     "safetensors": Parser(lambda root: save_file(WEIGHTS, root / "weights.safetensors"), _read_weights),
     "hdf5": Parser(_make_hdf5, _read_weights),
     "checkpoints": Parser(_make_checkpoints, _read_checkpoints),
-    "record": Parser(_make_record, _read_record, names=("config.", "unknown "), complaint="nothing is trained in this run yet"),
+    "record": Parser(
+        _make_record, _read_record, names=("config.", "unknown "), complaint="nothing is trained in this run yet"
+    ),
     "run": Parser(_make_run, _read_run),
     "log": Parser(_make_log, _read_log),
     "results": Parser(_make_results, _read_results),

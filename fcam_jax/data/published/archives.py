@@ -20,7 +20,7 @@ from typing import Any
 
 from fcam_jax.data.images import read_bytes
 from fcam_jax.data.layouts.paths import listing
-from fcam_jax.errors import InputError
+from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime.files import ARCHIVE, IMAGE, open_regular
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runtime.text import first_line, printable, shorten
@@ -232,7 +232,7 @@ def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
                     _check_member(path, member.name, member.isreg())
                     _unpack(tar, member, folder)
     except Exception as error:  # as in `_opened`
-        if isinstance(error, OSError) and error.errno is not None:
+        if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise  # it is the disk, not what the archive holds
         raise _damaged(path, error) from error
     done.touch()
