@@ -70,9 +70,11 @@ def test_a_request_that_comes_while_processes_are_started_leaves_none_behind(sta
     assert run.returncode in (75, 128 + signal.SIGTERM)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("send", [os.kill, os.killpg])  # the second as a terminal's Ctrl-C, to all that was started
-def test_a_request_to_stop_reaches_all(start, number, send):
+# The last as a terminal's Ctrl-C, to all that was started.
+@pytest.mark.parametrize(
+    ("send", "number"), [(os.kill, signal.SIGTERM), (os.kill, signal.SIGINT), (os.killpg, signal.SIGINT)]
+)
+def test_a_request_to_stop_reaches_all(start, send, number):
     run = start("wait")
     assert all("started" in run.stdout.readline() for _ in range(3))
     send(run.pid, number)
