@@ -32,6 +32,11 @@ _DTYPES = {
 # What training programs save beside weights, and what it is made of. It is passed over: nothing of it is imported.
 _INERT = {
     *("argparse.Namespace", "collections.Counter", "collections.defaultdict", "datetime.datetime", "_codecs.encode"),
+    *(
+        f"{module}.{name}"
+        for module in ("builtins", "__builtin__")
+        for name in ("set", "frozenset", "slice", "complex")
+    ),
     *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
     *(f"numpy.{name}" for name in ("dtype", "ndarray", "core.multiarray.scalar", "_core.multiarray.scalar")),
     *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),

@@ -103,9 +103,15 @@ def _part(weights: Weights, known: Collection[str]) -> Part:
     told = [f"the tensors{kind} under {_shown(prefix)} are taken"] if prefix else []
     told += [f"left out: {listed([f'{name} ({count})' for name, count in groups.items()], 5)}"] if groups else []
     doubt = ""
-    if not clear:
+    if not clear and not all(_same(weights, place, prefix, known) for place in places):
         doubt = f"it holds several networks, under {listed([_shown(place) for place in places], 5)}: save one alone"
     return Part(prefix, under, rest, most, "; ".join(told), doubt)
+
+
+def _same(weights: Weights, one: str, other: str, known: Collection[str]) -> bool:
+    """Whether two networks are one, which a program has saved twice."""
+    names = [name for name in known if one + name in weights]
+    return all(np.array_equal(weights[one + name], weights.get(other + name)) for name in names)  # type: ignore[arg-type]
 
 
 def _beginnings(name: str) -> Iterator[str]:

@@ -204,6 +204,8 @@ def test_of_two_networks_the_usual_one_is_taken_and_several_unknown_ones_are_ref
     classifier, told = loaded(under("momentum.", other) | under("state_dict.", small[1]), tmp_path / "w.safetensors")
     assert_equal(classifier, small[0])
     assert told == f"the tensors under 'state_dict' are taken; left out: 'momentum' ({len(other)})"
+    twice = under("mine.", small[1]) | under("shell.mine.", small[1])
+    assert_equal(loaded(twice, tmp_path / "u.safetensors")[0], small[0])
     with pytest.raises(InputError, match="holds several networks, under 'student', 'teacher': save one alone"):
         loaded(under("teacher.", other) | under("student.", small[1]), tmp_path / "v.safetensors")
 

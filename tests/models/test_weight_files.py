@@ -188,6 +188,7 @@ def test_the_keys_around_a_state_dict_stand_before_its_names(write, tmp_path):
         "best": number + b"R",
         "seen": named("collections", "defaultdict") + b")R(" + text("a") + b"K\x01u",
         "device": named("torch", "device") + group(text("cuda")) + b"R",
+        "best ones": named("__builtin__", "set") + b"](K\x01e\x85R",
         "names": b"\x8f(" + text("a") + b"\x90",
     }
     whole = mapping({"epoch": b"K\x07", "optimizer": adam, **others, "net": mapping({"ema": inner, "again": inner})})
