@@ -18,7 +18,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     from fcam_jax.evaluation.metrics import extras
     from fcam_jax.evaluation.score_map_folder import FolderOptions
 
-    kinds = {"size": int, "num_classes": int, "bootstrap": int, "seed": int, "also": str}
+    kinds = {"size": int, "num_classes": int, "bootstrap": int, "seed": int, "also": str, "unlocalized": str}
     kinds |= {"threshold_step": float, "at_threshold": float}
     defaults = defaults_of(FolderOptions)
     for name, meaning in meanings_of(FolderOptions).items():

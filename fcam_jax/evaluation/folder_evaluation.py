@@ -16,7 +16,7 @@ from fcam_jax.component import at_key
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD
 from fcam_jax.evaluation.metric import thresholds
-from fcam_jax.evaluation.metrics import METRICS, extras, kinds, named
+from fcam_jax.evaluation.metrics import METRICS, extras, kinds, localizing, named
 from fcam_jax.evaluation.plausibility import Plausibility
 from fcam_jax.evaluation.predictions import NO_TOP5, read_predictions
 from fcam_jax.evaluation.result import Evaluation
@@ -68,8 +68,9 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
     for line in found.warnings:
         warn(line)
     if options.per_image is not None:
-        tau = found.best_thresholds.get("MaxBoxAcc", DEFAULT_THRESHOLD) if at is None else float(taus[at[0]])
-        if at is None and found.metrics.get("MaxBoxAcc") == 0:
+        best = localizing(found.best_thresholds)
+        tau = found.best_thresholds.get(best, DEFAULT_THRESHOLD) if at is None else float(taus[at[0]])
+        if at is None and folder.truth == "boxes" and not best:
             warn(f"no box hits at any threshold, so none is best: those of the rows are at {tau:g}")
         _write_rows(folder, wanted, tau, options.per_image)
     found = found if complete else found.without("top5")
@@ -121,7 +122,9 @@ def _write_rows(folder: ScoreMapFolder, wanted: Wanted, tau: float | None, path:
         return told
 
     count = len(folder.image_ids)
-    write_table(path, counted(each(row, count), "rows", count, "image"))
+    # Of an image without an object there are fewer columns.
+    first = next((position for position in range(count) if folder.has_object(position)), 0)
+    write_table(path, counted(each(row, count), "rows", count, "image"), list(row(first)))
 
 
 def _check_writable(option: str, path: pathlib.Path) -> None:

@@ -67,6 +67,12 @@ def selecting() -> list[str]:
     return sorted((name for name, place in places.items() if place is not None), key=lambda name: places[name] or 0)
 
 
+def localizing(names: Collection[str]) -> str:
+    """The one of some figures that says best how well maps localize; "" where none does."""
+    of_classes = {one.name for kind in METRICS.values() if kind.of_classes for one in kind.figures}
+    return next((name for name in selecting() if name in names and name not in of_classes), "")
+
+
 def columns(names: Iterable[str]) -> list[str]:
     """Those of some figures that are columns of tables, from left to right, at the best thresholds of a whole, too.
 

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.component import at_key, at_least
+from fcam_jax.component import at_key, at_least, known
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
-from fcam_jax.data.layouts.metadata import folder_names
+from fcam_jax.data.layouts.metadata import UNLOCALIZED, folder_names
 from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.data.masks import read_mask
 from fcam_jax.errors import InputError
@@ -44,6 +44,7 @@ class FolderOptions:
       threshold_step: distance of two thresholds
       size: side of the frame of evaluation in pixels
       minmax: scale maps of the frame's size to [0, 1] too
+      unlocalized: "allow": images without a box or mask have no object and count for classification alone; "fail"
       num_classes: labels and predictions must be below it
       at_threshold: also report box accuracy at this threshold
       bootstrap: replicates for 95 % intervals, e.g. 1000
@@ -61,6 +62,7 @@ class FolderOptions:
     threshold_step: float = 0.001
     size: int = 224
     minmax: bool = False
+    unlocalized: str = "fail"
     num_classes: int | None = None
     at_threshold: float | None = None
     bootstrap: int = 0
@@ -70,6 +72,7 @@ class FolderOptions:
     def __post_init__(self) -> None:
         with at_key("--"):
             at_least(self, size=1, bootstrap=0, seed=0)
+            known(self, unlocalized=UNLOCALIZED)
 
 
 class ScoreMapFolder:
@@ -96,7 +99,9 @@ class ScoreMapFolder:
         if not options.scoremaps.is_dir():
             raise InputError(f"--scoremaps={options.scoremaps}: no such folder")
         self._options = options
-        self._split = split = read_metadata(options.metadata, _ANY_LABEL, needs_localization=True)
+        self._split = split = read_metadata(
+            options.metadata, _ANY_LABEL, needs_localization=options.unlocalized == "fail"
+        )
         self.image_ids, self.labels = split.image_ids, split.labels
         self.truth = "mask" if split.boxes is None else "boxes"
         self.surplus = _match(options.scoremaps, self.image_ids)
@@ -135,6 +140,10 @@ class ScoreMapFolder:
         rank = None if self.ranks is None else int(self.ranks[index])
         return Scored(score_map, self._annotation(index, size), rank, index)
 
+    def has_object(self, index: int) -> bool:
+        """Whether the image at a position has a box or a mask."""
+        return bool(self._split.localized()[index])
+
     def _annotation(self, index: int, size: int) -> Annotation:
         image_id, label = self.image_ids[index], int(self.labels[index])
         if self._split.boxes is not None and self._split.sizes is not None:
@@ -143,6 +152,8 @@ class ScoreMapFolder:
             return Annotation(image_id, label, boxes.astype(np.int64))
         assert self._split.masks is not None
         masks, folder = self._split.masks[index], self._masks
+        if not masks.instances:
+            return Annotation(image_id, label)
         mask = np.any([resize_mask(read_mask(folder / str(name)), size) for name in masks.instances], axis=0)
         undecided = [resize_mask(read_mask(folder / str(name)), size) for name in masks.ignore]
         ignore = np.any(undecided, axis=0) & ~mask if undecided else None

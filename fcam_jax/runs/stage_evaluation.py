@@ -162,7 +162,7 @@ def _write(
     record_left_out(plan.data.left_out(), out)
     shown = {row: evaluations[row] for row in stages}
     save_pictures(out / "pictures", shown, plan.evaluation.pictures, plan.data.class_names)
-    if "MaxBoxAcc" in evaluations[stages[-1]].metrics:
+    if evaluations[stages[-1]].best_thresholds:
         logger.info(
             "boxes below are at the thresholds that are best on %s; at validation's, and intervals: %s",
             split,

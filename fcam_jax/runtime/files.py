@@ -6,13 +6,12 @@ import collections
 import csv
 import hashlib
 import io
-import itertools
 import json
 import os
 import pathlib
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fcam_jax.errors import InputError
@@ -162,18 +161,17 @@ def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) ->
     partial.replace(path)
 
 
-def write_table(path: pathlib.Path, rows: Iterator[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
-    """Put a CSV file in place as a whole, its rows one at a time; columns are those of the first row, if there is any.
+def write_table(path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Put a CSV file with some columns in place as a whole, its rows one at a time.
 
     Texts that a spreadsheet would take for formulas are made harmless, see `cell`.
     """
     partial = path.with_name(f"{path.name}.partial")
-    first = next(rows, None)
     # Names of files may hold bytes that are no letters; they come out as they were.
     with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.DictWriter(file, list(first or columns), extrasaction="ignore")
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        for row in itertools.chain(() if first is None else (first,), rows):
+        for row in rows:
             writer.writerow({name: cell(value) for name, value in row.items()})
     partial.replace(path)
 

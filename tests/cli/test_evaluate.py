@@ -512,3 +512,23 @@ def test_classes_that_count_from_1_are_told(data, folder, command, capsys):
     folder.predictions.write_text("\n".join(f"{image_id(i)},{i % 3 + 1}" for i in range(len(labels))))
     command(f"--predictions={folder.predictions}", "--num_classes=9")
     assert "classes are 1 to 3, but labels 0 to 2; both count from 0" in capsys.readouterr().err
+
+
+def test_images_without_an_object_are_allowed_by_name(folder, command):
+    path = folder.metadata / "localization.txt"
+    path.write_text("\n".join(path.read_text().splitlines()[2:]))
+    line = folder.complaint(f"--size={SIDE}")
+    assert f"no box or mask of {image_id(0)}; unlocalized=allow if there is no object in it" in line
+    options = ("--unlocalized=allow", f"--predictions={folder.predictions}", f"--per_image={folder.rows}")
+    result = command(*options)
+    assert result["images"] == COUNT and result["without_object"] == 2
+    assert sum(part["images"] for part in result["by_size"].values()) == COUNT - 2
+    with folder.rows.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["iou"] == "" for row in rows] == [True, True, *[False] * (COUNT - 2)]
+    assert "--unlocalized is 'maybe'" in folder_of_options(folder)
+
+
+def folder_of_options(folder):
+    folder.out.unlink()
+    return folder.complaint("--unlocalized=maybe")

@@ -25,7 +25,8 @@ def test_a_name_that_has_room_stays():
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
 def test_no_text_in_a_table_is_a_formula(tmp_path, text):
     assert cell(text) == f"'{text}"
-    write_table(tmp_path / "t.csv", iter([{"name": text, "figure": -0.5}, {"name": "a=1", "figure": 2, "other": 1}]))
+    rows = [{"name": text, "figure": -0.5}, {"name": "a=1", "figure": 2, "other": 1}]
+    write_table(tmp_path / "t.csv", rows, ["name", "figure"])
     with (tmp_path / "t.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [["name", "figure"], [f"'{text}", "-0.5"], ["a=1", "2"]]

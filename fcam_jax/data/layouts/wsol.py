@@ -52,7 +52,9 @@ def read_metadata(folder: pathlib.Path, num_classes: int, needs_localization: bo
     metadata = read_split(folder, num_classes, problems)
     if needs_localization:
         _text(folder / _LOCALIZATION, problems)
-        report_unlocalized(metadata, folder / _LOCALIZATION, problems)
+        report_unlocalized(
+            metadata, folder / _LOCALIZATION, problems, "; unlocalized=allow if there is no object in it"
+        )
     problems.raise_first()
     return metadata
 

@@ -81,7 +81,8 @@ class Journal:
         """Write the table of all records."""
         self._lines.close()
         self._tidy()
-        write_table(self._out / TABLE, map(_row, self._stored()), ("image",))
+        columns = next(map(list, map(_row, self._stored())), ["image"])
+        write_table(self._out / TABLE, map(_row, self._stored()), columns)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         path = self._out / SETTINGS

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Mapping
 
 from fcam_jax.evaluation.boxes import quantise
+from fcam_jax.evaluation.metrics import localizing
 from fcam_jax.evaluation.result import Evaluation, Example
 from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
@@ -38,9 +39,9 @@ def save_pictures(
     folder.mkdir(parents=True, exist_ok=True)
     save_grid(folder / "test_grid.png", [_row(evaluations, examples, class_names) for examples in rows])
     lines = [
-        Line(name, evaluation.thresholds, evaluation.curves["MaxBoxAcc"])
-        for name, evaluation in evaluations.items()
-        if evaluation.curves
+        Line(name, one.thresholds, one.curves[localizing(one.curves)])
+        for name, one in evaluations.items()
+        if localizing(one.curves)
     ]
     if lines:
         save_plot([folder / "box_accuracy.png"], Plot(BOX_ACCURACY, lines))

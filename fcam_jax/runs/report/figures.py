@@ -11,7 +11,7 @@ import numpy as np
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
-from fcam_jax.evaluation.metrics import selecting
+from fcam_jax.evaluation.metrics import localizing, selecting
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
 from fcam_jax.runs.report.localized import localized
@@ -37,8 +37,7 @@ def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[Page
     records = [record for row in _main_first(one.rows()) for record in one.records(row)]
     precise = [record for record in records if record.precision_recall is not None]
     figures = []
-    if any("MaxBoxAcc" in record.curves for record in records):
-        lines = [Line(r.row, r.thresholds, r.curves["MaxBoxAcc"]) for r in records if "MaxBoxAcc" in r.curves]
+    if lines := [Line(r.row, r.thresholds, r.curves[by]) for r in records if (by := localizing(r.curves))]:
         caption = "Share of images whose box is right at each threshold (Fig. 5 a of the paper)"
         figures.append(_save(folder, one, "box_accuracy", caption, Plot(BOX_ACCURACY, lines)))
     if precise:
@@ -58,7 +57,7 @@ def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[Page
 def sweep_figure(folder: pathlib.Path, number: int, sweep: Sequence[Configuration]) -> PageFigure:
     """Localization against the background fraction n- over configurations that differ in it (Fig. 8)."""
     rows = [(setting(one.config, BACKGROUND_FRACTION), row) for one in sweep for row in table_rows(one)]
-    metric = "MaxBoxAcc" if any("MaxBoxAcc" in row.figures for _, row in rows) else "PxAP"
+    metric = localizing({name for _, row in rows for name in row.figures})
     lines = []
     for name in _main_first([row.name for _, row in rows]):
         points = [(x, row.figures[metric]) for x, row in rows if row.name == name and metric in row.figures]

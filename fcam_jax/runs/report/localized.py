@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD
+from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD, threshold_of
 from fcam_jax.evaluation.boxes import box_iou, level_thresholds
 from fcam_jax.evaluation.component_tree import contours
 from fcam_jax.types import Annotation
@@ -25,7 +25,8 @@ class Localized:
 
 def best_threshold(figures: Mapping[str, float]) -> float:
     """The threshold that is best for the whole split, from a method's figures."""
-    return figures.get("MaxBoxAcc_threshold", DEFAULT_THRESHOLD)
+    tau = threshold_of(figures)
+    return DEFAULT_THRESHOLD if tau is None else tau
 
 
 def localized(levels: UInt8[np.ndarray, "h w"], truth: Annotation, threshold: float) -> Localized:
