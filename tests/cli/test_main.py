@@ -39,8 +39,8 @@ def test_a_mistake_on_the_command_line_gets_one_line(tmp_path, config, options, 
     ("options", "words"),
     [
         (["--checkpoint=runs/cub"], "--checkpoint is for --mode=eval"),
-        (["--mode=eval", "--checkpoint=nowhere"], "--checkpoint=nowhere: no such folder"),
-        (["--mode=eval", "--checkpoint=x", "--config.data.root=y"], "--checkpoint=x: no such folder"),
+        (["--mode=eval", "--checkpoint=nowhere"], "nowhere: no such folder"),
+        (["--mode=eval", "--checkpoint=x", "--config.data.root=y"], "x: no such folder"),
     ],
 )
 def test_a_mistake_with_a_checkpoint_gets_one_line(options, words):

@@ -201,7 +201,7 @@ def test_the_results_of_a_run_are_not_replaced_by_those_of_a_checkpoint(trained)
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("nowhere", r"--checkpoint=.*nowhere: no such folder"),
+        ("nowhere", r"nowhere: no such folder"),
         ("fcam/checkpoints/latest/99", "no such folder"),
         ("evaluation", r"is no checkpoint; give .*, .*classifier or .*fcam, or there checkpoints/best"),
         ("..", "is no run, stage or checkpoint of this program"),
@@ -332,7 +332,7 @@ def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):
 
 
 def test_an_untrained_stage_cannot_be_evaluated(tmp_path):
-    with pytest.raises(InputError, match=r"no checkpoint in .*classifier/checkpoints; train first \(--mode=train\)"):
+    with pytest.raises(InputError, match=r"no checkpoint in .*classifier/checkpoints; train first"):
         evaluate_stages(plan(), tmp_path, "0")
     assert not (tmp_path / "results.json").exists()
 
