@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import pathlib
+import resource
 import shutil
 import sys
 import tempfile
@@ -93,6 +94,8 @@ def in_a_process(name: str, place: pathlib.Path, examples: int, seed: int, known
 
 
 def _work(name: str, place: pathlib.Path, examples: int, seed: int, known: frozenset[str], pipe: Any) -> None:
+    if sys.platform == "linux":  # a mistake here must not take the machine down
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))
     try:
         found = explore(PARSERS[name], place, examples, seed, known)
         if found.damage is None:

@@ -47,7 +47,7 @@ NAMES = (
         "\u2028",
         "\ufeff",
         "\udcff",
-        "n" * 250,
+        "n" * 240,
         "é" * 120,
         "train",
         "TEST",
@@ -248,7 +248,7 @@ def binary(draw: Any, data: bytes) -> bytes:
             case 3:
                 data = data[:at] + data[end:]
             case 4:
-                data = data[:at] + data[at:end] * draw(st.sampled_from([2, 100, 10_000])) + data[end:]
+                data = data[:at] + _repeated(data[at:end], draw(st.sampled_from([2, 100, 10_000]))) + data[end:]
             case 5:
                 other = draw(_place(data))
                 data = data[:at] + data[other : other + 16] + data[at:]
@@ -272,7 +272,7 @@ def text(draw: Any, data: bytes) -> bytes:
             case 3:
                 data = b"".join([*lines[:line], *lines[line + 1 :]])
             case 4:
-                data = b"".join([*lines, lines[line] * draw(st.sampled_from([1, 1000]))])
+                data = b"".join([*lines, _repeated(lines[line], draw(st.sampled_from([1, 1000])))])
             case 5:
                 data = draw(st.sampled_from(_WHOLE))(data)
     return data
@@ -402,6 +402,11 @@ def _place(data: bytes) -> st.SearchStrategy[int]:
     size = len(data)
     near = min(size, 64)
     return st.one_of(st.integers(0, size), st.integers(0, near), st.integers(size - near, size))
+
+
+def _repeated(data: bytes, times: int) -> bytes:
+    """At most a megabyte of it."""
+    return data * min(times, (1 << 20) // max(len(data), 1))
 
 
 def _keys(node: Any) -> Any:
