@@ -117,7 +117,9 @@ def test_splits_with_images_and_no_classes_need_a_table(same_data):
     for split in ("train", "val", "test"):
         for path in list((root / split).rglob("*.png")):
             path.rename(root / split / f"{path.parent.name} {path.name}")
-    with pytest.raises(InputError, match=r"test, train, val are called as splits, but hold images without a folder"):
+    with pytest.raises(
+        InputError, match=r"folders called as splits hold images without a folder .*: test, train, val$"
+    ):
         splits(root)
 
 
@@ -152,7 +154,10 @@ def test_splits_below_the_classes_are_told(same_data):
 
 def test_classes_below_other_folders_are_told(same_data):
     root = moved(same_data, {"train": "monday", "val": "tuesday", "test": "friday"})
-    assert any("of every class lie in the same folders, ant, bee, honey" in line for line in problems_of(root))
+    assert any(
+        "no class holds an image itself, all lie in folders below: ant, bee, honey; if" in line
+        for line in problems_of(root)
+    )
 
 
 @pytest.mark.parametrize("names", [("images", "masks"), ("Images", "Annotations", "labels"), ("images",)])
@@ -250,7 +255,9 @@ def test_tables_and_images_beside_the_folders_are_told(same_data):
     (root / "diagnoses.csv").write_text("patient,finding\n1,2\n")
     shutil.copy(root / "ant/0 é.png", root / "loose.png")
     told = "\n".join(problems_of(root))
-    assert "not by its tables (those must have columns path and label): diagnoses.csv" in told
+    assert (
+        "is read by its folders alone; not read, as no CSV whose first line names path and label: diagnoses.csv" in told
+    )
     assert "images that lie in no folder of a class are left alone: loose.png" in told
 
 

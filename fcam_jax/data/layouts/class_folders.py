@@ -37,8 +37,8 @@ def split_folders(root: pathlib.Path) -> dict[str, str]:
     if named or not (found := _classes(root, SUFFIXES + UNREAD)):
         return {split: named[split] for split in SPLITS if split in named}
     if set(found) <= set(meant):
-        text = "are called as splits, but hold images without a folder for each class; a table must give their classes"
-        raise Problems().stop(root, f"{listed(sorted(found))} {text} (docs/data/own.md)")
+        text = "folders called as splits hold images without a folder for each class; a table must give their classes"
+        raise Problems().stop(root, f"{text} (docs/data/own.md): {listed(sorted(found))}{_unfit(root)}")
     return {"train": ""}
 
 
@@ -115,12 +115,17 @@ def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, proble
     for folder in dict.fromkeys((root, root / folders[split])):
         files = files_in(folder)
         images = [name for name in files if name.lower().endswith(SUFFIXES)]
-        tables = [name for name in files if name.lower().endswith((".csv", ".tsv", ".json", ".jsonl", ".xml", ".xlsx"))]
         if images:
             problems.warn(folder, f"images that lie in no folder of a class are left alone: {listed(images)}")
-        if tables:
-            text = "is read by its folders alone, not by its tables (those must have columns path and label)"
-            problems.warn(folder, f"{text}: {listed(tables)}")
+        if _unfit(folder):
+            problems.warn(folder, f"is read by its folders alone{_unfit(folder)}")
+
+
+def _unfit(folder: pathlib.Path) -> str:
+    """What to say of tables in a folder, none of which is read."""
+    endings = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".xls", ".xlsx")
+    found = [name for name in files_in(folder) if name.lower().endswith(endings)]
+    return f"; not read, as no CSV whose first line names path and label: {listed(found)}" if found else ""
 
 
 def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Sequence[str], problems: Problems) -> None:
@@ -129,7 +134,7 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
     within = sorted({one for found in below.values() for one in found})
     if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or not within):
         text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
-        raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label images export COCO)")
+        raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label images export COCO){_unfit(folder)}")
     if len(below) < len(classes) or not within:
         return
     if all(map(split_of, within)):
@@ -144,8 +149,8 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
                 f"all images lie in {deeper.relative_to(folder)}, in folders {listed(within)}; if these are the classes"
             )
             raise problems.stop(folder, f"{text}: --config.data.root={deeper}")
-    elif len(within) > 1 and all(found == within for found in below.values()):
-        text = f"the images of every class lie in the same folders, {listed(within)}"
+    else:
+        text = f"no class holds an image itself, all lie in folders below: {listed(within)}"
         problems.warn(folder, f"{text}; if these are the classes, they must lie above {listed(classes)}")
 
 

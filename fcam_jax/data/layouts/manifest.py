@@ -112,7 +112,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
         raise problems.stop(path, f"has no split {split!r}; it has: {has or 'no image'}")
     rows = _usable(rows, path, problems)
     if not found[0].own:
-        _find(rows, place.images)
+        _find(rows, split, place.images)
     form = place.boxes or found[0].form
     return _metadata(path, rows, labels, class_names, num_classes, form, problems)
 
@@ -130,9 +130,9 @@ def _split(values: dict[str, Any], table: Table) -> str:
     return found
 
 
-def _find(rows: list[_Row], images: pathlib.Path) -> None:
-    """Put the folder, and the ending, before and after paths that lack it."""
-    inside = subfolders(images)
+def _find(rows: list[_Row], split: str, images: pathlib.Path) -> None:
+    """Put the folder, and the ending, before and after paths that lack it; that of the split comes first."""
+    inside = sorted(subfolders(images), key=lambda name: split_of(name) != split)
     folders = [
         "",
         *inside,

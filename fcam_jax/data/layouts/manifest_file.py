@@ -218,4 +218,6 @@ def _unreadable(path: pathlib.Path, line: int, text: str, problems: Problems) ->
 
 
 def _unknown(path: pathlib.Path, line: int, names: list[str], problems: Problems) -> InputError:
-    return problems.stop(path, f"unknown column(s) {listed(names)}; known: {', '.join(COLUMNS)}", line=line)
+    return problems.stop(
+        path, f"unknown column(s) {listed(names)}; known: {', '.join(COLUMNS)} (rename or remove the others)", line=line
+    )
