@@ -23,7 +23,7 @@ from fcam_jax.data.layouts.paths import listing
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime.files import ARCHIVE, IMAGE, open_regular
 from fcam_jax.runtime.progress import progress_bar
-from fcam_jax.runtime.text import first_line, printable, shorten
+from fcam_jax.runtime.text import first_line, fitted, printable, shorten
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")  # of what is unpacked, in any case of letters
 _RATIO = 100  # bytes that one of an archive may become, beyond the first ones
@@ -214,7 +214,8 @@ def open_archive(path: pathlib.Path, work: pathlib.Path) -> Store:
 
 def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     """The folder of the images of a compressed tar, unpacked but for what an interrupted call has unpacked already."""
-    folder, done = work / path.name, work / f"{path.name}.done"
+    name = fitted(path.name)
+    folder, done = work / name, work / f"{name}.done"
     if done.exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
