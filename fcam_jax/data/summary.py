@@ -36,7 +36,10 @@ def of_split(source: Source) -> str:
     names = [name or f"class {label}" for label, name in enumerate(known)]
     there = [f"{shorten(printable(names[label]), 40)} {counts[label]}" for label in np.flatnonzero(counts)[:_SHOWN]]
     more = int((counts > 0).sum()) - len(there)
-    classes = ", ".join(there) + (f" and {more} more of {counts[counts > 0].min()} to {counts.max()}" if more else "")
+    few, many = counts[counts > 0].min(initial=counts.max()), counts.max()
+    classes = ", ".join(there)
+    if more:
+        classes += f" and {more} more; {few} to {many} each" if few < many else f" and {more} more"
     parts = [f"{len(source)} images of {(counts > 0).sum()} classes ({classes})", _truth(source)]
     empty = [printable(names[label]) for label in np.flatnonzero(counts == 0)]
     if empty:
