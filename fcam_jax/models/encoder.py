@@ -150,5 +150,5 @@ def strides_up_to(final_stride: int, strides: Sequence[int] = (2, 4, 8, 16, 32))
       InputError: the network cannot be cut to `final_stride`.
     """
     if final_stride not in FINAL_STRIDES:
-        raise InputError(f"final_stride is {final_stride}; it must be 8, 16 or 32")
+        raise InputError(f"final_stride is {final_stride!r}; it must be 8, 16 or 32")
     return tuple(min(stride, final_stride) for stride in strides)

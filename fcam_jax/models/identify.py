@@ -56,7 +56,7 @@ def identify(source: pathlib.Path, keep_head: bool = True) -> tuple[dict[str, We
 def _classifier(source: pathlib.Path, weights: Weights, keep_head: bool) -> tuple[Weights, list[str]]:
     name, encoder, part, found = closest_encoder(weights)
     if found.fit < RESEMBLES:
-        raise InputError(f"weights {source}: {unsupported(name, found)}")
+        raise InputError(f"weights {source}: {unsupported(weights, name, found)}")
     if part.doubt:
         raise InputError(f"weights {source}: {part.doubt}")
     body, last = encoder_and_head(part, encoder)

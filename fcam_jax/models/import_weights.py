@@ -25,7 +25,7 @@ from fcam_jax.models.weight_files import Weights, read_weights
 from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, Names, named_variables
 from fcam_jax.models.weight_parts import Part, classes_of, encoder_and_head, part_of
 from fcam_jax.models.weight_plan import Plan, best_plan, closest_encoder, plan
-from fcam_jax.runtime.text import shorten
+from fcam_jax.runtime.text import listed, printable, shorten
 
 logger = logging.getLogger(__name__)
 
@@ -229,10 +229,14 @@ def refuse(source: str, problems: Sequence[str]) -> None:
         raise InputError(f"{source} {_UNFIT}: {_listed(problems)}")
 
 
-def unsupported(name: str, closest: Plan) -> str:
+def unsupported(weights: Weights, name: str, closest: Plan) -> str:
     """What is said of tensors of which even the closest encoder has few."""
-    resemblance = f"; the closest is {name}, {closest.fit:.0%} of whose tensors are there" if closest.values else ""
-    return f"they belong to no supported network ({', '.join(ENCODERS)}){resemblance}"
+    if closest.values:
+        resemblance = f"the closest is {name}, {closest.fit:.0%} of whose tensors are there"
+    else:
+        names = listed([shorten(printable(tensor), 60) for tensor in weights], 3)
+        resemblance = f"none of its names is known, as {names}: rename them as torchvision or Keras do if it is one"
+    return f"they belong to no supported network ({', '.join(ENCODERS)}); {resemblance}"
 
 
 _UNFIT = "does not fit this network"
@@ -270,7 +274,7 @@ def _refuse_other_network(source: str, encoder: Encoder, found: Plan, weights: W
     """Raise where the file is of another network, whose tensors would only make a long list."""
     name, _, _, closest = closest_encoder(weights, encoder.strides[-1])
     if closest.fit < RESEMBLES:
-        raise InputError(f"{source}: {unsupported(name, closest)}")
+        raise InputError(f"{source}: {unsupported(weights, name, closest)}")
     if closest.fit > found.fit:
         kind = type(encoder).__name__
         text = f"they belong to another network than this {kind}; the closest supported one is {name}"

@@ -32,7 +32,7 @@ class Small(Encoder):
         rngs: nnx.Rngs,
     ):
         if final_stride != 8:
-            raise InputError(f"final_stride is {final_stride}; that of the small encoder is 8")
+            raise InputError(f"final_stride is {final_stride!r}; that of the small encoder is 8")
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)

@@ -104,7 +104,9 @@ def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
         sizes = {entry.filename: entry.file_size for entry in entries}
         root = next((name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl")), None)
         if root is None:
-            raise InputError("a zip archive without PyTorch's data.pkl: not a weight file")
+            raise InputError(
+                "a zip archive without PyTorch's data.pkl: not a weight file (NumPy's .npz: save it as safetensors)"
+            )
         if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in sizes):
             raise InputError(f"a TorchScript program, not a state dict: {_SAVE_ALONE}")
         stored = sum(sizes.values()) <= path.stat().st_size

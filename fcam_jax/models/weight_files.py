@@ -99,6 +99,8 @@ def _format(head: bytes) -> tuple[str, Callable[[pathlib.Path], Weights]]:
         return "safetensors", safetensors.numpy.load_file
     if head[0] == 0x80 and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # a pickle and its protocol
         return "PyTorch", functools.partial(_read_torch, torch_files.read_stream)
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError("a pointer of Git LFS, not the file itself: fetch it by `git lfs pull`")
     raise InputError(_TAR if head[257:262] == b"ustar" else _NOT_WEIGHTS)
 
 

@@ -25,7 +25,7 @@ class Plan:
     Attributes:
       names: the family of the file.
       variables: the module's variables by their names in that family.
-      values: the tensors that fit, in our layout.
+      values: the tensors of the right shape, in our layout.
       problems: what does not fit, a phrase each.
     """
 
@@ -72,10 +72,12 @@ def plan(module: Named, weights: Weights, names: Names, prefix: str = "") -> Pla
         if names.ours(array).shape != variable.shape:
             shape = names.theirs(np.broadcast_to(0, variable.shape)).shape
             problems.append(f"{prefix}{name} has shape {array.shape} instead of {shape}")
+            continue
+        values[name] = names.ours(array)
+        if array.dtype.kind in "iub":  # the scales of quantized weights are elsewhere
+            problems.append(f"{prefix}{name} holds whole numbers ({array.dtype}), as quantized files do")
         elif not np.isfinite(array.astype(np.float32)).all():
             problems.append(f"{prefix}{name} holds NaN or infinity")
-        else:
-            values[name] = names.ours(array)
     others = [name for name in weights if name not in variables and not names.ignores(name)]
     problems += [f"{prefix}{name} is unexpected" for name in others]
     return Plan(names, variables, values, tuple(problems))

@@ -398,12 +398,26 @@ def test_a_file_of_another_supported_network_names_it_and_changes_nothing(given,
 
 def test_a_file_of_no_supported_network_names_the_closest_if_there_is_one(resnet_file, tmp_path):
     save_file({"blocks.0.attn.qkv.weight": np.zeros(3)}, tmp_path / "vit.safetensors")
-    with pytest.raises(InputError, match=r"no supported network \(resnet18, .*small\)$"):
+    with pytest.raises(InputError, match=r"no supported network .*small\); none .*, as blocks\.0\.attn\.qkv\.weight: "):
         load_classifier(empty("resnet18"), tmp_path / "vit.safetensors", keep_head=False)
     part = {name: array for name, array in resnet_file[1].items() if name.startswith(("conv1", "bn1", "layer1"))}
     save_file(part, tmp_path / "part.safetensors")
     with pytest.raises(InputError, match=r"no supported network .*the closest is resnet18, 2\d% of whose tensors"):
         load_classifier(empty("vgg16"), tmp_path / "part.safetensors", keep_head=False)
+
+
+@pytest.mark.parametrize(
+    "spoil, match",
+    [
+        (lambda array: (array * 100).astype(np.int8), r"holds whole numbers \(int8\), as quantized files do"),
+        (lambda array: np.full_like(array, np.nan), "holds NaN or infinity"),
+    ],
+)
+def test_a_network_all_of_whose_values_are_bad_is_not_another_network(spoil, match, tmp_path):
+    weights = {name: spoil(array) for name, array in export_weights(fill(empty("small"))).items()}
+    save_file(weights, tmp_path / "bad.safetensors")
+    with pytest.raises(InputError, match=rf"bad\.safetensors does not fit this network: \S+ {match};"):
+        load_classifier(empty("small"), tmp_path / "bad.safetensors", keep_head=False)
 
 
 @pytest.mark.slow

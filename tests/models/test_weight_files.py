@@ -422,6 +422,7 @@ def compress(path):
         (lambda path: path.write_text('weights {"name": "resnet50"}'), "not a weight file"),
         (lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50)), "not a weight file"),
         (lambda path: path.write_bytes(b"\x80"), "not a weight file"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"), "git lfs pull"),
         (lambda path: write_entries(path, "w.npy"), r"zip archive without PyTorch's data\.pkl: not a weight file"),
         (lambda path: path.write_bytes(pickle.dumps({"w": 1})), "a pickle that `torch.save` did not write"),
         (lambda path: write_entries(path, "metadata.json", "config.json", "model.weights.h5"), "written by Keras 3"),
