@@ -1,9 +1,11 @@
 """Classes as folders of images."""
 
+import contextlib
 import pathlib
 import shutil
 import unicodedata
 
+import PIL.Image
 import pytest
 
 from fcam_jax.data.folder import FolderSource
@@ -91,6 +93,7 @@ def problems_of(root, split: str = "train") -> list[str]:
         ("Train Images", "Validation Images", "Test Images"),
         ("data-train", "dev-set", "test.data"),
         ("trn", "validation_split", "tst"),
+        ("train", "Validate", "evaluation"),
     ],
 )
 def test_splits_have_many_names(same_data, names):
@@ -266,3 +269,32 @@ def test_one_class_is_told(same_data):
     for split in ("train", "val", "test"):
         shutil.rmtree(root / split / "bee, honey")
     assert any("all training images are of one class, ant: " in line for line in problems_of(root))
+
+
+def test_a_split_without_class_folders_is_told(same_data):
+    root = moved(same_data, {"val/ant/0 é.png": "val/0.png", "val/bee, honey/1 é.png": "val/1.png"})
+    assert any(
+        "called as splits, but without images in a folder for each class: val" in one for one in problems_of(root)
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ({"photo": "images/{}", "mask": "masks/{}"}, "photographs and masks lie in folders of a class (owl/masks"),
+        ({"photo": "{}", "mask": "masks/{}"}, "pictures called as masks of others are taken as photographs"),
+        ({"photo": "a ({}.png", "mask": "a ({}_mask.png"}, "pictures called as masks of others"),
+        ({"photo": "{}.jpg", "mask": "{}_mask_1.png"}, "pictures called as masks of others"),
+        ({"photo": "{}_with_mask.jpg", "mask": "{}_unmasked.jpg"}, ""),
+    ],
+)
+def test_masks_among_photographs_are_told(tmp_path, names, told):
+    for number, name in enumerate(pattern.format(n) for pattern in names.values() for n in ("1.png", "2.png")):
+        for label, folder in enumerate(("owl", "wren")):
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            PIL.Image.new("RGB", (4, 4), (number, label, 0)).save(path)
+    problems = Problems()
+    with contextlib.suppress(InputError):
+        read(locate(tmp_path), "train", 0, problems)
+    assert any(told in str(one) for one in problems.found) if told else not problems.found

@@ -247,3 +247,12 @@ def test_names_of_files_with_backslashes_are_read(spoil):
             entry["file_name"] = entry["file_name"].replace("/", "\\")
 
     assert spoil(change)[0].image_id == "train/ant/0 é.png"
+
+
+@pytest.mark.parametrize("none", [None, []])
+def test_objects_may_have_masks_and_no_boxes(spoil, none):
+    def change(content):
+        for one in content["annotations"]:
+            one["bbox"] = none
+
+    assert spoil(change, "val", masks=True).truth == ("mask",)

@@ -317,3 +317,29 @@ def test_coco_files_of_splits_in_other_words_are_found(tmp_path, names):
     for name in names:
         single_coco(tmp_path, f"annotations/{name}.json")
     assert len(splits(tmp_path)) == 2
+
+
+def test_voc_trains_on_trainval_where_there_is_no_other_list_and_tells_what_is_in_none(tmp_path):
+    root = voc(tmp_path)
+    (root / "ImageSets/Main/train.txt").unlink()
+    (root / "ImageSets/Main/val.txt").unlink()
+    (root / "ImageSets/Main/owl_train.txt").unlink()
+    assert splits(root) == ("train",) and len(FolderSource(split="train", root=root)) == 6
+    assert any("2 of 8 images are in no list and left out: 6, 7" in one for one in warnings(root))
+
+
+@pytest.mark.parametrize("points", ["0.3 0.3 2 0.4 0.4 2 0.5 0.5 1", "0.3 0.3 0.4 0.4"])
+def test_points_of_a_pose_are_no_polygon(tmp_path, points):
+    root = yolo(tmp_path)
+    for path in (root / "labels").rglob("*.txt"):
+        path.write_text(f"{path.read_text().strip()} {points}\n")
+    write(root / "data.yaml", "names: [owl, wren]\nkpt_shape: [3, 3]\n")
+    source = FolderSource(split="train", root=root)
+    assert source.truth == ("boxes",) and source[0].boxes.tolist() == [list(BOX)]
+
+
+def test_images_without_a_class_are_not_called_a_class(tmp_path):
+    root = yolo(tmp_path)
+    for path in (root / "labels").rglob("*.txt"):
+        path.write_text("0 0.4 0.5 0.4 0.6\n1 0.4 0.5 0.4 0.6\n")
+    assert not any("of one class" in one for one in warnings(root))

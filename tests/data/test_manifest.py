@@ -307,3 +307,27 @@ def test_images_without_an_object_count_for_classification_where_their_class_has
     (root / "manifest.csv").write_text(text)
     read(locate(root), "val", 0, problems)
     assert ["2 of 3 images have neither box nor mask, of class normal" in str(one) for one in problems.found] == [True]
+
+
+@pytest.mark.parametrize("table", ["{}/_annotations.csv", "{}.csv"])
+def test_images_of_one_name_are_those_of_their_split(tmp_path, table):
+    for number, split in enumerate(("train", "valid")):
+        (tmp_path / split).mkdir()
+        PIL.Image.new("L", (4, 4), number).save(tmp_path / split / "0.png")
+        (tmp_path / table.format(split)).write_text("filename,class\n0.png,owl\n")
+    assert [int(FolderSource(split=split, root=tmp_path)[0].image.max()) for split in ("train", "val")] == [0, 1]
+
+
+def test_a_table_of_images_that_are_nowhere_is_told_with_the_cure(tmp_path):
+    for label in ("owl", "wren"):
+        (tmp_path / "train" / label).mkdir(parents=True)
+        PIL.Image.new("L", (4, 4)).save(tmp_path / "train" / label / "0.png")
+    (tmp_path / "train.csv").write_text("id,label\n7,owl\n8,wren\n")
+    problems = Problems()
+    read(locate(tmp_path), "train", 0, problems)
+    assert any("such as 7" in str(one) and "--config.data.layout=classes" in str(one) for one in problems.found)
+
+
+def test_numbers_may_begin_with_a_point(root):
+    source = opened(root, "path,label,boxes,width,height\na.png,0,.25 .25 .5 .5,12,8\n")
+    assert source[0].boxes.tolist() == [[3, 2, 6, 4]]

@@ -5,6 +5,7 @@ In: the folder. Out: `Metadata` with labels by the names of the classes in order
 
 import collections
 import pathlib
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
@@ -19,6 +20,9 @@ from fcam_jax.runtime.text import listed
 
 # Folders that every program makes; classes are seldom called so.
 _NO_CLASSES = set("images imgs img image jpegimages photos pictures masks annotations labels segmentations".split())  # noqa: SIM905
+
+_MASKS = {"masks", "mask", "segmentations", "ground_truth"}
+_MASK_OF = re.compile(r"(.+?)[ _.-]*(?:masks?|seg(?:mentation)?|gt|ground_?truth)(?:[_-]?\d+)?\.\w+", re.IGNORECASE)
 
 
 def split_folders(root: pathlib.Path) -> dict[str, str]:
@@ -102,6 +106,11 @@ def _images(root: pathlib.Path, folder: str, walls: Collection[tuple[int, int]],
     elif not found:
         text = f"no image is there, but {listed(others)}" if others else "it is empty"
         problems.warn(root / folder, f"is no class: {text}")
+    stems = {pathlib.PurePath(file).with_suffix("").as_posix() for file in found}
+    called = [file for file in found if (of := _MASK_OF.fullmatch(file)) and of[1] in stems]
+    if masks := called or [file for file in found if _MASKS & set(file.lower().split("/")[1:-1])]:
+        text = "pictures called as masks of others are taken as photographs; a table must name images and masks"
+        problems.warn(root / folder, f"{text}: {listed(masks)}")
     if others and found:
         problems.warn(root / folder, f"files that are no images by their endings: {listed(others)}")
     return found
@@ -111,7 +120,9 @@ def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, proble
     """Warn of what lies beside the folders of splits and of classes."""
     others = [name for name in subfolders(root) if name not in folders.values()]
     if folders[split] and others:
-        problems.warn(root, f"folders beside those of the splits are left alone: {listed(others)}")
+        problems.warn(root, f"folders beside those of the splits (train, val, test) are left alone: {listed(others)}")
+        if empty := list(filter(split_of, others)):
+            problems.warn(root, f"called as splits, but without images in a folder for each class: {listed(empty)}")
     for folder in dict.fromkeys((root, root / folders[split])):
         files = files_in(folder)
         images = [name for name in files if name.lower().endswith(SUFFIXES)]
@@ -137,6 +148,9 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
         raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label images export COCO){_unfit(folder)}")
     if len(below) < len(classes) or not within:
         return
+    if masks := [f"{name}/{one}" for name, found in below.items() for one in found if one.lower() in _MASKS]:
+        text = f"photographs and masks lie in folders of a class ({listed(masks)})"
+        raise problems.stop(folder, f"{text}; a table must name images and masks (docs/data/own.md)")
     if all(map(split_of, within)):
         raise problems.stop(folder, f"its classes have folders {listed(within)}; splits must lie above the classes")
     if len(names) == 1:
@@ -150,8 +164,8 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
             )
             raise problems.stop(folder, f"{text}: --config.data.root={deeper}")
     else:
-        text = f"no class holds an image itself, all lie in folders below: {listed(within)}"
-        problems.warn(folder, f"{text}; if these are the classes, they must lie above {listed(classes)}")
+        text = f"no class holds an image itself, all lie in folders below: {listed(within)}; if these are the classes"
+        problems.warn(folder, f"{text}, {listed(classes)} must be called train, val and test, or lie below them")
 
 
 def _classes(folder: pathlib.Path, endings: tuple[str, ...] = SUFFIXES) -> list[str]:

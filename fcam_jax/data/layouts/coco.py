@@ -187,7 +187,7 @@ class _Reader:
     def localization(self, images: list[_Image]) -> tuple[list[Int[np.ndarray, "_ 4"]] | None, list[Masks] | None]:
         """Boxes and masks of all images; regions count where every object has one, or where there are no boxes."""
         objects = [entry for image in images for _, entry in image.objects if not entry["iscrowd"]]
-        with_box = sum("bbox" in entry for entry in objects)
+        with_box = sum(bool(entry.get("bbox")) for entry in objects)
         with_region = sum(bool(entry.get("segmentation")) for entry in objects)
         use_boxes = with_box > 0
         use_regions = with_region > 0 and (not use_boxes or with_region == len(objects))

@@ -112,7 +112,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
         raise problems.stop(path, f"has no split {split!r}; it has: {has or 'no image'}")
     rows = _usable(rows, path, problems)
     if not found[0].own:
-        _find(rows, split, place.images)
+        _find(rows, split, path.parent, place.images, problems)
     form = place.boxes or found[0].form
     return _metadata(path, rows, labels, class_names, num_classes, form, problems)
 
@@ -130,18 +130,20 @@ def _split(values: dict[str, Any], table: Table) -> str:
     return found
 
 
-def _find(rows: list[_Row], split: str, images: pathlib.Path) -> None:
-    """Put the folder, and the ending, before and after paths that lack it; that of the split comes first."""
-    inside = sorted(subfolders(images), key=lambda name: split_of(name) != split)
-    folders = [
-        "",
-        *inside,
-        *(f"images/{name}" for name in (subfolders(images / "images") if "images" in inside else ())),
-    ]
+def _find(rows: list[_Row], split: str, table: pathlib.Path, images: pathlib.Path, problems: Problems) -> None:
+    """Put the folder, and the ending, before and after paths that lack it: that of the table or split before others."""
+    inside = subfolders(images)
+    deeper = [f"images/{name}" for name in subfolders(images / "images")] if "images" in inside else []
+    own = [table.relative_to(images).as_posix()] if table.is_relative_to(images) else []
+    of_split = [name for name in (*inside, *deeper) if split_of(name.removeprefix("images/")) == split]
+    folders = [*own, "", *of_split, *inside, *deeper]
     endings = ("", *SUFFIXES)
     shown = [row.path for row in rows[:50]]
     ending = max(endings, key=lambda one: sum(_held(images, folders, f"{path}{one}") for path in shown[:5]))
     folder = fullest(images, folders, [f"{path}{ending}" for path in shown])
+    if not any(_held(images, [folder], f"{path}{ending}") for path in shown):
+        text = f"its images are in no folder here, such as {shown[0][:200]}"
+        problems.warn(images, f"{text} (of class folders, without a table: --config.data.layout=classes)")
     for row in rows:
         row.path = f"{folder}/{row.path}{ending}" if folder else f"{row.path}{ending}"
 

@@ -200,7 +200,8 @@ def _boxes(text: str) -> list[list[float | int | str]]:
     return [[corner(part) for part in re.split(r"[\s,]+", box.strip())] for box in flat.split(";") if box.strip()]
 
 
-_INTEGER, _NUMBER = re.compile(r"-?[0-9]{1,18}"), re.compile(r"-?[0-9]{1,18}(\.[0-9]{0,18})?(e[-+]?[0-9]{1,2})?", re.I)
+_INTEGER = re.compile(r"-?[0-9]{1,18}")
+_NUMBER = re.compile(r"-?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(e[-+]?[0-9]{1,2})?", re.I)
 _MARKS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 # From the text of a CSV field; what is no value of its column stays text, and is told by who reads it.

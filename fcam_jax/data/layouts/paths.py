@@ -14,7 +14,7 @@ from fcam_jax.data.source import SPLITS
 # What the folder, file or column of a split may say, in the order of `SPLITS`.
 _AROUND = r"(?:annotations?|coco|data(?:set)?|images?|imgs?|instances|labels?|sets?|splits?)"
 _SPLIT = re.compile(
-    rf"(?:\d+[\W_]+)?(?:{_AROUND}[\W_]*)?(?:(tr(?:ai)?n(?:ing)?)|(val(?:id(?:ation)?)?|dev)|(te?st(?:ing)?|eval(?:uation)?))"
+    rf"(?:\d+[\W_]+)?(?:{_AROUND}[\W_]*)?(?:(tr(?:ai)?n(?:ing)?)|(val(?:id(?:at(?:e|ion))?)?|dev)|(te?st(?:ing)?|eval(?:uat(?:e|ion))?))"
     rf"(?:[\W_]*{_AROUND})?[\W_]*\d*[\W_]*",
     re.IGNORECASE,
 )

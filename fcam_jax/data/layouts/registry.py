@@ -89,8 +89,8 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     if layout.foreign and place.guessed:
         problems.warn(place.root, f"{layout.foreign} (if that is right: --config.data.layout={place.layout})")
     metadata = _renamed(layout.read(place, split, num_classes, problems), place.images)
-    if split == "train" and len(labels := np.unique(metadata.labels)) == 1:
-        name = metadata.class_names[labels[0]] if metadata.class_names and labels[0] >= 0 else f"label {labels[0]}"
+    if split == "train" and len(labels := np.unique(metadata.labels)) == 1 and labels[0] >= 0:
+        name = metadata.class_names[labels[0]] if metadata.class_names else f"label {labels[0]}"
         problems.warn(place.root, f"all training images are of one class, {name}: a classifier learns nothing from it")
     if split != "train":
         _settle_unlocalized(metadata, place, layout.localization(place, split), problems)

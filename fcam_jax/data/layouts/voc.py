@@ -20,6 +20,7 @@ from fcam_jax.data.layouts.tree import SUFFIXES
 from fcam_jax.data.layouts.whole import Entry, Whole, layout
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import read_text
+from fcam_jax.runtime.text import listed
 
 _VOID = (224, 224, 192)  # VOC's colour of outlines
 _LARGEST = 4 << 20  # bytes of an annotation
@@ -59,6 +60,9 @@ def read(place: Place, problems: Problems) -> Whole:
     images = [name for name in sorted(listing(root / "JPEGImages")) if name.lower().endswith(SUFFIXES)]
     files = {pathlib.PurePath(name).stem: name for name in images if not name.startswith(".")}
     splits = _splits(root, problems)
+    if splits and (others := [stem for stem in files if stem not in splits]):
+        text = f"{len(others)} of {len(files)} images are in no list and left out"
+        problems.warn(root / "ImageSets", f"{text}: {listed(others)}")
     painted = next((name for name in ("SegmentationObject", "SegmentationClass") if (root / name).is_dir()), "")
     masks = listing(root / painted) if painted else set()
     entries = []
@@ -83,7 +87,10 @@ def _splits(root: pathlib.Path, problems: Problems) -> dict[str, str]:
     """The split of each image that a list names."""
     found: dict[str, str] = {}
     for folder in ("ImageSets/Main", "ImageSets/Segmentation", "ImageSets"):
-        lists = {name: split for name in sorted(listing(root / folder)) if (split := split_of(pathlib.Path(name).stem))}
+        names = sorted(listing(root / folder))
+        lists = {name: split for name in names if (split := split_of(pathlib.Path(name).stem))}
+        if "train" not in lists.values() and "trainval.txt" in names:
+            lists["trainval.txt"] = "train"
         for name, split in lists.items():
             path = root / folder / name
             for line in read_text(path).splitlines():

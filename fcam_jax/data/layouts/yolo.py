@@ -35,7 +35,7 @@ def read(place: Place, problems: Problems) -> Whole:
       InputError: the names of the classes cannot be read.
     """
     root = place.metadata
-    names = _class_names(root, problems)
+    names, pose = _class_names(root, problems)
     entries = []
     for images, labels, split in _pairs(root):
         texts = listing(root / labels)
@@ -45,7 +45,7 @@ def read(place: Place, problems: Problems) -> Whole:
                 path = f"{images}/{file}"
                 entry = Entry(root / labels / f"{stem}.txt", path, path, split, size_of(root / path, place.upright))
                 if f"{stem}.txt" in texts:
-                    _annotate(entry, names, problems)
+                    _annotate(entry, names, pose, problems)
                 entries.append(entry)
     if any(entry.split for entry in entries):
         others = sorted({str(pathlib.PurePath(entry.path).parent) for entry in entries if not entry.split})
@@ -71,8 +71,8 @@ def _pairs(root: pathlib.Path) -> Iterator[tuple[str, str, str]]:
             yield images, labels, split_of(name) or ""
 
 
-def _class_names(root: pathlib.Path, problems: Problems) -> dict[int, str]:
-    """Names by number; none where no file has them."""
+def _class_names(root: pathlib.Path, problems: Problems) -> tuple[dict[int, str], bool]:
+    """Names by number, none where no file has them; and whether points of a pose follow each box."""
     path = next((path for name in ("data.y*ml", "dataset.y*ml", "*.y*ml") for path in sorted(root.glob(name))), None)
     if path is not None:
         try:
@@ -83,13 +83,13 @@ def _class_names(root: pathlib.Path, problems: Problems) -> dict[int, str]:
         found = names if isinstance(names, dict) else dict(enumerate(names)) if isinstance(names, list) else {}
         if not found or not all(type(number) is int for number in found):
             raise problems.stop(path, "must have the names of the classes, names: [owl, wren]")
-        return {number: str(found[number]) for number in sorted(found)}
+        return {number: str(found[number]) for number in sorted(found)}, "kpt_shape" in content
     path = next((root / name for name in _NAMES if (root / name).is_file()), None)
     lines = read_text(path, _LARGEST).splitlines() if path is not None else []
-    return dict(enumerate(line.strip() for line in lines if line.strip()))
+    return dict(enumerate(line.strip() for line in lines if line.strip())), False
 
 
-def _annotate(entry: Entry, names: dict[int, str], problems: Problems) -> None:
+def _annotate(entry: Entry, names: dict[int, str], pose: bool, problems: Problems) -> None:
     """Fill in the objects of an image."""
     polygons = []
     try:
@@ -100,14 +100,15 @@ def _annotate(entry: Entry, names: dict[int, str], problems: Problems) -> None:
             if not first:
                 continue
             try:
-                label, values = _label(first, names), list(map(float, rest))
+                label, values = _label(first, names), list(map(float, rest[: 4 if pose else None]))
                 if len(values) >= 6 and len(values) % 2 == 0:
                     points = [n * entry.size[i % 2] for i, n in enumerate(values)]
                     polygons.append(parse_region([points], entry.size))
                     edges = [(min(some), max(some)) for some in (values[0::2], values[1::2])]
                     values = [(low + high) / 2 for low, high in edges] + [high - low for low, high in edges]
                 elif len(values) not in (4, 5):
-                    raise ValueError("must be a class and 4 numbers of a box or at least 6 of a polygon")
+                    text = "must be a class and 4 numbers of a box or at least 6 of a polygon"
+                    raise ValueError(f"{text} (of a pose, data.yaml must have kpt_shape)")
                 entry.boxes.append(values[:4])
                 entry.classes.append(label)
             except ValueError as error:
