@@ -39,7 +39,7 @@ class Folder:
       num_classes: number of classes; 0: as many as the data set has.
       upright: turn images as their EXIF orientation says; sizes and boxes are then those of upright images.
       on_error: "fail" raises the first error, "skip" leaves images with an error out.
-      boxes: what the numbers of a box are: "corners", "xywh" or "centre"; empty: what the layout says.
+      boxes: what the numbers of a box are: "corners", "xywh", "centre" or "yx"; empty: what the layout says.
       unlocalized: val and test images with neither box nor mask, while others have: "fail", or "allow" them to count
         for classification alone.
       window: values of black and white in images of more than 8 bits; empty: 0 and 65535.

@@ -16,6 +16,7 @@ from fcam_jax.errors import InputError
 CORNERS = [[10, 5, 18, 9], [2, 1, 6, 9], [12, 4, 20, 10], [11, 6, 15, 8]]
 XYWH = [[x0, y0, x1 - x0, y1 - y0] for x0, y0, x1, y1 in CORNERS]
 CENTRE = [[(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0] for x0, y0, x1, y1 in CORNERS]
+YX = [[y0, x0, y1, x1] for x0, y0, x1, y1 in CORNERS]
 
 
 def shares(boxes):
@@ -69,6 +70,8 @@ def found(root: pathlib.Path, **options) -> list[list[int]]:
         ("jsonl", shares(CORNERS), ""),
         ("jsonl", shares(CENTRE), "centre"),
         ("jsonl", [[n + 0.4 for n in box] for box in CORNERS], ""),
+        ("jsonl", YX, "yx"),
+        ("jsonl", [[n / (10, 20)[i % 2] for i, n in enumerate(box)] for box in YX], "yx"),
         ("wsol", CORNERS, ""),
         ("wsol", XYWH, "xywh"),
     ],
@@ -84,15 +87,37 @@ def test_shares_are_told(tmp_path, layout):
     assert any("shares of the image" in str(problem) for problem in problems.found)
 
 
-@pytest.mark.parametrize("layout", ["coco", "jsonl"])
-def test_shares_without_sizes_are_refused(tmp_path, layout):
+def test_shares_without_sizes_are_refused(tmp_path):
     with pytest.raises(InputError, match="boxes are shares of the image; they need its width and height"):
-        found(write(tmp_path, layout, shares(XYWH), sized=False))
+        found(write(tmp_path, "coco", shares(XYWH), sized=False))
+
+
+def test_a_manifest_without_sizes_takes_them_from_the_images(tmp_path):
+    assert found(write(tmp_path, "jsonl", shares(CORNERS), sized=False)) == CORNERS
+    with pytest.raises(InputError, match=r"but all are as x y width height: --config\.data\.folder\.boxes=xywh$"):
+        found(write(tmp_path, "jsonl", XYWH, sized=False))
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"), [(100, "in shares of 1/100; they must be in pixels"), (1000, "in shares of 1/1000")]
+)
+@pytest.mark.parametrize("layout", ["coco", "jsonl"])
+def test_shares_of_other_units_are_told(tmp_path, layout, parts, told):
+    boxes = [[parts * n for n in box] for box in shares(XYWH if layout == "coco" else CORNERS)]
+    problems = Problems()
+    read(locate(write(tmp_path, layout, boxes)), "train", 0, problems)
+    assert any(told in str(problem) for problem in problems.found)
 
 
 @pytest.mark.parametrize(
     ("layout", "boxes", "cure"),
-    [("coco", CORNERS, "corners"), ("jsonl", XYWH, "xywh"), ("wsol", XYWH, "xywh"), ("coco", CENTRE, "centre")],
+    [
+        ("coco", CORNERS, "corners"),
+        ("jsonl", XYWH, "xywh"),
+        ("wsol", XYWH, "xywh"),
+        ("coco", CENTRE, "centre"),
+        ("jsonl", YX, "yx"),
+    ],
 )
 def test_boxes_of_another_form_are_one_line_with_the_cure(tmp_path, layout, boxes, cure):
     if cure == "centre":

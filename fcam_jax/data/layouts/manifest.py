@@ -29,11 +29,13 @@ from fcam_jax.data.layouts.paths import fullest, refused, relative, split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region, parse_runs
 from fcam_jax.data.layouts.tree import SUFFIXES, subfolders
+from fcam_jax.data.layouts.whole import size_of
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
 
 _WANTED = {"label": "an integer or a name"}
 _NO_MASKS = Masks()
+_LOOKED_AT = 100  # headers of images without a stated size, to compare boxes with
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -114,7 +116,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     if not found[0].own:
         _find(rows, split, path.parent, place.images, problems)
     form = place.boxes or found[0].form
-    return _metadata(path, rows, labels, class_names, num_classes, form, problems)
+    return _metadata(path, rows, labels, class_names, num_classes, dataclasses.replace(place, boxes=form), problems)
 
 
 def _split(values: dict[str, Any], table: Table) -> str:
@@ -158,7 +160,7 @@ def _metadata(
     labels: collections.Counter[Any],
     class_names: dict[Any, str],
     num_classes: int,
-    form: str,
+    place: Place,
     problems: Problems,
 ) -> Metadata:
     integers = sum(count for label, count in labels.items() if isinstance(label, int))
@@ -190,7 +192,7 @@ def _metadata(
         image_ids=image_ids,
         labels=values,
         sizes=sizes if sizes.any() else None,
-        boxes=_boxes(path, rows, sizes, form, problems),
+        boxes=_boxes(path, rows, sizes, place, problems),
         masks=masks if any(some.instances or some.ignore for some in masks) else None,
         num_classes=count,
         paths=[row.path for row in rows],
@@ -200,14 +202,19 @@ def _metadata(
 
 
 def _boxes(
-    path: pathlib.Path, rows: list[_Row], sizes: Int[np.ndarray, "n 2"], form: str, problems: Problems
+    path: pathlib.Path, rows: list[_Row], sizes: Int[np.ndarray, "n 2"], place: Place, problems: Problems
 ) -> list[Int[np.ndarray, "_ 4"]] | None:
     flat = [box for row in rows for box in row.boxes]
     if not flat:
         return None
     owners = np.repeat(np.arange(len(rows)), [len(row.boxes) for row in rows])
-    values = in_pixels(np.array(flat, np.float64), form, sizes[owners], path, problems)
-    boxes, fits = corners(values, form, sizes[owners])
+    values = np.array(flat, np.float64)
+    looked = sizes.copy()  # shares need every size, mistakes show in some
+    for row in np.unique(owners)[: None if values.max() <= 1.001 else _LOOKED_AT]:
+        if not looked[row].any() and not refused([rows[row].path]):
+            looked[row] = size_of(place.images / rows[row].path, place.upright)
+    values = in_pixels(values, place.boxes, looked[owners], path, problems)
+    boxes, fits = corners(values, place.boxes, sizes[owners])
     for box in np.flatnonzero(~fits).tolist():
         rows[owners[box]].error(path, f"{BOX_RULE}: {flat[box]}", problems)
     return grouped(boxes[fits], owners[fits], len(rows))

@@ -200,10 +200,7 @@ def _metadata(whole: Whole, place: Place, num_classes: int, problems: Problems) 
     rows = np.repeat(np.arange(len(entries)), [len(entry.boxes) for entry in entries])
     values = np.array([box for entry in entries for box in entry.boxes], np.float64).reshape(-1, 4)
     form = place.boxes or whole.form
-    if whole.shares:
-        values = values * np.tile(sizes[rows], 2)
-    else:
-        values = in_pixels(values, form, sizes[rows], whole.file, problems)
+    values = in_pixels(values, form, sizes[rows], whole.file, problems, whole.shares)
     boxes, fits = corners(values, form, sizes[rows])
     for row in rows[~fits].tolist():
         problems.error(entries[row].file, f"{entries[row].image_id}: {BOX_RULE}", image_id=entries[row].image_id)
