@@ -10,6 +10,7 @@ other formats, would ignore them and give wrong pixels. `checksums` verifies wha
 import contextlib
 import io
 import pathlib
+import re
 import warnings
 from collections.abc import Iterator
 
@@ -32,6 +33,15 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 # What is read; of Pillow's further formats some start other programs (EPS) and none holds photographs or masks.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA")
 _JPEG_START = b"\xff\xd8\xff"
+# What a file is that is called as an image, by the bytes that it begins with.
+_OTHERS = {
+    rb"version https://git-lfs": ": a pointer of Git LFS (git lfs pull gets the image)",
+    rb".{4}ftyp(?:hei|hev|mif|msf)": ": HEIC (save it as JPEG)",
+    rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head)": ": a web page (download the image anew)",
+    rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg)": ": SVG or XML (save it as PNG)",
+    rb"\x93NUMPY": ": an array of NumPy (save it as PNG)",
+    rb"%PDF": ": PDF (save it as PNG)",
+}
 _SAVE_ANEW = "if it looks right in a viewer, save it anew from there"
 
 _ORIENTATION = 0x0112  # EXIF's
@@ -230,7 +240,8 @@ def _eight_bits(gray: np.ndarray) -> UInt8[np.ndarray, "h w"]:
 
 def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, PIL.UnidentifiedImageError):
-        return "not an image, or of unknown format" if data else "the image file is empty (0 bytes)"
+        other = (text for start, text in _OTHERS.items() if re.match(start, data[:100], re.IGNORECASE | re.DOTALL))
+        return f"not an image, or of unknown format{next(other, '')}" if data else "the image file is empty (0 bytes)"
     if isinstance(error, PIL.Image.DecompressionBombError | PIL.Image.DecompressionBombWarning):
         return f"an image must have 1 to {PIL.Image.MAX_IMAGE_PIXELS} pixels"
     message = " ".join(str(error).split()) or type(error).__name__

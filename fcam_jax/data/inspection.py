@@ -55,7 +55,9 @@ def inspect(split: Described, row: int, decoded: bool) -> Inspected:
             pixels = _decoded(data, path, image_id, problems, reading)
             deep = None if reading.window else deep_values(data, str(path))
             values = (float(pixels.min()), float(pixels.max()), 255)
-            values = values if deep is None else (float(deep.min()), float(deep.max()), 65535)
+            if deep is not None:  # a hot pixel says nothing of the range
+                low, high = np.percentile(deep, (0.1, 99.9), method="lower")
+                values = (float(low), float(high), 65535)
             size, orientation = (pixels.shape[1], pixels.shape[0]), _header(io.BytesIO(data), path)[1]
         else:
             with open_regular(path, IMAGE) as file:
@@ -72,6 +74,7 @@ def inspect(split: Described, row: int, decoded: bool) -> Inspected:
         problems.error(path, f"cannot be read: {reason(error)}", image_id=image_id)
     except InputError as error:
         problems.error(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
+    checksum = "" if problems.images() and size == (0, 0) else checksum  # what is no image has no twin
     return Inspected(size, checksum, tuple(problems.found), tuple(doubts), values)
 
 
@@ -99,12 +102,12 @@ def _check_masks(split: Described, row: int, size: tuple[int, int], problems: Pr
     mask, ignore = read_masks(metadata, images, row, rule)
     doubts = []
     if mask is not None and not mask.any():
-        text = (
-            "its mask is black everywhere"
-            if rule == MaskRule()
-            else "its mask has no object by mask_is, mask_threshold"
-        )
-        problems.error(images / metadata.paths[row], text, image_id=metadata.image_ids[row])
+        text = "is black everywhere" if rule == MaskRule() else "has no object by mask_is, mask_threshold"
+        assert metadata.masks is not None
+        files = [images / name for name in metadata.masks[row].instances if isinstance(name, str)]
+        top = max((decode_mask(read_bytes(file), str(file), rule).values.max() for file in files), default=0)
+        text += f"; its highest value is {top:g} (--config.data.folder.mask_threshold=0)" if top > 0 else ""
+        problems.error(images / metadata.paths[row], f"its mask {text}", image_id=metadata.image_ids[row])
     elif mask is not None:
         assert metadata.masks is not None
         files = [images / name for name in metadata.masks[row].instances if isinstance(name, str)]

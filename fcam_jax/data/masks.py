@@ -12,6 +12,7 @@ from fcam_jax.errors import InputError
 OF = ("", "bright", "dark", "alpha", "index")
 _LOSSY = ("WEBP", "AVIF", "JPEG2000")  # and JPEG
 _GRAYS = 16  # more of them are neither black and white nor the numbers of objects
+_SMALL = 100  # numbers of classes or objects, beside which 255 is no number
 _BORDER = 0.9  # share of the border that an object hardly covers and its background does
 _AGREE = 0.3  # intersection over union of mask and boxes, below which one of them is elsewhere
 
@@ -44,11 +45,24 @@ class MaskFile:
         """What its values speak of that is no mask."""
         if self.of == "alpha":
             return ["its mask is where a mask file's alpha is high, whatever the colours (these: mask_is=bright)"]
-        if not self.exact or self.of != "bright" or len(grays := np.unique(self.values)) <= _GRAYS:
+        grays = np.unique(self.values)
+        if not self.exact or self.of != "bright":
             return []
+        if len(grays) <= _GRAYS:
+            return _doubts_of_few([float(gray) for gray in grays], bool(self.object.all()))
         faint = self.object[self.values < grays[-1] / 2].any()
         text = f"a mask file has {len(grays)} gray values, and all but the lowest are the object"
         return [f"{text} (of a mask that was smoothed or compressed: mask_threshold=127)"] if faint else []
+
+
+def _doubts_of_few(grays: list[float], everywhere: bool) -> list[str]:
+    shown = ", ".join(f"{gray:g}" for gray in grays)
+    if everywhere and len(grays) > 1:
+        return [f"a mask file has the values {shown} and no 0, so all is the object (of some alone: mask_threshold)"]
+    if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL:
+        text = f"a mask file has the value 255 beside {shown.rpartition(', ')[0]}, and both are the object"
+        return [f"{text} (where 255 is undecided, those pixels need a mask of their own, column ignore)"]
+    return []
 
 
 def decode_mask(data: bytes, name: str, rule: MaskRule = MaskRule()) -> MaskFile:

@@ -130,6 +130,22 @@ def test_a_file_that_is_no_image_is_named(tmp_path):
         read_image(tmp_path / "bird.jpg")
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"<?xml version='1.0'?><svg>", "SVG"),
+        (b"\x93NUMPY\x01\0", "an array of NumPy"),
+        (b"plain", "of unknown format$"),
+    ],
+)
+def test_what_a_file_is_that_is_no_image_is_told(data, told):
+    with pytest.raises(InputError, match=f"^bird.jpg: not an image, or.*{told}"):
+        decode_image(data, "bird.jpg")
+
+
 def test_a_folder_in_place_of_a_file_is_named(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_image(tmp_path)

@@ -6,6 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from fcam_jax.data.checking import Check
+from fcam_jax.data.folder import Folder
 from fcam_jax.data.masks import MaskRule, decode_mask, doubts_of
 from fcam_jax.errors import InputError
 
@@ -101,3 +103,30 @@ def test_gray_values_and_alpha_are_doubted():
 def test_what_speaks_against_a_mask(mask, boxes, says):
     told = doubts_of(mask, None if boxes is None else np.array(boxes), (64, 48))
     assert len(told) == bool(says) and says in "".join(told)
+
+
+def test_a_threshold_that_leaves_no_object_is_told(tmp_path):
+    for label in ("owl", "wren"):
+        PIL.Image.fromarray(PHOTO).save(tmp_path / f"{label}.png")
+        PIL.Image.fromarray(OBJECT.astype(np.uint8)).save(tmp_path / f"{label}_mask.jpg")
+    rows = "".join(f"{label}.png,{label},val,{label}_mask.jpg\n" for label in ("owl", "wren"))
+    (tmp_path / "manifest.csv").write_text(f"path,label,split,mask\n{rows}")
+    told = [str(problem) for problem in Check().report(Folder(root=str(tmp_path))).problems]
+    assert sum("its mask is black everywhere; its highest value is" in one for one in told) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ((0, 1, 255), "the value 255 beside 0, 1"),
+        ((0, 7, 12, 255), "the value 255 beside 0, 7, 12"),
+        ((1, 2, 3), "the values 1, 2, 3 and no 0"),
+        ((0, 51, 102, 255, 204), ""),
+        ((0, 1), ""),
+        ((0, 255), ""),
+        ((255, 255), ""),
+    ],
+)
+def test_few_values_that_are_no_mask_are_doubted(values, told):
+    doubts = decode_mask(encoded(np.array([values, values], np.uint8)), "m").doubts()
+    assert [told in doubt for doubt in doubts] == [True] * bool(told)

@@ -67,6 +67,13 @@ def test_few_levels_of_16_bits_are_told_with_their_window(tmp_path, bits):
     assert shown.fingerprint != source.fingerprint
 
 
+def test_a_hot_pixel_does_not_hide_few_levels(tmp_path):
+    def pixels(rng):
+        return np.where(np.arange(2000).reshape(40, 50) == 7, 65535, rng.integers(0, 4096, (40, 50))).astype(np.uint16)
+
+    assert "--config.data.folder.window=0,4095" in "".join(summary({"train": written(tmp_path, pixels=pixels)}))
+
+
 def test_offset_values_of_16_bits_are_told_with_their_window(tmp_path):
     source = written(
         tmp_path, pixels=lambda rng: np.full((6, 8), 21000, np.uint16) + rng.integers(0, 4, (6, 8), np.uint16)
