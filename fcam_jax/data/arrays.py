@@ -65,6 +65,8 @@ def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
     low, high = bounds_of(found)
     if low < 0 or high > 255 or (not whole and 1.001 < high < 2):
         raise InputError(f"{name} lie in [{low:g}, {high:g}]; they must lie in [0, 255] or, as floats, in [0, 1]")
+    if whole and high == 1:
+        raise InputError(f"{name} hold whole numbers of 0 and 1 alone; multiply them by 255, or give floats")
     scale = 255.0 if not whole and high <= 1.001 else 1.0
     return jnp.asarray(found, jnp.float32) * scale
 

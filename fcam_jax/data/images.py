@@ -207,7 +207,7 @@ def _rgb(image: PIL.Image.Image, data: bytes, window: Window) -> Image:
         image.load()
         image.info.pop("transparency", None)  # dropped like an alpha channel; with it, `convert` warns
         return np.asarray(image.convert("RGB"))
-    pixels = _windowed(deep, window) if window else _eight_bits(deep)
+    pixels = windowed(deep, window) if window else _eight_bits(deep)
     return pixels if pixels.ndim == 3 else np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
 
 
@@ -222,7 +222,8 @@ def _deep(image: PIL.Image.Image, data: bytes, colours: bool) -> Shaped[np.ndarr
     return None if values is None or values.ndim == 2 else values[..., 2::-1]
 
 
-def _windowed(values: np.ndarray, window: Window) -> UInt8[np.ndarray, "..."]:
+def windowed(values: np.ndarray, window: Window) -> UInt8[np.ndarray, "..."]:
+    """Values as gray levels, or colours: that of black as 0, that of white as 255, what lies outside clipped."""
     low, high = window
     return np.rint(255 * np.clip(np.nan_to_num((values - low) / (high - low)), 0, 1)).astype(np.uint8)
 

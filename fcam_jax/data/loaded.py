@@ -9,6 +9,8 @@ import functools
 import logging
 import threading
 
+import numpy as np
+
 from fcam_jax.data import transforms
 from fcam_jax.data.annotations import annotate
 from fcam_jax.data.source import Source
@@ -151,6 +153,10 @@ class LoadedImages:
                 raise
             self._left_out.add(str(error))
             return None
+        if record.image.dtype != np.uint8:  # of a user's source
+            raise InputError(
+                f"image {record.image_id} has {record.image.dtype} pixels; a source gives uint8 in [0, 255]"
+            )
         image = transforms.resize(record.image, self.side)
         return Loaded(image, record.label, index, annotate(record, self.side) if self._annotated else None)
 

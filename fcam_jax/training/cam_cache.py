@@ -113,6 +113,8 @@ def cached_cams(folder: pathlib.Path, facts: Mapping[str, Any], count: int, comp
     path, record = folder / f"{key}.npy", folder / f"{key}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path} is no file; remove it")
         if record.is_file() and not _is_sound(path, record):
             logger.warning("%s is damaged: its CAMs are computed anew", path)
             path.unlink(missing_ok=True)

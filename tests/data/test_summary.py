@@ -1,13 +1,17 @@
 """What a run says of its data before it begins."""
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
 
+from fcam_jax.data.arrays import levels_of
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.layouts.problems import Problem
 from fcam_jax.data.summary import SAMPLE, findings, of_split, summary
 from fcam_jax.data.synthetic import Synthetic
+from fcam_jax.errors import InputError
+from fcam_jax.runs.prediction.given_images import images_of
 
 
 def written(root, split="train", counts=(2, 1), pixels=None, **options):
@@ -84,6 +88,28 @@ def test_offset_values_of_16_bits_are_told_with_their_window(tmp_path):
 def test_images_in_0_to_1_are_told(tmp_path):
     source = written(tmp_path, pixels=lambda rng: rng.integers(0, 2, (6, 8, 3), np.uint8))
     assert "8-bit images like this have values of 0 to 1 alone" in "".join(summary({"train": source}))
+
+
+def test_values_of_more_than_8_bits_are_shown_by_the_window_wherever_they_are_given(tmp_path):
+    deep = np.linspace(0, 4095, 48).reshape(6, 8).astype(np.uint16)
+    right = np.rint(deep / 4095 * 255).astype(np.uint8)
+    PIL.Image.fromarray(deep).save(tmp_path / "x.png")
+    cv2.imwrite(str(tmp_path / "rgb.png"), np.stack([deep, 0 * deep, deep // 2], -1))  # BGR
+    PIL.Image.fromarray(deep.astype(np.float32)).save(tmp_path / "x.tif")
+    PIL.Image.fromarray(deep.astype(np.int32) - 1000).save(tmp_path / "signed.tif")
+    for given in (deep, PIL.Image.fromarray(deep), tmp_path / "x.png", tmp_path / "x.tif", deep.astype(np.float32)):
+        np.testing.assert_array_equal(images_of(given, (0, 4095))[0], np.stack([right] * 3, -1))
+    np.testing.assert_array_equal(images_of(tmp_path / "rgb.png", (0, 4095))[0][..., 2], right)
+    np.testing.assert_array_equal(images_of(tmp_path / "signed.tif", (-1000, 3095))[0][..., 0], right)
+    with pytest.raises(InputError, match=r"config\.data\.folder\.window=0,4095"):
+        images_of(tmp_path / "x.tif")
+    np.testing.assert_array_equal(images_of(right, (0, 4095))[0][..., 0], right)  # 8 bits are as they are
+
+
+@pytest.mark.parametrize("take", [images_of, levels_of])
+def test_whole_numbers_of_0_and_1_are_refused(take):
+    with pytest.raises(InputError, match="multiply them by 255"):
+        take(np.eye(4, dtype=np.uint8)[..., None].repeat(3, -1))
 
 
 def test_other_sources_are_told(tmp_path):

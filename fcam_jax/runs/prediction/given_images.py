@@ -8,13 +8,13 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from fcam_jax.data.images import read_image
+from fcam_jax.data.images import Window, read_image, windowed
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
 
 
-def images_of(given: Any) -> list[Image]:
-    """One image or several, in any form that `Loaded` takes, as RGB pixels.
+def images_of(given: Any, window: Window = ()) -> list[Image]:
+    """One image or several, in any form that `Loaded` takes, as RGB pixels; the window is `decode_image`'s.
 
     Raises:
       InputError: one cannot be used; the message says which.
@@ -22,13 +22,13 @@ def images_of(given: Any) -> list[Image]:
     if isinstance(given, list | tuple) or (hasattr(given, "ndim") and given.ndim == 4):
         if not len(given):
             raise InputError("there is no image")
-        return [_image(one, f"image {place}") for place, one in enumerate(given)]
-    return [_image(given, "image")]
+        return [_image(one, f"image {place}", window) for place, one in enumerate(given)]
+    return [_image(given, "image", window)]
 
 
-def _image(given: Any, name: str) -> Image:
+def _image(given: Any, name: str, window: Window) -> Image:
     if isinstance(given, str | os.PathLike):
-        return read_image(pathlib.Path(given), upright=True)
+        return read_image(pathlib.Path(given), upright=True, window=window)
     if isinstance(given, PIL.Image.Image):
         upright = PIL.ImageOps.exif_transpose(given)
         given = np.asarray(upright if upright.mode.startswith(("I", "F")) else upright.convert("RGB"))
@@ -39,7 +39,9 @@ def _image(given: Any, name: str) -> Image:
         raise InputError(f"{name} has shape {np.shape(given)}; it must be (height, width, 3) or (height, width)")
     pixels = np.broadcast_to(pixels[..., :3], (*pixels.shape[:2], 3))
     low, high = pixels.min(), pixels.max()
-    if np.issubdtype(pixels.dtype, np.floating):
+    if window and pixels.dtype != np.uint8:
+        pixels = windowed(pixels, window)
+    elif np.issubdtype(pixels.dtype, np.floating):
         if not 0 <= low <= high <= 1:
             raise InputError(f"{name} holds floats from {low:g} to {high:g}; floats are in [0, 1], uint8 in [0, 255]")
         pixels = np.rint(255 * pixels)
@@ -47,4 +49,6 @@ def _image(given: Any, name: str) -> Image:
         pixels = np.rint(pixels / 257)
     elif not np.issubdtype(pixels.dtype, np.integer) or low < 0 or high > 255:
         raise InputError(f"{name} holds {pixels.dtype} from {low} to {high}; it must hold uint8 in [0, 255]")
+    elif high == 1:
+        raise InputError(f"{name} holds whole numbers of 0 and 1 alone; multiply them by 255, or give floats")
     return np.ascontiguousarray(pixels, np.uint8)

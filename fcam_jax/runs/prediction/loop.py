@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fcam_jax.data.images import read_image
+from fcam_jax.data.images import Window, read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.evaluation.threads import in_threads
@@ -107,14 +107,20 @@ def predict_into(
     try:
         missing = [file for file in files if not journal.is_done(file)]
         predictor = network.predictor(min(batch_size, max(len(missing), 1)))
-        unreadable = predict(missing, predictor, network.size, outputs, out, journal)
+        unreadable = predict(missing, predictor, network.size, outputs, out, journal, network.window)
     finally:
         journal.close()
     return len(missing) - len(unreadable), unreadable
 
 
 def predict(
-    files: Sequence[ImageFile], predictor: Predictor, size: int, outputs: Outputs, out: pathlib.Path, journal: Journal
+    files: Sequence[ImageFile],
+    predictor: Predictor,
+    size: int,
+    outputs: Outputs,
+    out: pathlib.Path,
+    journal: Journal,
+    window: Window = (),
 ) -> list[Unreadable]:
     """Predict images.
 
@@ -125,6 +131,7 @@ def predict(
       outputs: what is written.
       out: the output folder.
       journal: its records.
+      window: as for `decode_image`.
 
     Returns:
       The images that cannot be read.
@@ -143,7 +150,7 @@ def predict(
                 yield image
 
     def tasks() -> Iterator[list[Callable[[], dict[str, Any] | Unreadable]]]:
-        load = functools.partial(_load, size, outputs.max_side)
+        load = functools.partial(_load, size, outputs.max_side, window)
         groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(files), batch_size))
         for batch in _batched(readable(in_threads(groups, THREADS)), batch_size):
             found = predictor(np.stack([image.pixels for image in batch]), np.full(len(batch), outputs.label))
@@ -168,10 +175,10 @@ def _batched(items: Iterator[Any], count: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _load(size: int, max_side: int, file: ImageFile) -> _Loaded | Unreadable:
+def _load(size: int, max_side: int, window: Window, file: ImageFile) -> _Loaded | Unreadable:
     try:
         origin = origin_of(file)
-        image = read_image(file.path, upright=True)
+        image = read_image(file.path, upright=True, window=window)
     except OSError as error:
         return Unreadable(file, f"{file.path}: {error.strerror}")
     except InputError as error:

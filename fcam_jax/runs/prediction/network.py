@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from fcam_jax.component import is_number
+from fcam_jax.configuration.flat import setting
+from fcam_jax.data.images import Window
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.box_accuracy import threshold_of
 from fcam_jax.methods.classifier import ClassifierMethod
@@ -41,6 +43,7 @@ class Network:
     class_names: ClassNames  # of its classes
     settings: dict[str, Any]  # what its maps depend on besides the weights, as JSON data
     probability: str = "softmax"  # one of `PROBABILITIES`
+    window: Window = ()  # of its images, see `data.folder.Folder`
 
     def by_cam(self, cam: ByCam) -> "Network":
         """The same network with maps by a CAM, for which no threshold was validated.
@@ -114,7 +117,11 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
         logger.warning(text, path, threshold.value)
     settings = {"size": data["size"], "model": config["model"], "map": title}
     settings |= {} if is_fcam else {"cam": config["cam"]}
-    network = Network(trained.model, trained.stage.method, title, data["size"], threshold, trained.classes, settings)
+    window = tuple(setting(config, "data.folder.window") or ())
+    settings |= {"window": list(window)} if window else {}
+    network = Network(
+        trained.model, trained.stage.method, title, data["size"], threshold, trained.classes, settings, window=window
+    )
     return network if cam is None or cam == ByCam(title) else network.by_cam(cam)
 
 

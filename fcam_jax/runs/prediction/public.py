@@ -131,7 +131,7 @@ class Loaded:
         Raises:
           InputError: an image, class, CAM or threshold cannot be used.
         """
-        given = images_of(images)
+        given = images_of(images, self.network.window)
         network, predictor = self._by(cam, self._batch_size if batch_size is None else _counted(batch_size))
         cut = network.threshold_at(threshold)
         one_each: Any = label if np.ndim(label) == 1 else [label] * len(given)  # type: ignore[arg-type]
