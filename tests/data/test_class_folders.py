@@ -298,3 +298,21 @@ def test_masks_among_photographs_are_told(tmp_path, names, told):
     with contextlib.suppress(InputError):
         read(locate(tmp_path), "train", 0, problems)
     assert any(told in str(one) for one in problems.found) if told else not problems.found
+
+
+def test_classes_may_be_called_mask(same_data):
+    assert not problems_of(moved(same_data, {f"{split}/ant": f"{split}/mask" for split in ("train", "val", "test")}))
+
+
+def test_links_that_lead_nowhere_are_told(same_data):
+    root = same_data.write("classes")
+    (root / "train/cat").symlink_to(root / "nowhere")
+    assert any("links that lead nowhere are left out: cat" in one for one in problems_of(root))
+
+
+def test_images_of_splits_without_classes_need_a_table(same_data):
+    root = moved(same_data, {f"{split}/ant": f"images/{split}" for split in ("train", "val")})
+    for split in ("train", "val", "test"):
+        shutil.rmtree(root / split)
+    with pytest.raises(InputError, match="images: folders of these names are no classes; a table must give"):
+        problems_of(root)

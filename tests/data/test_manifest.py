@@ -331,3 +331,11 @@ def test_a_table_of_images_that_are_nowhere_is_told_with_the_cure(tmp_path):
 def test_numbers_may_begin_with_a_point(root):
     source = opened(root, "path,label,boxes,width,height\na.png,0,.25 .25 .5 .5,12,8\n")
     assert source[0].boxes.tolist() == [[3, 2, 6, 4]]
+
+
+@pytest.mark.parametrize(("label", "told"), [("owl;wren", True), ("owl | wren", True), ("tench, Tinca tinca", False)])
+def test_several_labels_in_one_are_told(root, label, told):
+    (root / "manifest.csv").write_text(f'path,label\na.png,owl\nb.png,"{label}"\n')
+    problems = Problems()
+    read(locate(root), "train", 0, problems)
+    assert any("each label is one class" in str(problem) for problem in problems.found) == told

@@ -68,7 +68,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     for name in inside(here):
         found = _images(root, pathlib.PurePosixPath(folders[split], name).as_posix(), walls, problems)
         if found and _called(name) not in trained:
-            near = [other for other in trained if other.casefold() == _called(name).casefold()]
+            near = [other for other in trained if other.casefold().strip() == _called(name).casefold().strip()]
             hint = f" (but {near[0]})" if near else ""
             for image_id in found:
                 problems.error(root / image_id, f"the training images have no class {name}{hint}", image_id=image_id)
@@ -108,7 +108,7 @@ def _images(root: pathlib.Path, folder: str, walls: Collection[tuple[int, int]],
         problems.warn(root / folder, f"is no class: {text}")
     stems = {pathlib.PurePath(file).with_suffix("").as_posix() for file in found}
     called = [file for file in found if (of := _MASK_OF.fullmatch(file)) and of[1] in stems]
-    if masks := called or [file for file in found if _MASKS & set(file.lower().split("/")[1:-1])]:
+    if masks := called or [file for file in found if _MASKS & set(file[len(folder) :].lower().split("/")[1:-1])]:
         text = "pictures called as masks of others are taken as photographs; a table must name images and masks"
         problems.warn(root / folder, f"{text}: {listed(masks)}")
     if others and found:
@@ -124,6 +124,8 @@ def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, proble
         if empty := list(filter(split_of, others)):
             problems.warn(root, f"called as splits, but without images in a folder for each class: {listed(empty)}")
     for folder in dict.fromkeys((root, root / folders[split])):
+        if lost := [name for name in sorted(listing(folder)) if not (folder / name).exists() and name[0] != "."]:
+            problems.warn(folder, f"links that lead nowhere are left out: {listed(lost)}")
         files = files_in(folder)
         images = [name for name in files if name.lower().endswith(SUFFIXES)]
         if images:
@@ -143,7 +145,7 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
     """Refuse class folders in which splits or, it seems, the classes lie, and those of no class."""
     below = {name: subfolders(folder / name) for name in classes if not holds_image(folder / name)}
     within = sorted({one for found in below.values() for one in found})
-    if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or not within):
+    if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or all(map(split_of, within))):
         text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
         raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label images export COCO){_unfit(folder)}")
     if len(below) < len(classes) or not within:

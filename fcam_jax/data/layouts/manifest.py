@@ -32,6 +32,7 @@ from fcam_jax.data.layouts.tree import SUFFIXES, subfolders
 from fcam_jax.data.layouts.whole import size_of
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.text import listed
 
 _WANTED = {"label": "an integer or a name"}
 _NO_MASKS = Masks()
@@ -175,6 +176,8 @@ def _metadata(
         in_order = ordered(label for label in labels if isinstance(label, str))
         count, names = settle_names(in_order, num_classes, path, problems)
         known = {name: position for position, name in enumerate(in_order)}
+        if several := [name for name in in_order if re.search(r"\S *[;|] *\S", name)]:
+            problems.warn(path, f"each label is one class, also {listed(several)}; an image cannot have several")
     values = np.full(len(rows), -1, np.int32)
     for position, row in enumerate(rows):
         if isinstance(row.label, int) != numbered:
