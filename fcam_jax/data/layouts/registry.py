@@ -11,7 +11,7 @@ import numpy as np
 from fcam_jax.component import Registry
 from fcam_jax.data.layouts import class_folders, coco, cub, manifest, voc, wsol, yolo
 from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, report_unlocalized
-from fcam_jax.data.layouts.paths import absent, as_stored
+from fcam_jax.data.layouts.paths import absent, as_stored, listing
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
@@ -137,7 +137,9 @@ def _only(root: pathlib.Path, *folders: str | os.PathLike[str] | None) -> str:
         if one.last and _has(name, _place(name, root, *folders)):
             return name
     signs = ", nor ".join(layout.sign for layout in LAYOUTS.values())
-    raise InputError(f"{root}: holds no data set: neither {signs} (docs/data/own.md shows the layouts)")
+    there = sorted(name for name in listing(root) if not name.startswith("."))
+    has = f"; it has {listed(there)}" if there else "; it is empty"
+    raise InputError(f"{root}: holds no data set: neither {signs} (docs/data/own.md shows the layouts){has}")
 
 
 def _refuse_above(root: pathlib.Path) -> None:

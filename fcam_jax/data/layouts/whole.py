@@ -195,7 +195,8 @@ def _metadata(whole: Whole, place: Place, num_classes: int, problems: Problems) 
             labels[row] = known[only_class(entry.classes)]
         except ValueError as error:
             if entry.image_id not in told:
-                problems.error(entry.file, f"{entry.image_id}: {error}", image_id=entry.image_id)
+                cure = "(--config.data.on_error=skip leaves it out)"
+                problems.error(entry.file, f"{entry.image_id}: {error} {cure}", image_id=entry.image_id)
     sizes = np.array([entry.size for entry in entries], np.int32).reshape(-1, 2)
     rows = np.repeat(np.arange(len(entries)), [len(entry.boxes) for entry in entries])
     values = np.array([box for entry in entries for box in entry.boxes], np.float64).reshape(-1, 4)
