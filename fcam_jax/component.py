@@ -133,13 +133,17 @@ def is_number(value: Any) -> bool:
 
 
 def at_least(settings: Any, **least: float | int) -> None:
-    """Refuse fields below their least values.
+    """Refuse fields below their least values, and those of whole numbers that hold another.
 
     Raises:
-      InputError: one is below, or is not a number.
+      InputError: one is below, or is not such a number.
     """
+    of_fields = getattr(type(settings), "__annotations__", {})
     for name, bound in least.items():
         value = getattr(settings, name)
+        fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+        if of_fields.get(name) is int and fraction:
+            raise InputError(f"{name} is {value}; it must be a whole number")
         if not (is_number(value) and value >= bound):
             raise InputError(f"{name} is {value}; it must be at least {bound}")
 

@@ -165,8 +165,9 @@ def _batch(images: Any) -> Array:
         raise InputError(f"images have the shape {found.shape}; it must be (images, height, width, 3), or of one image")
     if jnp.issubdtype(found.dtype, jnp.floating) and known(found):
         low, high = bounds_of(found)
-        if low >= 0 and 0 < high <= 1:
-            raise InputError(f"images lie in [{low:g}, {high:g}]; give RGB in [0, 255]: multiply them by 255")
+        if low < 0 or 0 < high <= 1:
+            cure = "undo their normalisation" if low < 0 else "multiply them by 255"
+            raise InputError(f"images lie in [{low:g}, {high:g}]; give RGB in [0, 255]: {cure}")
     return jnp.asarray(found)
 
 

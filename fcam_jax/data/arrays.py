@@ -81,7 +81,7 @@ def keys_of(key: Any, count: int) -> Key[Array, " b"]:
     Raises:
       InputError: for anything else.
     """
-    if key is None or isinstance(key, int):
+    if key is None or (isinstance(key, int) and -(2**63) <= key < 2**63):
         key = jax.random.key(key or 0)
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
         raise InputError("the key must be a seed, or made by jax.random.key")

@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 Arrays = np.ndarray | Sequence[Any] | Any  # also arrays of other libraries, which NumPy can read
 
+_LARGEST = 32_767  # pixels of a side, OpenCV's limit
 _CORNERS = "give corners x0, y0, x1, y1 in pixels of the frame, the last ones included"
 
 
@@ -163,9 +164,11 @@ def _frames(
             if len(shape) != 2 or 0 in shape:
                 raise InputError(f"maps[{i}] has shape {shape}, must be (height, width)")
         return [(int(shape[0]), int(shape[1])) for shape in shapes]
-    sides = (size, size) if isinstance(size, int | np.integer) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and side >= 1 for side in sides):
-        raise InputError(f"size is {size}; it must be a number of pixels, or height and width")
+    sides = (size, size) if isinstance(size, int | np.integer) else size
+    whole = np.shape(sides) == (2,) and all(isinstance(side, int | np.integer) for side in sides)
+    if not whole or not all(1 <= side <= _LARGEST for side in sides):
+        at_most = f", at most {_LARGEST}" if whole else ""
+        raise InputError(f"size is {size!r:.99}; it must be a number of pixels, or height and width{at_most}")
     return [(int(sides[0]), int(sides[1]))] * len(maps)
 
 
@@ -208,7 +211,10 @@ def _pixels(shape: tuple[int, ...]) -> str:
 
 
 def _labels(values: list[Any]) -> Int[np.ndarray, " n"]:
-    labels = np.asarray(values)
+    try:
+        labels = np.asarray(values)
+    except ValueError:
+        raise InputError("labels has several for an image; give a whole number for each image") from None
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise InputError(f"labels is {labels.dtype} of shape {labels.shape}; give a whole number for each image")
     if labels.min() < 0:

@@ -1,5 +1,7 @@
 """The classifier of stage 1: raw images in, the encoder's stages and class scores out."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,9 +40,9 @@ class Classifier(nnx.Module):
           The encoder's stages from high to low resolution, and class scores before softmax.
 
         Raises:
-          InputError: images lie in [0, 1], or below 0; in a compiled function that is not known.
+          InputError: images have another shape, lie in [0, 1], or below 0; in a compiled function that is not known.
         """
-        _check_range(images)
+        check_images(images)
         stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
         return stages, self.head(self.map_of(stages[-1]))
 
@@ -72,7 +74,12 @@ class Classifier(nnx.Module):
         return self.head.activation(features, labels)
 
 
-def _check_range(images: Array | np.ndarray) -> None:
+def check_images(images: Any) -> None:
+    """Refuse what is no batch of RGB in [0, 255]; its values are looked at where they are known."""
+    if not isinstance(images, jax.Array | np.ndarray):
+        raise InputError(f"images is {type(images).__name__}; give an array (images, height, width, 3)")
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise InputError(f"images have the shape {images.shape}; it must be (images, height, width, 3)")
     if isinstance(images, jax.core.Tracer) or not jnp.issubdtype(images.dtype, jnp.floating):
         return
     values = np.asarray(images)

@@ -98,6 +98,8 @@ class Decoder(nnx.Module):
     ):
         self.skips = skips_of(strides)
         blocks = len(self.skips)
+        if isinstance(widths, int | str) or not all(isinstance(width, int) and width > 0 for width in widths):
+            raise InputError(f"widths are {widths!r:.100}; they must be whole numbers from 1, one for each block")
         widths = tuple(widths) or (*WIDTHS, *[WIDTHS[-1]] * blocks)[:blocks]
         if len(widths) != blocks:
             raise InputError(

@@ -49,7 +49,7 @@ def check_same(of_run: ClassNames, of_data: ClassNames) -> None:
 def _taken_over(config: ConfigDict) -> ClassNames | None:
     """The classes of another run's classifier, or names beside a weight file whose classification layer is kept."""
     if config.classifier.from_run:
-        return classes_of(pathlib.Path(config.classifier.from_run))
+        return classes_of(pathlib.Path(config.classifier.from_run), "classifier.from_run")
     model = config.model
     if not model.init or not INIT_HEAD[model.init_head]:
         return None

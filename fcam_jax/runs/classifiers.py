@@ -37,13 +37,13 @@ def check_same_training(name: str, config: Mapping[str, Any], source_name: str, 
         )
 
 
-def classes_of(run: pathlib.Path) -> list[str | None]:
-    """The classes that a run was begun with.
+def classes_of(run: pathlib.Path, key: str = "workdir") -> list[str | None]:
+    """The classes that a run, which a key names, was begun with.
 
     Raises:
       InputError: the folder holds no run, or the list of its classes was changed.
     """
-    count = setting(recorded(run), "data.num_classes")
+    count = setting(recorded(run, key), "data.num_classes")
     return names_of_run(run, count if isinstance(count, int) else None)
 
 
@@ -53,7 +53,7 @@ def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
     Raises:
       InputError: there is no such run or classifier, or its network is another.
     """
-    there, method = recorded(source), config["classifier"]["method"]
+    there, method = recorded(source, "classifier.from_run"), config["classifier"]["method"]
     named = (*_NETWORK, f"classifier.{method}.")
     old, new = ({k: v for k, v in flat_settings(one) if k.startswith(named)} for one in (there, config))
     if changed := differences(old, new, _OF_OTHERS, "there", "here"):

@@ -278,15 +278,15 @@ def training_hash(config: Mapping[str, Any]) -> str:
     return config_hash(settings)
 
 
-def recorded(workdir: pathlib.Path) -> dict[str, Any]:
-    """The configuration of the run in a folder.
+def recorded(workdir: pathlib.Path, key: str = "workdir") -> dict[str, Any]:
+    """The configuration of the run in a folder, which a key names.
 
     Raises:
       InputError: the folder holds no run.
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise InputError(f"workdir={workdir} holds no run: there is no {path}")
+        raise InputError(f"{key}={workdir} holds no run: there is no {path}")
     return read_record(path, ANOTHER)
 
 

@@ -96,6 +96,8 @@ def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: boo
         config_hash = workdir.claim(folder, record, training=trained_too)
         if taken:
             hosts.of_first(lambda: take_classifier(source, folder, bool(same_cam)))
+            if config.model.init:
+                logger.warning("model.init=%s plays no part: the classifier is that of %s", config.model.init, source)
         with workdir.RunFolder(folder, training=trained_too) as run:
             _tell(plan.data, of_run is not None)
             if trained_too:

@@ -62,7 +62,11 @@ def draw_seeds(
     if unknown:
         raise unknown_name("setting of seeds:", min(unknown), defaults_of(SeedSettings))
     of_size = _scaled(maps.shape[1], maps.shape[2]) if settings is None else vars(settings)
-    seeds = sampling.draw_seeds(keys_of(key, len(maps)), maps, SeedSettings(**of_size | changes))
+    chosen, pixels = SeedSettings(**of_size | changes), maps.shape[1] * maps.shape[2]
+    for name in ("foreground_count", "background_count"):
+        if getattr(chosen, name) > pixels:
+            raise InputError(f"{name} is {getattr(chosen, name)}; a map has {pixels} pixels")
+    seeds = sampling.draw_seeds(keys_of(key, len(maps)), maps, chosen)
     return seeds[0] if single else seeds
 
 

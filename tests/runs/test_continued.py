@@ -112,5 +112,5 @@ def test_the_classes_of_a_classifier_that_is_taken_go_by_name(trained, tmp_path)
     (source / CLASS_NAMES).write_text("\n".join(names))
     with pytest.raises(InputError, match=r"data\.classes has 8 .*, but the classifier that is taken has 8 "):
         job.train(config(classifier__from_run=str(source), data__classes=",".join(names[::-1])), tmp_path / "run")
-    with pytest.raises(InputError, match="nowhere holds no run"):
+    with pytest.raises(InputError, match=r"^classifier\.from_run=.*nowhere holds no run"):
         job.train(config(classifier__from_run=str(tmp_path / "nowhere")), tmp_path / "run")

@@ -305,6 +305,9 @@ def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt
         raise InputError(f"box has shape {boxes.shape} of {boxes.dtype}; it must be x0, y0, x1, y1, or several")
     for corners in boxes.reshape(-1, 4)[::-1]:
         x0, y0, x1, y1 = corners.tolist()
+        if x1 < x0 or y1 < y0 or (boxes.dtype.kind == "f" and max(corners) <= 1):
+            what = "shares of the image" if x0 <= x1 <= 1 and y0 <= y1 <= 1 else "x, y, width, height"
+            raise InputError(f"box {[x0, y0, x1, y1]} looks like {what}; give corners x0, y0, x1, y1 in pixels")
         if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height and x0 < width and y0 < height):
             raise InputError(f"box {[x0, y0, x1, y1]} lies outside of the image of {width} x {height} pixels")
         drawn = framed(drawn, corners, size)

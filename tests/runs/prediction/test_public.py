@@ -148,7 +148,8 @@ def test_a_picture_is_shown_by_notebooks_and_saved(network, images, tmp_path):
     ("parts", "told"),
     [
         ({"box": [5, 5, 80, 20]}, "lies outside of the image of 60 x 40 pixels"),
-        ({"box": [5, 5, 3, 20]}, "outside"),
+        ({"box": [5, 5, 3, 20]}, r"box \[5, 5, 3, 20\] looks like x, y, width, height; give corners"),
+        ({"box": [0.1, 0.1, 0.5, 1.0]}, "looks like shares of the image; give corners"),
         ({"box": [5, 5, 3]}, "box has shape"),
         ({"map": np.full((4, 4), np.nan)}, "map"),
         ({"map": np.full((4, 4), 2.0)}, "map"),
