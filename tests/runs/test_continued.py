@@ -75,10 +75,11 @@ def test_a_classifier_is_trained_longer_before_fcam_stands_on_it(trained, tmp_pa
     assert [one["step"] for one in results(run)["checkpoints"].values()] == [4, 2]
 
 
-def test_another_fcam_is_trained_on_the_classifier_of_a_run(trained, tmp_path):
-    run = tmp_path / "run"
-    settings = config(classifier__from_run=str(trained), classifier__epochs=5, fcam__seeds__erosion=5)
+def test_another_fcam_is_trained_on_the_classifier_of_a_run(trained, tmp_path, caplog):
+    run, init = tmp_path / "run", str(tmp_path / "weights.pth")
+    settings = config(classifier__from_run=str(trained), classifier__epochs=5, model__init=init, fcam__seeds__erosion=5)
     job.train(settings, run)
+    assert f"model.init={init} plays no part: the classifier is that of {trained}" in caplog.messages
     found, before = results(run), results(trained)
     assert found["methods"]["CAM"] == before["methods"]["CAM"]
     assert found["methods"]["F-CAM"] != before["methods"]["F-CAM"]
