@@ -54,6 +54,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Predict all images; the status is 1 where some cannot be read."""
     from fcam_jax.component import at_key
+    from fcam_jax.data.classes import described, differing
     from fcam_jax.models.import_weights import advising
     from fcam_jax.runs.class_names import names_from_file
     from fcam_jax.runs.prediction.image_files import find_images
@@ -76,6 +77,9 @@ def run(options: argparse.Namespace) -> int:
     if options.class_names is not None:
         with at_key("--class_names="):
             names = names_from_file(options.class_names, len(network.class_names))
+        if differing(network.class_names, names):
+            sets = f"{described(network.class_names)} are called {described(names)}"
+            print(f"warning: --class_names: the network's classes {sets}", file=sys.stderr)
         network = dataclasses.replace(network, class_names=names)
     left_out = ", ".join(f"{number} {suffix or 'without'}" for suffix, number in sorted(found.left_out.items()))
     with at_key("--"):

@@ -339,3 +339,22 @@ def test_several_labels_in_one_are_told(root, label, told):
     problems = Problems()
     read(locate(root), "train", 0, problems)
     assert any("each label is one class" in str(problem) for problem in problems.found) == told
+
+
+def test_labels_with_accents_in_two_forms_are_one_class(root):
+    names = [unicodedata.normalize(form, "Zaunkönig") for form in ("NFC", "NFD")]
+    source = opened(root, f"path,label\na.png,{names[0]}\nb.png,{names[1]}\n")
+    assert source.class_names == (names[0],) and source.labels().tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("header", ["Image Path,Class Label", "id_code,diagnosis", "image_id,dx"])
+def test_columns_of_other_tables_are_found(root, header):
+    source = opened(root, f"{header}\na.png,owl\nb.png,wren\n", "labels.csv")
+    assert source.class_names == ("owl", "wren")
+
+
+def test_some_boxes_in_0_to_1_are_told(root):
+    (root / "manifest.csv").write_text("path,label,boxes\na.png,0,1 1 9 7\nb.png,1,0.1 0.2 0.5 0.9\n")
+    problems = Problems()
+    read(locate(root), "train", 0, problems)
+    assert any("1 of 2 boxes lie in [0, 1], but not all" in str(problem) for problem in problems.found)

@@ -74,6 +74,7 @@ def in_pixels(
       InputError: the sizes that shares need are not known, or the boxes are of another form: several are no boxes of
         their image, but all would be.
     """
+    tiny = (values.min(axis=1) >= 0) & (values.max(axis=1) <= 1) & (values % 1 > 0).any(axis=1)
     sides = np.tile(sizes[:, ::-1] if form == "yx" else sizes, 2)
     if shares:
         values = values * sides
@@ -82,6 +83,9 @@ def in_pixels(
             raise problems.stop(file, "boxes are shares of the image; they need its width and height, or be in pixels")
         problems.warn(file, "all boxes lie in [0, 1]: they are taken as shares of the image's width and height")
         values = values * sides
+    elif 20 * tiny.sum() > len(values):
+        text = f"{tiny.sum()} of {len(values)} boxes lie in [0, 1], but not all"
+        problems.warn(file, f"{text}: they are taken as in pixels")
     wrong = np.count_nonzero(~corners(values, form, sizes)[1])
     if wrong >= 2 and 10 * wrong >= len(values):
         text = f"{wrong} of {len(values)} boxes are none of their image as {FORMS[form]}"

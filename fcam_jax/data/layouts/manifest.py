@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import reprlib
+import unicodedata
 from typing import Any
 
 import numpy as np
@@ -295,7 +296,7 @@ def _label(values: dict[str, Any]) -> Any:
     if label == "":
         raise ValueError("no label")
     if not _is_integer(label):
-        label = _text(values, "label")
+        label = unicodedata.normalize("NFC", _text(values, "label"))  # systems write accents in two ways
     if "class_name" in values and not (isinstance(label, int) and _text(values, "class_name")):
         raise ValueError("class_name must be a text beside a label that is an integer")
     return label

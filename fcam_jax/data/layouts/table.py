@@ -13,13 +13,14 @@ COLUMNS = "path label boxes mask ignore split sha256 width height image_id class
 # What other programs call the columns, in small letters and with nothing between words.
 _ALSO = {
     "path": "filepath filename filenames file image images imagepath imagefile imagename img imgpath imgname",
-    "label": "labels class classes category categories target species breed y classid labelid categoryid",
+    "label": "labels class classes category categories target species breed y classid labelid categoryid "
+    "classlabel diagnosis dx",
     "boxes": "box bbox bboxes boundingbox boundingboxes",
     "mask": "masks maskpath",
     "split": "set subset partition phase",
     "width": "imagewidth imgwidth",
     "height": "imageheight imgheight",
-    "image_id": "id imageid",
+    "image_id": "id imageid idcode",
     "class_name": "classname labelname categoryname",
 }
 _MEANT = {other: name for name, others in _ALSO.items() for other in others.split()}

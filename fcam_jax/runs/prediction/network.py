@@ -9,6 +9,7 @@ import numpy as np
 
 from fcam_jax.component import is_number
 from fcam_jax.configuration.flat import setting
+from fcam_jax.data.classes import same_name
 from fcam_jax.data.images import Window
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.box_accuracy import threshold_of
@@ -82,10 +83,11 @@ class Network:
         if given is None:
             return PREDICTED
         if isinstance(given, str):
-            if given not in self.class_names:
+            names = [same_name(name or "") for name in self.class_names]
+            if not given.strip() or same_name(given) not in names:
                 known = listed([printable(name) for name in self.class_names if name]) or "without names"
                 raise InputError(f"label={given!r:.100} is the name of no class of this network; they are {known}")
-            return self.class_names.index(given)
+            return names.index(same_name(given))
         if not is_number(given) or int(given) != given or not 0 <= given < len(self.class_names):
             raise InputError(f"label={given} is no class of this network; they are 0 to {len(self.class_names) - 1}")
         return int(given)
