@@ -122,3 +122,9 @@ def test_only_the_entrance_sees_a_config_dict():
         if any(name.split(".")[0] == "ml_collections" for name in imported(path.read_text(), module_of(path)))
     }
     assert readers == CONFIG_READERS
+
+
+def test_files_of_tests_have_names_of_their_own():
+    # pytest imports them by these alone.
+    names = [path.name for path in pathlib.Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
