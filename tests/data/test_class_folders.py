@@ -316,3 +316,10 @@ def test_images_of_splits_without_classes_need_a_table(same_data):
         shutil.rmtree(root / split)
     with pytest.raises(InputError, match="images: folders of these names are no classes; a table must give"):
         problems_of(root)
+
+
+def test_images_of_a_class_may_lie_in_a_folder_images(same_data):
+    classes = [f"{split}/{label}" for split in ("train", "val", "test") for label in ("ant", "bee, honey")]
+    folders = {name: f"x/{name}/images" for name in classes}
+    root = moved(same_data, folders) / "x"
+    assert splits(root) == ("train", "val", "test") and not problems_of(root)

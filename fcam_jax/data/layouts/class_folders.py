@@ -165,7 +165,7 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
                 f"all images lie in {deeper.relative_to(folder)}, in folders {listed(within)}; if these are the classes"
             )
             raise problems.stop(folder, f"{text}: --config.data.root={deeper}")
-    else:
+    elif not {name.lower() for name in within} <= _NO_CLASSES:
         text = f"no class holds an image itself, all lie in folders below: {listed(within)}; if these are the classes"
         problems.warn(folder, f"{text}, {listed(classes)} must be called train, val and test, or lie below them")
 
