@@ -16,6 +16,7 @@ from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
 from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, identity, recorded, taken_from
 from fcam_jax.runtime.files import link_or_copy, write_record
 from fcam_jax.training.checkpoint import BEST, CHECKPOINTS
+from fcam_jax.training.metric_log import logged
 
 STAGE = "classifier"
 
@@ -51,7 +52,7 @@ def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
     """Whether a run with the classifier of another one has that one's CAM, too.
 
     Raises:
-      InputError: there is no such run or classifier, or its network is another.
+      InputError: there is no such run or classifier, it is not trained to its end, or its network is another.
     """
     there, method = recorded(source, "classifier.from_run"), config["classifier"]["method"]
     named = (*_NETWORK, f"classifier.{method}.")
@@ -60,6 +61,11 @@ def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
         raise InputError(f"classifier.from_run={source} has another classifier ({'; '.join(changed)})")
     if not any((source / STAGE / CHECKPOINTS / BEST).glob("*")):
         raise InputError(f"classifier.from_run={source}: its classifier is not trained yet")
+    ends, epochs = logged(source / STAGE, "val"), setting(there, "classifier.epochs")
+    done = len(ends) - 1  # each epoch's end is validated, and the beginning; one that was taken itself has no log
+    if ends and isinstance(epochs, int) and done < epochs:
+        told = f"its classifier is trained for {done} of {epochs} epochs; finish that run first"
+        raise InputError(f"classifier.from_run={source}: {told}")
     return bool(there["cam"] == config["cam"])
 
 

@@ -107,6 +107,16 @@ def test_a_classifier_that_does_not_fit_is_refused_before_the_folder_is_made(tra
     assert not (tmp_path / "run").exists()
 
 
+def test_a_classifier_that_is_not_trained_to_its_end_is_not_taken(trained, tmp_path):
+    source = shutil.copytree(trained, tmp_path / "source")
+    record = json.loads((source / "config.json").read_text())
+    record["classifier"]["epochs"] = 3
+    (source / "config.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"from_run=.*source: its classifier is trained for 1 of 3 epochs; finish"):
+        job.train(config(classifier__from_run=str(source)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_classes_of_a_classifier_that_is_taken_go_by_name(trained, tmp_path):
     source = shutil.copytree(trained, tmp_path / "source")
     names = [f"class {i}" for i in range(8)]
