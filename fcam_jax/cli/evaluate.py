@@ -11,6 +11,8 @@ import json
 import pathlib
 import sys
 
+from fcam_jax.errors import InputError
+
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -34,10 +36,14 @@ def run(options: argparse.Namespace) -> None:
     """Evaluate a folder of score maps by the protocol."""
     from fcam_jax.evaluation.folder_evaluation import evaluate_folder
     from fcam_jax.evaluation.score_map_folder import FolderOptions
+    from fcam_jax.runtime.files import replace_file
 
     given = {name: value for name, value in vars(options).items() if name not in ("overrides", "help")}
     found, record = evaluate_folder(FolderOptions(**given), lambda told: print(f"warning: {told}", file=sys.stderr))
     if options.out is not None:
         lines = [f"{json.dumps(name)}: {json.dumps(value, default=str)}" for name, value in record.items()]
-        options.out.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        try:
+            replace_file(options.out.resolve(), "{\n" + ",\n".join(lines) + "\n}\n", sync=False)
+        except OSError as error:
+            raise InputError(f"--out={options.out} cannot be written ({error.strerror})") from error
     print(found)

@@ -11,6 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import open_regular
+
+_PROGRAM = 16 << 20  # bytes of a file at most
 
 
 def packaged(folder: str = "") -> dict[str, pathlib.Path]:
@@ -86,6 +89,7 @@ def load(path: pathlib.Path, given: str) -> ModuleType:
     sys.path.insert(0, str(path.parent))
     try:
         with _in_one_line(given):
+            open_regular(path, _PROGRAM).close()
             spec.loader.exec_module(module)
     finally:
         sys.path.remove(str(path.parent))

@@ -4,6 +4,7 @@ Whatever is wrong is said before the maps are read, but for what is in them.
 """
 
 import dataclasses
+import errno
 import functools
 import math
 import pathlib
@@ -124,12 +125,14 @@ def _write_rows(folder: ScoreMapFolder, wanted: Wanted, tau: float | None, path:
     count = len(folder.image_ids)
     # Of an image without an object there are fewer columns.
     first = next((position for position in range(count) if folder.has_object(position)), 0)
-    write_table(path, counted(each(row, count), "rows", count, "image"), list(row(first)))
+    write_table(path.resolve(), counted(each(row, count), "rows", count, "image"), list(row(first)))
 
 
 def _check_writable(option: str, path: pathlib.Path) -> None:
     new = not path.exists()
     try:
+        if not (new or path.is_file() or path.is_dir()):  # to open a pipe is to wait, and a device would be replaced
+            raise OSError(errno.EINVAL, "not a file")
         with path.open("a"):
             pass
         if new:

@@ -110,7 +110,7 @@ def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
         if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in sizes):
             raise InputError(f"a TorchScript program, not a state dict: {_SAVE_ALONE}")
         stored = sum(sizes.values()) <= path.stat().st_size
-        if not stored or any(entry.compress_size != entry.file_size for entry in entries):
+        if not stored or any(entry.compress_type or entry.compress_size != entry.file_size for entry in entries):
             raise InputError("its entries do not have the size of their data: compressed or damaged")
         if f"{root}byteorder" in sizes and archive.read(f"{root}byteorder") != b"little":
             raise UnsupportedError("written on a big-endian machine")

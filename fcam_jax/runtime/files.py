@@ -143,6 +143,13 @@ def walk(
         yield here, sorted(names)
 
 
+def fresh_partial(path: pathlib.Path) -> pathlib.Path:
+    """What a file is called while it is written; whatever has that name goes, for a link would be followed."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.unlink(missing_ok=True)
+    return partial
+
+
 def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) -> None:
     """Put a file in place as a whole: a crash leaves the old one or the new one. Its folder is made where it is not.
 
@@ -151,8 +158,8 @@ def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) ->
       data: its contents; a text is written in UTF-8.
       sync: wait until the disk has it, so that this holds when the machine stops, too.
     """
-    partial = path.with_name(f"{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
+    partial = fresh_partial(path)
     with partial.open("wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         if sync:
@@ -166,7 +173,7 @@ def write_table(path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: 
 
     Texts that a spreadsheet would take for formulas are made harmless, see `cell`.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = fresh_partial(path)
     # Names of files may hold bytes that are no letters; they come out as they were.
     with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -351,6 +352,9 @@ def test_unusable_predictions_name_their_line(folder, lines, reason):
         ("--out={root}/none/metrics.json", "--out={root}/none/metrics.json cannot be written (No such file"),
         ("--out={root}/test", "--out={root}/test cannot be written (Is a directory)"),
         ("--per_image={root}", "--per_image={root} cannot be written (Is a directory)"),
+        ("--out={root}/pipe", "--out={root}/pipe cannot be written (not a file)"),
+        ("--per_image={root}/pipe", "--per_image={root}/pipe cannot be written (not a file)"),
+        ("--per_image=/dev/null", "--per_image=/dev/null cannot be written (not a file)"),
         ("--scoremaps={root}/none", "--scoremaps={root}/none: no such folder"),
         ("--metadata={root}/none", "{root}/none/image_ids.txt: no such metadata file"),
         ("--predictions={root}/none", "--predictions={root}/none: cannot be read"),
@@ -363,6 +367,7 @@ def test_unusable_predictions_name_their_line(folder, lines, reason):
 )
 def test_options_that_cannot_be_used_are_refused_before_the_work(folder, option, reason):
     folder.map_of(image_id(0)).write_bytes(b"not opened yet")
+    os.mkfifo(folder.out.parent / "pipe")
     line = folder.complaint("--threshold_step=.05", option.format(root=folder.out.parent))
     assert line.startswith("error: " + reason.format(root=folder.out.parent))
 

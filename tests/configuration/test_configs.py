@@ -1,6 +1,7 @@
 """Every benchmark file builds, has the known keys, and what cannot be built is said in one line before any training."""
 
 import importlib
+import os
 import pathlib
 
 import jax
@@ -14,7 +15,7 @@ from configs.sweeps import search
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.component import defaults_of
-from fcam_jax.configuration import defaults, override
+from fcam_jax.configuration import configuration, defaults, override
 from fcam_jax.configuration.components import CHOICES
 from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
@@ -312,3 +313,11 @@ def test_a_file_that_registers_the_threshold_of_the_seeds_is_recorded(monkeypatc
     THRESHOLDS.register("mine")(lambda counts, settings: counts.argmax(axis=1))
     assert changed(small_synthetic(), fcam__seeds__threshold="mine").components == (__file__,)
     assert changed(small_synthetic(), fcam__seeds__threshold="li").components == ()
+
+
+def test_a_file_without_end_is_no_benchmark(tmp_path):
+    path = tmp_path / "sparse.py"
+    path.touch()
+    os.truncate(path, 1 << 40)
+    with pytest.raises(InputError, match="larger than the 16 MiB"):
+        configuration(str(path), {})

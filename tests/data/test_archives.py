@@ -6,6 +6,7 @@ import io
 import os
 import random
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -102,6 +103,28 @@ def test_a_flipped_byte_in_a_zip_is_found(tmp_path):
     data[500] ^= 1
     with pytest.raises(InputError, match=r"x\.zip:a\.jpg: cannot be unpacked \(Bad CRC-32"):
         opened(tmp_path, "x.zip", bytes(data)).read("a.jpg")
+
+
+def test_a_wrong_checksum_of_a_compressed_tar_is_found_and_nothing_of_it_kept(tmp_path):
+    data = as_tar(FILES, "w:gz")
+    assert "CRC check failed" in complaint(tmp_path, "x.tgz", data[:-8] + bytes(4) + data[-4:])
+    assert not (tmp_path / "work/x.tgz").exists()
+    assert "download it again" in complaint(tmp_path, "x.tgz", data[:-12])
+
+
+def test_zeros_behind_a_compressed_tar_are_bounded(tmp_path):
+    data = as_tar(FILES, "w:gz")
+    assert "is not read" in complaint(tmp_path, "x.tgz", data + gzip.compress(bytes(64 << 20)))
+
+
+def test_of_a_member_no_more_is_unpacked_than_its_zip_says(tmp_path):
+    data = as_zip({"a.jpg": bytes(256 << 20)}).replace((256 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    store = opened(tmp_path, "x.zip", data)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="cannot be unpacked"):
+        store.read("a.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
 
 
 def test_unpacking_goes_on_where_it_was_interrupted(tmp_path):

@@ -415,6 +415,17 @@ def compress(path):
         archive.writestr("model/data/0", bytes(1 << 20))
 
 
+def compress_and_lie(path):
+    compress(path)
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+    data = path.read_bytes()
+    for entry in entries:
+        packed, size = (number.to_bytes(4, "little") for number in (entry.compress_size, entry.file_size))
+        data = data.replace(packed + size, packed + packed)
+    path.write_bytes(data)
+
+
 @pytest.mark.parametrize(
     "make, match",
     [
@@ -432,6 +443,7 @@ def compress(path):
         ),
         (lambda path: write_entries(path, "net/data.pkl", "net/byteorder"), "big-endian"),
         (compress, "compressed or damaged"),
+        (compress_and_lie, "compressed or damaged"),
         (lambda path: path.write_bytes(recorded("stream")[:-1]), "PyTorch file .*the data end early"),
         (write_tar, "PyTorch's tar format"),
         (lambda path: path.mkdir(), "a folder"),

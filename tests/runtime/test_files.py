@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import open_regular, read_regular, read_text, walk
+from fcam_jax.runtime.files import open_regular, read_regular, read_text, replace_file, walk, write_table
 
 
 def _pipe(path):
@@ -100,3 +100,17 @@ def test_a_folder_that_is_too_deep_is_an_error_of_one_line(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="File name too long"):
         list(walk(tmp_path))
+
+
+@pytest.mark.parametrize("write", [replace_file, lambda path, text: write_table(path, [{"a": text}], ["a"])])
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_what_lies_at_the_name_of_a_half_written_file_is_not_followed(tmp_path, write, is_pipe):
+    precious, target = tmp_path / "precious", tmp_path / "t.csv"
+    precious.write_text("kept")
+    partial = tmp_path / "t.csv.partial"
+    if is_pipe:
+        os.mkfifo(partial)
+    else:
+        partial.symlink_to(precious)
+    write(target, "new")
+    assert "new" in target.read_text() and precious.read_text() == "kept" and not os.path.lexists(partial)

@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import pathlib
+import shutil
 import stat
 import tarfile
 import weakref
@@ -170,7 +171,8 @@ def _zip(path: pathlib.Path) -> Store:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise InputError(f"{name}: is compressed by a method that is not read; extract it into --source")
         try:
-            return archive.read(member)
+            with archive.open(member) as unpacked:
+                return unpacked.read(member.file_size)  # no more, whatever else is in there
         except Exception as error:  # as in `_opened`
             raise InputError(f"{name}: cannot be unpacked ({_told(error)}); download the archive again") from error
 
@@ -226,15 +228,21 @@ def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
             _listing(unpacked) as tar,
             progress_bar(f"unpacking {path.name}", path.stat().st_size, "B") as bar,
         ):
+            end = 0
             for member in _members(path, tar):
                 bar.update(file.tell() - bar.n)
-                _check_size(path, member.name, member.offset_data + member.size, path.stat().st_size, most=ARCHIVE)
+                end = member.offset_data + member.size
+                _check_size(path, member.name, end, path.stat().st_size, most=ARCHIVE)
                 if not member.isdir():
                     _check_member(path, member.name, member.isreg())
                     _unpack(tar, member, folder)
+            while unpacked.read(_HEADER):  # up to the checksum, over what fills up the last block
+                _check_size(path, "its end", unpacked.tell() - end, most=_FIRST)
     except Exception as error:  # as in `_opened`
         if isinstance(error, OSError) and error.errno in OF_THE_DISK:
             raise  # it is the disk, not what the archive holds
+        if isinstance(error, gzip.BadGzipFile):
+            shutil.rmtree(folder)  # any of the images may be other than it was
         raise _damaged(path, error) from error
     done.touch()
     return folder

@@ -16,7 +16,7 @@ from typing import Any
 from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
 from fcam_jax.runs.prediction.image_files import ImageFile
-from fcam_jax.runtime.files import RECORD, open_text, read_text, reason, replace_file, write_table
+from fcam_jax.runtime.files import RECORD, fresh_partial, open_text, read_text, reason, replace_file, write_table
 from fcam_jax.runtime.text import printable
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
@@ -106,7 +106,7 @@ class Journal:
         """Keep the last line of each image, where its files are there; returns what those images were by their name."""
         last = {record["image"]: number for number, record in enumerate(self._stored())}
         made_of = {}
-        partial = self._out / f"{LINES}.partial"
+        partial = fresh_partial(self._out / LINES)
         with partial.open("w", encoding="utf-8") as file:
             for number, record in enumerate(self._stored()):
                 if last[record["image"]] == number and all((self._out / record[key]).is_file() for key in FILES):

@@ -24,6 +24,7 @@ from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.stored_examples import Levels, Pixels, StoredExample
 from fcam_jax.runs.report.tables import Table
+from fcam_jax.runtime.files import fresh_partial
 
 # Examples in a block of pixels: what is read for one is read for its neighbours.
 _BLOCK = 16
@@ -124,7 +125,7 @@ def write_page(
         )
     )
     parts = {"policy": policy, "style": style, "script": script, "summary": _json(summary)}
-    partial = path.with_name(f"{path.name}.partial")
+    partial = fresh_partial(path)
     with partial.open("w", encoding="utf-8", newline="") as file:
         for place, text in _template():
             file.write(text)
