@@ -207,7 +207,14 @@ def test_a_folder_without_images_is_told(same_data, name):
 def test_what_systems_leave_behind_is_no_image(same_data):
     root = same_data.write("classes")
     image = root / "train/ant/0 é.png"
-    names = ("@eaDir/0.png", "__MACOSX/0.png", ".thumbnails/0.png", "._0.png", ".ipynb_checkpoints/0.png")
+    names = (
+        "@eaDir/0.png",
+        "thumbnails/0.png",
+        "__MACOSX/0.png",
+        ".thumbnails/0.png",
+        "._0.png",
+        ".ipynb_checkpoints/0.png",
+    )
     for name in (*names, "#recycle/0.png"):
         (root / "train/ant" / name).parent.mkdir(exist_ok=True)
         shutil.copy(image, root / "train/ant" / name)

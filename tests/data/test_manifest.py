@@ -110,6 +110,7 @@ def test_a_box_is_compared_with_the_image_where_no_size_is_stated(root):
         ("path,label", "a.png,0,1", "line 3: has 3 fields, the first line 2"),
         ("path,label", '"a.png,0', "line 3: cannot be read as CSV"),
         ("path,label", "a.png,", "line 3: a.png: no label"),
+        ("path,label", "a.png,nan", "line 3: a.png: no label"),
         ("path,label", ",0", "line 3: line 3: no path"),
         ("path,label", "a.png,x", "line 3: a.png: label 'x', but most labels are integers"),
         ("path,label", "a.png,-1", "line 3: a.png: label must be in [0, 8), by data.num_classes: -1"),

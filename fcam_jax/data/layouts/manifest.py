@@ -293,7 +293,7 @@ def _text(values: dict[str, Any], column: str) -> str:
 
 def _label(values: dict[str, Any]) -> Any:
     label = values.get("label", "")
-    if label == "":
+    if label in ("", "nan", "NaN", "<NA>"):  # the last three as pandas writes what is not there
         raise ValueError("no label")
     if not _is_integer(label):
         label = unicodedata.normalize("NFC", _text(values, "label"))  # systems write accents in two ways

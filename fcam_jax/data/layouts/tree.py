@@ -20,7 +20,8 @@ UNREAD = (
 
 # What systems and file servers leave behind, beside what begins with a dot.
 _OF_SYSTEMS = {"system volume information", "icon\r"}.union(
-    "thumbs.db ehthumbs.db desktop.ini @eadir @__thumb __macosx #recycle @recycle $recycle.bin lost+found".split()  # noqa: SIM905
+    "thumbs.db ehthumbs.db thumbs thumbnails desktop.ini @eadir @__thumb __macosx".split(),  # noqa: SIM905
+    "#recycle @recycle $recycle.bin lost+found".split(),  # noqa: SIM905
 )
 
 
