@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fcam_jax.errors import printable as printable
 
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")  # what begins one in a spreadsheet, also in letters of full width
 _LETTERS = 200  # of a name in a list
 _BYTES = 200  # of a file's name; file systems allow 255
 
@@ -38,7 +39,7 @@ def fitted(name: str) -> str:
 
 def cell(value: object) -> object:
     """What is written into a table's cell: a text that a spreadsheet would take for a formula has a ' before it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

@@ -22,7 +22,9 @@ def test_a_name_that_has_room_stays():
     assert fitted("é" * 97 + ".jpg") == "é" * 97 + ".jpg" and file_name("a b.c") == "a b%2Ec"
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")'])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "＠x", '=HYPERLINK("http://x")']
+)
 def test_no_text_in_a_table_is_a_formula(tmp_path, text):
     assert cell(text) == f"'{text}"
     rows = [{"name": text, "figure": -0.5}, {"name": "a=1", "figure": 2, "other": 1}]
