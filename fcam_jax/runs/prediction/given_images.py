@@ -1,5 +1,6 @@
 """Images in the forms in which a program or notebook has them: paths, PIL images, arrays."""
 
+import logging
 import os
 import pathlib
 from typing import Any
@@ -11,6 +12,8 @@ import PIL.ImageOps
 from fcam_jax.data.images import Window, read_image, windowed
 from fcam_jax.errors import InputError
 from fcam_jax.types import Image
+
+logger = logging.getLogger(__name__)
 
 
 def images_of(given: Any, window: Window = ()) -> list[Image]:
@@ -46,6 +49,8 @@ def _image(given: Any, name: str, window: Window) -> Image:
             raise InputError(f"{name} holds floats from {low:g} to {high:g}; floats are in [0, 1], uint8 in [0, 255]")
         pixels = np.rint(255 * pixels)
     elif pixels.dtype == np.uint16:
+        if high < 2**14:  # as cameras of 10 to 14 bits give
+            logger.warning("%s holds uint16 up to %d, which is nearly black where 65535 is white: scale it", name, high)
         pixels = np.rint(pixels / 257)
     elif not np.issubdtype(pixels.dtype, np.integer) or low < 0 or high > 255:
         raise InputError(f"{name} holds {pixels.dtype} from {low} to {high}; it must hold uint8 in [0, 255]")

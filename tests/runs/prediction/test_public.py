@@ -163,3 +163,8 @@ def test_what_cannot_be_drawn_gets_one_line(images, parts, told):
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=f"{next(iter(parts))} has 1 entries for 2 images"):
         show(images[:2], **{name: [value] for name, value in parts.items()})
+
+
+def test_images_of_fewer_than_16_bits_in_uint16_are_told(caplog):
+    images_of([np.full((4, 4), 4095, np.uint16), np.full((4, 4), 65535, np.uint16)])
+    assert caplog.messages == ["image 0 holds uint16 up to 4095, which is nearly black where 65535 is white: scale it"]
