@@ -233,6 +233,8 @@ class Checkpoints:
             raise InputError(f"no checkpoint in {self._directory}; train first")
         if kind == LATEST:
             return self._latest, {"step": wanted, "val": {}}
+        if self._latest.steps()[0] > progress.step:  # what tells the best one is damaged, which itself may not be
+            wanted = max(wanted, self._best.newest() or 0)
         lost = {} if progress.instead_of is None else {"instead_of": progress.instead_of}
         if wanted in self._best.steps() and self._best.is_sound(wanted):
             return self._best, self._best.facts(wanted) | lost
