@@ -12,10 +12,10 @@ demo: $(VENV)/.installed
 	$(RUN) -m fcam_jax.main --config=configs/synthetic.py --workdir=runs/demo
 
 test: $(VENV)/.installed-dev
-	$(RUN) -m pytest -n 2 --dist loadfile -q
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 check: lint types
-	$(RUN) -m pytest -n 2 --dist loadfile -q -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
