@@ -179,7 +179,7 @@ def _described(place: Place, name: str, data: Folder) -> Described:
             file, _, text = str(error).partition(": ")
             problems.error(file, text)
         metadata = Metadata([], np.zeros(0, np.int32), None)
-    return Described(place, name, metadata, problems, data.reading)
+    return Described(place, name, metadata, problems, data.reading(place))
 
 
 def _spread(rows: Sequence[int], count: int) -> Sequence[int]:

@@ -20,7 +20,7 @@ from fcam_jax.data.layouts.metadata import UNLOCALIZED, Masks, Metadata, Place
 from fcam_jax.data.layouts.paths import absent
 from fcam_jax.data.layouts.problems import ON_ERROR, Problems
 from fcam_jax.data.layouts.regions import Region
-from fcam_jax.data.layouts.registry import locate, read, splits
+from fcam_jax.data.layouts.registry import LAYOUTS, locate, read, splits
 from fcam_jax.data.masks import OF, MaskRule, read_mask
 from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError
@@ -46,7 +46,7 @@ class Folder:
       mask_is: the object is where mask files are "bright" or "dark", where their "alpha" is high, or their palette's
         "index"; empty: alpha where it differs between pixels, else bright.
       mask_threshold: the object lies above it ("dark": not above it), in the mask files' own units; -1: 0, or 127 for
-        alpha and in formats that change pixels, such as JPEG.
+        alpha, in formats that change pixels, such as JPEG, and for the votes in CUB's download.
     """
 
     root: str = ""
@@ -68,10 +68,10 @@ class Folder:
         if self.window and not (numbers and len(self.window) == 2 and self.window[0] < self.window[1]):
             raise InputError(f"window is {self.window}; it must be two numbers, the values of black and of white")
 
-    @property
-    def reading(self) -> "Reading":
-        """How its files are read."""
-        return Reading(self.upright, self.window, MaskRule(self.mask_is, self.mask_threshold))
+    def reading(self, place: Place) -> "Reading":
+        """How the files of a place are read; the masks of some layouts are known."""
+        known_threshold = LAYOUTS[place.layout].mask_threshold if self.mask_threshold == -1 else self.mask_threshold
+        return Reading(self.upright, self.window, MaskRule(self.mask_is, known_threshold))
 
     def place(self, **folders: Any) -> Place:
         """Where it lies, and how it is to be read; `folders` as for `layouts.registry.locate`."""
@@ -156,7 +156,7 @@ class FolderSource:
             first = next(iter(left_out.values()), "")
             raise InputError(f"{place.root}: every image of split {split} has an error: {first}")
         self._metadata = said.select(keep)
-        self.described = Described(place, split, self._metadata, problems, data.reading)
+        self.described = Described(place, split, self._metadata, problems, data.reading(place))
         self.num_classes = said.num_classes
         self.class_names = said.class_names
         self.truth = self._metadata.truth() if split != "train" or self._metadata.localized().all() else ()

@@ -48,18 +48,18 @@ class MaskFile:
         grays = np.unique(self.values)
         if not self.exact or self.of != "bright":
             return []
+        faint = bool(self.object[self.values < grays[-1] / 2].any())
         if len(grays) <= _GRAYS:
-            return _doubts_of_few([float(gray) for gray in grays], bool(self.object.all()))
-        faint = self.object[self.values < grays[-1] / 2].any()
+            return _doubts_of_few([float(gray) for gray in grays], bool(self.object.all()), faint)
         text = f"a mask file has {len(grays)} gray values, and all but the lowest are the object"
         return [f"{text} (of a mask that was smoothed or compressed: mask_threshold=127)"] if faint else []
 
 
-def _doubts_of_few(grays: list[float], everywhere: bool) -> list[str]:
+def _doubts_of_few(grays: list[float], everywhere: bool, faint: bool) -> list[str]:
     shown = ", ".join(f"{gray:g}" for gray in grays)
     if everywhere and len(grays) > 1:
         return [f"a mask file has the values {shown} and no 0, so all is the object (of some alone: mask_threshold)"]
-    if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL:
+    if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL and faint:
         text = f"a mask file has the value 255 beside {shown.rpartition(', ')[0]}, and both are the object"
         return [f"{text} (where 255 is undecided, those pixels need a mask of their own, column ignore)"]
     return []

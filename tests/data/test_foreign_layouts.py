@@ -175,10 +175,11 @@ def test_classes_of_cub_are_called_as_folders_where_no_table_names_them(tmp_path
     assert FolderSource(split="test", root=root).class_names == ("001.owl", "002.wren")
 
 
-def test_segmentations_of_cub_are_masks(tmp_path):
+def test_segmentations_of_cub_are_the_masks_that_most_annotators_agree_on(tmp_path):
     root = cub(tmp_path)
     for image in (root / "images").rglob("*.png"):
         mask = np.zeros((10, 20), np.uint8)
+        mask[1:9, 2:14] = 51  # one of five votes
         mask[2:8, 4:12] = 204
         path = root / "segmentations" / image.relative_to(root / "images")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,3 +130,5 @@ def test_a_threshold_that_leaves_no_object_is_told(tmp_path):
 def test_few_values_that_are_no_mask_are_doubted(values, told):
     doubts = decode_mask(encoded(np.array([values, values], np.uint8)), "m").doubts()
     assert [told in doubt for doubt in doubts] == [True] * bool(told)
+    cured = decode_mask(encoded(np.array([values, values], np.uint8)), "m", MaskRule("", 127.0)).doubts()
+    assert not cured

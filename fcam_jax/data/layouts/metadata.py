@@ -154,6 +154,7 @@ class Layout:
       last: every layout has what it is recognised by, so it is taken where there is no other.
       foreign: it is that of another program, and so told where it was not asked for: what is taken for what.
       below: images and metadata lie in folders of these names below the root.
+      mask_threshold: the object lies above it in mask files, where that is known; -1 where it is not.
     """
 
     splits: Callable[[pathlib.Path], tuple[str, ...]]
@@ -164,6 +165,7 @@ class Layout:
     last: bool = False
     foreign: str = ""
     below: tuple[str, str] = ("", "")
+    mask_threshold: float = -1.0
 
 
 def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems, hint: str = "") -> None:

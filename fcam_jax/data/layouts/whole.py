@@ -71,10 +71,8 @@ class Whole:
     shares: bool = False
 
 
-def layout(
-    present: Callable[[pathlib.Path], bool], read: Callable[[Place, Problems], Whole], sign: str, foreign: str
-) -> Layout:
-    """A layout by what it is recognised by and by what it reads; see `Layout`."""
+def layout(present: Callable[[pathlib.Path], bool], read: Callable[[Place, Problems], Whole], **facts: Any) -> Layout:
+    """A layout by what it is recognised by and by what it reads; `facts` are other fields of `Layout`."""
 
     def splits(root: pathlib.Path) -> tuple[str, ...]:
         whole = read(Place("", root, root, root), Problems()) if present(root) else None
@@ -96,9 +94,8 @@ def layout(
         splits,
         read_split,
         localization=lambda place, split: place.metadata,
-        sign=sign,
         present=present,
-        foreign=foreign,
+        **facts,
     )
 
 
