@@ -106,6 +106,11 @@ class BoxAccuracy(Metric):
         return {"threshold": round(tau, 10), "iou": iou, **corners, "correct": int(iou >= 0.5)}
 
 
+def chose_none(figures: Mapping[str, Any]) -> bool:
+    """Whether recorded figures are of boxes, and no threshold above 0, where every box is the whole image, was best."""
+    return ("MaxBoxAcc" in figures or "MaxBoxAcc_threshold" in figures) and not threshold_of(figures)
+
+
 def threshold_of(figures: Mapping[str, Any]) -> float | None:
     """The best threshold among recorded figures; None where there is none in [0, 1), or no box hit at any."""
     tau = figures.get("MaxBoxAcc_threshold")

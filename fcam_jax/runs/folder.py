@@ -317,9 +317,9 @@ def _note_epochs(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str
 def continued(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """By key, from and to how many epochs the run in a folder was continued, each time."""
     path = workdir / CONTINUED
-    return (
-        list(read_record(path, "the results do without it: delete it", epochs=list)["epochs"]) if path.exists() else []
-    )
+    if not path.exists():
+        return []
+    return list(read_record(path, "the results do without it: delete it", epochs=list)["epochs"])
 
 
 def _check(workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...]) -> None:

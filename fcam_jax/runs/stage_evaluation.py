@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from fcam_jax.evaluation.box_accuracy import threshold_of
+from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.result import Evaluation
@@ -103,7 +103,7 @@ def evaluate_model(
 def described(stage: Stage, record: dict[str, Any], **facts: Any) -> dict[str, Any]:
     """What the results say of a checkpoint: its record, and whose threshold predictions cut its maps at."""
     chosen = threshold_of(record["val"])
-    if not chosen and "MaxBoxAcc" in record["val"]:
+    if chose_none(record["val"]):
         logger.warning("%s: validation chose no threshold above 0; predictions cut at the default", stage.row)
     return {"stage": stage.name, **facts, **record, "threshold_by": "validation" if chosen else "default"}
 

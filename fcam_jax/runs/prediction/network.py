@@ -12,7 +12,7 @@ from fcam_jax.configuration.flat import setting
 from fcam_jax.data.classes import same_name
 from fcam_jax.data.images import Window
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.evaluation.box_accuracy import threshold_of
+from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Localizer
 from fcam_jax.models.create import create
@@ -114,7 +114,7 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
     val = trained.record["val"]
     if tau := threshold_of(val):
         threshold = Threshold(tau, "validation")
-    elif "MaxBoxAcc" in val or "MaxBoxAcc_threshold" in val:  # at 0 every box would be the whole image
+    elif chose_none(val):
         text = "%s: validation chose no threshold above 0; maps are cut at the default, %g"
         logger.warning(text, path, threshold.value)
     settings = {"size": data["size"], "model": config["model"], "map": title}
