@@ -138,7 +138,7 @@ def at_least(settings: Any, **least: float | int) -> None:
     Raises:
       InputError: one is below, or is not such a number.
     """
-    of_fields = getattr(type(settings), "__annotations__", {})
+    of_fields = {name: kind for base in type(settings).__mro__ for name, kind in inspect.get_annotations(base).items()}
     for name, bound in least.items():
         value = getattr(settings, name)
         fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)

@@ -1,35 +1,17 @@
-"""Class activation maps: one file per variant, their registry, and the one place that normalises and resizes maps."""
+"""Class activation maps: the variants, their registry, and the one place that normalises and resizes maps."""
 
-from fcam_jax.cams.ablationcam import AblationCAM
-from fcam_jax.cams.api import compute
-from fcam_jax.cams.cam import CAM
-from fcam_jax.cams.eigencam import EigenCAM
-from fcam_jax.cams.elementwise import ElementwiseGradCAM
-from fcam_jax.cams.gradcam import GradCAM
-from fcam_jax.cams.gradcampp import GradCAMPP
-from fcam_jax.cams.hirescam import HiResCAM
-from fcam_jax.cams.iscam import ISCAM
-from fcam_jax.cams.layercam import LayerCAM
-from fcam_jax.cams.registry import CAMS
-from fcam_jax.cams.scorecam import ScoreCAM
-from fcam_jax.cams.smooth_gradcampp import SmoothGradCAMPP
-from fcam_jax.cams.sscam import SSCAM
-from fcam_jax.cams.xgradcam import XGradCAM
-
-__all__ = [
-    "CAM",
-    "CAMS",
-    "ISCAM",
-    "SSCAM",
-    "AblationCAM",
-    "EigenCAM",
-    "ElementwiseGradCAM",
-    "GradCAM",
-    "GradCAMPP",
-    "HiResCAM",
-    "LayerCAM",
-    "ScoreCAM",
-    "SmoothGradCAMPP",
-    "XGradCAM",
-    "compute",
-]
+from fcam_jax.cams.api import compute as compute
+from fcam_jax.cams.channels import ISCAM as ISCAM
+from fcam_jax.cams.channels import SSCAM as SSCAM
+from fcam_jax.cams.channels import AblationCAM as AblationCAM
+from fcam_jax.cams.channels import ScoreCAM as ScoreCAM
+from fcam_jax.cams.eigencam import EigenCAM as EigenCAM
+from fcam_jax.cams.gradients import CAM as CAM
+from fcam_jax.cams.gradients import ElementwiseGradCAM as ElementwiseGradCAM
+from fcam_jax.cams.gradients import GradCAM as GradCAM
+from fcam_jax.cams.gradients import GradCAMPP as GradCAMPP
+from fcam_jax.cams.gradients import HiResCAM as HiResCAM
+from fcam_jax.cams.gradients import LayerCAM as LayerCAM
+from fcam_jax.cams.gradients import SmoothGradCAMPP as SmoothGradCAMPP
+from fcam_jax.cams.gradients import XGradCAM as XGradCAM
+from fcam_jax.cams.registry import CAMS as CAMS

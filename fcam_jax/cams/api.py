@@ -14,8 +14,9 @@ from fcam_jax.cams.contract import ActivationMap, Network, Target
 from fcam_jax.cams.fusion import fuse, fused
 from fcam_jax.cams.registry import with_settings
 from fcam_jax.cams.score_maps import score_map
-from fcam_jax.data.arrays import array_of, bounds_of, known
+from fcam_jax.data.arrays import array_of
 from fcam_jax.errors import InputError
+from fcam_jax.models.classifier import check_images
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.progress import progress_bar
 
@@ -58,26 +59,29 @@ def compute(
     network = model.classifier if isinstance(model, FCAM) else model
     if not isinstance(network, Network):
         raise InputError(f"{type(model).__name__} is no classifier for CAMs: it needs normalize, stages and score")
-    if not isinstance(cam, str | ActivationMap):
+    if isinstance(cam, str):
+        cam = with_settings(cam, settings)
+    elif not isinstance(cam, ActivationMap):
         raise InputError(f"cam is {cam!r:.100}; it must be the name of a CAM, or one with its settings")
-    if not isinstance(cam, str) and settings:
+    elif settings:
         raise InputError(f"{', '.join(settings)}: give the settings to the CAM itself, {type(cam).__name__}(...)")
-    chosen = with_settings(cam, settings) if isinstance(cam, str) else cam
-    images = _batch(images)
+    images = array_of(images, "images")
     if single := images.ndim == 3:
         images, labels = images[None], None if labels is None else jnp.atleast_1d(jnp.asarray(labels))
-    count = len(images)
-    given = None if labels is None else _checked(jnp.asarray(array_of(labels, "labels")), count)
+    check_images(images)
+    images = jnp.asarray(images)
+    given = None if labels is None else _checked(jnp.asarray(array_of(labels, "labels")), len(images))
     if keys is None:
-        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(count))
-    stage_names = (stages,) if isinstance(stages, str) else tuple(stages)
-    run = _compiled if _is_tree(network) else functools.partial
+        keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(len(images)))
+    is_tree = not jax.tree_util.treedef_is_leaf(jax.tree.structure(network))
+    run = _compiled if is_tree else functools.partial
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((network, images, given, keys)))
+    how = (stages,) if isinstance(stages, str) else tuple(stages), convention
     try:
-        if isinstance(chosen, ChannelCAM) and not traced:
-            maps, logits = _in_groups(run, chosen, stage_names, convention, network, images, given, keys)
+        if isinstance(cam, ChannelCAM) and not traced:
+            maps, logits = _in_groups(run, cam, *how, network, images, given, keys)
         else:
-            maps, logits = run(_at_once, chosen, stage_names, convention)(network, images, given, keys)
+            maps, logits = run(_at_once, cam, *how)(network, images, given, keys)
     except InputError as error:
         raise InputError(str(error)) from None  # without the lines that JAX adds to what fails while it traces
     if given is not None:
@@ -93,7 +97,7 @@ def _compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
 
 
 def _at_once(
-    chosen: ActivationMap,
+    cam: ActivationMap,
     stages: tuple[str, ...],
     convention: str,
     network: Network,
@@ -103,14 +107,13 @@ def _at_once(
 ) -> tuple[Maps, Float[Array, "b k"]]:
     """Maps and class scores from a network, images, labels (None: the predicted ones) and keys."""
     inputs, maps, labels, logits = _seen(network, images, labels)
-    cam = fused(chosen, stages, len(maps))
-    found = cam(Target(network, inputs, maps, labels, keys, len(maps) - 1))
+    found = fused(cam, stages, len(maps))(Target(network, inputs, maps, labels, keys, len(maps) - 1))
     return score_map(found, (images.shape[1], images.shape[2]), convention), logits
 
 
 def _in_groups(
     run: Callable[..., Callable[..., Any]],
-    chosen: ChannelCAM,
+    cam: ChannelCAM,
     stages: tuple[str, ...],
     convention: str,
     network: Network,
@@ -120,18 +123,17 @@ def _in_groups(
 ) -> tuple[Maps, Float[Array, "b k"]]:
     """The same, a group of feature maps at a time, counted by a bar; `run` compiles a function with its settings."""
     inputs, maps, labels, logits = run(_seen)(network, images, labels)
-    cam, found = fused(chosen, stages, len(maps)), []
-    targets = [Target(network, inputs, maps, labels, keys, stage) for stage in cam.stages]
+    positions, found = fused(cam, stages, len(maps)).stages, []
+    targets = [Target(network, inputs, maps, labels, keys, stage) for stage in positions]
+    scores, combined = run(type(cam).scores, cam), run(type(cam).combined, cam)
     total = sum(target.map.shape[-1] for target in targets)
-    with progress_bar(f"{chosen.title} of {len(images)} image(s)", total, "feature map") as bar:
+    with progress_bar(f"{cam.title} of {len(images)} image(s)", total, "feature map") as bar:
         for target in targets:
-            given = network, inputs, maps, labels, keys
-            scores = run(_scores, chosen, target.stage)
             groups = []
-            for channels in chosen.groups(target):
-                groups.append(jax.block_until_ready(scores(*given, channels)))
+            for channels in cam.groups(target):
+                groups.append(jax.block_until_ready(scores(target, channels)))
                 bar.update(len(channels))
-            found.append(run(_combined, chosen, target.stage)(*given, joined(jnp.stack(groups))))
+            found.append(combined(target, joined(jnp.stack(groups))))
     return run(_sized, (images.shape[1], images.shape[2]), convention)(found), logits
 
 
@@ -142,37 +144,8 @@ def _seen(network: Network, images: Array, labels: Array | None) -> tuple[Array,
     return inputs, maps, logits.argmax(axis=-1) if labels is None else labels, logits
 
 
-def _scores(
-    cam: ChannelCAM, stage: int, network: Network, inputs: Array, maps: Any, labels: Array, keys: Array, of: Array
-) -> Array:
-    return cam.scores(Target(network, inputs, maps, labels, keys, stage), of)
-
-
-def _combined(
-    cam: ChannelCAM, stage: int, network: Network, inputs: Array, maps: Any, labels: Array, keys: Array, scores: Array
-) -> Array:
-    return cam.combined(Target(network, inputs, maps, labels, keys, stage), scores)
-
-
 def _sized(size: tuple[int, int], convention: str, found: list[Array]) -> Array:
     return score_map(fuse(found), size, convention)
-
-
-def _batch(images: Any) -> Array:
-    """Images, or one, as an array whose shape and, where it is known, range are right."""
-    found = array_of(images, "images")
-    if found.ndim not in (3, 4) or found.shape[-1] != 3:
-        raise InputError(f"images have the shape {found.shape}; it must be (images, height, width, 3), or of one image")
-    if jnp.issubdtype(found.dtype, jnp.floating) and known(found):
-        low, high = bounds_of(found)
-        if low < 0 or 0 < high <= 1:
-            cure = "undo their normalisation" if low < 0 else "multiply them by 255"
-            raise InputError(f"images lie in [{low:g}, {high:g}]; give RGB in [0, 255]: {cure}")
-    return jnp.asarray(found)
-
-
-def _is_tree(network: Any) -> bool:
-    return not jax.tree_util.treedef_is_leaf(jax.tree.structure(network))
 
 
 def _checked(labels: Array, count: int) -> Int[Array, " b"]:

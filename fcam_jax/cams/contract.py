@@ -18,15 +18,12 @@ class Network(Protocol):
 
     def normalize(self, images: Num[Array, "b y x 3"]) -> Float[Array, "b y x _"]:
         """What the first stage takes, from RGB in [0, 255]."""
-        ...
 
     def stages(self, inputs: Float[Array, "b y x _"]) -> tuple[Any, ...]:
         """All stages, from high to low resolution; each is a map [b, h, w, c] but for a `StageNetwork`."""
-        ...
 
     def score(self, features: Any, stage: int) -> Float[Array, "b k"]:
         """Class scores before softmax of the rest of the network, given stage `stage` (from 0)."""
-        ...
 
 
 @runtime_checkable
@@ -35,11 +32,9 @@ class StageNetwork(Network, Protocol):
 
     def map_of(self, stage: Any) -> Float[Array, "b h w c"]:
         """The map of a stage."""
-        ...
 
     def with_map(self, stage: Any, features: Float[Array, "b h w c"]) -> Any:
         """The stage with another map, for `score`."""
-        ...
 
 
 @runtime_checkable
@@ -48,9 +43,9 @@ class MapNetwork(Network, Protocol):
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The head's map of the given class of each image, from the map of the top stage."""
-        ...
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Target:
     """What is to be explained: the class score of each image, by the maps of one stage.
@@ -69,7 +64,7 @@ class Target:
     stages: tuple[Any, ...]
     labels: Int[Array, " b"]
     keys: Key[Array, " b"]
-    stage: int
+    stage: int = dataclasses.field(metadata={"static": True})
 
     @property
     def map(self) -> Float[Array, "b h w c"]:
@@ -85,8 +80,7 @@ class Target:
     def score(self, features: Float[Array, "n h w c"]) -> Float[Array, " n"]:
         """Score of each image's class, before softmax, with other features in place of the stage's map.
 
-        Args:
-          features: for every image one map, or equally many side by side.
+        There is one map for every image, or equally many side by side.
         """
         # The rest of the network gets its own dtype back and so does what it always does.
         resumed = features.astype(self.map.dtype)
@@ -110,14 +104,9 @@ class Target:
         return dataclasses.replace(self, stage=stage)
 
     def variations(self, inputs: Float[Array, "b n _ _ _"]) -> "Target":
-        """Each image replaced by n others of the same class: one target of b n images, an image's side by side.
-
-        Args:
-          inputs: normalised images.
-        """
-        count = inputs.shape[1]
+        """Each image replaced by n others of the same class, normalised: b n images, an image's side by side."""
         merged = inputs.reshape(-1, *inputs.shape[2:])
-        labels, keys = (jnp.repeat(values, count, axis=0) for values in (self.labels, self.keys))
+        labels, keys = (jnp.repeat(values, inputs.shape[1], axis=0) for values in (self.labels, self.keys))
         return Target(self.network, merged, self.network.stages(merged), labels, keys, self.stage)
 
 
@@ -126,17 +115,13 @@ Cam = Callable[[Target], Float[Array, "b h w"]]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ActivationMap:
-    """A CAM with its settings: a component defines `title`, `__call__`, and its settings as fields."""
+    """A CAM: a component defines `title`, a call that returns the map of the target's stage, and settings as fields."""
 
     title: ClassVar[str]  # what tables call it
     of_head: ClassVar[bool] = False  # the head's own map, which is one of the top stage alone
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage.
-
-        Args:
-          target: what is explained.
-        """
+        """The map of the target\'s stage."""
         raise NotImplementedError
 
 
@@ -147,13 +132,5 @@ def explain(
     labels: Int[Array, " b"],
     keys: Key[Array, " b"],
 ) -> Target:
-    """The target whose features are those of the top stage.
-
-    Args:
-      network: the classifier.
-      images: RGB in [0, 255].
-      stages: the network's of the images.
-      labels: class of each image.
-      keys: a key for every image.
-    """
+    """The target whose features are those of the top of a network's stages of images, RGB in [0, 255]."""
     return Target(network, network.normalize(images), stages, labels, keys, len(stages) - 1)

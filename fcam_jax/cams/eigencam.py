@@ -1,8 +1,5 @@
 """EigenCAM: the first principal component of the features; no class and no gradient take part."""
 
-import dataclasses
-from typing import ClassVar
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -14,7 +11,6 @@ _SQUARINGS = 16
 _EXACT = jax.lax.Precision.HIGHEST
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class EigenCAM(ActivationMap):
     """Projection of every position's features on their first right singular vector; the same for all classes.
 
@@ -29,30 +25,22 @@ class EigenCAM(ActivationMap):
     Reference: Muhammad and Yeasin, Eigen-CAM, IJCNN 2020.
     """
 
-    title: ClassVar[str] = "Eigen-CAM"
+    title = "Eigen-CAM"
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage; its labels do not count."""
+        """The map of the target\'s stage."""
         features = target.features
         b, h, w, c = features.shape
         largest = jnp.abs(features).max(axis=(1, 2, 3), keepdims=True)
         rows = (features / jnp.where(largest == 0, 1, largest)).reshape(b, h * w, c)
-        maps = _project(rows) if c <= h * w else _project_by_positions(rows)
+        if c <= h * w:  # v of A^T A, or of u of A A^T, of which the smaller is taken
+            vector = _leading(jnp.einsum("bpc,bpd->bcd", rows, rows, precision=_EXACT))
+        else:
+            positions = _leading(jnp.einsum("bpc,bqc->bpq", rows, rows, precision=_EXACT))
+            vector = _unit(jnp.einsum("bpc,bp->bc", rows, positions, precision=_EXACT))
+        maps = jnp.einsum("bpc,bc->bp", rows, vector, precision=_EXACT)
         maps = maps * jnp.where(maps.sum(axis=1, keepdims=True) < 0, -1, 1)
         return maps.reshape(b, h, w) * largest[..., 0]
-
-
-def _project(rows: Float[Array, "b p c"]) -> Float[Array, "b p"]:
-    """A v, from v of A^T A."""
-    vector = _leading(jnp.einsum("bpc,bpd->bcd", rows, rows, precision=_EXACT))
-    return jnp.einsum("bpc,bc->bp", rows, vector, precision=_EXACT)
-
-
-def _project_by_positions(rows: Float[Array, "b p c"]) -> Float[Array, "b p"]:
-    """A v, from u of A A^T, with v = A^T u / |A^T u|."""
-    vector = _leading(jnp.einsum("bpc,bqc->bpq", rows, rows, precision=_EXACT))
-    other = _unit(jnp.einsum("bpc,bp->bc", rows, vector, precision=_EXACT))
-    return jnp.einsum("bpc,bc->bp", rows, other, precision=_EXACT)
 
 
 def _leading(matrix: Float[Array, "b n n"]) -> Float[Array, "b n"]:

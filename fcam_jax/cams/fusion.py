@@ -16,18 +16,13 @@ _GAIN = 2.0  # of the shallow maps' tanh
 
 @dataclasses.dataclass(frozen=True)
 class Fused:
-    """The fusion of a CAM's maps of several stages; of a single one, its map as it is.
-
-    Attributes:
-      cam: the CAM.
-      stages: positions of the stages, from high to low resolution.
-    """
+    """The fusion of a CAM's maps of several stages; of a single one, its map as it is."""
 
     cam: ActivationMap
-    stages: tuple[int, ...]
+    stages: tuple[int, ...]  # their positions, from high to low resolution
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The fused map; the target's own stage does not count."""
+        """The map of the target\'s stage."""
         return fuse([self.cam(target.at(stage)) for stage in self.stages])
 
     def passes(self, channels: Sequence[int]) -> int:
@@ -37,12 +32,7 @@ class Fused:
 
 
 def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
-    """A CAM of the top stage, or of stages that are chosen by name.
-
-    Args:
-      cam: the CAM.
-      stages: "stage1" for the highest resolution and so on; none for the top one.
-      count: stages that the network has.
+    """A CAM of the top one of `count` stages, or of those named: "stage1" for the highest resolution and so on.
 
     Raises:
       InputError: there is no such stage, or the CAM is of the top one alone.
@@ -65,9 +55,6 @@ def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:
        C_s / \\max C_s \\text{ for the coarsest} $$
 
     A map that is nowhere positive, or holds a NaN, adds nothing.
-
-    Args:
-      maps: one of every stage; the sizes may differ.
 
     Differs from: programs that also take the tanh of the coarsest map.
 

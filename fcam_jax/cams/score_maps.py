@@ -1,7 +1,6 @@
 """From low-resolution CAMs to score maps of the images' size: the one place where maps are normalised and resized.
 
-In: maps of any range; out: maps in [0, 1] by one of two conventions that differ in interpolation and in the order of
-the two steps. Resizing is separable, so it is one small constant matrix per axis; OpenCV and PyTorch agree with it.
+Resizing is separable, so it is one small constant matrix per axis; OpenCV and PyTorch agree with it.
 """
 
 from collections.abc import Callable
@@ -13,9 +12,11 @@ from jaxtyping import Array, Float
 
 from fcam_jax.errors import unknown_name
 
+Kernel = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]  # weight of a sample at a distance, 0 beyond 2
+
 
 def score_map(maps: Float[Array, "b h w"], size: tuple[int, int], convention: str) -> Float[Array, "b y x"]:
-    """Score maps in [0, 1] at the images' size.
+    """Score maps in [0, 1] at the images' size, from CAMs of any range.
 
     A map that is constant, or holds a NaN, says nothing about where the object is and becomes 0. A map that holds an
     infinity comes from a broken network and becomes NaN, which the metrics refuse.
@@ -59,7 +60,7 @@ def minmax(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
 
 def resize_bilinear(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
     """Bilinear interpolation with half-pixel centres, edges repeated, no smoothing before a reduction."""
-    return _resize(maps, size, _linear)
+    return _resize(maps, size, lambda distance: np.maximum(1 - distance, 0))
 
 
 def resize_bicubic(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
@@ -72,28 +73,6 @@ def resize_bicubic(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[
     return _resize(maps, size, _cubic)
 
 
-def interpolation_matrix(
-    source: int, target: int, kernel: Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]
-) -> Float[np.ndarray, "target source"]:
-    """Weights of every source sample in every target sample along one axis.
-
-    Args:
-      source: number of samples given.
-      target: number of samples wanted.
-      kernel: weight of a sample at a distance, 0 beyond 2.
-    """
-    centre = (np.arange(target) + 0.5) * source / target - 0.5
-    taps = np.floor(centre)[:, None] + np.arange(-1, 3)
-    weights = kernel(np.abs(centre[:, None] - taps))
-    matrix = np.zeros((target, source))
-    np.add.at(matrix, (np.arange(target)[:, None], np.clip(taps, 0, source - 1).astype(int)), weights)
-    return matrix
-
-
-def _linear(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    return np.maximum(1 - distance, 0)
-
-
 def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     a = -0.75
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
@@ -101,13 +80,21 @@ def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
-def _resize(
-    maps: Float[Array, "b h w"],
-    size: tuple[int, int],
-    kernel: Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]],
-) -> Float[Array, "b y x"]:
-    rows = jnp.asarray(interpolation_matrix(maps.shape[1], size[0], kernel), maps.dtype)
-    columns = jnp.asarray(interpolation_matrix(maps.shape[2], size[1], kernel), maps.dtype)
+def _matrix(source: int, target: int, kernel: Kernel) -> Float[np.ndarray, "target source"]:
+    """Weights of every source sample in every target sample along one axis."""
+    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    taps = np.floor(centre)[:, None] + np.arange(-1, 3)
+    matrix = np.zeros((target, source))
+    places = np.arange(target)[:, None], np.clip(taps, 0, source - 1).astype(int)
+    np.add.at(matrix, places, kernel(np.abs(centre[:, None] - taps)))
+    return matrix
+
+
+def _resize(maps: Float[Array, "b h w"], size: tuple[int, int], kernel: Kernel) -> Float[Array, "b y x"]:
+    rows, columns = (
+        jnp.asarray(_matrix(source, target, kernel), maps.dtype)
+        for source, target in zip(maps.shape[1:], size, strict=True)
+    )
     return jnp.einsum("yh,bhw,xw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -121,3 +108,31 @@ def _fcam(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b
 
 
 CONVENTIONS = {"protocol": _protocol, "fcam": _fcam}
+
+
+def cropped_maps(
+    maps: Float[Array, "b h w"], crop: Float[Array, "b 4"], size: tuple[int, int]
+) -> Float[Array, "b y x"]:
+    """A CAM of the whole image, seen through the crop that training works on, so that it is computed once for all.
+
+    It equals enlarging the map to the whole image by `resize_bilinear`, cutting the crop out and mirroring it.
+
+    Args:
+      maps: of the whole images, at low resolution.
+      crop: top, left and side of each crop as shares of the whole image's side, and 1 where it is mirrored.
+      size: height and width of the crops in pixels.
+    """
+    top, left, side, mirrored = crop.T
+    columns = _weights(maps.shape[2], size[1], left, side)
+    columns = jnp.where(mirrored[:, None, None] > 0, columns[:, ::-1], columns)
+    rows = _weights(maps.shape[1], size[0], top, side)
+    maps = maps.astype(jnp.float32)
+    return jnp.einsum("byh,bhw,bxw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
+
+
+def _weights(cells: int, pixels: int, start: Float[Array, " b"], share: Float[Array, " b"]) -> Float[Array, "b y h"]:
+    """Weight of every cell of a map in every pixel, along one axis; beyond the outer cells' centres those repeat."""
+    inside = (jnp.arange(pixels) + 0.5) / pixels
+    place = (start[:, None] + share[:, None] * inside) * cells - 0.5
+    place = jnp.clip(place, 0, cells - 1)
+    return jnp.maximum(0, 1 - jnp.abs(place[:, :, None] - jnp.arange(cells)))

@@ -13,8 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.cams.contract import Cam, explain
-from fcam_jax.cams.crop import cropped_maps
-from fcam_jax.cams.score_maps import minmax, score_map
+from fcam_jax.cams.score_maps import cropped_maps, minmax, score_map
 from fcam_jax.losses.pixel_alignment import PixelAlignment, foreground_pull, pixel_alignment
 from fcam_jax.losses.term import Evidence
 from fcam_jax.methods.contract import image_keys, rate_of_layers

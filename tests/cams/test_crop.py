@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fcam_jax.cams.crop import cropped_maps
-from fcam_jax.cams.score_maps import resize_bilinear
+from fcam_jax.cams.score_maps import cropped_maps, resize_bilinear
 from fcam_jax.data.transforms import random_crop
 
 
