@@ -7,67 +7,26 @@ In: the folder. Opened are all images and masks: whether they can be decoded, an
 import collections
 import concurrent.futures
 import dataclasses
-import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from fcam_jax.component import at_least
-from fcam_jax.data.folder import Described, Folder, report_absent
+from fcam_jax.data.folder import Described, Folder
 from fcam_jax.data.inspection import Inspected, inspect, warn_of_doubts, warn_of_range
-from fcam_jax.data.layouts.manifest_file import write_rows
 from fcam_jax.data.layouts.metadata import Metadata, Place
 from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.data.layouts.regions import Region, run_lengths
-from fcam_jax.data.layouts.registry import read
+from fcam_jax.data.layouts.tables import write_rows
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import aligned
 
 _AT_ONCE = 1024  # images whose results wait for those before them
-
-
-@dataclasses.dataclass(frozen=True)
-class CheckedSplit:
-    """What is found in a split.
-
-    Attributes:
-      described: what is known of it.
-      inspected: what each image file is.
-      opened: number of images that were opened, and of those among them that were decoded.
-    """
-
-    described: Described
-    inspected: Sequence[Inspected] = ()
-    opened: tuple[int, int] = (0, 0)
-
-    @property
-    def name(self) -> str:
-        """Of the split."""
-        return self.described.name
-
-    @property
-    def metadata(self) -> Metadata:
-        """What describes it."""
-        return self.described.metadata
-
-    def usable(self) -> Bool[np.ndarray, " n"]:
-        """Which images have no error."""
-        broken = self.described.problems.images()
-        return np.array([image_id not in broken for image_id in self.metadata.image_ids], bool)
-
-    def facts(self) -> list[str]:
-        """Name, and numbers of images, classes that have some, boxes, masks, errors, warnings and usable images."""
-        known = self.metadata
-        masks = sum(len(some.instances) for some in known.masks or ())
-        labels = np.unique(known.labels[known.labels >= 0])
-        severities = collections.Counter(problem.severity for problem in self.described.problems.found)
-        counts = (len(known.image_ids), len(labels), sum(map(len, known.boxes or ())), masks)
-        return [self.name, *map(str, (*counts, severities["error"], severities["warning"], int(self.usable().sum())))]
+_NAMED = 10  # classes in a message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +36,16 @@ class Report:
     Attributes:
       place: where it lies.
       splits: those that were looked at.
+      inspected: what each image file of each split is.
+      opened: number of images that were opened, and of those among them that were decoded.
       problems: errors, then warnings, by file and line.
     """
 
     place: Place
-    splits: tuple[CheckedSplit, ...]
-    problems: tuple[Problem, ...]
+    splits: Sequence[Described]
+    inspected: Sequence[Sequence[Inspected]]
+    opened: tuple[int, int]
+    problems: Sequence[Problem]
 
     @property
     def errors(self) -> int:
@@ -95,9 +58,22 @@ class Report:
         return sum(int(split.usable().sum()) for split in self.splits)
 
     def table(self) -> str:
-        """A line for each split."""
-        head = ["split", "images", "classes", "boxes", "masks", "errors", "warnings", "usable"]
-        return aligned([head, *(split.facts() for split in self.splits)])
+        """A line for each split: numbers of images, classes that have some, boxes, masks, errors, warnings."""
+        rows = [["split", "images", "classes", "boxes", "masks", "errors", "warnings", "usable"]]
+        for split in self.splits:
+            known = split.metadata
+            severities = collections.Counter(problem.severity for problem in split.problems.found)
+            counts = (
+                len(known.image_ids),
+                len(np.unique(known.labels[known.labels >= 0])),
+                sum(map(len, known.boxes or ())),
+                sum(len(some.instances) for some in known.masks or ()),
+                severities["error"],
+                severities["warning"],
+                int(split.usable().sum()),
+            )
+            rows.append([split.name, *map(str, counts)])
+        return aligned(rows)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,24 +113,28 @@ class Check:
         below = "" if self.out is None else _way(self.out, place.images)
         report = self.look_into([_described(place, name, data) for name in names])
         if self.out is not None:
-            write_rows(self.out, (row for split in report.splits for row in _rows(split, below)))
+            write_rows(self.out, _rows(report, below))
         return report
 
     def look_into(self, splits: Sequence[Described]) -> Report:
         """Look at the files of splits of a data set."""
-        place = splits[0].place
-        checked = tuple(map(self._split, splits))
+        opened = np.zeros(2, int)
+        inspected = []
+        for split in splits:
+            rows = np.flatnonzero(split.usable()).tolist()
+            headers, whole = self.most or (len(rows), len(rows))
+            rows = _spread(rows, headers)
+            deep = set(_spread(rows, 0 if self.quick else whole))
+            inspected.append(self._inspected(split, rows, deep))
+            opened += (len(rows), len(deep))
         found = [problem for split in splits for problem in split.problems.found]
-        problems = dict.fromkeys([*found, *_overlaps(place, checked), *_untrained(place, checked)])
-        return Report(place, checked, tuple(sorted(problems, key=_order)))
+        problems = dict.fromkeys([*found, *_overlaps(splits, inspected), *_untrained(splits)])
+        in_order = sorted(problems, key=lambda one: (one.severity == "warning", one.file, one.line or 0, one.text))
+        return Report(splits[0].place, splits, inspected, (int(opened[0]), int(opened[1])), in_order)
 
-    def _split(self, split: Described) -> CheckedSplit:
-        broken = split.problems.images()
-        inspected = [Inspected()] * len(split.metadata.image_ids)
-        whole = [row for row, image_id in enumerate(split.metadata.image_ids) if image_id not in broken]
-        opened, decoded = self.most or (len(whole), len(whole))
-        rows = _spread(whole, opened)
-        deep = set(_spread(rows, 0 if self.quick else decoded))
+    def _inspected(self, split: Described, rows: Sequence[int], deep: set[int]) -> list[Inspected]:
+        """What some images of a split are; of the `deep` ones by their whole files."""
+        inspected = [Inspected() for _ in split.metadata.image_ids]
         with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
             results = (
                 result
@@ -166,20 +146,18 @@ class Check:
                 split.problems.found.extend(result.problems)
         warn_of_doubts(split, inspected)
         warn_of_range(split, inspected)
-        return CheckedSplit(split, inspected, (len(rows), len(deep)))
+        return inspected
 
 
 def _described(place: Place, name: str, data: Folder) -> Described:
     problems = Problems()
     try:
-        metadata = read(place, name, data.num_classes, problems)
-        report_absent(place, metadata, problems)
+        return data.describe(place, name, problems)
     except InputError as error:
         if not any(str(error).startswith(str(told)) for told in problems.errors()):  # it may come from deeper down
             file, _, text = str(error).partition(": ")
             problems.error(file, text)
-        metadata = Metadata([], np.zeros(0, np.int32), None)
-    return Described(place, name, metadata, problems, data.reading(place))
+        return Described(data, place, name, Metadata([], np.zeros(0, np.int32), None), problems)
 
 
 def _spread(rows: Sequence[int], count: int) -> Sequence[int]:
@@ -187,48 +165,38 @@ def _spread(rows: Sequence[int], count: int) -> Sequence[int]:
     return rows if len(rows) <= count else [rows[i * len(rows) // count] for i in range(count)]
 
 
-def _overlaps(place: Place, checked: Sequence[CheckedSplit]) -> list[Problem]:
+def _overlaps(splits: Sequence[Described], inspected: Sequence[Sequence[Inspected]]) -> list[Problem]:
     """A warning for every image that two splits or classes have, by its file or by the content of its file."""
     problems = Problems()
     first_path: dict[str, str] = {}
     first_content: dict[str, tuple[str, str, int]] = {}
-    for split in checked:
+    for split, looked in zip(splits, inspected, strict=True):
         known = split.metadata
-        names = zip(known.image_ids, known.paths, known.labels.tolist(), split.inspected, strict=True)
-        for image_id, name, label, inspected in names:
-            path = os.path.normpath(name)
-            own = (split.name, name, label)
-            twin = first_content.setdefault(inspected.checksum, own) if inspected.checksum else own
+        for row, (name, label) in enumerate(zip(known.paths, known.labels.tolist(), strict=True)):
+            own, checksum = (split.name, name, label), looked[row].checksum
+            other_split, twin, of = first_content.setdefault(checksum, own) if checksum else own
+            path, text = os.path.normpath(name), ""
             if first_path.setdefault(path, split.name) != split.name:
                 text = f"is in {first_path[path]} and in {split.name}: a leak"
-                problems.warn(place.images / name, text, image_id=image_id)
-            elif twin[0] != split.name:
-                text = f"of {split.name} has the content of {twin[1]} of {twin[0]}: a leak"
-                problems.warn(place.images / name, text, image_id=image_id)
-            elif twin[2] != label:
-                of, other = (known.class_names[one] if known.class_names else one for one in (label, twin[2]))
-                text = f"of class {of} has the content of {twin[1]} of class {other}"
-                problems.warn(place.images / name, text, image_id=image_id)
+            elif other_split != split.name:
+                text = f"of {split.name} has the content of {twin} of {other_split}: a leak"
+            elif of != label:
+                text = f"of class {known.name_of(label)} has the content of {twin} of class {known.name_of(of)}"
+            if text:
+                problems.warn(split.path(row), text, image_id=known.image_ids[row])
     return problems.found
 
 
-def _untrained(place: Place, checked: Sequence[CheckedSplit]) -> list[Problem]:
+def _untrained(splits: Sequence[Described]) -> list[Problem]:
     """A warning when classes have no usable training images."""
     problems = Problems()
-    for split in checked:
-        if split.name == "train":
-            present = set(split.metadata.labels[split.usable()].tolist())
-            missing = split.metadata.num_classes - len(present)
-            if missing > 0:
-                some = (label for label in range(split.metadata.num_classes) if label not in present)
-                names = split.metadata.class_names
-                shown = [names[label] if names else str(label) for label in itertools.islice(some, 10)]
-                problems.warn(place.root, f"{missing} class(es) without training images: {', '.join(shown)}")
+    for split in splits:
+        known = split.metadata
+        missing = np.setdiff1d(np.arange(known.num_classes), known.labels[split.usable()]).tolist()
+        if split.name == "train" and missing:
+            shown = ", ".join(map(known.name_of, missing[:_NAMED]))
+            problems.warn(split.place.root, f"{len(missing)} class(es) without training images: {shown}")
     return problems.found
-
-
-def _order(problem: Problem) -> tuple[bool, str, int, str]:
-    return problem.severity == "warning", problem.file, problem.line or 0, problem.text
 
 
 def _way(out: pathlib.Path, images: pathlib.Path) -> str:
@@ -239,28 +207,25 @@ def _way(out: pathlib.Path, images: pathlib.Path) -> str:
     return "" if way == "." else f"{way}/"
 
 
-def _rows(split: CheckedSplit, below: str) -> Iterator[Mapping[str, Any]]:
-    """A row of a manifest for each usable image of a split; `below` leads to the folder of images."""
-    metadata = split.metadata
-    for index in np.flatnonzero(split.usable()).tolist():
-        image_id, label = metadata.image_ids[index], int(metadata.labels[index])
-        width, height = split.inspected[index].size
-        path = below + metadata.paths[index]
-        row: dict[str, Any] = {"path": path, "label": label, "split": split.name, "width": width, "height": height}
-        row["sha256"] = split.inspected[index].checksum
-        if image_id != path:
-            row["image_id"] = image_id
-        if metadata.class_names is not None and metadata.class_names[label]:
-            row["class_name"] = metadata.class_names[label]
-        if metadata.boxes is not None and len(metadata.boxes[index]):
-            row["boxes"] = metadata.boxes[index].tolist()
-        if metadata.masks is not None and metadata.masks[index].instances:
-            row["mask"] = [_column(mask, below) for mask in metadata.masks[index].instances]
-        ignore = metadata.masks[index].ignore if metadata.masks is not None else ()
-        if ignore:
-            regions = [region.mask() for region in ignore if isinstance(region, Region)]
-            row["ignore"] = run_lengths(np.any(regions, axis=0)) if regions else _column(ignore[0], below)
-        yield row
+def _rows(report: Report, below: str) -> Iterator[Mapping[str, Any]]:
+    """A row of a manifest for each usable image; `below` leads to the folder of images."""
+    for split, inspected in zip(report.splits, report.inspected, strict=True):
+        metadata = split.metadata
+        for row in np.flatnonzero(split.usable()).tolist():
+            label, masks, boxes = int(metadata.labels[row]), metadata.masks_of(row), metadata.boxes_of(row)
+            regions = [one.mask() for one in masks.ignore if isinstance(one, Region)]
+            undecided = run_lengths(np.any(regions, axis=0)) if regions else [*masks.ignore, ""][0]
+            path, (width, height) = below + metadata.paths[row], inspected[row].size
+            said: dict[str, Any] = {"path": path, "label": label, "split": split.name}
+            said |= {"width": width, "height": height, "sha256": inspected[row].checksum}
+            there = {
+                "image_id": metadata.image_ids[row] if metadata.image_ids[row] != path else "",
+                "class_name": metadata.class_names[label] if metadata.class_names else "",
+                "boxes": [] if boxes is None else boxes.tolist(),
+                "mask": [_column(mask, below) for mask in masks.instances],
+                "ignore": below + undecided if undecided and isinstance(undecided, str) else undecided,
+            }
+            yield said | {name: value for name, value in there.items() if value}
 
 
 def _column(mask: str | Region, below: str) -> str | dict[str, Any]:

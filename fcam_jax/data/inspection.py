@@ -11,19 +11,18 @@ import numpy as np
 import PIL.Image
 
 from fcam_jax.data.checksums import SuspectError
-from fcam_jax.data.folder import Described, Reading, check_content, check_size, read_masks
+from fcam_jax.data.folder import Described
 from fcam_jax.data.images import WINDOW, decode_image, deep_values, orientation_of, read_bytes
 from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.data.masks import MaskRule, decode_mask, doubts_of
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import IMAGE, open_regular, reason
-from fcam_jax.types import Image
 
 _ASPECT = 0.02  # relative difference between image and mask that rounding to other resolutions may make
 _FLAT = 0.25  # share of the range of values that an image hardly ever stays within
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Inspected:
     """What an image file is.
 
@@ -37,58 +36,62 @@ class Inspected:
 
     size: tuple[int, int] = (0, 0)
     checksum: str = ""
-    problems: tuple[Problem, ...] = ()
-    doubts: tuple[str, ...] = ()
+    problems: Sequence[Problem] = ()
+    doubts: Sequence[str] = ()
     values: tuple[float, float, int] | None = None
 
 
 def inspect(split: Described, row: int, decoded: bool) -> Inspected:
     """Look at one image and its masks."""
-    metadata, reading = split.metadata, split.reading
-    image_id, path = metadata.image_ids[row], split.place.images / metadata.paths[row]
-    problems = Problems()
-    size, checksum, doubts, values = (0, 0), "", [], None
+    image_id, path = split.metadata.image_ids[row], split.path(row)
+    problems, found, doubts = Problems(), Inspected(), list[str]()
     try:
         if decoded:
             data = read_bytes(path)
-            checksum = check_content(metadata, row, path, data)
-            pixels = _decoded(data, path, image_id, problems, reading)
-            deep = None if reading.window else deep_values(data, str(path))
-            values = (float(pixels.min()), float(pixels.max()), 255)
-            if deep is not None:  # a hot pixel says nothing of the range
-                low, high = np.percentile(deep, (0.1, 99.9), method="lower")
-                values = (float(low), float(high), 65535)
-            size, orientation = (pixels.shape[1], pixels.shape[0]), _header(io.BytesIO(data), path)[1]
+            found.checksum = split.metadata.check_content(row, path, data)
+            found.size, found.values = _decoded(split, data, path, image_id, problems)
+            orientation = _header(io.BytesIO(data), path)[1]
         else:
             with open_regular(path, IMAGE) as file:
-                size, orientation = _header(file, path)
-        if reading.upright and orientation > 4:
-            size = size[::-1]
-        elif orientation > 1 and not reading.upright:
+                found.size, orientation = _header(file, path)
+        upright = split.data.upright
+        if upright and orientation > 4:
+            found.size = found.size[::-1]
+        elif orientation > 1 and not upright:
             text = f"EXIF orientation {orientation}; boxes and masks are taken to be those of the stored pixels"
             doubts.append(f"{text} (of upright ones: --config.data.upright=True)")
-        check_size(metadata, row, path, size)
+        split.metadata.check_size(row, path, found.size)
         if decoded:
-            doubts += _check_masks(split, row, size, problems)
+            doubts += _check_masks(split, row, found.size, problems)
     except OSError as error:
         problems.error(path, f"cannot be read: {reason(error)}", image_id=image_id)
     except InputError as error:
         problems.error(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
-    checksum = "" if problems.images() and size == (0, 0) else checksum  # what is no image has no twin
-    return Inspected(size, checksum, tuple(problems.found), tuple(doubts), values)
+    if problems.images() and found.size == (0, 0):
+        found.checksum = ""  # what is no image has no twin
+    found.problems, found.doubts = problems.found, doubts
+    return found
 
 
-def _decoded(data: bytes, path: pathlib.Path, image_id: str, problems: Problems, reading: Reading) -> Image:
-    """The pixels as they are stored; a JPEG that libjpeg only warns of is one to look at."""
+def _decoded(
+    split: Described, data: bytes, path: pathlib.Path, image_id: str, problems: Problems
+) -> tuple[tuple[int, int], tuple[float, float, int]]:
+    """Size and range of values of the stored pixels; a JPEG that libjpeg only warns of is one to look at."""
     try:
-        return decode_image(data, str(path), window=reading.window)
+        pixels = decode_image(data, str(path), window=split.data.window)
     except SuspectError as error:
         problems.warn(path, str(error).removeprefix(f"{path}: "), image_id=image_id)
-        return decode_image(data, str(path), trusted=True)
+        pixels = decode_image(data, str(path), trusted=True)
+    size = (pixels.shape[1], pixels.shape[0])
+    deep = None if split.data.window else deep_values(data, str(path))
+    if deep is None:
+        return size, (float(pixels.min()), float(pixels.max()), 255)
+    low, high = np.percentile(deep, (0.1, 99.9), method="lower")  # a hot pixel says nothing of the range
+    return size, (float(low), float(high), 65535)
 
 
 def _header(file: io.BytesIO | io.BufferedReader, path: pathlib.Path) -> tuple[tuple[int, int], int]:
-    """Width, height and EXIF orientation from 1 to 8, 1 where there is none."""
+    """Width, height and EXIF orientation."""
     try:
         with PIL.Image.open(file) as image:
             return image.size, orientation_of(image)
@@ -98,26 +101,23 @@ def _header(file: io.BytesIO | io.BufferedReader, path: pathlib.Path) -> tuple[t
 
 def _check_masks(split: Described, row: int, size: tuple[int, int], problems: Problems) -> list[str]:
     """Doubts about the masks of an image; an error where there is no object in them."""
-    metadata, images, rule = split.metadata, split.place.images, split.reading.masks
-    mask, ignore = read_masks(metadata, images, row, rule)
-    doubts = []
-    if mask is not None and not mask.any():
-        text = "is black everywhere" if rule == MaskRule() else "has no object by mask_is, mask_threshold"
-        assert metadata.masks is not None
-        files = [images / name for name in metadata.masks[row].instances if isinstance(name, str)]
-        top = max((decode_mask(read_bytes(file), str(file), rule).values.max() for file in files), default=0)
-        text += f"; its highest value is {top:g} (--config.data.folder.mask_threshold=0)" if top > 0 else ""
-        problems.error(images / metadata.paths[row], f"its mask {text}", image_id=metadata.image_ids[row])
-    elif mask is not None:
-        assert metadata.masks is not None
-        files = [images / name for name in metadata.masks[row].instances if isinstance(name, str)]
-        doubts += [doubt for file in files for doubt in decode_mask(read_bytes(file), str(file), rule).doubts()]
-        doubts += doubts_of(mask, None if metadata.boxes is None else metadata.boxes[row], size)
+    mask, ignore = split.masks(row)
+    rule, doubts = split.mask_rule, []
+    if mask is not None:
+        paths = [split.place.images / one for one in split.metadata.masks_of(row).instances if isinstance(one, str)]
+        files = [decode_mask(read_bytes(path), str(path), rule) for path in paths]
+        if mask.any():
+            doubts += [doubt for file in files for doubt in file.doubts()]
+            doubts += doubts_of(mask, split.metadata.boxes_of(row), size)
+        else:
+            text = "is black everywhere" if rule == MaskRule() else "has no object by mask_is, mask_threshold"
+            top = max((file.values.max() for file in files), default=0)
+            text += f"; its highest value is {top:g} (--config.data.folder.mask_threshold=0)" if top > 0 else ""
+            problems.error(split.path(row), f"its mask {text}", image_id=split.metadata.image_ids[row])
     for name, plane in (("mask", mask), ("ignore mask", ignore)):
         if plane is not None and abs(np.log(plane.shape[1] * size[1] / (plane.shape[0] * size[0]))) > _ASPECT:
-            doubts.append(
-                f"has {size[0]} x {size[1]} pixels, its {name} {plane.shape[1]} x {plane.shape[0]}: another shape"
-            )
+            shape = f"{plane.shape[1]} x {plane.shape[0]}"
+            doubts.append(f"has {size[0]} x {size[1]} pixels, its {name} {shape}: another shape")
     return doubts
 
 
@@ -129,7 +129,7 @@ def warn_of_doubts(split: Described, inspected: Sequence[Inspected]) -> None:
             rows[re.sub(r"[\d.]+", "0", doubt)].append((row, doubt))
     for (row, doubt), *others in rows.values():
         more = f" (and {len(others)} more images of {split.name})" if others else ""
-        split.problems.warn(split.place.images / split.metadata.paths[row], f"{doubt}{more}")
+        split.problems.warn(split.path(row), f"{doubt}{more}")
 
 
 def warn_of_range(split: Described, inspected: Sequence[Inspected]) -> None:
@@ -140,12 +140,11 @@ def warn_of_range(split: Described, inspected: Sequence[Inspected]) -> None:
         if not flat:
             continue
         low, high = min(low for _, low, _ in flat), max(high for _, _, high in flat)
-        bits = top.bit_length()
-        text = f"{len(flat)} {bits}-bit images like this have values of {low:g} to {high:g} alone: nearly of one gray"
+        text = f"{len(flat)} {top.bit_length()}-bit images like this have values of {low:g} to {high:g} alone"
         if top == 255:
             cure = "values from 0 to 1 should be 0 to 255" if high <= 1 else "save them in their full range"
         else:
             used = int(high).bit_length()
             window = f"0,{2 ** (used + used % 2) - 1}" if low < high / 4 else f"{low:g},{high:g}"
             cure = f"the values of black and white: {WINDOW}={window}"
-        split.problems.warn(split.place.images / split.metadata.paths[flat[0][0]], f"{text} ({cure})")
+        split.problems.warn(split.path(flat[0][0]), f"{text}: nearly of one gray ({cure})")

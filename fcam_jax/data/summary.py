@@ -73,6 +73,6 @@ def findings(problems: Sequence[Problem]) -> list[str]:
 
 def _looked_at(report: Report) -> str:
     images = sum(len(split.metadata.image_ids) for split in report.splits)
-    opened, decoded = (sum(numbers) for numbers in zip(*(split.opened for split in report.splits), strict=True))
+    opened, decoded = report.opened
     every = "" if decoded == images else f"; fcam check --root={report.place.root} looks at all"
     return f"of {images} images, {opened} headers and {decoded} whole files were looked at{every}"

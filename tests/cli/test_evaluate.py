@@ -356,7 +356,7 @@ def test_unusable_predictions_name_their_line(folder, lines, reason):
         ("--per_image={root}/pipe", "--per_image={root}/pipe cannot be written (not a file)"),
         ("--per_image=/dev/null", "--per_image=/dev/null cannot be written (not a file)"),
         ("--scoremaps={root}/none", "--scoremaps={root}/none: no such folder"),
-        ("--metadata={root}/none", "{root}/none/image_ids.txt: no such metadata file"),
+        ("--metadata={root}/none", "{root}/none/image_ids.txt: cannot be read: No such file or directory"),
         ("--predictions={root}/none", "--predictions={root}/none: cannot be read"),
         ("--at_threshold=.3555", "--at_threshold=0.3555 is none of the thresholds; the nearest is 0.35"),
         ("--also=MeanBestIoU,Pointing", "--also names 'Pointing'; known: MeanBestIoU, PointingGame"),

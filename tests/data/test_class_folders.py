@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 
 from fcam_jax.data.folder import FolderSource
-from fcam_jax.data.layouts.paths import split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.registry import locate, read, splits
+from fcam_jax.data.layouts.tree import split_of
 from fcam_jax.errors import InputError
 
 

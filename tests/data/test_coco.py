@@ -100,7 +100,7 @@ def test_corners_go_to_the_nearest_pixel(spoil, bbox, corners):
     ],
 )
 def test_what_is_no_box_of_the_image_is_refused(spoil, bbox):
-    with pytest.raises(InputError, match=r"annotations\[0\], train/ant/0 é\.png: bbox"):
+    with pytest.raises(InputError, match=r"annotations\[0\], train/ant/0 é\.png: b?box"):
         spoil(first("annotations", bbox=bbox))
 
 
@@ -171,9 +171,10 @@ def first(kind: str, **values):
         (first("annotations", category_id="1_0"), "annotations[0], train/ant/0 é.png: unknown category '1_0'"),
         (
             first("annotations", bbox=[1, 1, 0, 5]),
-            "annotations[0], train/ant/0 é.png: bbox must be larger than nothing",
+            "annotations[0], train/ant/0 é.png: box must have 0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height of its "
+            "image, as x y width height: [1.0, 1.0, 0.0, 5.0]",
         ),
-        (lambda content: content["annotations"][0].pop("bbox") and None, "bbox must be [x, y, width, height]: None"),
+        (lambda content: content["annotations"][0].pop("bbox") and None, "bbox: must be [x, y, width, height]: None"),
     ],
 )
 def test_a_mistake_is_told_with_its_place(spoil, change, words):

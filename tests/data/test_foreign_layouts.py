@@ -9,9 +9,9 @@ import PIL.Image
 import pytest
 
 from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.layouts.entries import divide
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.registry import locate, read, splits
-from fcam_jax.data.layouts.whole import divide
 from fcam_jax.errors import InputError
 
 SIZE = (20, 10)

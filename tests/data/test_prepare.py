@@ -431,7 +431,7 @@ def test_sizes_that_boxes_need_may_not_be_missing(make, key):
     replica.extract()
     path = replica.metadata / "val/image_sizes.txt"
     path.unlink()
-    assert f"{path}: no such metadata file" in complaint(replica)
+    assert f"{path}: cannot be read: No such file or directory" in complaint(replica)
 
 
 def test_a_training_split_may_have_neither_sizes_nor_boxes(make):

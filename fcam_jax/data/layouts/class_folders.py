@@ -6,16 +6,25 @@ In: the folder. Out: `Metadata` with labels by the names of the classes in order
 import collections
 import pathlib
 import re
-import unicodedata
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, ordered, settle_names
-from fcam_jax.data.layouts.paths import listing, refused, split_of
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.tree import SUFFIXES, UNREAD, files_below, files_in, identity, subfolders
-from fcam_jax.data.source import SPLITS
+from fcam_jax.data.layouts.tree import (
+    SUFFIXES,
+    UNREAD,
+    composed,
+    files_below,
+    files_in,
+    identity,
+    in_order,
+    listing,
+    refused,
+    split_of,
+    subfolders,
+)
 from fcam_jax.runtime.text import listed
 
 # Folders that every program makes; classes are seldom called so.
@@ -39,10 +48,10 @@ def split_folders(root: pathlib.Path) -> dict[str, str]:
                 raise Problems().stop(root, f"{named[split]} and {name} are both folders of split {split}; keep one")
             named[split] = name
     if named or not (found := _classes(root, SUFFIXES + UNREAD)):
-        return {split: named[split] for split in SPLITS if split in named}
+        return {split: named[split] for split in in_order(named)}
     if set(found) <= set(meant):
         text = "folders called as splits hold images without a folder for each class; a table must give their classes"
-        raise Problems().stop(root, f"{text} (docs/data/own.md): {listed(sorted(found))}{_unfit(root)}")
+        raise Problems().stop(root, f"{text} (docs/data/own.md): {listed(sorted(found))}{_unread_tables(root)}")
     return {"train": ""}
 
 
@@ -56,26 +65,24 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     folders = split_folders(root)
     place.needs(split, folders)
     classes = {name: _classes(root / folder) for name, folder in folders.items()}
-    names = ordered({_called(name) for found in classes.values() for name in found})
+    names = ordered({composed(name) for found in classes.values() for name in found})
     here = root / folders[split]
     _refuse_other_depth(here, classes[split], names, problems)
     _tell_others(root, folders, split, problems)
-    trained = {_called(name) for name in classes.get("train", names)}
+    trained = {composed(name) for name in classes.get("train", names)}
     label_of = {name: label for label, name in enumerate(names)}
     walls = _walls(here)
     image_ids: list[str] = []
     labels: list[int] = []
     for name in inside(here):
         found = _images(root, pathlib.PurePosixPath(folders[split], name).as_posix(), walls, problems)
-        if found and _called(name) not in trained:
-            near = [other for other in trained if other.casefold().strip() == _called(name).casefold().strip()]
+        if found and composed(name) not in trained:
+            near = [other for other in trained if other.casefold().strip() == composed(name).casefold().strip()]
             hint = f" (but {near[0]})" if near else ""
             for image_id in found:
                 problems.error(root / image_id, f"the training images have no class {name}{hint}", image_id=image_id)
         image_ids += found
-        labels += [label_of[_called(name)]] * len(found) if found else []
-    if not names:
-        problems.raise_first()
+        labels += [label_of[composed(name)]] * len(found) if found else []
     count, class_names = settle_names(names, num_classes, root, problems)
     for image_id, reason in refused(image_ids).items():
         problems.error(root / image_id, reason, image_id=image_id)
@@ -130,11 +137,11 @@ def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, proble
         images = [name for name in files if name.lower().endswith(SUFFIXES)]
         if images:
             problems.warn(folder, f"images that lie in no folder of a class are left alone: {listed(images)}")
-        if _unfit(folder):
-            problems.warn(folder, f"is read by its folders alone{_unfit(folder)}")
+        if _unread_tables(folder):
+            problems.warn(folder, f"is read by its folders alone{_unread_tables(folder)}")
 
 
-def _unfit(folder: pathlib.Path) -> str:
+def _unread_tables(folder: pathlib.Path) -> str:
     """What to say of tables in a folder, none of which is read."""
     endings = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".xls", ".xlsx")
     found = [name for name in files_in(folder) if name.lower().endswith(endings)]
@@ -147,7 +154,9 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
     within = sorted({one for found in below.values() for one in found})
     if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or all(map(split_of, within))):
         text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
-        raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label images export COCO){_unfit(folder)}")
+        raise problems.stop(
+            folder, f"{text} (docs/data/own.md; programs to label images export COCO){_unread_tables(folder)}"
+        )
     if len(below) < len(classes) or not within:
         return
     if masks := [f"{name}/{one}" for name, found in below.items() for one in found if one.lower() in _MASKS]:
@@ -190,15 +199,9 @@ def holds_image(folder: pathlib.Path) -> bool:
     return any(name.lower().endswith(SUFFIXES) for name in listing(folder))
 
 
-def _called(name: str) -> str:
-    """The class of a folder: systems write accents in two ways."""
-    return unicodedata.normalize("NFC", name)
-
-
 LAYOUT = Layout(
     lambda root: tuple(split_folders(root)),
     read,
-    localization=lambda place, split: place.metadata,
     sign="class folders of images",
     last=True,
 )

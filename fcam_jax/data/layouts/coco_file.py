@@ -1,7 +1,4 @@
-"""Where the files of a data set in COCO's format lie, and their JSON.
-
-In: the data set's folder. Out: the annotation file of each split, its lists, and the folder of its images.
-"""
+"""The files of a data set in COCO's format: that of each split, the lists in its JSON, and the folder of its images."""
 
 import functools
 import json
@@ -12,10 +9,8 @@ import reprlib
 from collections.abc import Sequence
 from typing import Any
 
-from fcam_jax.data.layouts.paths import fullest, listing, refused, split_of
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.tree import subfolders
-from fcam_jax.data.source import SPLITS
+from fcam_jax.data.layouts.tree import fullest, in_order, listing, refused, split_of, subfolders
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import TABLE, open_regular, open_text, reason
 from fcam_jax.runtime.text import listed
@@ -41,7 +36,7 @@ def split_files(root: pathlib.Path) -> dict[str, pathlib.Path]:
         known = path.parent.name == "annotations" or called in _PLAIN or path.name == _ROBOFLOW
         if (split and known and name != path.parent.name) or path.name == _ROBOFLOW or _is_coco(path):
             files.setdefault(split or split_of(re.split(r"[\W_]", called)[0]) or "", []).append(path)
-    files = {split: files[split] for split in SPLITS if split in files} or files
+    files = {split: files[split] for split in in_order(files)} or files
     for split, some in files.items():
         if len(some) > 1:
             text = f"several files of split {split}, keep one" if split else "several files without a split, keep one"
@@ -100,8 +95,7 @@ def categories(
       InputError: a category has no id or name, or two names.
     """
     names: dict[int, tuple[str, pathlib.Path]] = {}
-    of_others = ((path, _categories(path, *_state(path))) for path in others)
-    for path, found in ((own, _named(entries)), *of_others):
+    for path, found in ((own, _named(entries)), *((path, _categories(path, *_state(path))) for path in others)):
         for category_id, name in found:
             if category_id is None or not name or refused([name]):
                 shown = reprlib.repr((category_id, name))
@@ -121,18 +115,16 @@ def _state(path: pathlib.Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
+# To read a file of a gigabyte takes ten seconds, and all splits ask for those of all others.
 @functools.lru_cache(maxsize=8)
 def _categories(path: pathlib.Path, modified: int, size: int) -> tuple[tuple[int | None, str], ...]:
-    """Remembered: to read a file of a gigabyte takes ten seconds, and all splits ask for those of all others."""
     return _named(read_json(path, Problems())["categories"])
 
 
 def _named(entries: list[dict[str, Any]]) -> tuple[tuple[int | None, str], ...]:
-    return tuple((integer(entry.get("id")), _text(entry.get("name"))) for entry in entries)
-
-
-def _text(name: Any) -> str:
-    return str(name).strip() if type(name) in (str, int) else ""
+    names = (entry.get("name") for entry in entries)
+    texts = [str(name).strip() if type(name) in (str, int) else "" for name in names]
+    return tuple(zip((integer(entry.get("id")) for entry in entries), texts, strict=True))
 
 
 def integer(value: Any) -> int | None:

@@ -5,15 +5,16 @@ In: `images.txt`, `image_class_labels.txt` and, where they are there, `train_tes
 """
 
 import pathlib
-from collections.abc import Mapping
 
+from fcam_jax.data.layouts.entries import Content, Entry, all_or_no_masks, divide, layout, size_of
 from fcam_jax.data.layouts.metadata import Masks, Place
-from fcam_jax.data.layouts.paths import absent
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.whole import Entry, Whole, divide, layout, size_of
+from fcam_jax.data.layouts.tree import absent
 from fcam_jax.runtime.files import read_text
 
-_IMAGES, _LABELS = "images.txt", "image_class_labels.txt"
+_IMAGES, _LABELS, _CLASSES = "images.txt", "image_class_labels.txt", "classes.txt"
+_SPLITS, _BOXES = "train_test_split.txt", "bounding_boxes.txt"
+_TABLES = (_IMAGES, _LABELS, _CLASSES, _SPLITS, _BOXES)
 _FIFTH = ("val", "train", "train", "train", "train")
 
 
@@ -22,79 +23,63 @@ def present(root: pathlib.Path) -> bool:
     return (root / _IMAGES).is_file() and (root / _LABELS).is_file()
 
 
-def read(place: Place, problems: Problems) -> Whole:
+def read(place: Place, problems: Problems) -> Content:
     """All images.
 
     Raises:
       InputError: a table cannot be read, or names other images than the first.
     """
     root = place.metadata
-    names = _table(root / _IMAGES, problems)
-    labels = {key: _number(root / _LABELS, value, problems) for key, value in _of(names, root / _LABELS, problems)}
-    listed = _table(root / "classes.txt", problems) if (root / "classes.txt").is_file() else {}
-    classes = {int(key): name for key, name in listed.items()}
-    for key, label in labels.items():
-        classes.setdefault(label, pathlib.PurePosixPath(names[key]).parent.name or str(label))
-    entries = {
-        key: Entry(root / _IMAGES, name, f"images/{name}", classes=[classes[labels[key]]])
-        for key, name in names.items()
-    }
-    _split(entries, root / "train_test_split.txt", problems)
-    path = root / "bounding_boxes.txt"
-    for key, value in _of(names, path, problems) if path.is_file() else ():
-        entries[key].boxes = [_box(path, value, problems)]
+    tables = {name: _table(root / name, problems) for name in _TABLES if (root / name).is_file()}
+    names, splits, boxes = tables[_IMAGES], tables.get(_SPLITS), tables.get(_BOXES, {})
+    for name, table in tables.items():
+        if name != _CLASSES and table.keys() != names.keys():
+            other = min(table.keys() ^ names.keys())
+            raise problems.stop(root / name, f"has other images than {_IMAGES}, such as number {other[:20]}")
+    classes = {int(key): name for key, name in tables.get(_CLASSES, {}).items()}
     masks = {key: f"segmentations/{pathlib.PurePosixPath(name).with_suffix('.png')}" for key, name in names.items()}
     missing = absent(root, masks.values()) if (root / "segmentations").is_dir() else set(masks.values())
-    for key, entry in entries.items():
-        entry.size = size_of(root / entry.path, place.upright)
-        entry.masks = Masks() if masks[key] in missing else Masks((masks[key],))
-    return Whole(root, list(entries.values()), [classes[label] for label in sorted(classes)], "xywh")
-
-
-def _split(entries: dict[str, Entry], path: pathlib.Path, problems: Problems) -> None:
-    if not path.is_file():
-        return
-    given = {key: ("test", "train")[value == "1"] for key, value in _of(entries, path, problems)}
-    training = [key for key in entries if given[key] == "train"]
-    given |= zip(training, divide([entries[key].classes[0] for key in training], _FIFTH), strict=True)
-    for key, entry in entries.items():
-        entry.split = given[key]
-    problems.warn(path, "names no val split: of every class a fifth of the training images is taken for it, by seed 0")
-
-
-def _of(names: Mapping[str, object], path: pathlib.Path, problems: Problems) -> list[tuple[str, str]]:
-    """The values of all images in a table.
-
-    Raises:
-      InputError: it has other images.
-    """
-    values = _table(path, problems)
-    if values.keys() != names.keys():
-        other = min(values.keys() ^ names.keys())
-        raise problems.stop(path, f"has other images than {_IMAGES}, such as number {other[:20]}")
-    return list(values.items())
+    entries = []
+    for key, name in names.items():
+        label = tables[_LABELS][key]
+        if not _is_number(label):
+            raise problems.stop(root / _LABELS, f"label is not an integer: {label[:80]!r}")
+        called = classes.setdefault(int(label), pathlib.PurePosixPath(name).parent.name or label)
+        entry = Entry(
+            root / _IMAGES,
+            name,
+            f"images/{name}",
+            "" if splits is None else "train" if splits[key] == "1" else "test",
+            size_of(root / "images" / name, place.upright),
+            [called],
+            [_box(root / _BOXES, boxes[key], problems)] if boxes else [],
+            Masks(() if masks[key] in missing else (masks[key],)),
+        )
+        entries.append(entry)
+    if splits is not None:
+        training = [entry for entry in entries if entry.split == "train"]
+        for entry, split in zip(training, divide([entry.classes[0] for entry in training], _FIFTH), strict=True):
+            entry.split = split
+        text = "names no val split: of every class a fifth of the training images is taken for it, by seed 0"
+        problems.warn(root / _SPLITS, text)
+    all_or_no_masks(root, entries, problems)
+    return Content(root, entries, [classes[label] for label in sorted(classes)], "xywh")
 
 
 def _table(path: pathlib.Path, problems: Problems) -> dict[str, str]:
-    """The rest of each line by the number that it begins with.
-
-    Raises:
-      InputError: it cannot be read, or a line begins with no number, or with one that is there already.
-    """
+    """The rest of each line by the number that it begins with."""
     found: dict[str, str] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         key, _, value = line.strip().partition(" ")
-        if line.strip() and (not (key.isascii() and key.isdigit() and len(key) < 10) or not value or key in found):
+        if line.strip() and (not _is_number(key) or not value or key in found):
             raise problems.stop(path, f"must have a number of its own and a value: {line[:80]!r}", line=number)
         if line.strip():
             found[key] = value.strip()
     return found
 
 
-def _number(path: pathlib.Path, value: str, problems: Problems) -> int:
-    if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise problems.stop(path, f"label is not an integer: {value[:80]!r}")
-    return int(value)
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10
 
 
 def _box(path: pathlib.Path, value: str, problems: Problems) -> list[float]:

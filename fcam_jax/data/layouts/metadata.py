@@ -5,7 +5,7 @@ A layout is one file with a `Layout`, and a line in `registry.LAYOUTS`.
 
 import collections
 import dataclasses
-import os
+import hashlib
 import pathlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.data.layouts.paths import split_of
-from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.boxes import BOX_RULE, fitting
+from fcam_jax.data.layouts.problems import File, Problems
 from fcam_jax.data.layouts.regions import Region
+from fcam_jax.data.layouts.tree import split_of
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
 
@@ -40,6 +41,9 @@ class Masks:
         return [mask for mask in (*self.instances, *self.ignore) if isinstance(mask, str)]
 
 
+NO_MASKS = Masks()
+
+
 @dataclasses.dataclass(frozen=True)
 class Metadata:
     """What a data set says of the images of a split.
@@ -51,7 +55,7 @@ class Metadata:
       boxes: boxes of each image in its own pixels; None where there are none.
       masks: of each image; None where there are none.
       num_classes: labels are below it.
-      paths: of the images, relative to the image folder.
+      paths: of the images, relative to the image folder; the ids where it is empty.
       checksums: SHA-256 of each image file, empty where it is not stated; None where none are.
       class_names: in the order of the labels, "" where one has none; None where the data set does not say.
     """
@@ -67,8 +71,45 @@ class Metadata:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.paths:  # the ids are paths
+        if not self.paths:
             object.__setattr__(self, "paths", self.image_ids)
+
+    def boxes_of(self, row: int) -> Int[np.ndarray, "_ 4"] | None:
+        """The boxes of an image, which may be none; None where none has any."""
+        return None if self.boxes is None else self.boxes[row]
+
+    def masks_of(self, row: int) -> Masks:
+        """The masks of an image."""
+        return NO_MASKS if self.masks is None else self.masks[row]
+
+    def name_of(self, label: int) -> str:
+        """What messages call a class."""
+        return self.class_names[label] if self.class_names else f"label {label}"
+
+    def check_content(self, row: int, path: pathlib.Path, data: bytes) -> str:
+        """The SHA-256 of an image's file.
+
+        Raises:
+          InputError: another one is stated.
+        """
+        checksum = hashlib.sha256(data).hexdigest()
+        if self.checksums and self.checksums[row] not in ("", checksum):
+            raise InputError(f"{path}: is damaged or was exchanged: its SHA-256 is not the one of the manifest")
+        return checksum
+
+    def check_size(self, row: int, path: pathlib.Path, size: tuple[int, int]) -> None:
+        """Compare an image's width and height with what is said of the image, and its boxes with them.
+
+        Raises:
+          InputError: another size is stated, or a box lies outside.
+        """
+        stated = (0, 0) if self.sizes is None else tuple(self.sizes[row].tolist())
+        has = f"{path}: has {size[0]} x {size[1]} pixels"
+        if stated not in ((0, 0), size):
+            raise InputError(f"{has}, but {stated[0]} x {stated[1]} according to the data set's description")
+        boxes = self.boxes_of(row)
+        if boxes is not None and not (fits := fitting(boxes, size)).all():
+            raise InputError(f"{has}; {BOX_RULE}: {boxes[np.argmin(fits)].tolist()}")
 
     def localized(self) -> Bool[np.ndarray, " n"]:
         """Which images have a box or a mask."""
@@ -88,6 +129,10 @@ class Metadata:
         masks = zip(self.image_ids, self.masks or (), strict=self.masks is not None)
         of_masks = [(image_id, name) for image_id, some in masks for name in some.files()]
         return [*zip(self.image_ids, self.paths, strict=True), *of_masks]
+
+    def without(self, image_ids: Collection[str]) -> Bool[np.ndarray, " n"]:
+        """Which images are others than these."""
+        return np.array([image_id not in image_ids for image_id in self.image_ids], bool)
 
     def select(self, keep: Bool[np.ndarray, " n"]) -> "Metadata":
         """The same of some of the images."""
@@ -148,8 +193,8 @@ class Layout:
     Attributes:
       splits: finds the splits in the folder of the metadata; none where the folder has another layout.
       read: the metadata of a split, which must be there; the number of classes may be 0, for as many as there are.
-      localization: the file that holds boxes and masks of a split, for messages.
       sign: what it is recognised by, for messages.
+      localization: the file that holds boxes and masks of a split, for messages.
       present: whether a folder of metadata has this layout; by default whether it has splits.
       last: every layout has what it is recognised by, so it is taken where there is no other.
       foreign: it is that of another program, and so told where it was not asked for: what is taken for what.
@@ -159,8 +204,8 @@ class Layout:
 
     splits: Callable[[pathlib.Path], tuple[str, ...]]
     read: Callable[[Place, str, int, Problems], Metadata]
-    localization: Callable[[Place, str], pathlib.Path]
     sign: str
+    localization: Callable[[Place, str], pathlib.Path] = lambda place, split: place.metadata
     present: Callable[[pathlib.Path], bool] | None = None
     last: bool = False
     foreign: str = ""
@@ -170,11 +215,9 @@ class Layout:
 
 def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems, hint: str = "") -> None:
     """An error for every image that has neither box nor mask, and no other error, which may be why."""
-    told = problems.images()
-    for row in np.flatnonzero(~metadata.localized()).tolist():
+    for row in np.flatnonzero(~metadata.localized() & metadata.without(problems.images())).tolist():
         image_id = metadata.image_ids[row]
-        if image_id not in told:
-            problems.error(file, f"no box or mask of {image_id}{hint}", image_id=image_id)
+        problems.error(file, f"no box or mask of {image_id}{hint}", image_id=image_id)
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -184,9 +227,7 @@ def ordered(names: Iterable[str]) -> list[str]:
     return sorted(found, key=by_value) if all(name.isascii() and name.isdigit() for name in found) else found
 
 
-def settle_names(
-    names: Sequence[str], num_classes: int, file: str | os.PathLike[str], problems: Problems
-) -> tuple[int, tuple[str, ...]]:
+def settle_names(names: Sequence[str], num_classes: int, file: File, problems: Problems) -> tuple[int, tuple[str, ...]]:
     """The number of classes and their names, where the data set names its classes.
 
     Args:
@@ -196,9 +237,10 @@ def settle_names(
       problems: is told of what is raised.
 
     Raises:
-      InputError: there are more names than classes.
+      InputError: there are more names than classes, or none.
     """
     if not names:
+        problems.settle()  # what is wrong already may be why
         raise problems.stop(file, "names no classes")
     if 0 < num_classes < len(names):
         text = f"names {len(names)} classes ({listed(names)}), but data.num_classes is {num_classes}"

@@ -7,7 +7,6 @@ import collections
 import dataclasses
 import os
 import shlex
-from collections.abc import Sequence
 from typing import Literal
 
 from fcam_jax.errors import InputError
@@ -15,6 +14,8 @@ from fcam_jax.runtime.text import printable, shorten
 
 ON_ERROR = ("fail", "skip")
 _LONGEST = 500  # letters of a problem
+
+File = str | os.PathLike[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,28 +43,20 @@ class Problem:
 
 
 class Problems:
-    """A collector of problems.
-
-    Attributes:
-      found: in the order in which they were found.
-    """
+    """A collector of problems; `found` has them in their order."""
 
     def __init__(self) -> None:
         self.found: list[Problem] = []
 
-    def error(
-        self, file: str | os.PathLike[str], text: str, *, line: int | None = None, image_id: str | None = None
-    ) -> None:
+    def error(self, file: File, text: str, *, line: int | None = None, image_id: str | None = None) -> None:
         """Add an error."""
         self.found.append(Problem(os.fspath(file), line, image_id, text))
 
-    def warn(
-        self, file: str | os.PathLike[str], text: str, *, line: int | None = None, image_id: str | None = None
-    ) -> None:
+    def warn(self, file: File, text: str, *, image_id: str | None = None) -> None:
         """Add a warning."""
-        self.found.append(Problem(os.fspath(file), line, image_id, text, "warning"))
+        self.found.append(Problem(os.fspath(file), None, image_id, text, "warning"))
 
-    def stop(self, file: str | os.PathLike[str], text: str, *, line: int | None = None) -> InputError:
+    def stop(self, file: File, text: str, *, line: int | None = None) -> InputError:
         """Add an error after which a reader cannot go on; returns what it is to raise."""
         self.error(file, text, line=line)
         return InputError(str(self.found[-1]))
@@ -76,43 +69,26 @@ class Problems:
         """The images that have an error."""
         return {error.image_id for error in self.errors() if error.image_id is not None}
 
-    def raise_first(self, root: str | os.PathLike[str] | None = None) -> None:
-        """Raise the first error, if there is one.
-
-        Args:
-          root: the data set's folder; None where no checker can list the other errors.
-
-        Raises:
-          InputError: with the number of the other errors.
-        """
-        _raise_first(self.errors(), root)
-
-    def settle(self, on_error: str, root: str | os.PathLike[str]) -> dict[str, str]:
+    def settle(self, on_error: str = "fail", root: File | None = None) -> dict[str, str]:
         """Decide what becomes of the errors.
 
         Args:
           on_error: "fail" raises the first; "skip" raises only the first that is about more than an image.
-          root: the data set's folder.
+          root: the data set's folder; None where no checker can list the other errors.
 
         Returns:
           The images to leave out, by id, with one line on each.
 
         Raises:
-          InputError: see `on_error`.
+          InputError: the first error, with the number of the others.
         """
-        errors = self.errors()
-        _raise_first([error for error in errors if on_error == "fail" or error.image_id is None], root)
-        of_image: dict[str, list[Problem]] = collections.defaultdict(list)
-        for error in errors:
-            assert error.image_id is not None
-            of_image[error.image_id].append(error)
-        return {image_id: f"{some[0]}{_more(len(some) - 1)}" for image_id, some in of_image.items()}
-
-
-def _raise_first(errors: Sequence[Problem], root: str | os.PathLike[str] | None) -> None:
-    if errors:
         checker = f"; fcam check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
-        raise InputError(f"{errors[0]}{_more(len(errors) - 1, checker)}")
+        of_image: dict[str | None, list[Problem]] = collections.defaultdict(list)
+        for error in self.errors():
+            of_image[None if on_error == "fail" else error.image_id].append(error)
+        if fatal := of_image.get(None):
+            raise InputError(f"{fatal[0]}{_more(len(fatal) - 1, checker)}")
+        return {str(image_id): f"{some[0]}{_more(len(some) - 1)}" for image_id, some in of_image.items()}
 
 
 def _more(count: int, hint: str = "") -> str:

@@ -11,8 +11,8 @@ import numpy as np
 from fcam_jax.component import Registry
 from fcam_jax.data.layouts import class_folders, coco, cub, manifest, voc, wsol, yolo
 from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, report_unlocalized
-from fcam_jax.data.layouts.paths import absent, as_stored, listing
 from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.tree import absent, as_stored, listing
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
 

@@ -12,12 +12,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from fcam_jax.data.images import read_image
+from fcam_jax.data.layouts.entries import Content, Entry, all_or_no_masks, layout
 from fcam_jax.data.layouts.metadata import Masks, Place, ordered
-from fcam_jax.data.layouts.paths import listing, split_of
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region
-from fcam_jax.data.layouts.tree import SUFFIXES
-from fcam_jax.data.layouts.whole import Entry, Whole, layout
+from fcam_jax.data.layouts.tree import SUFFIXES, listing, split_of
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import read_text
 from fcam_jax.runtime.text import listed
@@ -28,12 +27,7 @@ _LARGEST = 4 << 20  # bytes of an annotation
 
 @dataclasses.dataclass(frozen=True)
 class Painted(Region):
-    """The object, or the undecided pixels, of a picture in VOC's colours.
-
-    Attributes:
-      path: of the picture.
-      void: whether the undecided pixels are meant.
-    """
+    """The object of a picture in VOC's colours or, by `void`, its undecided pixels."""
 
     path: pathlib.Path = pathlib.Path()
     void: bool = False
@@ -50,7 +44,7 @@ def present(root: pathlib.Path) -> bool:
     return (root / "JPEGImages").is_dir() and any((root / name).is_dir() for name in ("Annotations", "ImageSets"))
 
 
-def read(place: Place, problems: Problems) -> Whole:
+def read(place: Place, problems: Problems) -> Content:
     """All images; `problems` is told of annotations that cannot be read.
 
     Raises:
@@ -67,20 +61,19 @@ def read(place: Place, problems: Problems) -> Whole:
     masks = listing(root / painted) if painted else set()
     entries = []
     for stem in splits or files:
-        entry = Entry(
-            root / f"Annotations/{stem}.xml", stem, f"JPEGImages/{files.get(stem, f'{stem}.jpg')}", splits.get(stem, "")
-        )
+        path = f"JPEGImages/{files.get(stem, f'{stem}.jpg')}"
+        entry = Entry(root / f"Annotations/{stem}.xml", stem, path, splits.get(stem, ""))
         try:
             _annotate(entry)
         except InputError as error:
-            text = str(error).removeprefix(f"{entry.file}: ")
-            problems.error(entry.file, f"{stem}: {text}", image_id=stem)
+            entry.error(problems, str(error).removeprefix(f"{entry.file}: "))
         if f"{stem}.png" in masks:
             width, height = entry.size
             parts = (Painted(height, width, path=root / painted / f"{stem}.png", void=void) for void in (False, True))
             entry.masks = Masks(*((part,) for part in parts))
         entries.append(entry)
-    return Whole(root, entries, ordered({name for entry in entries for name in entry.classes}), "corners")
+    all_or_no_masks(root, entries, problems)
+    return Content(root, entries, ordered({name for entry in entries for name in entry.classes}), "corners")
 
 
 def _splits(root: pathlib.Path, problems: Problems) -> dict[str, str]:
@@ -103,11 +96,6 @@ def _splits(root: pathlib.Path, problems: Problems) -> dict[str, str]:
 
 
 def _annotate(entry: Entry) -> None:
-    """Fill in what the annotation says.
-
-    Raises:
-      InputError: it cannot be read.
-    """
     text = read_text(entry.file, _LARGEST)
     if "<!" in text.replace("<!--", ""):  # what other entities and files could come in by
         raise InputError("has a document type, which is not read")
@@ -115,13 +103,15 @@ def _annotate(entry: Entry) -> None:
         annotation = ET.fromstring(text.encode())
         size = [int(float(annotation.findtext(f"size/{side}") or 0)) for side in ("width", "height")]
         entry.size = (size[0], size[1]) if min(size) > 0 and max(size) < 2**31 else (0, 0)
+        boxes, classes = [], []
         for one in annotation.iterfind("object"):
             box = one.find("bndbox")
             if box is not None:
                 low = [float(box.findtext(name) or "nan") - 1 for name in ("xmin", "ymin")]
                 high = [float(box.findtext(name) or "nan") for name in ("xmax", "ymax")]
-                entry.boxes.append([*(max(n, 0.0) if n >= -1 else n for n in low), *high])
-            entry.classes.append((one.findtext("name") or "").strip() or "?")
+                boxes.append([*(max(n, 0.0) if n >= -1 else n for n in low), *high])
+            classes.append((one.findtext("name") or "").strip() or "?")
+        entry.boxes, entry.classes = boxes, classes
     except (ET.ParseError, OverflowError, ValueError) as error:
         raise InputError(f"cannot be read as VOC's XML: {error}") from error
 

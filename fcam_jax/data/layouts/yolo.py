@@ -6,16 +6,15 @@ one of its objects.
 """
 
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import yaml
 
+from fcam_jax.data.layouts.entries import Content, Entry, all_or_no_masks, layout, size_of
 from fcam_jax.data.layouts.metadata import Masks, Place
-from fcam_jax.data.layouts.paths import listing, split_of
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.regions import parse_region
-from fcam_jax.data.layouts.tree import SUFFIXES, subfolders
-from fcam_jax.data.layouts.whole import Entry, Whole, layout, size_of
+from fcam_jax.data.layouts.regions import Region, parse_region
+from fcam_jax.data.layouts.tree import SUFFIXES, listing, split_of, subfolders
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import read_text
 
@@ -28,7 +27,7 @@ def present(root: pathlib.Path) -> bool:
     return any(_pairs(root))
 
 
-def read(place: Place, problems: Problems) -> Whole:
+def read(place: Place, problems: Problems) -> Content:
     """All images; `problems` is told of lines that cannot be read.
 
     Raises:
@@ -41,10 +40,9 @@ def read(place: Place, problems: Problems) -> Whole:
         texts = listing(root / labels)
         for file in sorted(listing(root / images)):
             if file.lower().endswith(SUFFIXES) and not file.startswith("."):
-                stem = pathlib.PurePath(file).stem
-                path = f"{images}/{file}"
-                entry = Entry(root / labels / f"{stem}.txt", path, path, split, size_of(root / path, place.upright))
-                if f"{stem}.txt" in texts:
+                path, text = f"{images}/{file}", f"{pathlib.PurePath(file).stem}.txt"
+                entry = Entry(root / labels / text, path, path, split, size_of(root / path, place.upright))
+                if text in texts:
                     _annotate(entry, names, pose, problems)
                 entries.append(entry)
     if any(entry.split for entry in entries):
@@ -52,9 +50,10 @@ def read(place: Place, problems: Problems) -> Whole:
         if others:
             problems.warn(root, f"folders that are called as no split are left alone: {', '.join(others)}")
         entries = [entry for entry in entries if entry.split]
+    all_or_no_masks(root, entries, problems)
     largest = max((int(name) for entry in entries for name in entry.classes if not names), default=-1)
     classes = names.values() if names else map(str, range(min(largest, len(entries) * 100) + 1))
-    return Whole(root, entries, list(dict.fromkeys(classes)), "centre", shares=True)
+    return Content(root, entries, list(dict.fromkeys(classes)), "centre", shares=True)
 
 
 def _pairs(root: pathlib.Path) -> Iterator[tuple[str, str, str]]:
@@ -89,43 +88,44 @@ def _class_names(root: pathlib.Path, problems: Problems) -> tuple[dict[int, str]
     return dict(enumerate(line.strip() for line in lines if line.strip())), False
 
 
-def _annotate(entry: Entry, names: dict[int, str], pose: bool, problems: Problems) -> None:
-    """Fill in the objects of an image."""
-    polygons = []
+def _annotate(entry: Entry, names: Mapping[int, str], pose: bool, problems: Problems) -> None:
+    objects = []
     try:
         if not all(entry.size):
             raise InputError("the size of its image cannot be read")
         for number, line in enumerate(read_text(entry.file, _LARGEST).splitlines(), 1):
-            first, *rest = line.split() or [""]
-            if not first:
-                continue
             try:
-                label, values = _label(first, names), list(map(float, rest[: 4 if pose else None]))
-                if len(values) >= 6 and len(values) % 2 == 0:
-                    points = [n * entry.size[i % 2] for i, n in enumerate(values)]
-                    polygons.append(parse_region([points], entry.size))
-                    edges = [(min(some), max(some)) for some in (values[0::2], values[1::2])]
-                    values = [(low + high) / 2 for low, high in edges] + [high - low for low, high in edges]
-                elif len(values) not in (4, 5):
-                    text = "must be a class and 4 numbers of a box or at least 6 of a polygon"
-                    raise ValueError(f"{text} (of a pose, data.yaml must have kpt_shape)")
-                entry.boxes.append(values[:4])
-                entry.classes.append(label)
+                if fields := line.split():
+                    objects.append(_object(fields[: 5 if pose else None], entry.size, names))
             except ValueError as error:
-                problems.error(entry.file, f"{entry.image_id}: {error}", line=number, image_id=entry.image_id)
+                entry.error(problems, str(error), line=number)
     except InputError as error:
-        text = str(error).removeprefix(f"{entry.file}: ")
-        problems.error(entry.file, f"{entry.image_id}: {text}", image_id=entry.image_id)
-    if polygons and len(polygons) == len(entry.boxes):
+        entry.error(problems, str(error).removeprefix(f"{entry.file}: "))
+    entry.classes = [name for name, _, _ in objects]
+    entry.boxes = [box for _, box, _ in objects]
+    polygons = [polygon for _, _, polygon in objects if polygon is not None]
+    if polygons and len(polygons) == len(objects):
         entry.masks = Masks(tuple(polygons))
 
 
-def _label(text: str, names: dict[int, str]) -> str:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise ValueError(f"class is not an integer: {text[:80]!r}")
-    if names and int(text) not in names:
-        raise ValueError(f"no class has the number {text}")
-    return names[int(text)] if names else str(int(text))
+def _object(
+    fields: list[str], size: tuple[int, int], names: Mapping[int, str]
+) -> tuple[str, list[float], Region | None]:
+    """The class, box and, where it has one, polygon of a line."""
+    first, values = fields[0], list(map(float, fields[1:]))
+    if not (first.isascii() and first.isdigit() and len(first) < 10):
+        raise ValueError(f"class is not an integer: {first[:80]!r}")
+    if names and int(first) not in names:
+        raise ValueError(f"no class has the number {first}")
+    polygon = None
+    if len(values) >= 6 and len(values) % 2 == 0:
+        polygon = parse_region([[n * size[i % 2] for i, n in enumerate(values)]], size)
+        edges = [(min(some), max(some)) for some in (values[0::2], values[1::2])]
+        values = [(low + high) / 2 for low, high in edges] + [high - low for low, high in edges]
+    elif len(values) not in (4, 5):
+        text = "must be a class and 4 numbers of a box or at least 6 of a polygon"
+        raise ValueError(f"{text} (of a pose, data.yaml must have kpt_shape)")
+    return names[int(first)] if names else str(int(first)), values[:4], polygon
 
 
 LAYOUT = layout(

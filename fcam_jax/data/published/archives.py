@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fcam_jax.data.images import read_bytes
-from fcam_jax.data.layouts.paths import listing
+from fcam_jax.data.layouts.tree import listing
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime.files import ARCHIVE, IMAGE, open_regular
 from fcam_jax.runtime.progress import progress_bar

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from fcam_jax.data.checksums import SuspectError
-from fcam_jax.data.folder import check_size
 from fcam_jax.data.images import decode_image
 from fcam_jax.data.layouts.metadata import Masks, Metadata
 from fcam_jax.data.masks import decode_mask
@@ -117,7 +116,7 @@ class CheckedSplit:
         image, name = self.files.read(metadata.image_ids[index])
         if decoded:
             height, width = self._decoded(index, image, name).shape[:2]
-            check_size(metadata, index, pathlib.Path(name), (width, height))
+            metadata.check_size(index, pathlib.Path(name), (width, height))
         masks = metadata.masks[index] if metadata.masks is not None else Masks()
         instances, ignores = ([self.files.read(str(name)) for name in some] for some in (masks.instances, masks.ignore))
         if decoded:

@@ -94,7 +94,7 @@ def read_splits(
         if split != "train":
             report_unlocalized(metadata, folder / split / "localization.txt", problems)
         if not skip:
-            problems.raise_first()
+            problems.settle()
         left_out = problems.settle("skip", folder)
         keep = np.array([image_id not in left_out for image_id in metadata.image_ids], bool)
         known[split], lines[split] = metadata.select(keep), list(left_out.values())
