@@ -121,7 +121,7 @@ class Check:
         opened = np.zeros(2, int)
         inspected = []
         for split in splits:
-            rows = np.flatnonzero(split.usable()).tolist()
+            rows: Sequence[int] = np.flatnonzero(split.usable()).tolist()
             headers, whole = self.most or (len(rows), len(rows))
             rows = _spread(rows, headers)
             deep = set(_spread(rows, 0 if self.quick else whole))

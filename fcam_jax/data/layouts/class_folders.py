@@ -3,7 +3,6 @@
 In: the folder. Out: `Metadata` with labels by the names of the classes in order, and neither boxes nor masks.
 """
 
-import collections
 import pathlib
 import re
 from collections.abc import Collection, Sequence
@@ -25,6 +24,7 @@ from fcam_jax.data.layouts.tree import (
     split_of,
     subfolders,
 )
+from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
 
 # Folders that every program makes; classes are seldom called so.
@@ -32,6 +32,8 @@ _NO_CLASSES = set("images imgs img image jpegimages photos pictures masks annota
 
 _MASKS = {"masks", "mask", "segmentations", "ground_truth"}
 _MASK_OF = re.compile(r"(.+?)[ _.-]*(?:masks?|seg(?:mentation)?|gt|ground_?truth)(?:[_-]?\d+)?\.\w+", re.IGNORECASE)
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".xls", ".xlsx")
+_NEAR = 20  # sub-folders, beyond which none is looked into for a data set
 
 
 def split_folders(root: pathlib.Path) -> dict[str, str]:
@@ -45,13 +47,13 @@ def split_folders(root: pathlib.Path) -> dict[str, str]:
     for name, split in meant.items():
         if _classes(root / name, SUFFIXES + UNREAD):
             if split in named:
-                raise Problems().stop(root, f"{named[split]} and {name} are both folders of split {split}; keep one")
+                raise InputError(f"{root}: {named[split]} and {name} are both folders of split {split}; keep one")
             named[split] = name
     if named or not (found := _classes(root, SUFFIXES + UNREAD)):
         return {split: named[split] for split in in_order(named)}
     if set(found) <= set(meant):
         text = "folders called as splits hold images without a folder for each class; a table must give their classes"
-        raise Problems().stop(root, f"{text} (docs/data/own.md): {listed(sorted(found))}{_unread_tables(root)}")
+        raise InputError(f"{root}: {text} (docs/data/own.md): {listed(sorted(found))}{_unread_tables(root)}")
     return {"train": ""}
 
 
@@ -70,45 +72,40 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     _refuse_other_depth(here, classes[split], names, problems)
     _tell_others(root, folders, split, problems)
     trained = {composed(name) for name in classes.get("train", names)}
-    label_of = {name: label for label, name in enumerate(names)}
     walls = _walls(here)
     image_ids: list[str] = []
     labels: list[int] = []
-    for name in inside(here):
-        found = _images(root, pathlib.PurePosixPath(folders[split], name).as_posix(), walls, problems)
-        if found and composed(name) not in trained:
-            near = [other for other in trained if other.casefold().strip() == composed(name).casefold().strip()]
+    for folder in _inside(here):
+        found = _images(root, pathlib.PurePosixPath(folders[split], folder).as_posix(), walls, problems)
+        name = composed(folder)
+        if found and name not in trained:
+            near = [other for other in trained if other.casefold().strip() == name.casefold().strip()]
             hint = f" (but {near[0]})" if near else ""
             for image_id in found:
                 problems.error(root / image_id, f"the training images have no class {name}{hint}", image_id=image_id)
         image_ids += found
-        labels += [label_of[composed(name)]] * len(found) if found else []
+        labels += [names.index(name)] * len(found) if found else []
     count, class_names = settle_names(names, num_classes, root, problems)
     for image_id, reason in refused(image_ids).items():
         problems.error(root / image_id, reason, image_id=image_id)
     return Metadata(image_ids, np.array(labels, np.int32), None, num_classes=count, class_names=class_names)
 
 
-def inside(folder: pathlib.Path) -> list[str]:
-    """Sub-folders that are no links back."""
-    back = {identity(folder), identity(folder / "..")}
-    return [name for name in subfolders(folder) if identity(folder / name) not in back]
+def near(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The folders in a folder, where they are few, but for those of images."""
+    names = _inside(folder)
+    return [folder / name for name in names if not _holds_image(folder / name)] if len(names) <= _NEAR else []
 
 
 def _images(root: pathlib.Path, folder: str, walls: Collection[tuple[int, int]], problems: Problems) -> list[str]:
     """The images of a class; what else lies there is told, by what the names end in."""
-    found, unread, others = [], collections.Counter[str](), []
-    for file in files_below(root / folder, walls):
-        if file.lower().endswith(SUFFIXES):
-            found.append(f"{folder}/{file}")
-        elif file.lower().endswith(UNREAD):
-            unread[pathlib.PurePath(file).suffix.lower()] += 1
-        else:
-            others.append(f"{folder}/{file}")
+    files = list(files_below(root / folder, walls))
+    found = [f"{folder}/{file}" for file in files if file.lower().endswith(SUFFIXES)]
+    unread = [file for file in files if file.lower().endswith(UNREAD)]
+    others = [f"{folder}/{file}" for file in files if not file.lower().endswith(SUFFIXES + UNREAD)]
     if unread:
-        text = (
-            f"{unread.total()} of {unread.total() + len(found)} pictures cannot be read ({', '.join(sorted(unread))})"
-        )
+        endings = ", ".join(sorted({pathlib.PurePath(file).suffix.lower() for file in unread}))
+        text = f"{len(unread)} of {len(unread) + len(found)} pictures cannot be read ({endings})"
         problems.error(root / folder, f"{text}; save them as JPEG or PNG, or remove them", image_id=folder)
     elif not found:
         text = f"no image is there, but {listed(others)}" if others else "it is empty"
@@ -133,30 +130,24 @@ def _tell_others(root: pathlib.Path, folders: dict[str, str], split: str, proble
     for folder in dict.fromkeys((root, root / folders[split])):
         if lost := [name for name in sorted(listing(folder)) if not (folder / name).exists() and name[0] != "."]:
             problems.warn(folder, f"links that lead nowhere are left out: {listed(lost)}")
-        files = files_in(folder)
-        images = [name for name in files if name.lower().endswith(SUFFIXES)]
-        if images:
+        if images := [name for name in files_in(folder) if name.lower().endswith(SUFFIXES)]:
             problems.warn(folder, f"images that lie in no folder of a class are left alone: {listed(images)}")
-        if _unread_tables(folder):
-            problems.warn(folder, f"is read by its folders alone{_unread_tables(folder)}")
+        if unread := _unread_tables(folder):
+            problems.warn(folder, f"is read by its folders alone{unread}")
 
 
 def _unread_tables(folder: pathlib.Path) -> str:
-    """What to say of tables in a folder, none of which is read."""
-    endings = (".csv", ".tsv", ".json", ".jsonl", ".xml", ".xls", ".xlsx")
-    found = [name for name in files_in(folder) if name.lower().endswith(endings)]
+    found = [name for name in files_in(folder) if name.lower().endswith(_TABLES)]
     return f"; not read, as no CSV whose first line names path and label: {listed(found)}" if found else ""
 
 
 def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Sequence[str], problems: Problems) -> None:
     """Refuse class folders in which splits or, it seems, the classes lie, and those of no class."""
-    below = {name: subfolders(folder / name) for name in classes if not holds_image(folder / name)}
+    below = {name: subfolders(folder / name) for name in classes if not _holds_image(folder / name)}
     within = sorted({one for found in below.values() for one in found})
     if names and {name.lower() for name in names} <= _NO_CLASSES and (len(classes) > 1 or all(map(split_of, within))):
         text = f"{listed(classes)}: folders of these names are no classes; a table must give the classes of the images"
-        raise problems.stop(
-            folder, f"{text} (docs/data/own.md; programs to label images export COCO){_unread_tables(folder)}"
-        )
+        raise problems.stop(folder, f"{text} (docs/data/own.md; programs to label export COCO){_unread_tables(folder)}")
     if len(below) < len(classes) or not within:
         return
     if masks := [f"{name}/{one}" for name, found in below.items() for one in found if one.lower() in _MASKS]:
@@ -166,14 +157,12 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
         raise problems.stop(folder, f"its classes have folders {listed(within)}; splits must lie above the classes")
     if len(names) == 1:
         deeper = folder / classes[0]
-        while len(within) == 1 and not holds_image(deeper / within[0]):
+        while len(within) == 1 and not _holds_image(deeper / within[0]):
             deeper /= within[0]
             within = subfolders(deeper)
         if len(within) > 1:
-            text = (
-                f"all images lie in {deeper.relative_to(folder)}, in folders {listed(within)}; if these are the classes"
-            )
-            raise problems.stop(folder, f"{text}: --config.data.root={deeper}")
+            text = f"all images lie in {deeper.relative_to(folder)}, in folders {listed(within)}"
+            raise problems.stop(folder, f"{text}; if these are the classes: --config.data.root={deeper}")
     elif not {name.lower() for name in within} <= _NO_CLASSES:
         text = f"no class holds an image itself, all lie in folders below: {listed(within)}; if these are the classes"
         problems.warn(folder, f"{text}, {listed(classes)} must be called train, val and test, or lie below them")
@@ -182,11 +171,14 @@ def _refuse_other_depth(folder: pathlib.Path, classes: Sequence[str], names: Seq
 def _classes(folder: pathlib.Path, endings: tuple[str, ...] = SUFFIXES) -> list[str]:
     """Sub-folders with an image somewhere below them."""
     walls = _walls(folder)
+    files = {name: files_below(folder / name, walls) for name in _inside(folder)}
+    return [name for name, some in files.items() if any(file.lower().endswith(endings) for file in some)]
 
-    def has_image(name: str) -> bool:
-        return any(file.lower().endswith(endings) for file in files_below(folder / name, walls))
 
-    return list(filter(has_image, inside(folder)))
+def _inside(folder: pathlib.Path) -> list[str]:
+    """Sub-folders that are no links back."""
+    back = {identity(folder), identity(folder / "..")}
+    return [name for name in subfolders(folder) if identity(folder / name) not in back]
 
 
 def _walls(folder: pathlib.Path) -> set[tuple[int, int]]:
@@ -194,14 +186,9 @@ def _walls(folder: pathlib.Path) -> set[tuple[int, int]]:
     return {identity(folder / name) for name in ("", "..", *subfolders(folder))}
 
 
-def holds_image(folder: pathlib.Path) -> bool:
+def _holds_image(folder: pathlib.Path) -> bool:
     """Whether an image lies in a folder itself."""
     return any(name.lower().endswith(SUFFIXES) for name in listing(folder))
 
 
-LAYOUT = Layout(
-    lambda root: tuple(split_folders(root)),
-    read,
-    sign="class folders of images",
-    last=True,
-)
+LAYOUT = Layout(lambda root: tuple(split_folders(root)), read, sign="class folders of images", last=True)

@@ -16,6 +16,8 @@ from fcam_jax.data.layouts.tree import absent, as_stored, listing
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
 
+Path = str | os.PathLike[str]
+
 LAYOUTS: Registry[Layout] = Registry(
     "layout",
     {
@@ -32,11 +34,7 @@ _NEAR = 20  # sub-folders, beyond which none is looked into for a data set
 
 
 def locate(
-    root: str | os.PathLike[str],
-    layout: str = "",
-    images: str | os.PathLike[str] | None = None,
-    metadata: str | os.PathLike[str] | None = None,
-    **reading: Any,
+    root: Path, layout: str = "", images: Path | None = None, metadata: Path | None = None, **reading: Any
 ) -> Place:
     """Find out which layout a folder has.
 
@@ -52,15 +50,16 @@ def locate(
       InputError: the folder is not there, or has no layout or several.
     """
     root = pathlib.Path(root)
-    name = layout if layout and LAYOUTS[layout] else _only(root, images, metadata)
-    place = dataclasses.replace(_place(name, root, images, metadata), guessed=not layout, **reading)
-    for needed in (root, place.images, place.metadata):
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; data.root must be the folder of the data set")
+    place = _place(layout, root, images, metadata) if layout else _found(root, images, metadata)
+    for needed in (place.images, place.metadata):
         if not needed.is_dir():
             raise InputError(f"{needed}: no such folder (data.root must hold it)")
-    return place
+    return dataclasses.replace(place, guessed=not layout, **reading)
 
 
-def splits(root: str | os.PathLike[str], layout: str = "") -> tuple[str, ...]:
+def splits(root: Path, layout: str = "") -> tuple[str, ...]:
     """Which of train, val and test a data set has.
 
     Raises:
@@ -88,20 +87,16 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
     layout = LAYOUTS[place.layout]
     if layout.foreign and place.guessed:
         problems.warn(place.root, f"{layout.foreign} (if that is right: --config.data.layout={place.layout})")
-    metadata = _renamed(layout.read(place, split, num_classes, problems), place.images)
-    if split == "train" and len(labels := np.unique(metadata.labels)) == 1 and labels[0] >= 0:
-        name = metadata.class_names[labels[0]] if metadata.class_names else f"label {labels[0]}"
-        problems.warn(place.root, f"all training images are of one class, {name}: a classifier learns nothing from it")
+    metadata = layout.read(place, split, num_classes, problems)
+    names = {name for _, name in metadata.files() if not name.isascii()}
+    if names and (stored := as_stored(place.images, sorted(absent(place.images, names)))):
+        metadata = metadata.renamed(stored)
     if split != "train":
         _settle_unlocalized(metadata, place, layout.localization(place, split), problems)
+    elif len(labels := np.unique(metadata.labels).tolist()) == 1 and labels[0] >= 0:
+        name = metadata.name_of(labels[0])
+        problems.warn(place.root, f"all training images are of one class, {name}: a classifier learns nothing from it")
     return metadata
-
-
-def _renamed(metadata: Metadata, images: pathlib.Path) -> Metadata:
-    """With the names that files have in the folder, where these are the same letters in another form of Unicode."""
-    names = {name for _, name in metadata.files() if not name.isascii()}
-    stored = as_stored(images, sorted(absent(images, names))) if names else {}
-    return metadata.renamed(stored) if stored else metadata
 
 
 def _settle_unlocalized(metadata: Metadata, place: Place, file: pathlib.Path, problems: Problems) -> None:
@@ -109,8 +104,7 @@ def _settle_unlocalized(metadata: Metadata, place: Place, file: pathlib.Path, pr
     otherwise an error of each.
     """
     localized = metadata.localized()
-    broken = problems.images()
-    lacking = ~localized & np.array([image_id not in broken for image_id in metadata.image_ids], bool)
+    lacking = ~localized & metadata.without(problems.images())
     if not localized.any() or not lacking.any():
         return
     labels, count = np.unique(metadata.labels[lacking], return_counts=True)
@@ -118,70 +112,56 @@ def _settle_unlocalized(metadata: Metadata, place: Place, file: pathlib.Path, pr
     if not empty and place.unlocalized == "fail":
         report_unlocalized(metadata, file, problems, " (allowed by --config.data.folder.unlocalized=allow)")
         return
-    names = [metadata.class_names[label] if metadata.class_names else f"label {label}" for label in labels]
-    text = f"{lacking.sum()} of {len(localized)} images have neither box nor mask, of class {listed(names)}"
-    problems.warn(file, f"{text}: they count for classification alone")
+    text = f"{lacking.sum()} of {len(localized)} images have neither box nor mask, of class"
+    names = listed([metadata.name_of(label) for label in labels.tolist()])
+    problems.warn(file, f"{text} {names}: they count for classification alone")
 
 
-def _only(root: pathlib.Path, *folders: str | os.PathLike[str] | None) -> str:
-    """The layout that a folder has."""
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; data.root must be the folder of the data set")
-    found = [name for name, one in LAYOUTS.items() if not one.last and _has(name, _place(name, root, *folders))]
+def _found(root: pathlib.Path, *folders: Path | None) -> Place:
+    """The place by the layout that a folder has."""
+    places = [_place(name, root, *folders) for name in LAYOUTS]
+    found = [place for place in places if not LAYOUTS[place.layout].last and _is_there(place)]
     if len(found) > 1:
-        raise InputError(f"{root}: has the layouts {', '.join(found)}; name one: --config.data.layout={found[0]}")
-    if found:
-        return found[0]
-    _refuse_above(root)
-    for name, one in LAYOUTS.items():
-        if one.last and _has(name, _place(name, root, *folders)):
-            return name
-    signs = ", nor ".join(layout.sign for layout in LAYOUTS.values())
-    there = sorted(name for name in listing(root) if not name.startswith("."))
-    has = f"; it has {listed(there)}" if there else "; it is empty"
-    raise InputError(f"{root}: holds no data set: neither {signs} (docs/data/own.md shows the layouts){has}")
+        names = ", ".join(place.layout for place in found)
+        raise InputError(f"{root}: has the layouts {names}; name one: --config.data.layout={found[0].layout}")
+    if not found:
+        _refuse_above(root)
+        found = [place for place in places if LAYOUTS[place.layout].last and _is_there(place)]
+    if not found:
+        signs = ", nor ".join(layout.sign for layout in LAYOUTS.values())
+        there = listed(sorted(name for name in listing(root) if not name.startswith("."))) or "nothing"
+        text = f"neither {signs} (docs/data/own.md shows the layouts); it has {there}"
+        raise InputError(f"{root}: holds no data set: {text}")
+    return found[0]
 
 
 def _refuse_above(root: pathlib.Path) -> None:
     """Refuse a folder that has no layout, but holds one that has, or that is divided into splits."""
     if _is_divided(root):
         return
-    near = _near(root)
-    for below in (*near, *(two for one in near for two in _near(one))):
+    near = class_folders.near(root)
+    for below in (*near, *(two for one in near for two in class_folders.near(one))):
         for name, one in LAYOUTS.items():
             with contextlib.suppress(InputError):
-                if _is_divided(below) if one.last else _has(name, _place(name, below)):
+                if _is_divided(below) if one.last else _is_there(_place(name, below)):
                     text = f"holds no data set itself, but {below.relative_to(root)} in it does, of layout {name}"
                     break
         else:
             continue
-        raise Problems().stop(root, f"{text}: --config.data.root={below}")
+        raise InputError(f"{root}: {text}: --config.data.root={below}")
 
 
 def _is_divided(folder: pathlib.Path) -> bool:
-    try:
+    with contextlib.suppress(InputError):
         return any(class_folders.split_folders(folder).values())
-    except InputError:
-        return False
+    return False
 
 
-def _near(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The folders in a folder, where they are few, but for those of images."""
-    names = class_folders.inside(folder)
-    inside = [folder / name for name in names] if len(names) <= _NEAR else []
-    return [below for below in inside if not class_folders.holds_image(below)]
-
-
-def _place(
-    name: str,
-    root: pathlib.Path,
-    images: str | os.PathLike[str] | None = None,
-    metadata: str | os.PathLike[str] | None = None,
-) -> Place:
+def _place(name: str, root: pathlib.Path, images: Path | None = None, metadata: Path | None = None) -> Place:
     below = LAYOUTS[name].below
     return Place(name, root, pathlib.Path(images or root / below[0]), pathlib.Path(metadata or root / below[1]))
 
 
-def _has(name: str, place: Place) -> bool:
-    layout = LAYOUTS[name]
+def _is_there(place: Place) -> bool:
+    layout = LAYOUTS[place.layout]
     return layout.present(place.metadata) if layout.present else bool(layout.splits(place.metadata))

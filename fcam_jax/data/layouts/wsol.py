@@ -8,7 +8,7 @@ and empty lines are understood. Out: `Metadata` in the order of the image ids.
 import dataclasses
 import pathlib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -138,7 +138,7 @@ class _Table:
     def error(self, line: int, text: str) -> None:
         self.problems.error(self.path, text, line=self.numbers[line], image_id=self.ids[line])
 
-    def refuse(self, wrong: Collection[bool] | Bool[np.ndarray, " m"], rule: str) -> None:
+    def refuse(self, wrong: list[bool] | Bool[np.ndarray, " m"], rule: str) -> None:
         """An error for every line that is wrong."""
         for line in np.flatnonzero(wrong).tolist():
             fields = self.fields[line * self.columns : (line + 1) * self.columns]
