@@ -93,7 +93,7 @@ def test_a_backward_arrow_is_found(module, line):
         ("fcam_jax.cams.cam", "from fcam_jax.models.heads import WGAP"),
         ("fcam_jax.cams.cam", "from . import contract\nfrom .contract import Head"),
         ("fcam_jax.main", "from fcam_jax import runs, evaluation"),
-        ("fcam_jax.runs.report.results", "import fcam_jax.evaluation.metric, matplotlib.main"),
+        ("fcam_jax.runs.report.tables", "import fcam_jax.evaluation.metric, matplotlib.main"),
     ],
 )
 def test_a_forward_arrow_is_not(module, line):

@@ -42,7 +42,7 @@ class BoxAccuracy(Metric):
         Figure("top1_loc", column=40),
         Figure("top5_loc", column=50),
         Figure("MaxBoxAcc_threshold", column=None),
-        Figure("MaxBoxAccV2", column=20),
+        Figure("MaxBoxAccV2", column=20, mean_of=tuple(f"BoxAccV2_{sigma}" for sigma in SIGMAS)),
     )
     needs = ("boxes",)
     extra = False

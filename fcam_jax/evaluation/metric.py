@@ -32,6 +32,7 @@ class Figure:
     name: str
     column: int | None = 100  # its place among a table's columns, from the left; None where it is none of them
     selects: int | None = None  # its place among those that choose the best model unasked, if it is one of them
+    mean_of: tuple[str, ...] = ()  # figures whose mean it is, each at the threshold that is best for it
 
     def at(self, label: str) -> str:
         """Its name at a threshold that is not its own best, as in ``BoxAcc_at_val``."""

@@ -69,8 +69,22 @@ def selecting() -> list[str]:
 
 def localizing(names: Collection[str]) -> str:
     """The one of some figures that says best how well maps localize; "" where none does."""
-    of_classes = {one.name for kind in METRICS.values() if kind.of_classes for one in kind.figures}
-    return next((name for name in selecting() if name in names and name not in of_classes), "")
+    return _selecting(names, of_classes=False)
+
+
+def classifying(names: Collection[str]) -> str:
+    """The one of some figures that says best how well images are classified; "" where none does."""
+    return _selecting(names, of_classes=True)
+
+
+def _selecting(names: Collection[str], of_classes: bool) -> str:
+    kinds = {one.name: kind for kind in METRICS.values() for one in kind.figures}
+    return next((name for name in selecting() if name in names and kinds[name].of_classes is of_classes), "")
+
+
+def mean_of(name: str) -> tuple[str, ...]:
+    """The figures whose mean a figure is, see `Figure`."""
+    return next((one.mean_of for kind in METRICS.values() for one in kind.figures if one.name == name), ())
 
 
 def columns(names: Iterable[str]) -> list[str]:

@@ -26,7 +26,7 @@ from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches
 from fcam_jax.runs.folder import TAKEN_FROM, RunFolder, has_begun, record_left_out
-from fcam_jax.runs.report.training_batch import save_training_batch
+from fcam_jax.runs.report.pictures import save_training_batch
 from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
 from fcam_jax.runtime import hosts, preemption, watchdog
 from fcam_jax.runtime.progress import counted

@@ -18,9 +18,9 @@ from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.experiment import Experiment, Stage
 from fcam_jax.runs.folder import RunFolder, continued, record_left_out
-from fcam_jax.runs.report.examples import save_pictures
+from fcam_jax.runs.report.pictures import save_pictures
 from fcam_jax.runs.report.record import save_record
-from fcam_jax.runs.report.results import results_table
+from fcam_jax.runs.report.tables import results_table
 from fcam_jax.runtime import hosts, provenance, watchdog
 from fcam_jax.runtime.files import write_record
 from fcam_jax.training.placed import Placed, data_mesh

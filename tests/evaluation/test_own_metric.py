@@ -9,8 +9,8 @@ from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.metrics import columns
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.runs.report.record import save_record
-from fcam_jax.runs.report.results import results_table
 from fcam_jax.runs.report.runs import read_record
+from fcam_jax.runs.report.tables import results_table
 from fcam_jax.types import Annotation, Batch, Localization
 
 N, SIDE = 5, 8

@@ -35,8 +35,7 @@ from fcam_jax.runs import build, folder
 from fcam_jax.runs.class_names import names_from_file
 from fcam_jax.runs.prediction.image_files import find_images
 from fcam_jax.runs.prediction.journal import LINES, SETTINGS, Journal
-from fcam_jax.runs.report.runs import read_run
-from fcam_jax.runs.report.stored_examples import read_examples, read_pixels
+from fcam_jax.runs.report.runs import read_examples, read_pixels, read_run
 from fcam_jax.runs.sweeps.plan import Planned
 from fcam_jax.runs.sweeps.summary import summary
 from fcam_jax.runs.sweeps.sweep_file import SweepRun, read_runs

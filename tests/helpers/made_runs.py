@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 
 from fcam_jax.evaluation.evaluator import Evaluation, Example
+from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.types import Annotation
 
@@ -81,7 +82,11 @@ def evaluation(names, figures, seed=0, boxes=True, mask=True, threshold=0.4, fin
     examples = [example(rng, name, i % 2, boxes, mask, found=i < finds) for i, name in enumerate(names)]
     curves = {"MaxBoxAcc": 100 * np.exp(-(((TAUS - threshold) / 0.2) ** 2))} if boxes else {}
     metrics = figures | ({"MaxBoxAcc_threshold": threshold} if boxes else {})
-    return Evaluation(metrics, examples, TAUS, curves)
+    histogram = sum((np.histogram(one.score_map, 256, (0, 1))[0] for one in examples), np.zeros(256, int))
+    pixels = PixelPrecision.empty(float(TAUS[1]))
+    for one in examples if mask else ():
+        pixels = pixels.update(one.score_map, one.annotation)
+    return Evaluation(metrics, examples, TAUS, curves, histogram, pixels.curve() if mask and examples else None)
 
 
 def make_run(folder, rows=None, names=None, boxes=True, mask=True, split="test", **values):

@@ -18,8 +18,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as run_folder
 from fcam_jax.runs.folder import claim, training_hash
-from fcam_jax.runs.report.runs import read_run
-from fcam_jax.runs.report.stored_examples import read_examples
+from fcam_jax.runs.report.runs import read_examples, read_run
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
 from fcam_jax.runtime import provenance
 from fcam_jax.runtime.text import file_name

@@ -95,7 +95,7 @@ def test_the_data_say_what_the_runs_say(runs, data):
             assert {name: one.figures[name] for name in other.figures} == pytest.approx(other.figures, abs=1e-3)
             np.testing.assert_allclose(one.thresholds, other.thresholds, atol=1e-9)
             np.testing.assert_allclose(one.curves["MaxBoxAcc"], other.curves["MaxBoxAcc"], atol=0.005)
-            shares = [h.counts / max(h.counts.sum(), 1) for h in (one.histogram, other.histogram)]
+            shares = [h / max(h.sum(), 1) for h in (one.histogram, other.histogram)]
             np.testing.assert_allclose(*shares, rtol=2e-3, atol=1e-9)
     found = [[[run.folder.name for run in one.runs] for one in configurations(r)] for r in (data.runs, collected.runs)]
     assert found[0] == found[1]

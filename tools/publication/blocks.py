@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
 from fcam_jax.runs.report.paper import PaperMethod, entries, published
-from fcam_jax.runs.report.tables import Cell, Table, figure_cell, markdown, number_cell
+from fcam_jax.runs.report.tables import Cell, Table, figure_cell, markdown
 from tools.publication.data import CURVE, Published
 from tools.publication.groups import TERMS, Pair, alone, by_seed, center, families, figure, paired, pairs, records
 from tools.publication.run_blocks import provenance, runs, time
@@ -109,7 +109,7 @@ def _terms(data: Published) -> Table:
 
 
 def _ablation(of: PaperMethod, encoders: Sequence[str]) -> list[Cell]:
-    return [number_cell(published(_DATASET, encoder, of, CURVE)) for encoder in encoders]
+    return [figure_cell(published(_DATASET, encoder, of, CURVE)) for encoder in encoders]
 
 
 def _by_seed(new: dict, old: dict) -> Cell:

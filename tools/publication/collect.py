@@ -155,7 +155,7 @@ def _row(record: StoredEvaluation) -> dict[str, Any]:
         found = plateau(record.thresholds, record.curves[CURVE])
         derived |= {"plateau_from": found.low, "plateau_to": found.high, "plateau_width": found.width}
         curve = _curve(record)
-    shape = activation_shape(record.histogram.counts)
+    shape = activation_shape(record.histogram)
     derived |= {
         "activations_high": shape.high,
         "activations_middle": shape.middle,
@@ -169,13 +169,12 @@ def _row(record: StoredEvaluation) -> dict[str, Any]:
         "by_size": {part: _rounded(figures) for part, figures in record.by_size.items()},
         **curve,
         "histogram": _histogram(record),
-        "partial": record.histogram.partial,
     }
 
 
 def _histogram(record: StoredEvaluation) -> list[float | int]:
     """Pixels of a million in each bin, with some significant digits."""
-    counts = record.histogram.counts
+    counts = record.histogram
     shares = [float(f"{share:.{_SHARE_DIGITS}g}") for share in (1e6 * counts / max(int(counts.sum()), 1)).tolist()]
     return [int(share) if share.is_integer() else share for share in shares]
 

@@ -11,7 +11,7 @@
         derived     see `collect.py`
         by_size     figures by the object's share of the image
         curve       MaxBoxAcc in percent at `thresholds`: [first, step, number]; null without boxes
-        histogram   pixels of a million by value, in bins of 1/256; `partial`: of the kept examples alone
+        histogram   pixels of a million by value, in bins of 1/256
 
 In: such a file. Out: its runs as those that the report's parts take. Nothing else is known of the runs here.
 """
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.runs import Histogram, StoredEvaluation, StoredRun
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 from fcam_jax.runtime.records import read_record
 
 VERSION = 1
@@ -144,7 +144,7 @@ def _record(row: str, run: Mapping[str, Any], fields: Mapping[str, Any]) -> Stor
         thresholds=thresholds,
         curves=curves,
         precision_recall=None,
-        histogram=Histogram(np.array(fields["histogram"], float), bool(fields["partial"])),
+        histogram=np.array(fields["histogram"], float),
         intervals={name: (float(ends[1]), float(ends[2])) for name, ends in fields["figures"].items() if len(ends) > 1},
         by_size={part: {n: float(value) for n, value in of.items()} for part, of in fields["by_size"].items()},
         by_class={},

@@ -14,8 +14,7 @@ from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
 from fcam_jax.runs.report.figures import ACTIVATIONS, activations, grids
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.pictures import save_grid
-from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
-from fcam_jax.runs.report.stored_examples import StoredExample, read_examples, read_pixels
+from fcam_jax.runs.report.runs import StoredEvaluation, StoredExample, StoredRun, read_examples, read_pixels
 from tools.publication.data import CURVE, Published
 from tools.publication.groups import pairs, records
 

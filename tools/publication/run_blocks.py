@@ -10,7 +10,7 @@ from typing import Any
 from fcam_jax.configuration.flat import setting
 from fcam_jax.runs.report.aggregate import settings_text
 from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
-from fcam_jax.runs.report.tables import Cell, Table, number_cell
+from fcam_jax.runs.report.tables import Cell, Table, figure_cell
 from tools.publication.data import CURVE, Published, name_of
 
 _NOTHING = Cell("-")
@@ -36,11 +36,11 @@ def runs(data: Published) -> Table:
                 Cell(str(run.seed)),
                 Cell(row),
                 _whole(checkpoint.get("step")),
-                number_cell(validated.get(CURVE)),
-                number_cell(record.figures.get(CURVE)),
+                figure_cell(validated.get(CURVE)),
+                figure_cell(record.figures.get(CURVE)),
                 _NOTHING if low is None else Cell(f"{low:.1f} to {high:.1f}", low),
-                number_cell(record.figures.get("threshold_at_val"), digits=3),
-                number_cell(record.figures.get("BoxAcc_at_val")),
+                figure_cell(record.figures.get("threshold_at_val"), digits=3),
+                figure_cell(record.figures.get("BoxAcc_at_val")),
             )
         )
     names = ("run", f"differs from {name_of(data.runs[0])} in", "seed", "map")

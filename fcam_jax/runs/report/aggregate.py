@@ -14,7 +14,8 @@ from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"
 
-_SHOWN = {"seed", "data.name", "data.source", "model.encoder", "classifier.method", "cam.name"}
+# What tables show of a configuration besides its settings.
+_SHOWN = ("classifier.method", "cam.name", "data.name", "data.source", "model.encoder")
 _SETTINGS_SHOWN = 4
 
 
@@ -49,42 +50,19 @@ class Configuration:
     runs: tuple[StoredRun, ...]  # at least one
     # where it differs from the others of its data set, encoder, training of stage 1 and CAM; by key
     settings: dict[str, Any]
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The configuration, with the seed of the first run."""
-        return self.runs[0].config
-
-    @property
-    def dataset(self) -> str | None:
-        """The name of the data set, if it has one."""
-        return setting(self.config, "data.name") or None
-
-    @property
-    def encoder(self) -> str:
-        """The name of the encoder."""
-        return str(setting(self.config, "model.encoder"))
-
-    @property
-    def cam(self) -> str:
-        """The name of the CAM."""
-        return str(setting(self.config, "cam.name"))
-
-    @property
-    def classifier(self) -> str | None:
-        """How stage 1 is trained; None where the run is of a version that knew one way."""
-        name = setting(self.config, "classifier.method")
-        return None if name is None else str(name)
+    config: dict[str, Any]  # with the seed of the first run
+    dataset: str | None  # its name, if it has one
+    encoder: str
+    cam: str
+    classifier: str | None  # how stage 1 is trained; None where the run is of a version that knew one way
 
     @property
     def title(self) -> str:
         """A line for people."""
-        data = self.dataset or setting(self.config, "data.source")
-        trained = stage1_title(self.classifier)
-        parts = [str(data), self.encoder, self.cam, settings_text(self.settings)]
-        if trained != stage1_title(None):
-            parts.insert(2, trained)
-        return f"{self.number}: {', '.join(part for part in parts if part)}"
+        trained, plain = stage1_title(self.classifier), stage1_title(None)
+        data = self.dataset or str(setting(self.config, "data.source"))
+        parts = (data, self.encoder, "" if trained == plain else trained, self.cam, settings_text(self.settings))
+        return f"{self.number}: {', '.join(filter(None, parts))}"
 
     def rows(self) -> list[str]:
         """The methods that any of its runs has evaluated, in the runs' order."""
@@ -99,7 +77,7 @@ class Configuration:
 class Row:
     """A row of the table of results: one method of a configuration."""
 
-    configuration: Configuration  # its runs
+    configuration: Configuration
     name: str  # the method as the run calls it
     split: str  # the data evaluated
     images: int  # their number
@@ -115,14 +93,24 @@ def configurations(runs: Sequence[StoredRun]) -> list[Configuration]:
         groups.setdefault(settings_key(run.config, "seed"), []).append(run)
     flat = [dict(flat_settings(group[0].config)) for group in groups.values()]
     return [
-        Configuration(number, tuple(group), _differing(flat[number - 1], flat))
-        for number, group in enumerate(groups.values(), 1)
+        Configuration(
+            number,
+            tuple(group),
+            _differing(own, flat),
+            group[0].config,
+            own.get("data.name") or None,
+            str(own.get("model.encoder")),
+            str(own.get("cam.name")),
+            None if (way := own.get("classifier.method")) is None else str(way),
+        )
+        for number, (group, own) in enumerate(zip(groups.values(), flat, strict=True), 1)
     ]
 
 
 def table_rows(configuration: Configuration) -> list[Row]:
-    """A row for every method of a configuration."""
-    return [_row(configuration, name, split) for name, split in _evaluations(configuration)]
+    """A row for every method of a configuration and split that it was evaluated on; runs may differ in it."""
+    splits = [(r.row, r.split) for row in configuration.rows() for r in configuration.records(row)]
+    return [_row(configuration, name, split) for name, split in dict.fromkeys(splits)]
 
 
 def sweeps(found: Sequence[Configuration]) -> list[list[Configuration]]:
@@ -145,41 +133,23 @@ def settings_text(settings: Mapping[str, Any]) -> str:
     return " ".join([*shown, f"and {more} more"] if more > 0 else shown)
 
 
-def _evaluations(configuration: Configuration) -> list[tuple[str, str]]:
-    """Methods with the split that they were evaluated on; runs may differ in it."""
-    return list(dict.fromkeys((r.row, r.split) for row in configuration.rows() for r in configuration.records(row)))
-
-
-def _row(configuration: Configuration, name: str, split: str) -> Row:
-    with_record = [
-        (run, record)
-        for run in configuration.runs
-        for record in run.records
-        if (record.row, record.split) == (name, split)
-    ]
-    records = [record for _, record in with_record]
-    weights = setting(configuration.config, "fcam.loss") or {}
-    terms = {term: setting(weights, f"{term}.weight") for term in weights}
-    of = method(name, configuration.cam, terms, configuration.classifier)
-    dataset = configuration.dataset if split == "test" else None
-    metrics = dict.fromkeys(metric for record in records for metric in record.figures)
+def _row(of: Configuration, name: str, split: str) -> Row:
+    found = [(run, one) for run in of.runs for one in run.records if (one.row, one.split) == (name, split)]
+    terms = setting(of.config, "fcam.loss") or {}
+    weights = {term: setting(terms, f"{term}.weight") for term in terms}
+    paper = method(name, of.cam, weights, of.classifier)
     figures = {
         metric: Figure(
-            tuple(record.figures[metric] for record in records if metric in record.figures),
-            published(dataset, configuration.encoder, of, metric),
+            tuple(record.figures[metric] for _, record in found if metric in record.figures),
+            published(of.dataset if split == "test" else None, of.encoder, paper, metric),
         )
-        for metric in metrics
+        for metric in dict.fromkeys(metric for _, record in found for metric in record.figures)
     }
-    seeds = tuple(run.seed for run, _ in with_record)
-    return Row(configuration, name, split, records[0].images, of, seeds, figures)
+    return Row(of, name, split, found[0][1].images, paper, tuple(run.seed for run, _ in found), figures)
 
 
 def _differing(own: Mapping[str, Any], everyone: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The settings in which a configuration differs from any other that the tables cannot tell from it."""
-
-    def shown(one: Mapping[str, Any]) -> list[Any]:
-        return [one.get(key) for key in sorted(_SHOWN - {"seed"})]
-
-    alike = [one for one in everyone if shown(one) == shown(own)]
-    keys = sorted({key for one in alike for key in one} - _SHOWN)
+    alike = [one for one in everyone if all(one.get(key) == own.get(key) for key in _SHOWN)]
+    keys = sorted({key for one in alike for key in one} - {"seed", *_SHOWN})
     return {key: own.get(key) for key in keys if any(one.get(key) != own.get(key) for one in alike)}

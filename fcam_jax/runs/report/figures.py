@@ -8,19 +8,18 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Real
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
-from fcam_jax.evaluation.metrics import localizing, selecting
+from fcam_jax.evaluation.metrics import classifying, localizing, selecting
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
-from fcam_jax.runs.report.localized import localized
-from fcam_jax.runs.report.page import PageFigure
+from fcam_jax.runs.report.derived import FACTORS, pxap_by_factor
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
-from fcam_jax.runs.report.runs import Histogram, StoredEvaluation
-from fcam_jax.runs.report.simulation import FACTORS, pxap_by_factor
-from fcam_jax.runs.report.stored_examples import StoredExample, read_pixels
+from fcam_jax.runs.report.record import localized
+from fcam_jax.runs.report.runs import StoredExample, read_pixels
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation
 
@@ -29,29 +28,43 @@ ACTIVATIONS = Axes("value of the map", "pixels in a bin of 1/256, percent", y_po
 _GRID_ROWS = 12
 _SIMULATED = 500
 _FOUND = 0.5  # IoU
-_CLASSIFICATION = "top1_cls"
+
+
+@dataclasses.dataclass(frozen=True)
+class PageFigure:
+    """A plot of the page."""
+
+    caption: str  # what it shows
+    path: pathlib.Path  # its SVG file
 
 
 def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[PageFigure]:
     """The plots of one configuration; those whose data it has not are left out. Every seed has its own line."""
     records = [record for row in _main_first(one.rows()) for record in one.records(row)]
-    precise = [record for record in records if record.precision_recall is not None]
-    figures = []
-    if lines := [Line(r.row, r.thresholds, r.curves[by]) for r in records if (by := localizing(r.curves))]:
-        caption = "Share of images whose box is right at each threshold (Fig. 5 a of the paper)"
-        figures.append(_save(folder, one, "box_accuracy", caption, Plot(BOX_ACCURACY, lines)))
-    if precise:
-        caption = "Precision and recall of the pixels" + _of_examples(precise, "precision_recall") + " (Fig. 5 b)"
-        lines = [_precision_recall(record) for record in precise]
-        plot = Plot(Axes("recall", "precision"), lines)
-        figures.append(_save(folder, one, "precision_recall", caption, plot))
-    caption = "Distribution of the maps' values" + _of_examples(records, "histogram") + " (Fig. 6)"
-    main = [activations(record.row, [record.histogram]) for row in main_rows(one.rows()) for record in one.records(row)]
-    figures.append(_save(folder, one, "activations", caption, Plot(ACTIVATIONS, main)))
-    for stage, plot in _convergence(one).items():
-        caption = f"Validation figures before the first epoch of stage {stage} and after every one; dot: the model kept"
-        figures.append(_save(folder, one, f"convergence-{file_name(stage)}", f"{caption} (Fig. A.5)", plot))
-    return figures
+    boxes = [Line(r.row, r.thresholds, r.curves[by]) for r in records if (by := localizing(r.curves))]
+    pixels = []
+    for record in records:
+        if record.precision_recall is not None:
+            precision, recall = record.precision_recall
+            taken = (precision > 0) | (recall > 0)
+            pixels.append(Line(record.row, recall[taken], precision[taken]))
+    main = [record for row in main_rows(one.rows()) for record in one.records(row)]
+    values = [activations(record.row, [record.histogram]) for record in main]
+    right = "Share of images whose box is right at each threshold (Fig. 5 a of the paper)"
+    plots = {
+        "box_accuracy": (right, BOX_ACCURACY, boxes),
+        "precision_recall": ("Precision and recall of the pixels (Fig. 5 b)", Axes("recall", "precision"), pixels),
+        "activations": ("Distribution of the maps' values (Fig. 6)", ACTIVATIONS, values),
+    }
+    for stage in dict.fromkeys(name for run in one.runs for name in run.history):
+        told = f"Validation figures before the first epoch of stage {stage} and after every one; dot: the model kept"
+        lines = _epochs(one, stage)
+        plots[f"convergence-{file_name(stage)}"] = f"{told} (Fig. A.5)", Axes("epoch", "percent"), lines
+    return [
+        _save(folder / f"{one.number}-{name}", caption, Plot(axes, lines))
+        for name, (caption, axes, lines) in plots.items()
+        if lines
+    ]
 
 
 def sweep_figure(folder: pathlib.Path, number: int, sweep: Sequence[Configuration]) -> PageFigure:
@@ -65,7 +78,7 @@ def sweep_figure(folder: pathlib.Path, number: int, sweep: Sequence[Configuratio
         lines.append(Line(name, [x for x, _ in points], [figure.mean for _, figure in points], spread))
     caption = f"{metric} against the background fraction n-, mean and deviation over seeds (Fig. 8)"
     plot = Plot(Axes("background fraction n-", f"{metric}, percent"), lines)
-    return _save_as(folder, f"background_fraction-{number}", caption, plot)
+    return _save(folder / f"background_fraction-{number}", caption, plot)
 
 
 def simulation_figure(
@@ -76,46 +89,43 @@ def simulation_figure(
     truths = [_true_mask(example) for example in spread(chosen, _SIMULATED)]
     if not any(truth.mask is not None and truth.mask.any() for truth in truths):
         return None
-    boxes = any(example.mask_file is None for example in chosen)
     caption = f"PxAP of perfect maps of {len(truths)} examples of {dataset}, reduced by a factor and enlarged again"
-    caption += "; filled boxes stand for masks, which the data has not" if boxes else ""
+    if any(example.mask_file is None for example in chosen):
+        caption += "; filled boxes stand for masks, which the data has not"
     line = Line("perfect map", FACTORS, pxap_by_factor(truths))
     plot = Plot(Axes("down-scaling factor", "PxAP, percent", x_powers=2), [line])
-    return _save_as(folder, f"scale_simulation-{number}", caption, plot)
+    return _save(folder / f"scale_simulation-{number}", caption, plot)
 
 
-def save_grids(folder: pathlib.Path, one: Configuration, examples: Sequence[StoredExample]) -> list[pathlib.Path]:
-    """Grids of examples that the last of the main methods finds, and of those that it misses (Fig. 3, 4 and 7).
-
-    Args:
-      folder: for `<number>-found.png` and `<number>-missed.png`; one without rows is not written.
-      one: the configuration; the examples are those of its first run.
-      examples: with readable pixels.
-    """
-    paths = []
+def save_grids(folder: pathlib.Path, one: Configuration, examples: Sequence[StoredExample]) -> None:
+    """Save `<number>-found.png` and `-missed.png`, see `grids`, of the readable examples of the first run."""
     for name, rows in grids(main_rows(one.rows()), examples, _GRID_ROWS).items():
-        paths.append(folder / f"{one.number}-{name}.png")
-        save_grid(paths[-1], rows)
-    return paths
+        save_grid(folder / f"{one.number}-{name}.png", rows)
 
 
 def grids(rows: Sequence[str], examples: Sequence[StoredExample], count: int) -> dict[str, list[GridRow]]:
-    """Rows of a grid for each of "found" and "missed": what the last of some methods finds, and what it misses.
+    """Rows of a grid for each of "found" and "missed": what the last of some methods finds, and misses (Fig. 3, 4, 7).
 
     Args:
       rows: the methods, a panel each.
       examples: with readable pixels; those that some method has not are left out.
       count: at most so many of each, evenly spread; one without any is absent.
     """
-    complete = [_of_rows(example, rows) for example in examples]
-    complete = [example for example in complete if len(example.findings) == len(rows)]
-    found = {}
-    for name, wanted in (("found", True), ("missed", False)):
-        ious = [(example, example.findings[-1].iou) for example in complete]
-        chosen = [example for example, iou in ious if iou is not None and (iou >= _FOUND) is wanted]
-        if chosen:
-            found[name] = list(map(_grid_row, spread(chosen, count)))
-    return found
+    own = [dataclasses.replace(e, findings=tuple(f for f in e.findings if f.row in rows)) for e in examples]
+    judged = [
+        (example, example.findings[-1].iou >= _FOUND)
+        for example in own
+        if len(example.findings) == len(rows) and example.findings[-1].iou is not None
+    ]
+    wanted = {"found": True, "missed": False}
+    chosen = {name: [one for one, is_found in judged if is_found is which] for name, which in wanted.items()}
+    return {name: list(map(_grid_row, spread(some, count))) for name, some in chosen.items() if some}
+
+
+def activations(name: str, histograms: Sequence[Real[np.ndarray, " n"]], dashed: bool = False) -> Line:
+    """The line of a distribution: the mean of some histograms' shares, with gaps where there are no pixels."""
+    share = np.mean([100 * one / max(one.sum(), np.finfo(float).tiny) for one in histograms], axis=0)
+    return Line(name, (np.arange(BINS) + 0.5) / BINS, np.where(share > 0, share, np.nan), dashed=dashed)
 
 
 def _main_first(rows: Sequence[str]) -> list[str]:
@@ -123,42 +133,18 @@ def _main_first(rows: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*main_rows(rows), *rows]))
 
 
-def _convergence(one: Configuration) -> dict[str, Plot]:
-    """A plot for each stage: the metric that chose its model, and classification accuracy, by epoch."""
+def _epochs(one: Configuration, stage: str) -> list[Line]:
+    """The metric that chose a stage's model, and classification accuracy, by epoch."""
     known = {name for run in one.runs for history in run.history.values() for epoch in history for name in epoch}
-    by_data = next((name for name in selecting() if name in known), "")
-    selection = setting(one.config, "validation.selection") or by_data
-    plots = {}
-    for stage in dict.fromkeys(name for run in one.runs for name in run.history):
-        lines = []
-        for metric in dict.fromkeys((selection, _CLASSIFICATION)):
-            for run in one.runs:
-                values = [epoch.get(metric, np.nan) for epoch in run.history.get(stage, [])]
-                if np.isfinite(values).any():
-                    dot = int(np.nanargmax(values)) if metric == selection else None
-                    lines.append(Line(metric, range(len(values)), values, dot=dot))
-        if lines:
-            plots[stage] = Plot(Axes("epoch", "percent"), lines)
-    return plots
-
-
-def _precision_recall(record: StoredEvaluation) -> Line:
-    curve = record.precision_recall
-    assert curve is not None
-    taken = (curve.precision > 0) | (curve.recall > 0)
-    return Line(record.row, curve.recall[taken], curve.precision[taken])
-
-
-def activations(name: str, histograms: Sequence[Histogram], dashed: bool = False) -> Line:
-    """The line of a distribution: the mean of some histograms' shares, with gaps where there are no pixels."""
-    counts = [histogram.counts.astype(np.float64) for histogram in histograms]
-    share = np.mean([100 * one / max(one.sum(), np.finfo(float).tiny) for one in counts], axis=0)
-    return Line(name, (np.arange(BINS) + 0.5) / BINS, np.where(share > 0, share, np.nan), dashed=dashed)
-
-
-def _of_examples(records: Sequence[StoredEvaluation], what: str) -> str:
-    """A remark where a curve is not that of the whole split."""
-    return ", of the kept examples only" if any(getattr(record, what).partial for record in records) else ""
+    selection = setting(one.config, "validation.selection") or next((n for n in selecting() if n in known), "")
+    lines = []
+    for metric in dict.fromkeys((selection, classifying(known))):
+        for run in one.runs:
+            values = [epoch.get(metric, np.nan) for epoch in run.history.get(stage, [])]
+            if np.isfinite(values).any():
+                dot = int(np.nanargmax(values)) if metric == selection else None
+                lines.append(Line(metric, range(len(values)), values, dot=dot))
+    return lines
 
 
 def _true_mask(example: StoredExample) -> Annotation:
@@ -170,12 +156,7 @@ def _true_mask(example: StoredExample) -> Annotation:
     mask = np.zeros(pixels.image.shape[:2], bool)
     for x0, y0, x1, y1 in () if truth.boxes is None else truth.boxes.tolist():
         mask[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
-    return Annotation(truth.image_id, truth.label, truth.boxes, mask)
-
-
-def _of_rows(example: StoredExample, rows: Sequence[str]) -> StoredExample:
-    """The example with the findings of some methods only."""
-    return dataclasses.replace(example, findings=tuple(f for f in example.findings if f.row in rows))
+    return dataclasses.replace(truth, mask=mask)
 
 
 def _grid_row(example: StoredExample) -> GridRow:
@@ -188,11 +169,6 @@ def _grid_row(example: StoredExample) -> GridRow:
     return GridRow(pixels.image, truth, example.class_name, panels)
 
 
-def _save(folder: pathlib.Path, one: Configuration, name: str, caption: str, plot: Plot) -> PageFigure:
-    return _save_as(folder, f"{one.number}-{name}", caption, plot)
-
-
-def _save_as(folder: pathlib.Path, name: str, caption: str, plot: Plot) -> PageFigure:
-    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
-    save_plot(paths, plot)
-    return PageFigure(caption, paths[1])
+def _save(path: pathlib.Path, caption: str, plot: Plot) -> PageFigure:
+    save_plot([path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")], plot)
+    return PageFigure(caption, path.with_name(f"{path.name}.svg"))

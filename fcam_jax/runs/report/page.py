@@ -1,9 +1,9 @@
 """One HTML file with tables, figures and examples, which needs no network and no other file.
 
-In: what the page shows, and the examples one after the other. The template and its programs are `page.html`,
-`page.css`, `page_maps.js` and `page.js`. Pixels go to the end of the file in blocks, so that the page is usable before
-they are read, and of them the browser unpacks only what is looked at. Names enter as JSON in which ``<`` is escaped,
-and a policy in the page's head forbids every program but its own and every address.
+The template and its program are `page.html`, `page.css`, `page_maps.js` and `page.js`. Pixels go to the end of the file
+in blocks, so that the page is usable before they are read, and of them the browser unpacks only what is looked at.
+Names enter as JSON in which ``<`` is escaped, and a policy in the page's head forbids every program but its own and
+every address.
 """
 
 import base64
@@ -15,14 +15,15 @@ import pathlib
 import re
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
 
 from fcam_jax.runs.class_names import ClassNames, class_title
+from fcam_jax.runs.report.figures import PageFigure
 from fcam_jax.runs.report.paper import main_rows
-from fcam_jax.runs.report.stored_examples import Levels, Pixels, StoredExample
+from fcam_jax.runs.report.runs import Levels, Pixels, StoredExample
 from fcam_jax.runs.report.tables import Table
 from fcam_jax.runtime.files import fresh_partial
 
@@ -31,22 +32,14 @@ _BLOCK = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class PageFigure:
-    """A plot of the page."""
-
-    caption: str  # what it shows
-    path: pathlib.Path  # its SVG file
-
-
-@dataclasses.dataclass(frozen=True)
 class PageExamples:
     """The examples of a run."""
 
     title: str  # of the run
-    methods: Sequence[str]  # its methods
-    class_names: ClassNames  # of its classes
+    methods: Sequence[str]
+    class_names: ClassNames
     examples: Sequence[StoredExample]  # in the order of the blocks of pixels
-    sizes: Sequence[tuple[int, int]]  # height and width of each
+    sizes: Sequence[tuple[int, ...]]  # height and width of each
 
 
 class PixelBlocks:
@@ -58,7 +51,6 @@ class PixelBlocks:
         self._block: list[list[Any]] = []
         self._images: dict[bytes, int] = {}
         self._count = 0
-        self._blocks = 0
 
     def add(self, pixels: Pixels) -> None:
         """Add an example; an image that was there before is not stored again."""
@@ -72,16 +64,16 @@ class PixelBlocks:
 
     def write_to(self, file: TextIO) -> None:
         """Write the script elements that hold the blocks, and an element that marks their end."""
-        self._flush()
+        if self._block:
+            self._flush()
         self._file.seek(0)
         shutil.copyfileobj(self._file, file)
         file.write("<template></template>")
 
     def _flush(self) -> None:
-        if self._block:
-            self._file.write(_json_element(f"pixels-{self._blocks}", self._block))
-            self._blocks += 1
-            self._block = []
+        number = (self._count - 1) // _BLOCK
+        self._file.write(f'<script type="application/json" id="pixels-{number}">{_json(self._block)}</script>\n')
+        self._block = []
 
 
 def write_page(
@@ -105,34 +97,29 @@ def write_page(
       left_out: a line for each example that could not be used.
       pixels: the same examples' pixels, in the same order.
     """
+    groups = {
+        title: [{"caption": one.caption, "svg": _base64(one.path.read_bytes())} for one in group]
+        for title, group in figures.items()
+    }
     summary = {
         "about": about,
         "block": _BLOCK,
         "tables": [dataclasses.asdict(table) for table in tables],
-        "figures": [{"title": title, "figures": list(map(_figure, group))} for title, group in figures.items()],
+        "figures": [{"title": title, "figures": group} for title, group in groups.items()],
         "runs": [_run(run) for run in runs if run.examples],
         "leftOut": list(left_out),
     }
-    style, script = _resource("page.css"), _resource("page_maps.js") + _resource("page.js")
-    policy = "; ".join(
-        (
-            "default-src 'none'",
-            "img-src data:",
-            f"style-src '{_fingerprint(style)}'",
-            f"script-src '{_fingerprint(script)}'",
-            "base-uri 'none'",
-            "form-action 'none'",
-        )
-    )
-    parts = {"policy": policy, "style": style, "script": script, "summary": _json(summary)}
+    parts = {"style": _resource("page.css"), "script": _resource("page_maps.js") + _resource("page.js")}
+    # What a content security policy knows a style or program by.
+    sources = {n: f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'" for n, text in parts.items()}
+    policy = f"default-src 'none'; img-src data:; style-src {sources['style']}; script-src {sources['script']}"
+    parts |= {"policy": f"{policy}; base-uri 'none'; form-action 'none'", "summary": _json(summary)}
     partial = fresh_partial(path)
     with partial.open("w", encoding="utf-8", newline="") as file:
-        for place, text in _template():
-            file.write(text)
-            if place == "pixels":
-                pixels.write_to(file)
-            elif place:
-                file.write(parts[place])
+        before, after = _resource("page.html").split("{{pixels}}")
+        file.write(re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], before))
+        pixels.write_to(file)
+        file.write(after)
     partial.replace(path)
 
 
@@ -145,12 +132,6 @@ def packed(levels: Levels) -> str:
     differences = np.diff(np.diff(levels, axis=0, prepend=np.uint8(0)), axis=1, prepend=np.uint8(0))
     deflate = zlib.compressobj(strategy=zlib.Z_RLE)
     return _base64(deflate.compress(differences.tobytes()) + deflate.flush())
-
-
-def _template() -> Iterator[tuple[str, str]]:
-    """Places of the template, each with the text before it; the last has no name."""
-    pieces = re.split(r"\{\{(\w+)\}\}", _resource("page.html"))
-    yield from zip([*pieces[1::2], ""], pieces[::2], strict=True)
 
 
 def _run(run: PageExamples) -> dict[str, Any]:
@@ -176,23 +157,10 @@ def _run(run: PageExamples) -> dict[str, Any]:
     return {"title": run.title, "methods": list(run.methods), "main": main, "examples": examples}
 
 
-def _figure(figure: PageFigure) -> dict[str, Any]:
-    return {"caption": figure.caption, "svg": _base64(figure.path.read_bytes())}
-
-
-def _json_element(identity: str, value: Any) -> str:
-    return f'<script type="application/json" id="{identity}">{_json(value)}</script>\n'
-
-
 def _json(value: Any) -> str:
     """JSON that ends no element and opens none, whatever its texts hold."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=np.ndarray.tolist)
     return text.replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _fingerprint(text: str) -> str:
-    """What a content security policy knows a style or program by."""
-    return f"sha256-{_base64(hashlib.sha256(text.encode()).digest())}"
 
 
 def _base64(data: bytes) -> str:

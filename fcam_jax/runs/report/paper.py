@@ -1,7 +1,5 @@
 """Figures that the F-CAM paper reports (`paper.csv`, from its Tables 1 to 3 and A.1 to A.3), looked up by run.
 
-In: data set, encoder, CAM and method of a run. Out: the published value of the same, if the paper has it.
-
 Reference: Belharbi et al., F-CAM: Full Resolution Class Activation Maps via Guided Parametric Upscaling, WACV 2022.
 """
 
@@ -14,7 +12,7 @@ from typing import Any
 
 from fcam_jax.cams.registry import CAMS
 from fcam_jax.methods import METHODS
-from fcam_jax.methods.classifier import ClassifierTraining, Plain
+from fcam_jax.methods.classifier import Plain
 
 # Ours by the paper's.
 METRICS = {
@@ -25,8 +23,7 @@ METRICS = {
     "MaxBoxAccV2": "MaxBoxAccV2",
     "Classification": "top1_cls",
 }
-FCAM_ROW, CENTER_ROW = "F-CAM", "Center"
-DECISION_ROW = "F-CAM, no threshold"
+FCAM_ROW, CENTER_ROW, DECISION_ROW = "F-CAM", "Center", "F-CAM, no threshold"
 # What a run calls the maps of what stage 1 trained, by the way of its training.
 STAGE1_ROWS = tuple(training.title for training in METHODS.values())
 # What the paper calls the losses of its ablation, by the terms that have a weight.
@@ -36,17 +33,6 @@ _ABLATION = {
     frozenset({"seeds", "crf", "size"}): "F-CAM",
 }
 _WHOLE_LOSS = "SR+CRF+ASC"
-
-
-def row_order(row: str) -> tuple[int, str]:
-    """Sorts rows: the centre baseline, what stage 1 trained, other methods, F-CAM, what is derived from it."""
-    places = {CENTER_ROW: 0, FCAM_ROW: 3} | dict.fromkeys(STAGE1_ROWS, 1)
-    return places.get(row, 4 if row.startswith(FCAM_ROW) else 2), row
-
-
-def main_rows(rows: Sequence[str]) -> list[str]:
-    """What stage 1 trained and F-CAM on it, which the paper's figures compare; all rows where neither is there."""
-    return [row for row in rows if row in (*STAGE1_ROWS, FCAM_ROW)] or list(rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,28 +48,49 @@ class PaperFigure:
     """A published figure."""
 
     table: str  # the paper's, e.g. "A.1"
-    dataset: str  # data set
+    dataset: str
     metric: str  # by our name
-    method: PaperMethod  # method; the ablation's whole loss is F-CAM
+    method: PaperMethod  # the ablation's whole loss is F-CAM
     title: str  # of the method, as printed
     encoder: str  # by our name
     value: float  # percent
+
+
+def row_order(row: str) -> tuple[int, str]:
+    """Sorts rows: the centre baseline, what stage 1 trained, other methods, F-CAM, what is derived from it."""
+    places = {CENTER_ROW: 0, FCAM_ROW: 3} | dict.fromkeys(STAGE1_ROWS, 1)
+    return places.get(row, 4 if row.startswith(FCAM_ROW) else 2), row
+
+
+def main_rows(rows: Sequence[str]) -> list[str]:
+    """What stage 1 trained and F-CAM on it, which the paper's figures compare; all rows where neither is there."""
+    return [row for row in rows if row in (*STAGE1_ROWS, FCAM_ROW)] or list(rows)
 
 
 @functools.cache
 def entries() -> tuple[PaperFigure, ...]:
     """All published figures of metrics that we have, in the order of the paper."""
     text = (importlib.resources.files("fcam_jax.runs.report") / "paper.csv").read_text(encoding="utf-8")
-    return tuple(_entry(line) for line in csv.DictReader(text.splitlines()) if line["metric"] in METRICS)
+    return tuple(
+        PaperFigure(
+            line["table"],
+            line["dataset"],
+            METRICS[line["metric"]],
+            PaperMethod(line["method"], "F-CAM" if line["plus"] == _WHOLE_LOSS else line["plus"]),
+            " + ".join(filter(None, (line["method"], line["plus"]))),
+            line["encoder"],
+            float(line["value"]),
+        )
+        for line in csv.DictReader(text.splitlines())
+        if line["metric"] in METRICS
+    )
 
 
 def stage1_title(classifier: str | None) -> str:
     """What the tables call a way to train stage 1; None, in configurations of other versions, is the plain one."""
-    return str(classifier) if (way := _way(classifier)) is None else way.title
-
-
-def _way(classifier: str | None) -> type[ClassifierTraining] | None:
-    return Plain if classifier is None else METHODS.get(classifier)
+    if classifier is None:
+        return Plain.title
+    return METHODS[classifier].title if classifier in METHODS else classifier
 
 
 def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> PaperMethod:
@@ -99,14 +106,12 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
     """
     if row == CENTER_ROW:
         return PaperMethod("Center baseline")
-    title = stage1_title(classifier)
+    title, way = stage1_title(classifier), Plain if classifier is None else METHODS.get(classifier)
     if row not in (title, FCAM_ROW):
         return PaperMethod(row)
-    way = _way(classifier)
     if way is not None and way.plain:
-        names = {_plain(entry.method.name): entry.method.name for entry in entries()}
         shown = CAMS[cam].title if cam in CAMS else cam
-        name = names.get(_plain(shown), shown)
+        name = {_plain(entry.method.name): entry.method.name for entry in entries()}.get(_plain(shown), shown)
     else:
         name = title if cam == "cam" or not (way is None or way.by_cam) else f"{title}, {cam}"
     if row == title:
@@ -116,33 +121,13 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
 
 
 def published(dataset: str | None, encoder: str, of: PaperMethod, metric: str) -> float | None:
-    """The published value, or None.
-
-    Args:
-      dataset: "CUB" or "OpenImages".
-      encoder: by our name.
-      of: the method, by the paper's names.
-      metric: by our name.
-    """
+    """The published value on "CUB" or "OpenImages" with an encoder and of a metric by our names, or None."""
     wanted = (dataset, encoder, of, metric)
     found = (e.value for e in entries() if (e.dataset, e.encoder, e.method, e.metric) == wanted)
     return next(found, None)
 
 
-def _entry(line: Mapping[str, str]) -> PaperFigure:
-    name, plus = line["method"], line["plus"]
-    return PaperFigure(
-        table=line["table"],
-        dataset=line["dataset"],
-        metric=METRICS[line["metric"]],
-        method=PaperMethod(name, "F-CAM" if plus == _WHOLE_LOSS else plus),
-        title=f"{name} + {plus}" if plus else name,
-        encoder=line["encoder"],
-        value=float(line["value"]),
-    )
-
-
 def _plain(name: str) -> str:
     """Small letters alone, ``+`` as p: "Smooth-GradCAM++" and "smoothgradcampp" are the same."""
     letters = name.lower().replace("plusplus", "++").replace("+", "p")
-    return "".join(letter for letter in letters if letter.isalnum())
+    return "".join(filter(str.isalnum, letters))

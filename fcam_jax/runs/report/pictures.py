@@ -1,44 +1,59 @@
-"""Maps and localizations of example images as a PNG file, laid out as in a paper.
+"""Pictures of images with what is known and said of them: grids of an evaluation, and what training sees.
 
-In: images, maps and boxes that the caller has computed; nothing is measured here. Out: a PNG file, in which the cells
-stand pixel by pixel. Figures 3 and A.6 of the F-CAM paper are the model.
+In: images, maps and boxes that the caller has computed. Out: PNG or JPEG files, in which the cells stand pixel by
+pixel. Figures 3 and A.6 of the F-CAM paper are the model of the grids.
 """
 
 import dataclasses
 import pathlib
 import textwrap
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.figure import Figure
 
-from fcam_jax.runs.report.curves import save_figure
+from fcam_jax.evaluation.boxes import quantise
+from fcam_jax.evaluation.metrics import localizing
+from fcam_jax.evaluation.result import Evaluation, Example
+from fcam_jax.methods.fcam import View
+from fcam_jax.runs.class_names import ClassNames, class_title
+from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
 from fcam_jax.runs.report.drawing import (
     CELL,
+    FALSE_COLOUR,
+    GAP,
     PREDICTED_COLOUR,
+    Sheet,
     draw_box,
+    draw_spots,
     draw_truth,
     enlarge,
     overlay_errors,
     overlay_map,
     overlay_mask,
 )
-from fcam_jax.runs.report.localized import Localized
+from fcam_jax.runs.report.record import Localized, best_threshold, localized
 from fcam_jax.runtime.text import printable, shorten
+from fcam_jax.seeds.sampling import BACKGROUND, FOREGROUND
 from fcam_jax.types import Annotation, Image
 
-# A power of two: sides in inches times this are whole pixels again, and cells land on pixels exactly.
-_DPI = 128
-_GAP = 6
-_LABEL_WIDTH = 128
-_LABEL_LETTERS = 20
-_HEADING_HEIGHT = 38
-_HEADING_LETTERS = 22
-_LEAST_ROW_HEIGHT = 30
+# In pixels.
+_LABEL, _HEADING, _LEAST_ROW = 128, 38, 30
+_CAPTION, _TITLE = 18, 32
+_SEED = 9  # side of the smallest drawn seed
 
 Item = TypeVar("Item")
+Cell = tuple[Image, str]  # with what is written onto or below it
+
+_SEEN = (
+    "{}\nimage",
+    "CAM of the class\nwhat seeds are drawn from",
+    "seeds\nred foreground, blue background",
+    "foreground map S\ndark 0, light 1",
+    "gradient of the CRF term in S\nred: S grows, blue: S falls",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +75,31 @@ class GridRow:
     panels: Sequence[Panel]  # one for each method, in the same order in every row
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    """A label, cells of one size, and a note for the corner of each cell."""
+def save_pictures(
+    folder: pathlib.Path,
+    evaluations: Mapping[str, Evaluation],
+    count: int | None = None,
+    class_names: ClassNames | None = None,
+) -> None:
+    """Save `test_grid.png` and, where there are boxes, `box_accuracy.png`; nothing where there are no examples.
 
-    label: str
-    cells: list[np.ndarray]
-    notes: list[str]
+    Box and mask of a method are those at its own best threshold.
+
+    Args:
+      folder: where the files go; made where it does not exist.
+      evaluations: by the method's name, all with the same examples in the same order.
+      count: at most so many examples, evenly spread; by default all.
+      class_names: by label.
+    """
+    rows = list(zip(*(evaluation.examples for evaluation in evaluations.values()), strict=True))
+    rows = rows if count is None else spread(rows, count)
+    if not rows:
+        return
+    save_grid(folder / "test_grid.png", [_grid_row(evaluations, examples, class_names) for examples in rows])
+    of = {name: one for name, one in evaluations.items() if localizing(one.curves)}
+    lines = [Line(name, one.thresholds, one.curves[localizing(one.curves)]) for name, one in of.items()]
+    if lines:
+        save_plot([folder / "box_accuracy.png"], Plot(BOX_ACCURACY, lines))
 
 
 def save_grid(path: pathlib.Path, examples: Sequence[GridRow]) -> None:
@@ -82,22 +115,55 @@ def save_grid(path: pathlib.Path, examples: Sequence[GridRow]) -> None:
     Raises:
       ValueError: without examples, or when their methods differ.
     """
-    titles = [[panel.title for panel in example.panels] for example in examples]
-    if not titles or any(row != titles[0] for row in titles):
+    titles = {tuple(panel.title for panel in example.panels) for example in examples}
+    if len(titles) != 1:
         raise ValueError(f"a grid needs examples that all show the same methods, got {titles}")
-    headings = ["image", *(text for title in titles[0] for text in (title, f"{title}: localization"))]
-    rows = []
-    for example in examples:
-        maps = [
-            (overlay_map(enlarge(example.image), p.score_map), _localization(example, p.found)) for p in example.panels
-        ]
-        cells = [
-            draw_truth(enlarge(example.image), example.truth, example.image.shape[:2]),
-            *(cell for pair in maps for cell in pair),
-        ]
-        notes = ["", *(text for panel in example.panels for text in ("", _note(panel.found)))]
-        rows.append(_Row(_label(example.class_name, example.truth.image_id), cells, notes))
-    _save_rows(path, headings, rows)
+    headings = ["image", *(text for title in titles.pop() for text in (title, f"{title}: localization"))]
+    columns = [_LABEL + i * (CELL + GAP) for i in range(len(headings))]
+    rows = [_cells_of(example) for example in examples]
+    heights = [max(len(cells[0][0]), _LEAST_ROW) + GAP for cells in rows]
+    sheet = Sheet(_HEADING + sum(heights), columns[-1] + CELL + GAP)
+    for x, heading in zip(columns, headings, strict=True):
+        text = textwrap.fill(printable(heading), 22, max_lines=2, placeholder=" ...")
+        sheet.write(x + CELL // 2, _HEADING - 4, text, 11, "md")
+    top = _HEADING
+    for example, cells, row_height in zip(examples, rows, heights, strict=True):
+        height, width = cells[0][0].shape[:2]
+        sheet.write(_LABEL - 8, top + height // 2, _label(example), 10, "rm")
+        for column, (cell, note) in zip(columns, cells, strict=True):
+            x = column + (CELL - width) // 2
+            sheet.put(x, top, cell)
+            if note:
+                sheet.write(x + 5, top + height - 5, note, 9, "ld", shaded=True)
+        top += row_height
+    sheet.save(path)
+
+
+def save_training_batch(
+    path: pathlib.Path,
+    images: UInt8[np.ndarray, "b h w 3"],
+    annotations: Sequence[Annotation],
+    class_names: ClassNames | None = None,
+) -> None:
+    """Save images as a network is trained on them, in rows of eight, with what is known of them.
+
+    Their classes stand below; boxes and outlines, in the images' frame, are green. The file's folder is made.
+    """
+    cells = [
+        (draw_truth(enlarge(image), one, image.shape[:2]), _name(class_title(class_names, one.label)))
+        for image, one in zip(images, annotations, strict=True)
+    ]
+    _save_cells(path, [cells[first : first + 8] for first in range(0, len(cells), 8)])
+
+
+def save_training_view(path: pathlib.Path, view: View, names: Sequence[str], title: str) -> None:
+    """Save a row for each image: image, CAM, seeds, foreground map and, where there is one, the CRF term's gradient.
+
+    Below them stand the class, the numbers of seeded pixels, the share of the foreground (the mean of S), and the range
+    of the gradient's colours, which is that image's own. The view is on the host.
+    """
+    rows = [_cells_seen(view, row, name) for row, name in enumerate(names)]
+    _save_cells(path, rows, [text.format(title) for text in _SEEN[: len(rows[0])]])
 
 
 def spread(examples: Sequence[Item], count: int) -> list[Item]:
@@ -106,59 +172,73 @@ def spread(examples: Sequence[Item], count: int) -> list[Item]:
     return [examples[int(place)] for place in places]
 
 
-def _localization(example: GridRow, found: Localized | None) -> Image:
-    """What a method localizes, over the ground truth; without boxes it is the mask that is judged."""
-    cell, truth = enlarge(example.image), example.truth
-    if found is not None and truth.boxes is None and truth.mask is not None:
-        cell = overlay_errors(cell, found.mask, truth.mask, truth.ignore)
-    elif found is not None:
-        cell = overlay_mask(cell, found.mask)
-    cell = draw_truth(cell, truth, example.image.shape[:2])
-    if found is None or found.box is None:
-        return cell
-    return draw_box(cell, found.box, example.image.shape[:2], PREDICTED_COLOUR)
+def _grid_row(evaluations: Mapping[str, Evaluation], examples: Sequence[Example], names: ClassNames | None) -> GridRow:
+    image, truth = examples[0].image, examples[0].annotation
+    panels = [
+        Panel(name, one.score_map, localized(quantise(one.score_map), truth, best_threshold(evaluation.metrics)))
+        for (name, evaluation), one in zip(evaluations.items(), examples, strict=True)
+    ]
+    return GridRow(image, truth, class_title(names, truth.label), panels)
 
 
-def _note(found: Localized | None) -> str:
-    if found is None:
-        return ""
-    overlap = "" if found.iou is None else f"IoU {found.iou:.2f}  "
-    return f"{overlap}\N{GREEK SMALL LETTER TAU} {found.threshold:.2f}"
+def _cells_of(example: GridRow) -> list[Cell]:
+    image, truth, size = enlarge(example.image), example.truth, example.image.shape[:2]
+    cells = [(draw_truth(image, truth, size), "")]
+    for panel in example.panels:
+        found, cell, note = panel.found, image, ""
+        if found is not None:
+            judged = truth.boxes is None and truth.mask is not None
+            cell = overlay_errors(cell, found.mask, truth) if judged else overlay_mask(cell, found.mask)
+            overlap = "" if found.iou is None else f"IoU {found.iou:.2f}  "
+            note = f"{overlap}\N{GREEK SMALL LETTER TAU} {found.threshold:.2f}"
+        cell = draw_truth(cell, truth, size)
+        if found is not None and found.box is not None:
+            cell = draw_box(cell, found.box, size, PREDICTED_COLOUR)
+        cells += [(overlay_map(image, panel.score_map), ""), (cell, note)]
+    return cells
 
 
-def _save_rows(path: pathlib.Path, headings: Sequence[str], rows: Sequence[_Row]) -> None:
-    """Lay the cells out on white under their headings, each row as high as its cells."""
-    heights = [max(len(row.cells[0]), _LEAST_ROW_HEIGHT) + _GAP for row in rows]
-    width, height = _LABEL_WIDTH + len(headings) * (CELL + _GAP), _HEADING_HEIGHT + sum(heights)
-    canvas = np.full((height, width, 3), 255, np.uint8)
-    figure = Figure(figsize=(width / _DPI, height / _DPI), dpi=_DPI)
-
-    def write(x: int, y: int, text: str, size: int, **style: Any) -> None:
-        figure.text(x / width, 1 - y / height, text, fontsize=size * 72 / _DPI, parse_math=False, **style)
-
-    columns = [_LABEL_WIDTH + i * (CELL + _GAP) for i in range(len(headings))]
-    for x, heading in zip(columns, headings, strict=True):
-        text = textwrap.fill(printable(heading), _HEADING_LETTERS, max_lines=2, placeholder=" ...")
-        write(x + CELL // 2, _HEADING_HEIGHT - 4, text, 11, ha="center", va="bottom", linespacing=1.1)
-    top = _HEADING_HEIGHT
-    for row, row_height in zip(rows, heights, strict=True):
-        cell_height, cell_width = row.cells[0].shape[:2]
-        write(_LABEL_WIDTH - 8, top + cell_height // 2, row.label, 10, ha="right", va="center")
-        for x, cell, note in zip(columns, row.cells, row.notes, strict=True):
-            left = x + (CELL - cell_width) // 2
-            canvas[top : top + cell_height, left : left + cell_width] = cell
-            if note:
-                shade = {"facecolor": (0, 0, 0, 0.6), "linewidth": 0, "pad": 1.5}
-                write(left + 4, top + cell_height - 4, note, 9, color="white", va="bottom", bbox=shade)
-        top += row_height
-    figure.figimage(canvas)
-    save_figure(figure, path)
-
-
-def _label(class_name: str, image_id: str) -> str:
+def _label(example: GridRow) -> str:
     """The beginning of a class's name over the end of an id, where a path is most telling."""
-    lines = (
-        shorten(printable(class_name), _LABEL_LETTERS),
-        shorten(printable(image_id)[::-1], _LABEL_LETTERS)[::-1],
-    )
-    return "\n".join(line for line in lines if line)
+    name = shorten(printable(example.class_name), 20)
+    return "\n".join(filter(None, (name, shorten(printable(example.truth.image_id)[::-1], 20)[::-1])))
+
+
+def _cells_seen(view: View, row: int, name: str) -> list[Cell]:
+    image = enlarge(np.asarray(view.images[row]))
+    cam, seeds, foreground = (np.asarray(maps[row]) for maps in (view.cams, view.seeds, view.foreground))
+    drawn = (image * 0.35).astype(np.uint8)
+    for kind, colour in ((BACKGROUND, FALSE_COLOUR), (FOREGROUND, PREDICTED_COLOUR)):
+        drawn = draw_spots(drawn, seeds == kind, colour, _SEED)
+    of = [int((seeds == kind).sum()) for kind in (FOREGROUND, BACKGROUND)]
+    cells = [
+        (image, _name(name)),
+        (overlay_map(image, cam), ""),
+        (drawn, f"{of[0]} and {of[1]} pixels, {seeds.size - sum(of)} unknown"),
+        (overlay_map(image, foreground), f"foreground {100 * foreground.mean():.1f} %"),
+    ]
+    if view.crf_gradient is not None:
+        gradient = np.asarray(view.crf_gradient[row])
+        most = float(np.abs(gradient).max())
+        share = np.nan_to_num(gradient / most) if most > 0 else np.zeros_like(gradient)
+        colours = matplotlib.colormaps["RdBu"]((share + 1) / 2)[..., :3]
+        cells.append((enlarge(np.rint(255 * colours).astype(np.uint8)), f"-{most:.1e} to {most:.1e}"))
+    return cells
+
+
+def _name(text: str) -> str:
+    return shorten(printable(text), 26)
+
+
+def _save_cells(path: pathlib.Path, rows: Sequence[Sequence[Cell]], titles: Sequence[str] = ()) -> None:
+    """Save rows of cells with captions below them, and with titles above the columns if there are any."""
+    wide, high, first = CELL + GAP, CELL + _CAPTION + GAP, _TITLE if titles else GAP
+    sheet = Sheet(first + len(rows) * high, GAP + max(map(len, rows)) * wide)
+    for column, title in enumerate(titles):
+        sheet.write(GAP + column * wide + CELL // 2, _TITLE // 2, title, 10)
+    for row, cells in enumerate(rows):
+        for column, (cell, caption) in enumerate(cells):
+            x, y = GAP + column * wide, first + row * high
+            sheet.put(x, y, cell)
+            sheet.write(x + CELL // 2, y + CELL + _CAPTION // 2, caption, 10)
+    sheet.save(path)

@@ -6,25 +6,25 @@
     evaluation/examples/<key>.jpg           its image, for all rows
     evaluation/examples/<key>.mask.png      its true mask, if any: 255 object, 128 undecided, 0 background
 
-Training writes it and the report reads it (`runs.py`, `stored_examples.py`); neither knows the other. The list of
-examples is written after the files that it names, and the JSON last of all.
+`runs.py` reads it. The list of examples is written after the files that it names, and the JSON last of all.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Int, UInt8
 
-from fcam_jax.evaluation.activations import BINS
-from fcam_jax.evaluation.boxes import quantise
-from fcam_jax.evaluation.pixel_precision import PixelPrecision
+from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD, threshold_of
+from fcam_jax.evaluation.boxes import box_iou, level_thresholds, quantise
+from fcam_jax.evaluation.component_tree import contours
 from fcam_jax.evaluation.result import Evaluation, Example
-from fcam_jax.runs.report.localized import best_threshold, localized
+from fcam_jax.runs.report.drawing import encoded
 from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.text import file_name
 from fcam_jax.types import Annotation
@@ -32,31 +32,54 @@ from fcam_jax.types import Annotation
 EVALUATION, EXAMPLES = "evaluation", "examples"
 VERSION = 2
 UNDECIDED, OBJECT = 128, 255
-# Where a curve was not measured over all images of the split but over the kept examples alone.
-FROM_SPLIT, FROM_EXAMPLES = "split", "examples"
-
-_JPEG_QUALITY = 85
 
 
-def save_record(
-    workdir: pathlib.Path,
-    row: str,
-    evaluation: Evaluation,
-    *,
-    images: int,
-    split: str = "test",
-) -> None:
+@dataclasses.dataclass(frozen=True)
+class Localized:
+    """A map cut at a threshold."""
+
+    threshold: float  # share of the map's maximum, in [0, 1)
+    mask: Bool[np.ndarray, "h w"]  # True above it
+    # of the mask's largest contour, corners ``x0, y0, x1, y1``; None where the ground truth has no boxes
+    box: Int[np.ndarray, " 4"] | None
+    iou: float | None  # of the box with the best true box, or, without boxes, of the masks; None without ground truth
+
+
+def best_threshold(figures: Mapping[str, float]) -> float:
+    """The threshold that is best for the whole split, from a method's figures."""
+    tau = threshold_of(figures)
+    return DEFAULT_THRESHOLD if tau is None else tau
+
+
+def localized(levels: UInt8[np.ndarray, "h w"], truth: Annotation, threshold: float) -> Localized:
+    """Cut a map on the 8-bit levels that the metrics cut on, see `quantise`; the truth is in its frame.
+
+    Masks are compared outside of what is undecided.
+    """
+    level = level_thresholds(np.array([threshold]), levels)[0]
+    mask = levels > level
+    if truth.boxes is not None:
+        box = contours(levels).largest[level]
+        return Localized(threshold, mask, box, float(box_iou(box[None], truth.boxes).max()))
+    if truth.mask is None:
+        return Localized(threshold, mask, None, None)
+    counted = np.ones_like(mask) if truth.ignore is None else ~truth.ignore | truth.mask
+    both, either = mask & truth.mask & counted, (mask | truth.mask) & counted
+    return Localized(threshold, mask, None, float(both.sum() / max(int(either.sum()), 1)))
+
+
+def save_record(workdir: pathlib.Path, row: str, evaluation: Evaluation, *, images: int, split: str = "test") -> None:
     """Write the record of a method's evaluation; an older one of the same method is replaced.
 
     Args:
       workdir: the run's folder.
       row: what the tables call the method.
-      evaluation: its figures, curves and examples. Without a histogram of all pixels, or, where there are masks,
-        without precision and recall over all of them, those of the examples are taken, and the record says so.
+      evaluation: its figures, curves and examples, with a histogram.
       images: number of evaluated images.
       split: of the data that was evaluated.
     """
-    threshold = best_threshold(evaluation.metrics)
+    curve, histogram = evaluation.precision_recall, evaluation.histogram
+    assert histogram is not None
     record = {
         "version": VERSION,
         "row": row,
@@ -68,27 +91,28 @@ def save_record(
         "intervals_95": evaluation.intervals,
         "by_size": evaluation.by_size,
         "by_class": evaluation.by_class,
-        "precision_recall": _precision_recall(evaluation),
-        "histogram": _histogram(evaluation),
+        "precision_recall": None if curve is None else {"precision": curve[0].tolist(), "recall": curve[1].tolist()},
+        "histogram": {"counts": histogram.tolist()},
     }
-    folder = workdir / EVALUATION / EXAMPLES
-    own = folder / file_name(row)
-    own.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(_save_example(folder, own, example, threshold)) + "\n" for example in evaluation.examples]
-    replace_file(folder / f"{file_name(row)}.jsonl", "".join(lines))
+    folder, threshold = workdir / EVALUATION / EXAMPLES, best_threshold(evaluation.metrics)
+    facts = (_save_example(folder, row, example, threshold) for example in evaluation.examples)
+    replace_file(folder / f"{file_name(row)}.jsonl", "".join(f"{json.dumps(one)}\n" for one in facts))
     replace_file(workdir / EVALUATION / f"{file_name(row)}.json", json.dumps(record) + "\n")
 
 
-def _save_example(shared: pathlib.Path, own: pathlib.Path, example: Example, threshold: float) -> dict[str, Any]:
+def _save_example(folder: pathlib.Path, row: str, example: Example, threshold: float) -> dict[str, Any]:
     """Write an example's files; returns its facts."""
-    truth = example.annotation
+    truth, levels = example.annotation, quantise(example.score_map)
     key = hashlib.sha1(truth.image_id.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()[:20]
-    levels = quantise(example.score_map)
-    image = cv2.cvtColor(np.ascontiguousarray(example.image), cv2.COLOR_RGB2BGR)
-    replace_file(shared / f"{key}.jpg", _encoded(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)), sync=False)
-    replace_file(own / f"{key}.png", _encoded(".png", levels), sync=False)
+    files = {
+        f"{key}.jpg": encoded(example.image, ".jpg", cv2.IMWRITE_JPEG_QUALITY, 85),
+        f"{file_name(row)}/{key}.png": encoded(levels),
+    }
     if truth.mask is not None:
-        replace_file(shared / f"{key}.mask.png", _encoded(".png", _mask_levels(truth)), sync=False)
+        mask = np.zeros(truth.mask.shape, np.uint8) if truth.ignore is None else np.uint8(UNDECIDED) * truth.ignore
+        files[f"{key}.mask.png"] = encoded(np.where(truth.mask, np.uint8(OBJECT), mask))
+    for name, data in files.items():
+        replace_file(folder / name, data, sync=False)
     found = localized(levels, truth, threshold)
     return {
         "image_id": truth.image_id,
@@ -102,44 +126,3 @@ def _save_example(shared: pathlib.Path, own: pathlib.Path, example: Example, thr
         "rank": example.rank,
         "predicted": example.predicted,
     }
-
-
-def _mask_levels(truth: Annotation) -> UInt8[np.ndarray, "h w"]:
-    assert truth.mask is not None
-    levels = np.where(truth.mask, OBJECT, 0)
-    if truth.ignore is not None:
-        levels[truth.ignore & ~truth.mask] = UNDECIDED
-    return levels.astype(np.uint8)
-
-
-def _histogram(evaluation: Evaluation) -> dict[str, Any]:
-    if evaluation.histogram is not None:
-        return {"counts": evaluation.histogram.tolist(), "source": FROM_SPLIT}
-    counts = np.zeros(BINS, np.int64)
-    for example in evaluation.examples:
-        counts += np.histogram(example.score_map, BINS, (0, 1))[0]
-    return {"counts": counts.tolist(), "source": FROM_EXAMPLES}
-
-
-def _precision_recall(evaluation: Evaluation) -> dict[str, Any] | None:
-    curve, source = evaluation.precision_recall, FROM_SPLIT
-    masked = [example for example in evaluation.examples if example.annotation.mask is not None]
-    if curve is None and any(np.any(example.annotation.mask) for example in masked):
-        total = PixelPrecision.empty(_step(evaluation.thresholds))
-        for example in masked:
-            total = total.update(example.score_map, example.annotation)
-        curve, source = total.curve(), FROM_EXAMPLES
-    if curve is None:
-        return None
-    return {"precision": curve[0].tolist(), "recall": curve[1].tolist(), "source": source}
-
-
-def _step(taus: Float[np.ndarray, " t"]) -> float:
-    """The distance of the thresholds."""
-    return float(taus[1]) if len(taus) > 1 else 1.0
-
-
-def _encoded(kind: str, pixels: UInt8[np.ndarray, "..."], settings: Sequence[int] = ()) -> bytes:
-    done, data = cv2.imencode(kind, pixels, list(settings))
-    assert done
-    return data.tobytes()

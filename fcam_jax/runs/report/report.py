@@ -14,17 +14,13 @@ from fcam_jax.configuration.flat import setting
 from fcam_jax.errors import InputError
 from fcam_jax.runs.report import tables
 from fcam_jax.runs.report.aggregate import Configuration, configurations, sweeps, table_rows
-from fcam_jax.runs.report.detail_tables import details
-from fcam_jax.runs.report.figures import configuration_figures, save_grids, simulation_figure, sweep_figure
-from fcam_jax.runs.report.page import PageExamples, PageFigure, PixelBlocks, write_page
-from fcam_jax.runs.report.runs import StoredRun, read_run, run_folders
-from fcam_jax.runs.report.stored_examples import StoredExample, read_examples, read_pixels
+from fcam_jax.runs.report.figures import PageFigure, configuration_figures, save_grids, simulation_figure, sweep_figure
+from fcam_jax.runs.report.page import PageExamples, PixelBlocks, write_page
+from fcam_jax.runs.report.runs import StoredRun, read_examples, read_pixels, read_run, run_folders
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import printable
 
 logger = logging.getLogger(__name__)
-
-Kept = Mapping[pathlib.Path, PageExamples]
 
 
 def write_report(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib.Path:
@@ -57,37 +53,30 @@ def write_report(workdirs: Sequence[pathlib.Path], out: pathlib.Path) -> pathlib
             left_out.append(str(error))
     if not runs:
         raise InputError(left_out[0])
-    found = configurations(runs)
     try:
         with tempfile.TemporaryFile("w+", encoding="ascii") as file:
-            return _write(runs, found, out, PixelBlocks(file), left_out)
+            return _write(configurations(runs), out, PixelBlocks(file), left_out)
     except OSError as error:
         raise InputError(f"--out={out} cannot be written to: {error.strerror} ({error.filename})") from error
 
 
-def _write(
-    runs: Sequence[StoredRun],
-    found: Sequence[Configuration],
-    out: pathlib.Path,
-    pixels: PixelBlocks,
-    left_out: list[str],
-) -> pathlib.Path:
-    folder = out / "figures"
+def _write(found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlocks, left_out: list[str]) -> pathlib.Path:
+    folder, page = out / "figures", out / "index.html"
     folder.mkdir(parents=True, exist_ok=True)
     kept = {run.folder: _examples(run, one, pixels, left_out) for one in found for run in one.runs}
     rows = [row for one in found for row in table_rows(one)]
-    shown = [tables.results(rows), *tables.paper_tables(rows), *details(found)]
+    shown = [tables.results(rows), *tables.paper_tables(rows), *tables.details(found)]
     text = "\n".join(map(tables.markdown, shown))
     if left_out:
         text += "\nLeft out:\n\n" + "".join(f"    {printable(line)}\n" for line in left_out)
     (out / "tables.md").write_text(f"# F-CAM report\n\n{text}", encoding="utf-8")
     for line in left_out:
         logger.warning("left out: %s", line)
-    images = sum(len(examples.examples) for examples in kept.values())
-    page = out / "index.html"
+    counts = {"run": len(kept), "configuration": len(found), "example": sum(len(of.examples) for of in kept.values())}
+    runs, configs, images = (f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items())
     write_page(
         page,
-        about=f"{_count(len(runs), 'run')} of {_count(len(found), 'configuration')}, {_count(images, 'example')}",
+        about=f"{runs} of {configs}, {images}",
         tables=shown,
         figures=_figures(folder, found, kept),
         runs=list(kept.values()),
@@ -102,36 +91,31 @@ def _examples(run: StoredRun, one: Configuration, pixels: PixelBlocks, left_out:
     rows = list(dict.fromkeys(record.row for record in run.records))
     examples, damaged = read_examples(run.folder, rows, run.class_names)
     left_out += damaged
-    kept: list[StoredExample] = []
-    sizes = []
-    for example in counted(iter(examples), f"examples of {run.folder.name}", len(examples), "image"):
+    sizes = {}
+    for place, example in enumerate(counted(iter(examples), f"examples of {run.folder.name}", len(examples), "image")):
         try:
             found = read_pixels(example)
+            pixels.add(found)
+            sizes[place] = found.image.shape[:2]
         except InputError as error:
             left_out.append(str(error))
-            continue
-        pixels.add(found)
-        kept.append(example)
-        sizes.append((found.image.shape[0], found.image.shape[1]))
-    return PageExamples(f"{one.title} (seed {run.seed}, {run.folder.name})", rows, run.class_names, kept, sizes)
+    title = f"{one.title} (seed {run.seed}, {run.folder.name})"
+    return PageExamples(title, rows, run.class_names, [examples[place] for place in sizes], list(sizes.values()))
 
 
-def _figures(folder: pathlib.Path, found: Sequence[Configuration], kept: Kept) -> dict[str, list[PageFigure]]:
+def _figures(
+    folder: pathlib.Path, found: Sequence[Configuration], kept: Mapping[pathlib.Path, PageExamples]
+) -> dict[str, list[PageFigure]]:
     """All figures of the page, by the title of their group."""
     groups = {one.title: configuration_figures(folder, one) for one in found}
-    for one in found:
-        save_grids(folder, one, kept[one.runs[0].folder].examples)
-    more = [sweep_figure(folder, number, sweep) for number, sweep in enumerate(sweeps(found), 1)]
-    simulations: dict[str, PageFigure | None] = {}
+    simulated: dict[str, PageFigure | None] = {}
     for one in found:
         examples = kept[one.runs[0].folder].examples
+        save_grids(folder, one, examples)
         images = json.dumps(setting(one.config, "data"), sort_keys=True)
-        if examples and images not in simulations:
+        if examples and images not in simulated:
             dataset = str(one.dataset or setting(one.config, "data.source"))
-            simulations[images] = simulation_figure(folder, len(simulations) + 1, examples, dataset)
-    more += [figure for figure in simulations.values() if figure is not None]
+            simulated[images] = simulation_figure(folder, len(simulated) + 1, examples, dataset)
+    more = [sweep_figure(folder, number, sweep) for number, sweep in enumerate(sweeps(found), 1)]
+    more += filter(None, simulated.values())
     return {**groups, "All runs": more} if more else groups
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -1,53 +1,45 @@
-"""A run's folder as the report sees it: configuration, evaluation records, and validation figures of every epoch.
+"""A run's folder as the report sees it: configuration, records of evaluations, validation figures, kept examples.
 
-In: a folder. Out: a `StoredRun`. Whatever is missing or damaged is one `InputError` that names the file.
+Whatever is missing or damaged is one `InputError`, or one line, that names the file; the rest stands.
 """
 
 import dataclasses
+import io
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Real
+import PIL.Image
+from jaxtyping import Float, Int, Real, UInt8
 
 from fcam_jax.configuration.flat import setting, settings_key
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import BINS
-from fcam_jax.runs.class_names import ClassNames, names_of_run
+from fcam_jax.runs.class_names import ClassNames, class_title, names_of_run
 from fcam_jax.runs.report.paper import row_order
-from fcam_jax.runs.report.record import EVALUATION, FROM_EXAMPLES, VERSION
+from fcam_jax.runs.report.record import EVALUATION, EXAMPLES, OBJECT, UNDECIDED, VERSION
+from fcam_jax.runtime.files import IMAGE, RECORD, read_regular
+from fcam_jax.runtime.records import parsed
 from fcam_jax.runtime.records import read_record as read_json
-from fcam_jax.runtime.text import first_line
+from fcam_jax.runtime.text import file_name, first_line
 from fcam_jax.training.metric_log import logged
+from fcam_jax.types import Annotation, Image
+
+Levels = UInt8[np.ndarray, "h w"]
+Figures = dict[str, float]  # by name, in percent
 
 _AGAIN = "evaluate the run again (--mode=eval)"
+_ANOTHER = "use the folder of another run"
 # What a record of odd values may raise.
-ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
+_ODD = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 # Settings that are read, by what they must be, where they are there.
 _SETTINGS = {
     **dict.fromkeys(("data.name", "data.source", "model.encoder", "cam.name", "classifier.method"), str),
     **{"validation.selection": str, "fcam.seeds.background_fraction": int | float, "fcam.loss": dict},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class PrecisionRecall:
-    """Precision and recall in [0, 1], from high thresholds to low."""
-
-    precision: Float[np.ndarray, " n"]  # share of the pixels taken that show the object
-    recall: Float[np.ndarray, " n"]  # share of the object's pixels that are taken
-    partial: bool  # they are those of the kept examples, not of the whole split
-
-
-@dataclasses.dataclass(frozen=True)
-class Histogram:
-    """Number of pixels with a value in ``[i, i + 1) / 256``."""
-
-    counts: Real[np.ndarray, " n"]  # from low to high; from data that were published, shares
-    partial: bool  # they are those of the kept examples, not of the whole split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,28 +49,25 @@ class StoredEvaluation:
     row: str  # what the tables call it
     split: str  # the data evaluated
     images: int  # their number
-    figures: dict[str, float]  # by name, in percent
+    figures: Figures
     thresholds: Float[np.ndarray, " t"]  # of the curves
-    # box metrics at every threshold by name, in percent; empty without boxes
-    curves: dict[str, Float[np.ndarray, " t"]]
-    precision_recall: PrecisionRecall | None  # None without masks
-    histogram: Histogram  # of the maps' values
-    # ends of the figures' 95 % intervals by name; empty where none were asked for
-    intervals: dict[str, tuple[float, float]]
-    # figures of the images whose object is about the same size, by its share of the image
-    by_size: dict[str, dict[str, float]]
-    by_class: dict[int, dict[str, float]]  # figures of the images of a class
+    curves: dict[str, Float[np.ndarray, " t"]]  # box metrics at every threshold, in percent; empty without boxes
+    # both in [0, 1], from high thresholds to low; None without masks
+    precision_recall: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None
+    histogram: Real[np.ndarray, "256"]  # pixels with a value in ``[i, i + 1) / 256``; of published data, shares
+    intervals: dict[str, tuple[float, float]]  # ends of the figures' 95 % intervals; empty where none were asked for
+    by_size: dict[str, Figures]  # of the images whose object is about the same size, by its share of the image
+    by_class: dict[int, Figures]  # of the images of a class
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredRun:
     """A run."""
 
-    folder: pathlib.Path  # where it lies
-    config: dict[str, Any]  # its configuration
+    folder: pathlib.Path
+    config: dict[str, Any]
     records: tuple[StoredEvaluation, ...]  # of the methods that were evaluated, see `row_order`
-    # by the name of a stage, the validation figures before the first epoch and after every one
-    history: dict[str, list[dict[str, float]]]
+    history: dict[str, list[Figures]]  # by stage, the validation figures before the first epoch and after every one
     class_names: ClassNames = ()
     damaged: tuple[str, ...] = ()  # a line on each file that was left out
 
@@ -86,6 +75,49 @@ class StoredRun:
     def seed(self) -> Any:
         """The seed of its configuration."""
         return setting(self.config, "seed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a method localizes in an image at its best threshold; see `record.Localized`."""
+
+    row: str  # the method
+    levels_file: pathlib.Path  # its score map, as 8-bit levels
+    threshold: float
+    box: Int[np.ndarray, " 4"] | None
+    iou: float | None
+    rank: int | None  # how many classes were predicted before the true one, if known
+    predicted: int | None  # the class predicted first, if known
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredExample:
+    """An image of the evaluated split."""
+
+    image_id: str  # its key in the data set
+    label: int
+    class_name: str  # see `class_title`
+    image_file: pathlib.Path  # at evaluation size
+    mask_file: pathlib.Path | None  # its true mask, if there is one
+    boxes: Int[np.ndarray, "n 4"] | None  # its true boxes, if there are any
+    findings: tuple[Finding, ...]  # of every method that kept the image
+
+
+@dataclasses.dataclass(frozen=True)
+class Pixels:
+    """An example's pixels, all of one size."""
+
+    image: Image
+    jpeg: bytes  # the file that holds it
+    mask: Levels | None  # 255 object, 128 undecided, 0 background; None without a mask
+    levels: tuple[Levels, ...]  # the methods' score maps
+
+    def truth(self, example: StoredExample) -> Annotation:
+        """The example's ground truth."""
+        truth = Annotation(example.image_id, example.label, example.boxes)
+        if self.mask is None:
+            return truth
+        return dataclasses.replace(truth, mask=self.mask == OBJECT, ignore=self.mask == UNDECIDED)
 
 
 def run_folders(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
@@ -110,27 +142,24 @@ def read_run(folder: pathlib.Path) -> StoredRun:
       InputError: it is no run, it was not evaluated, or none of its records can be used.
     """
     home, where = run_folders(folder)
-    config = read_json(home / "config.json", "use the folder of another run")
+    config = read_json(home / "config.json", _ANOTHER)
     _check(config, home / "config.json")
-    records, damaged = [], []
-    for path in sorted((where / EVALUATION).glob("*.json")):
+    damaged: list[str] = []
+
+    def tried(read: Any, *of: Any) -> list[Any]:
+        """What is read, if it can be; else a line more of what is damaged."""
         try:
-            records.append(read_record(path))
+            return [read(*of)]
         except InputError as error:
             damaged.append(str(error))
+            return []
+
+    records = [one for path in sorted((where / EVALUATION).glob("*.json")) for one in tried(read_record, path)]
     if not records:
         raise InputError(damaged[0])
-    history = {}
-    for log in sorted(home.glob("*/metrics.jsonl")):
-        try:
-            history[log.parent.name] = list(logged(log.parent, "val").values())
-        except InputError as error:
-            damaged.append(str(error))
-    names: ClassNames = ()
-    try:
-        names = names_of_run(where) or names_of_run(home)
-    except InputError as error:
-        damaged.append(str(error))
+    logs = [log.parent for log in sorted(home.glob("*/metrics.jsonl"))]
+    history = {stage.name: list(of.values()) for stage in logs for of in tried(logged, stage, "val")}
+    names = next(iter(tried(lambda: names_of_run(where) or names_of_run(home))), ())
     records.sort(key=lambda record: row_order(record.row))
     return StoredRun(where, config, tuple(records), history, names, tuple(damaged))
 
@@ -146,12 +175,54 @@ def read_record(path: pathlib.Path) -> StoredEvaluation:
         raise InputError(f"{path} is of version {fields.get('version')!r:.40} of the record, not {VERSION}; {_AGAIN}")
     try:
         return _record(fields)
-    except ODD as error:
-        raise InputError(f"{path} is damaged ({why(error)}); {_AGAIN}") from error
+    except _ODD as error:
+        raise InputError(f"{path} is damaged ({_why(error)}); {_AGAIN}") from error
 
 
-def why(error: Exception) -> str:
-    """What is odd about a record, in short."""
+def read_examples(
+    folder: pathlib.Path, rows: Sequence[str], names: ClassNames = ()
+) -> tuple[list[StoredExample], list[str]]:
+    """The examples of a run, and a line for each one that was left out.
+
+    Args:
+      folder: the run's.
+      rows: its methods; an image appears once, with the findings of all of them.
+      names: of its classes.
+    """
+    examples: dict[str, StoredExample] = {}
+    left_out = []
+    for row in rows:
+        path = folder / EVALUATION / EXAMPLES / f"{file_name(row)}.jsonl"
+        try:
+            lines = read_regular(path, RECORD).splitlines() if path.exists() else []
+        except InputError as error:
+            left_out.append(str(error))
+            continue
+        for number, line in enumerate(lines, 1):
+            try:
+                example = _example(parsed(line), path.parent, row, names)
+            except _ODD as error:
+                left_out.append(f"{path}, line {number}: damaged ({_why(error)})")
+                continue
+            first = examples.get(example.image_id)
+            found = (*first.findings, *example.findings) if first else example.findings
+            examples[example.image_id] = dataclasses.replace(first or example, findings=found)
+    return list(examples.values()), left_out
+
+
+def read_pixels(example: StoredExample) -> Pixels:
+    """The pixels of an example.
+
+    Raises:
+      InputError: a file is missing or cannot be read, or the files differ in size.
+    """
+    image, jpeg = _read(example.image_file, "RGB")
+    size = image.shape[:2]
+    mask = None if example.mask_file is None else _read(example.mask_file, "L", size)[0]
+    return Pixels(image, jpeg, mask, tuple(_read(finding.levels_file, "L", size)[0] for finding in example.findings))
+
+
+def _why(error: Exception) -> str:
     return f"there is no {error}" if isinstance(error, KeyError) else first_line(error)
 
 
@@ -160,64 +231,94 @@ def _check(config: Mapping[str, Any], path: pathlib.Path) -> None:
     try:
         settings_key(config)
     except RecursionError:
-        raise InputError(f"{path} is damaged (it is nested too deeply); use the folder of another run") from None
+        raise InputError(f"{path} is damaged (it is nested too deeply); {_ANOTHER}") from None
     for key, kind in _SETTINGS.items():
         if not isinstance(value := setting(config, key), kind | None):
-            raise InputError(f"{path} is damaged (its {key} is {value!r:.40}); use the folder of another run")
+            raise InputError(f"{path} is damaged (its {key} is {value!r:.40}); {_ANOTHER}")
 
 
 def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
-    thresholds = _numbers(fields["thresholds"])
-    curves = {name: _numbers(curve) for name, curve in fields["curves"].items()}
-    if any(len(curve) != len(thresholds) for curve in curves.values()):
-        raise ValueError("curves and thresholds differ in length")
-    counts = np.array(fields["histogram"]["counts"], np.int64)
+    counts, curve = np.array(fields["histogram"]["counts"], np.int64), fields["precision_recall"]
     if counts.shape != (BINS,):
         raise ValueError(f"the histogram has not {BINS} bins")
-    curve = fields["precision_recall"]
+    thresholds, *curves = _curves([fields["thresholds"], *fields["curves"].values()], "curves and thresholds")
     return StoredEvaluation(
         row=str(fields["row"]),
         split=str(fields["split"]),
         images=int(fields["images"]),
         figures=_figures(fields["metrics"]),
         thresholds=thresholds,
-        curves=curves,
-        precision_recall=None if curve is None else _precision_recall(curve),
-        histogram=Histogram(counts, fields["histogram"]["source"] == FROM_EXAMPLES),
-        intervals={name: (finite(low), finite(high)) for name, (low, high) in fields["intervals_95"].items()},
+        curves=dict(zip(fields["curves"], curves, strict=True)),
+        precision_recall=curve and tuple(_curves([curve["precision"], curve["recall"]], "precision and recall")),
+        histogram=counts,
+        intervals={name: (_finite(low), _finite(high)) for name, (low, high) in fields["intervals_95"].items()},
         by_size=_parts(fields["by_size"]),
         by_class={int(label): figures for label, figures in _parts(fields["by_class"]).items()},
     )
 
 
-def _parts(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+def _parts(fields: Mapping[str, Any]) -> dict[str, Figures]:
     return {part: {"images": 0.0, **_figures(figures)} for part, figures in fields.items()}
 
 
-def _figures(fields: Mapping[str, Any]) -> dict[str, float]:
-    return {name: finite(value) for name, value in fields.items()}
+def _figures(fields: Mapping[str, Any]) -> Figures:
+    return {name: _finite(value) for name, value in fields.items()}
 
 
-def finite(value: Any) -> float:
-    """The value as a number.
-
-    Raises:
-      ValueError: it is none, or not finite.
-    """
+def _finite(value: Any) -> float:
     if not math.isfinite(number := float(value)):
         raise ValueError("a figure is not finite")
     return number
 
 
-def _precision_recall(fields: Mapping[str, Any]) -> PrecisionRecall:
-    precision, recall = _numbers(fields["precision"]), _numbers(fields["recall"])
-    if len(precision) != len(recall):
-        raise ValueError("precision and recall differ in length")
-    return PrecisionRecall(precision, recall, fields["source"] == FROM_EXAMPLES)
-
-
-def _numbers(values: Any) -> Float[np.ndarray, " n"]:
-    numbers = np.array(values, np.float64)
-    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+def _curves(given: Sequence[Any], names: str) -> list[Float[np.ndarray, " n"]]:
+    curves = [np.array(values, np.float64) for values in given]
+    if any(curve.ndim != 1 or not np.isfinite(curve).all() for curve in curves):
         raise ValueError("a curve is no list of numbers")
-    return numbers
+    if len(set(map(len, curves))) > 1:
+        raise ValueError(f"{names} differ in length")
+    return curves
+
+
+def _example(facts: Any, folder: pathlib.Path, row: str, names: ClassNames) -> StoredExample:
+    key, box, boxes, iou = str(facts["key"]), facts["box"], facts["boxes"], facts["iou"]
+    if not (key.isalnum() and key.isascii() and len(key) < 100):
+        raise ValueError("the key is no name of a file")
+    threshold, label = _finite(facts["threshold"]), int(facts["label"])
+    if not 0 <= threshold < 1:
+        raise ValueError("the threshold is none")
+    rank, predicted = (None if facts[name] is None else int(facts[name]) for name in ("rank", "predicted"))
+    finding = Finding(
+        row=row,
+        levels_file=folder / file_name(row) / f"{key}.png",
+        threshold=threshold,
+        box=None if box is None else np.array(box, np.int64).reshape(4),
+        iou=None if iou is None else _finite(iou),
+        rank=rank,
+        predicted=predicted,
+    )
+    return StoredExample(
+        image_id=str(facts["image_id"]),
+        label=label,
+        class_name=class_title(names, label),
+        image_file=folder / f"{key}.jpg",
+        mask_file=folder / f"{key}.mask.png" if facts["mask"] else None,
+        boxes=None if boxes is None else np.array(boxes, np.int64).reshape(-1, 4),
+        findings=(finding,),
+    )
+
+
+def _read(path: pathlib.Path, mode: str, size: tuple[int, ...] | None = None) -> tuple[np.ndarray, bytes]:
+    """Pixels of a file, which must be of a mode, and of a height and width; and the file itself."""
+    data = read_regular(path, IMAGE)
+    try:
+        with PIL.Image.open(io.BytesIO(data)) as image:
+            if image.mode != mode:
+                raise ValueError(f"it holds {image.mode} pixels, not {mode}")
+            pixels = np.asarray(image)
+    except Exception as error:  # the parsers in Pillow raise what they stumble over, there is no closed list
+        odd = "not an image" if isinstance(error, PIL.UnidentifiedImageError) else f"cannot be read ({_why(error)})"
+        raise InputError(f"{path}: {odd}") from error
+    if size is not None and pixels.shape[:2] != size:
+        raise InputError(f"{path}: has {pixels.shape[0]} x {pixels.shape[1]} pixels, the image {size[0]} x {size[1]}")
+    return pixels, data

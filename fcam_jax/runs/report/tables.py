@@ -1,18 +1,21 @@
-"""Tables of a report, independent of their form: our results, and the paper's tables with ours beside. Out: Markdown.
+"""Tables of results: of a run for people, and those of a report: ours, the paper's with ours beside, and details.
 
-A cell is a text with the number that it is sorted by.
+A cell of a report's table is a text with the number that it is sorted by.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.metrics import columns as columns_of
-from fcam_jax.runs.report.aggregate import Figure, Row, settings_text
-from fcam_jax.runs.report.paper import entries, stage1_title
-from fcam_jax.runtime.text import printable
-
-_NOTHING = "-"
+from fcam_jax.evaluation.metrics import mean_of
+from fcam_jax.runs.class_names import class_title
+from fcam_jax.runs.report.aggregate import Configuration, Figure, Row, settings_text
+from fcam_jax.runs.report.paper import entries, main_rows, stage1_title
+from fcam_jax.runs.report.runs import Figures, StoredEvaluation, StoredRun
+from fcam_jax.runtime.text import aligned, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,33 @@ class Table:
     names: int  # how many of the first columns say what a row is; figures follow
 
 
+_NOTHING = Cell("-")
+
+
+def results_table(
+    methods: Mapping[str, Mapping[str, float]], first: str | None = None, last: str | None = None, split: str = "test"
+) -> str:
+    """One row a method, percent; the last row is what one method gains over another.
+
+    Columns that no method has are left out; so is the last row where nothing gains over another method.
+
+    Args:
+      methods: figures by name, by the method's name.
+      first: what the gain is over; by default the first method.
+      last: what gains; by default the last method.
+      split: the data evaluated.
+    """
+    columns = columns_of(name for metrics in methods.values() for name in metrics)
+    rows = [[name, *(figure_cell(of.get(column)).text for column in columns)] for name, of in methods.items()]
+    names = list(methods)
+    first, last = first or names[0], last or names[-1]
+    if first != last:
+        old, new = methods[first], methods[last]
+        gains = [new[column] - old[column] if column in old and column in new else None for column in columns]
+        rows.append(["gain", *(figure_cell(gain, "+").text for gain in gains)])
+    return aligned([[f"{split}, percent", *columns], *rows])
+
+
 def results(rows: Sequence[Row]) -> Table:
     """All rows with all figures; where the paper has one, it stands beside ours with the difference."""
     metrics = columns_of(name for row in rows for name in row.figures)
@@ -41,9 +71,7 @@ def results(rows: Sequence[Row]) -> Table:
     columns = [*names]
     for metric in metrics:
         columns += [metric, f"{metric}, paper", f"{metric}, difference"] if metric in compared else [metric]
-    lines = [
-        (*(column[i] for column in names.values()), *_figures(row, metrics, compared)) for i, row in enumerate(rows)
-    ]
+    lines = [(*of, *_figures(row, metrics, compared)) for row, *of in zip(rows, *names.values(), strict=True)]
     caption = (
         "Results, percent, at the thresholds that are best on the evaluated split; mean ± sample standard deviation "
         "(number of seeds)"
@@ -53,13 +81,23 @@ def results(rows: Sequence[Row]) -> Table:
 
 def paper_tables(rows: Sequence[Row]) -> list[Table]:
     """Every table of the paper that has a method of ours, for the data sets and encoders that we have."""
-    numbers = list(dict.fromkeys(entry.table for entry in entries()))
-    tables = [
-        _paper_table(number, metric, rows)
-        for number in numbers
-        for metric in dict.fromkeys(entry.metric for entry in entries() if entry.table == number)
-    ]
-    return [table for table in tables if table is not None]
+    tables = dict.fromkeys((entry.table, entry.metric) for entry in entries())
+    return [table for number, metric in tables if (table := _paper_table(number, metric, rows)) is not None]
+
+
+def details(found: Sequence[Configuration]) -> list[Table]:
+    """Every figure of every evaluation; by the object's size; by class, of the methods that the paper compares."""
+    records = [(one, run, record) for one in found for run in one.runs for record in run.records]
+    compared = [of for of in records if of[2].row in main_rows([record.row for record in of[1].records])]
+
+    def by_class(run: StoredRun, record: StoredEvaluation) -> dict[str, Figures]:
+        return {class_title(run.class_names, label): figures for label, figures in record.by_class.items()}
+
+    by_part = (
+        _by_part(records, "the object's share of the image", lambda run, record: record.by_size),
+        _by_part(compared, "class", by_class),
+    )
+    return [_every_figure(records), *(table for table in by_part if table.rows)]
 
 
 def markdown(table: Table) -> str:
@@ -71,25 +109,25 @@ def markdown(table: Table) -> str:
     return f"{_escaped(table.caption)}\n\n{body}\n"
 
 
-def figure_cell(figure: Figure | None, sign: str = "", digits: int = 1) -> Cell:
+def figure_cell(figure: Figure | float | None, sign: str = "", digits: int = 1) -> Cell:
     """Mean ± sample standard deviation (number of seeds), or a single figure; a dash for none.
 
     Args:
-      figure: of ours.
+      figure: of ours, or a number.
       sign: "+" to show that of positive ones, too.
       digits: after the point.
     """
     if figure is None:
-        return Cell(_NOTHING)
-    text = f"{figure.mean:{sign}z.{digits}f}"
-    if figure.deviation is not None:
-        text += f" ± {figure.deviation:.{digits}f} ({len(figure.values)})"
-    return Cell(text, figure.mean)
+        return _NOTHING
+    one = figure if isinstance(figure, Figure) else Figure((figure,))
+    text = f"{one.mean:{sign}z.{digits}f}"
+    if one.deviation is not None:
+        text += f" ± {one.deviation:.{digits}f} ({len(one.values)})"
+    return Cell(text, one.mean)
 
 
-def number_cell(value: float | None, sign: str = "", digits: int = 1) -> Cell:
-    """A number, or a dash for none; `sign` and `digits` as for `figure_cell`."""
-    return Cell(_NOTHING) if value is None else Cell(f"{value:{sign}z.{digits}f}", value)
+def _number(one: Configuration) -> Cell:
+    return Cell(str(one.number), one.number)
 
 
 def _names(rows: Sequence[Row]) -> dict[str, list[Cell]]:
@@ -97,22 +135,18 @@ def _names(rows: Sequence[Row]) -> dict[str, list[Cell]]:
     ones = [row.configuration for row in rows]
     columns = {
         "method": [Cell(row.name) for row in rows],
-        "No.": [Cell(str(one.number), one.number) for one in ones],
+        "No.": [_number(one) for one in ones],
         "data set": [Cell(one.dataset or str(setting(one.config, "data.source"))) for one in ones],
         "encoder": [Cell(one.encoder) for one in ones],
         "stage 1": [Cell(stage1_title(one.classifier)) for one in ones],
         "CAM": [Cell(one.cam) for one in ones],
-        "settings": [Cell(settings_text(one.settings) or _NOTHING) for one in ones],
+        "settings": [Cell(settings_text(one.settings) or _NOTHING.text) for one in ones],
         "split": [Cell(row.split) for row in rows],
         "images": [Cell(str(row.images), row.images) for row in rows],
         "seeds": [Cell(", ".join(map(str, row.seeds))) for row in rows],
     }
-    plain = {"settings": _NOTHING, "split": "test", "stage 1": stage1_title(None)}
-    return {
-        name: cells
-        for name, cells in columns.items()
-        if name not in plain or any(cell.text != plain[name] for cell in cells)
-    }
+    plain = {"settings": _NOTHING.text, "split": "test", "stage 1": stage1_title(None)}
+    return {n: cells for n, cells in columns.items() if n not in plain or any(cell.text != plain[n] for cell in cells)}
 
 
 def _figures(row: Row, metrics: Sequence[str], compared: set[str]) -> Iterator[Cell]:
@@ -120,39 +154,81 @@ def _figures(row: Row, metrics: Sequence[str], compared: set[str]) -> Iterator[C
         figure = row.figures.get(metric)
         yield figure_cell(figure)
         if metric in compared:
-            yield number_cell(figure.published if figure else None)
-            yield number_cell(figure.difference if figure else None, "+")
+            yield figure_cell(figure and figure.published)
+            yield figure_cell(figure and figure.difference, "+")
 
 
 def _paper_table(number: str, metric: str, rows: Sequence[Row]) -> Table | None:
     """A table of the paper for one metric, with ours beside; None where nothing of ours is in it."""
-    matched = [row for row in rows if metric in row.figures and row.figures[metric].published is not None]
-    places = dict.fromkeys((row.configuration.dataset, row.configuration.encoder) for row in matched)
+    matched = [
+        (row.configuration, row.method, figure)
+        for row in rows
+        if (figure := row.figures.get(metric)) is not None and figure.published is not None
+    ]
+    shown = [entry for entry in entries() if (entry.table, entry.metric) == (number, metric)]
     lines = []
-    for dataset, encoder in places:
-        for entry in entries():
-            if (entry.table, entry.metric, entry.dataset, entry.encoder) != (number, metric, dataset, encoder):
-                continue
-            names = Cell(entry.title), Cell(entry.dataset), Cell(encoder)
+    for place in dict.fromkeys((one.dataset, one.encoder) for one, *_ in matched):
+        for entry in (entry for entry in shown if (entry.dataset, entry.encoder) == place):
+            names = Cell(entry.title), Cell(entry.dataset), Cell(entry.encoder)
             ours = [
-                row
-                for row in matched
-                if (row.configuration.dataset, row.configuration.encoder, row.method)
-                == (dataset, encoder, entry.method)
+                (_number(one), figure_cell(entry.value), figure_cell(figure), figure_cell(figure.difference, "+"))
+                for one, method, figure in matched
+                if (one.dataset, one.encoder, method) == (*place, entry.method)
             ]
-            for row in ours:
-                own, figure = row.configuration.number, row.figures[metric]
-                difference = number_cell(figure.difference, "+")
-                lines.append((*names, Cell(str(own), own), number_cell(entry.value), figure_cell(figure), difference))
-            if not ours:
-                lines.append((*names, Cell(_NOTHING), number_cell(entry.value), Cell(_NOTHING), Cell(_NOTHING)))
+            lines += [(*names, *of) for of in ours or [(_NOTHING, figure_cell(entry.value), _NOTHING, _NOTHING)]]
     if not any(line[-1].value is not None for line in lines):
         return None
     columns = ("method", "data set", "encoder", "No.", "paper", "ours", "difference")
     return Table(f"Table {number} of the paper, {metric}, percent", columns, tuple(lines), 4)
 
 
+Records = Sequence[tuple[Configuration, StoredRun, StoredEvaluation]]
+
+
+def _of(one: Configuration, run: StoredRun, record: StoredEvaluation) -> tuple[Cell, ...]:
+    return Cell(record.row), _number(one), Cell(str(run.seed)), Cell(record.split)
+
+
+def _every_figure(records: Records) -> Table:
+    rows = [
+        (*_of(one, run, record), Cell(name), Cell(_threshold(name, record)), *map(figure_cell, (value, *ends)))
+        for one, run, record in records
+        for name, value in record.figures.items()
+        if "threshold" not in name
+        for ends in [record.intervals.get(name, (None, None))]
+    ]
+    columns = ("method", "No.", "seed", "split", "figure", "at threshold", "percent", "95 % from", "to")
+    return Table("Every figure of every run, with 95 % bootstrap intervals over its images", columns, tuple(rows), 6)
+
+
+def _threshold(name: str, record: StoredEvaluation) -> str:
+    """What a figure's threshold is, and where it was chosen; "none" where it needs none."""
+    if name.endswith("_at_val"):
+        return f"{record.figures['threshold_at_val']:g}, best on val"
+    if (curve := record.curves.get(name)) is not None:
+        return "any" if np.ptp(curve) == 0 else f"{record.thresholds[curve.argmax()]:g}, best on {record.split}"
+    return f"{len(parts)}, each best on {record.split}" if (parts := mean_of(name)) else "none"
+
+
+def _by_part(
+    records: Records, title: str, parts: Callable[[StoredRun, StoredEvaluation], Mapping[str, Figures]]
+) -> Table:
+    """Figures of parts of the split at the whole split's best thresholds."""
+    figures = columns_of(name for _, run, record in records for part in parts(run, record).values() for name in part)
+    rows = [
+        (
+            *_of(one, run, record),
+            Cell(part, order),
+            figure_cell(values["images"], digits=0),
+            *(figure_cell(values.get(name)) for name in figures),
+        )
+        for one, run, record in records
+        for order, (part, values) in enumerate(parts(run, record).items())
+    ]
+    columns = ("method", "No.", "seed", "split", title, "images", *figures)
+    return Table(f"By {title}, percent, at the best thresholds of the whole split", columns, tuple(rows), 5)
+
+
 def _escaped(text: str) -> str:
     """The text in a cell of Markdown: nothing in it is markup."""
-    text = printable(text)
-    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in text)
+    return "".join(f"\\{letter}" if letter in "\\`*_{}[]<>#|" else letter for letter in printable(text))

@@ -7,7 +7,7 @@ that follow from seed and step.
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,8 +17,9 @@ from jaxtyping import Array, Key
 
 from fcam_jax.data.augment import Augment
 from fcam_jax.methods.fcam import View
-from fcam_jax.runs.class_names import class_title
-from fcam_jax.runs.report.training_view import save_training_view
+from fcam_jax.runs.class_names import ClassNames, class_title
+from fcam_jax.runs.report.pictures import save_training_view
+from fcam_jax.runtime.text import first_line
 from fcam_jax.training.placed import Placed
 from fcam_jax.training.step import TrainState, augmented
 from fcam_jax.types import Annotation, Batch
@@ -52,7 +53,7 @@ def training_pictures(
     rng: Key[Array, ""],
     folder: pathlib.Path,
     schedule: Schedule,
-    class_names: Sequence[str] | None = None,
+    class_names: ClassNames | None = None,
 ) -> Callable[[TrainState, int], None]:
     """What saves `epoch_NNNN.png` from the state after so many epochs, unless the file is there.
 
@@ -76,25 +77,19 @@ def training_pictures(
             batch = augmented(batch, augment, key)
         return view_of(nnx.merge(placed.structure, params, rest, copy=True), batch, key)
 
-    def draw(state: TrainState, epoch: int, path: pathlib.Path) -> None:
-        batch, annotations = sample()
-        # The copies of one device: no other device or process takes part.
-        params, rest = jax.tree.map(lambda array: array.addressable_data(0), (state.params, state.rest))
-        seen = jax.device_get(view(params, rest, batch, rng, np.int32(epoch * schedule.steps_per_epoch)))
-        names = [class_title(class_names, annotation.label) for annotation in annotations]
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = folder / "unfinished.png"
-        save_training_view(unfinished, seen, names, f"epoch {epoch}")
-        unfinished.replace(path)
-
     def on_epoch(state: TrainState, epoch: int) -> None:
         path = folder / f"epoch_{epoch:04d}.png"
         if not schedule.has(epoch) or path.exists():
             return
         try:
-            draw(state, epoch, path)
+            batch, annotations = sample()
+            # The copies of one device: no other device or process takes part.
+            params, rest = jax.tree.map(lambda array: array.addressable_data(0), (state.params, state.rest))
+            seen = jax.device_get(view(params, rest, batch, rng, np.int32(epoch * schedule.steps_per_epoch)))
+            names = [class_title(class_names, annotation.label) for annotation in annotations]
+            save_training_view(folder / "unfinished.png", seen, names, f"epoch {epoch}")
+            (folder / "unfinished.png").replace(path)
         except Exception as error:  # whatever it is, the training is worth more than its picture
-            line = str(error).strip().partition("\n")[0]
-            logger.warning("%s is not made: %s: %s", path, type(error).__name__, line)
+            logger.warning("%s is not made: %s: %s", path, type(error).__name__, first_line(error))
 
     return on_epoch

@@ -11,10 +11,10 @@ from made_runs import ids, make_run
 from fcam_jax.evaluation.boxes import box_iou, largest_box
 from fcam_jax.evaluation.component_tree import contours
 from fcam_jax.runs.class_names import save_names
-from fcam_jax.runs.report.localized import localized
 from fcam_jax.runs.report.page import PageExamples, PixelBlocks, packed, write_page
+from fcam_jax.runs.report.record import localized
 from fcam_jax.runs.report.report import write_report
-from fcam_jax.runs.report.stored_examples import Finding, Pixels, StoredExample, read_examples, read_pixels
+from fcam_jax.runs.report.runs import Finding, Pixels, StoredExample, read_examples, read_pixels
 from fcam_jax.types import Annotation
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from fcam_jax.runs.report.drawing import CELL, PREDICTED_COLOUR, TRUE_COLOUR
-from fcam_jax.runs.report.localized import Localized
 from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
+from fcam_jax.runs.report.record import Localized
 from fcam_jax.types import Annotation
 
 # Of all images; no shade of text has it.

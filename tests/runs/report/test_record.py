@@ -6,19 +6,16 @@ import json
 import cv2
 import numpy as np
 import pytest
-from made_runs import TAUS, evaluation, example, ids, make_run, write_log
+from made_runs import TAUS, evaluation, ids, make_run, write_log
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import box_iou, largest_box, quantise
-from fcam_jax.evaluation.evaluator import Evaluation
-from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.report.aggregate import configurations
-from fcam_jax.runs.report.detail_tables import details
 from fcam_jax.runs.report.figures import grids
 from fcam_jax.runs.report.record import save_record
-from fcam_jax.runs.report.runs import read_run
-from fcam_jax.runs.report.stored_examples import read_examples, read_pixels
+from fcam_jax.runs.report.runs import read_examples, read_pixels, read_run
+from fcam_jax.runs.report.tables import details
 
 CURVE = (np.array([1.0, 0.5]), np.array([0.2, 1.0]))
 
@@ -37,25 +34,8 @@ def test_figures_and_curves_come_back_as_they_were(tmp_path):
     assert found.figures == {"MaxBoxAcc": 61.25, "MaxBoxAcc_threshold": 0.4}
     np.testing.assert_array_equal(found.thresholds, TAUS)
     np.testing.assert_array_equal(found.curves["MaxBoxAcc"], given.curves["MaxBoxAcc"])
-    np.testing.assert_array_equal(found.histogram.counts, counts)
-    np.testing.assert_array_equal(found.precision_recall.precision, CURVE[0])
-    np.testing.assert_array_equal(found.precision_recall.recall, CURVE[1])
-    assert not found.histogram.partial and not found.precision_recall.partial
-
-
-def test_without_curves_of_all_pixels_those_of_the_examples_are_taken_and_marked(tmp_path):
-    rng = np.random.default_rng(0)
-    one = example(rng, "a.jpg", score_map=np.repeat([[0.0, 0.5, 0.999, 1.0]], 32, 0).repeat(10, 1))
-    make_run(tmp_path / "run", {"CAM": {}})
-    save_record(tmp_path / "run", "CAM", Evaluation({}, [one], TAUS, {}), images=7)
-    found = read(tmp_path / "run")
-    assert found.histogram.partial and found.precision_recall.partial
-    assert dict(enumerate(found.histogram.counts)) | {0: 320, 128: 320, 255: 640} == dict(
-        enumerate(found.histogram.counts)
-    )
-    assert found.histogram.counts.sum() == 32 * 40
-    expected = PixelPrecision.empty(0.01).update(one.score_map, one.annotation).curve()
-    np.testing.assert_allclose(found.precision_recall.precision, expected[0])
+    np.testing.assert_array_equal(found.histogram, counts)
+    np.testing.assert_array_equal(found.precision_recall, CURVE)
 
 
 def test_examples_come_back_with_levels_boxes_and_masks(tmp_path):

@@ -19,8 +19,8 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.small import Small
 from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, draw_spots
+from fcam_jax.runs.report.pictures import save_training_view
 from fcam_jax.runs.report.training_pictures import Schedule, training_pictures
-from fcam_jax.runs.report.training_view import save_training_view
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step

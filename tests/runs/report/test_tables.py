@@ -1,15 +1,15 @@
-"""Figures with their thresholds and intervals, and figures of parts, from records to tables."""
+"""Figures with their thresholds and intervals, and figures of parts, from records to tables; the table of a run."""
 
 import dataclasses
 
 from made_runs import evaluation, ids, make_run
 
 from fcam_jax.runs.report.aggregate import configurations
-from fcam_jax.runs.report.detail_tables import details
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.runs import read_run
+from fcam_jax.runs.report.tables import details, results_table
 
-FIGURES = {"MaxBoxAcc": 61.25, "BoxAcc_at_val": 58.5, "threshold_at_val": 0.32, "top1_cls": 70.0}
+FIGURES = {"MaxBoxAcc": 61.25, "MaxBoxAccV2": 52.5, "BoxAcc_at_val": 58.5, "threshold_at_val": 0.32, "top1_cls": 70.0}
 
 
 def texts(table):
@@ -42,6 +42,7 @@ def test_every_figure_says_at_which_threshold_and_within_which_interval(tmp_path
     assert rows["CAM", "BoxAcc_at_val"]["at threshold"] == "0.32, best on val"
     assert rows["CAM", "BoxAcc_at_val"]["to"] == "-"
     assert rows["CAM", "top1_cls"]["at threshold"] == "none"
+    assert rows["CAM", "MaxBoxAccV2"]["at threshold"] == "3, each best on val"
     assert not any("threshold" in figure for _, figure in rows)
 
 
@@ -60,3 +61,48 @@ def test_parts_keep_their_order_and_classes_are_those_of_the_compared_methods(tm
 def test_without_parts_there_is_one_table(tmp_path):
     (every,) = details(configurations([read_run(make_run(tmp_path / "run"))]))
     assert {row["95 % from"] for row in texts(every)} == {"-"}
+
+
+def test_rows_columns_and_gain():
+    table = results_table(
+        {
+            "CAM": {"MaxBoxAcc": 50.0, "MaxBoxAccV2": 40.04, "MaxBoxAcc_threshold": 0.2, "top1_loc": 7.25},
+            "F-CAM": {"MaxBoxAcc": 71.26, "MaxBoxAccV2": 40.0, "MaxBoxAcc_threshold": 0.5, "top1_loc": 7.0},
+        }
+    )
+    assert table.splitlines() == [
+        "test, percent  MaxBoxAcc  MaxBoxAccV2  top1_loc",
+        "CAM                 50.0         40.0       7.2",
+        "F-CAM               71.3         40.0       7.0",
+        "gain               +21.3         +0.0      -0.2",
+    ]
+
+
+def test_what_a_method_lacks_is_a_dash():
+    rows = results_table({"CAM": {"MaxBoxAcc": 100.0}, "F-CAM": {"PxAP": 3.0}}).splitlines()
+    assert [row.split() for row in rows] == [
+        ["test,", "percent", "MaxBoxAcc", "PxAP"],
+        ["CAM", "100.0", "-"],
+        ["F-CAM", "-", "3.0"],
+        ["gain", "-", "-"],
+    ]
+
+
+def test_gain_is_that_of_the_last_over_the_first():
+    rows = results_table({"a": {"PxAP": 1.0}, "b": {"PxAP": 50.0}, "c": {"PxAP": 4.0}}).splitlines()
+    assert rows[-1].split() == ["gain", "+3.0"]
+
+
+def test_one_method_has_no_gain():
+    assert results_table({"CAM": {"PxAP": 1.0}}).splitlines() == ["test, percent  PxAP", "CAM             1.0"]
+
+
+def test_the_gain_is_between_the_methods_that_are_named():
+    methods = {"Center": {"PxAP": 1.0}, "CAM": {"PxAP": 50.0}, "F-CAM": {"PxAP": 60.0}, "other": {"PxAP": 4.0}}
+    lines = results_table(methods, "CAM", "F-CAM", "val").splitlines()
+    assert lines[0].split() == ["val,", "percent", "PxAP"] and lines[-1].split() == ["gain", "+10.0"]
+
+
+def test_nothing_gains_over_itself():
+    methods = {"F-CAM, no threshold": {"PxAP": 50.0}, "F-CAM": {"PxAP": 60.0}}
+    assert "gain" not in results_table(methods, "F-CAM", "F-CAM")

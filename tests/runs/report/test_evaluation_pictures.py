@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from fcam_jax.evaluation.evaluator import Evaluation, Example
-from fcam_jax.runs.report import examples
+from fcam_jax.runs.report import pictures
 from fcam_jax.types import Annotation
 
 SIDE = 20
@@ -39,9 +39,9 @@ def drawn(monkeypatch, tmp_path):
 
     def draw(**evaluations):
         seen = types.SimpleNamespace(rows=None, lines=None)
-        monkeypatch.setattr(examples, "save_grid", lambda path, rows: setattr(seen, "rows", rows))
-        monkeypatch.setattr(examples, "save_plot", lambda paths, plot: setattr(seen, "lines", plot.lines))
-        examples.save_pictures(tmp_path, evaluations)
+        monkeypatch.setattr(pictures, "save_grid", lambda path, rows: setattr(seen, "rows", rows))
+        monkeypatch.setattr(pictures, "save_plot", lambda paths, plot: setattr(seen, "lines", plot.lines))
+        pictures.save_pictures(tmp_path, evaluations)
         return seen
 
     return draw
@@ -96,7 +96,7 @@ def test_curves_are_those_of_box_accuracy(drawn):
 
 def test_the_files_hold_a_row_for_every_image(tmp_path):
     found = {name: evaluation(peak_in_the_object(0.5), 0.4, count=3) for name in ("CAM", "F-CAM")}
-    examples.save_pictures(tmp_path / "new" / "pictures", found)
+    pictures.save_pictures(tmp_path / "new" / "pictures", found)
     assert sorted(path.name for path in (tmp_path / "new" / "pictures").iterdir()) == [
         "box_accuracy.png",
         "test_grid.png",
@@ -107,22 +107,22 @@ def test_the_files_hold_a_row_for_every_image(tmp_path):
 
 def test_at_most_as_many_images_are_drawn_as_were_asked_for(tmp_path):
     found = {"CAM": evaluation(peak_in_the_object(0.5), 0.4, count=5)}
-    examples.save_pictures(tmp_path, found, 2)
+    pictures.save_pictures(tmp_path, found, 2)
     with PIL.Image.open(tmp_path / "test_grid.png") as grid:
         assert 2 * 160 < grid.height < 3 * 160
 
 
 def test_a_map_of_zeros_can_be_drawn(tmp_path):
-    examples.save_pictures(tmp_path, {"CAM": evaluation(np.zeros((SIDE, SIDE), np.float32), 0.4)})
+    pictures.save_pictures(tmp_path, {"CAM": evaluation(np.zeros((SIDE, SIDE), np.float32), 0.4)})
     assert (tmp_path / "test_grid.png").exists()
 
 
 def test_nothing_is_written_without_examples(tmp_path):
-    examples.save_pictures(tmp_path / "pictures", {"CAM": evaluation(peak_in_the_object(0.5), 0.4, count=0)})
+    pictures.save_pictures(tmp_path / "pictures", {"CAM": evaluation(peak_in_the_object(0.5), 0.4, count=0)})
     assert not (tmp_path / "pictures").exists()
 
 
 def test_methods_with_different_images_are_a_mistake(tmp_path):
     one, two = (evaluation(peak_in_the_object(0.5), 0.4, count=count) for count in (1, 2))
     with pytest.raises(ValueError, match=r"shorter|longer"):
-        examples.save_pictures(tmp_path, {"CAM": one, "F-CAM": two})
+        pictures.save_pictures(tmp_path, {"CAM": one, "F-CAM": two})
