@@ -6,11 +6,10 @@
 from fcam_jax.component import Registry
 from fcam_jax.methods.acol import ACoL
 from fcam_jax.methods.adl import ADL
+from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
-from fcam_jax.methods.cutmix import CutMix
 from fcam_jax.methods.few_shot import FewShot
-from fcam_jax.methods.has import HaS
-from fcam_jax.methods.pretrained import Pretrained
+from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.spg import SPG
 
 METHODS: Registry[type[ClassifierTraining]] = Registry(

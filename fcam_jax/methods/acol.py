@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax
@@ -25,10 +24,10 @@ from fcam_jax.types import DATA_AXIS, Batch
 class Branch(Head):
     """{3x3 convolution to `width` channels, ReLU} twice, and a map for each class whose mean is its score."""
 
-    def __init__(self, features: int, num_classes: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        self.conv1 = conv(features, width, 3, bias=True, dtype=dtype, rngs=rngs)
-        self.conv2 = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
-        self.top = GAP(width, num_classes, background=False, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, num_classes: int, *, width: int, **of_layers: Any):
+        self.conv1 = conv(features, width, 3, bias=True, **of_layers)
+        self.conv2 = conv(width, width, 3, bias=True, **of_layers)
+        self.top = GAP(width, num_classes, background=False, **of_layers)
 
     def _hidden(self, features: Array) -> Array:
         return nnx.relu(self.conv2(nnx.relu(self.conv1(features))))
@@ -96,7 +95,6 @@ class ACoL(ClassifierTraining):
     """
 
     title = "ACoL"
-
     threshold: float = 0.7
     width: int = 1024
 
@@ -108,9 +106,9 @@ class ACoL(ClassifierTraining):
         """The branches stand in the place of new layers on top."""
         return {"top": ()} if "top" in defaults_of(encoder) else {}
 
-    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> ACoLHead:
+    def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> ACoLHead:
         """Both branches."""
-        return ACoLHead(encoder.channels[-1], num_classes, **dataclasses.asdict(self), dtype=dtype, rngs=rngs)
+        return ACoLHead(encoder.channels[-1], num_classes, **dataclasses.asdict(self), **of_layers)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss, the first branch's scores, and both terms, "first" and "second"."""

@@ -9,30 +9,19 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from fcam_jax.component import shares
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
 from fcam_jax.methods.contract import batch_key
-from fcam_jax.methods.places import three_places
+from fcam_jax.methods.places import OF_ADL, three_places
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder
-from fcam_jax.models.inception import InceptionV3
-from fcam_jax.models.resnet import ResNet
-from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import Batch
-
-# Where it sits in the authors' programs; where a name is empty and in other encoders, at the end of a stage.
-PUBLISHED: dict[type[Encoder], tuple[str, ...]] = {
-    ResNet: ("layer3.0", "layer4.0", ""),
-    VGG16: ("pool3", "conv4_3", "conv5_3"),
-    InceptionV3: ("Mixed_5d", "Mixed_6e", ""),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ADL(ClassifierTraining):
     """Cross-entropy with attention-based dropout at three places of the encoder.
 
-    They are those of the authors' programs; in other encoders, the ends of the last three stages.
-
-    At every place one draw a step, for all images and devices alike as in the authors' program, decides between the
-    drop mask and the importance map. Localization uses the network without either.
+    They are those of the authors' programs; in other encoders, the ends of the last three stages. At every place one
+    draw a step, for all images and devices alike as in the authors' program, decides between the drop mask and the
+    importance map. Localization uses the network without either.
 
     Attributes:
       rate: probability of the drop mask.
@@ -44,7 +33,6 @@ class ADL(ClassifierTraining):
     """
 
     title = "ADL"
-
     rate: float = 0.75
     threshold: float = 0.9
 
@@ -66,7 +54,7 @@ class ADL(ClassifierTraining):
 
 def attention_places(encoder: Encoder) -> tuple[str, ...]:
     """Names of the three places where it sits, in their order."""
-    return tuple(place.name for place in three_places(encoder, PUBLISHED))
+    return tuple(place.name for place in three_places(encoder, OF_ADL))
 
 
 def attention_dropout(x: Float[Array, "b h w c"], drop: Bool[Array, ""], threshold: float) -> Float[Array, "b h w c"]:

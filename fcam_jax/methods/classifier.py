@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target, explain
@@ -36,28 +35,19 @@ class ClassifierTraining:
     """A way to train stage 1; one that says nothing is a classifier trained by the cross-entropy of its labels.
 
     A way of its own is a frozen dataclass below this one: its fields are the settings, and it redefines what differs.
-    A setting outside its range raises an `InputError` that names the field. `title` is what the tables call it. The
-    other class variables:
-
-    plain: F-CAM may go on training the classifier, and the tables call it by its CAM.
-    has_classes: there are scores of the data set's classes. Without them there is no stage 2.
-    by_cam: its map is made by the CAM of the configuration.
-    needs: fields of `Batch` that its loss takes besides images, labels and index: "objects".
-    selection: what chooses its best model in the place of `validation.selection`; None leaves that.
-    epochs: its own number of them; None leaves `classifier.epochs`.
-    whole_file: the classification layer of `model.init` is taken, too.
-    trainable: filter of the variables that gradients change.
+    A setting outside its range raises an `InputError` that names the field. `of_layers` are the keywords `dtype` and
+    `rngs`.
     """
 
-    title: ClassVar[str]
-    plain: ClassVar[bool] = False
-    has_classes: ClassVar[bool] = True
-    by_cam: ClassVar[bool] = True
-    needs: ClassVar[tuple[str, ...]] = ()
-    selection: ClassVar[str | None] = None
-    epochs: ClassVar[int | None] = None
-    whole_file: ClassVar[bool] = False
-    trainable: ClassVar[Any] = nnx.Param
+    title: ClassVar[str]  # what the tables call it
+    plain: ClassVar[bool] = False  # F-CAM may go on training the classifier, and the tables call it by its CAM
+    has_classes: ClassVar[bool] = True  # it scores the data set's classes; without them there is no stage 2
+    by_cam: ClassVar[bool] = True  # its map is made by the CAM of the configuration
+    needs: ClassVar[tuple[str, ...]] = ()  # fields of `Batch` besides images, labels and index: "objects"
+    selection: ClassVar[str | None] = None  # of its best model, in the place of `validation.selection`
+    epochs: ClassVar[int | None] = None  # in the place of `classifier.epochs`
+    whole_file: ClassVar[bool] = False  # the classification layer of `model.init` is taken, too
+    trainable: ClassVar[Any] = nnx.Param  # filter of the variables that gradients change
 
     # What is trained.
 
@@ -77,11 +67,11 @@ class ClassifierTraining:
         """Further keywords of an encoder under this way, given what builds it."""
         return {}
 
-    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Head | None:
+    def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> Head | None:
         """A head of its own; None for that of the configuration."""
         return None
 
-    def extend(self, network: Classifier, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Classifier:
+    def extend(self, network: Classifier, **of_layers: Any) -> Classifier:
         """The network with what this way adds to it: branches, a second network, a memory, as attributes of it."""
         return network
 

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float, Int, Key, Shaped
 from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
-# The selection by which a later model is always better, for what cannot be validated.
-LAST = "last"
+LAST = "last"  # the selection by which a later model is always better, for what cannot be validated
 
 
 @runtime_checkable
@@ -23,7 +22,6 @@ class Localizer(Protocol):
 
     def localize(self, model: Any, batch: Batch) -> Localization:
         """Score maps of the batch's labels and class scores, in inference mode."""
-        ...
 
 
 @runtime_checkable
@@ -33,7 +31,6 @@ class Method(Localizer, Protocol):
     @property
     def trainable(self) -> Any:
         """Filter of the variables that gradients change; the others are as `loss` leaves them."""
-        ...
 
     def loss(
         self, model: Any, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]
@@ -42,11 +39,9 @@ class Method(Localizer, Protocol):
 
         What it sets in variables that are not trained stays; it must be the same on every device.
         """
-        ...
 
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
         """Factor on the learning rate of the variable at a path of the model."""
-        ...
 
 
 def image_keys(rng: Key[Array, ""], batch: Batch) -> Key[Array, " b"]:

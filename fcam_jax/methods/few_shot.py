@@ -6,11 +6,10 @@ own: its last model counts.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.component import at_least
@@ -35,8 +34,8 @@ class Saliency(GAP):
     Reference: Choe et al., CVPR 2020, the few-shot learning baseline.
     """
 
-    def __init__(self, features: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        super().__init__(features, 1, background=False, dtype=dtype, rngs=rngs)
+    def __init__(self, features: int, **of_layers: Any):
+        super().__init__(features, 1, background=False, **of_layers)
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The map before the sigmoid, float32; the labels do not count."""
@@ -60,7 +59,6 @@ class FewShot(ClassifierTraining):
     by_cam = False
     needs = ("objects",)
     selection = LAST
-
     images_per_class: int = 5
 
     def __post_init__(self) -> None:
@@ -70,9 +68,9 @@ class FewShot(ClassifierTraining):
         """Its map is of any object."""
         return ["object"]
 
-    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> Saliency:
+    def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> Saliency:
         """The map."""
-        return Saliency(encoder.channels[-1], dtype=dtype, rngs=rngs)
+        return Saliency(encoder.channels[-1], **of_layers)
 
     def training_records(self, sources: Mapping[str, Source], seed: int) -> Source:
         """Some validation images, with their ground truth.

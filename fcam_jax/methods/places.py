@@ -1,4 +1,4 @@
-"""Which places of an encoder a method reads or changes: those of its authors' program, else by one rule for all."""
+"""Which places of an encoder ADL and SPG read or change: those of the authors' programs, else by one rule for all."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -6,15 +6,31 @@ from typing import TypeVar
 
 from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Encoder, Place
+from fcam_jax.models.inception import InceptionV3
+from fcam_jax.models.resnet import ResNet
+from fcam_jax.models.vgg import VGG16
 
 T = TypeVar("T")
 COUNT = 3
+# By the encoder's class, from low to high; an empty name is the end of the stage.
+OF_ADL: Mapping[type[Encoder], tuple[str, ...]] = {
+    ResNet: ("layer3.0", "layer4.0", ""),
+    VGG16: ("pool3", "conv4_3", "conv5_3"),
+    InceptionV3: ("Mixed_5d", "Mixed_6e", ""),
+}
+OF_SPG: Mapping[type[Encoder], tuple[str, ...]] = {
+    ResNet: ("layer3.0", ""),
+    VGG16: ("conv4_3", "conv5_3"),
+    InceptionV3: ("Mixed_5d", "Mixed_6e"),
+}
+SPG_WIDTHS: Mapping[type[Encoder], int] = {InceptionV3: 512}  # of its branches there; else that of the upper place
+SPG_TOPS: Mapping[type[Encoder], tuple[int, ...]] = {VGG16: (512, 512)}  # the new layers on top, where they are others
 
 
 def three_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, ...]]) -> tuple[Place, ...]:
     """The ends of the last three stages, or the last three places where there are fewer stages.
 
-    The names of an encoder's class in `published` stand in their place; an empty one leaves the end of the stage.
+    The names of an encoder's class in `published` stand in their place.
 
     Raises:
       InputError: the encoder has fewer places.

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax, resize_bilinear
@@ -16,24 +15,12 @@ from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
-from fcam_jax.methods.places import of_encoder, three_places
+from fcam_jax.methods.places import OF_SPG, SPG_TOPS, SPG_WIDTHS, of_encoder, three_places
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder, Place
 from fcam_jax.models.heads import GAP, Head
-from fcam_jax.models.inception import InceptionV3
 from fcam_jax.models.layers import conv
-from fcam_jax.models.resnet import ResNet
-from fcam_jax.models.vgg import VGG16
 from fcam_jax.types import DATA_AXIS, Batch
-
-# The two places that B1 and B2 read in the authors' programs; in other encoders, the ends of the stages below the top.
-PUBLISHED: dict[type[Encoder], tuple[str, ...]] = {
-    ResNet: ("layer3.0", ""),
-    VGG16: ("conv4_3", "conv5_3"),
-    InceptionV3: ("Mixed_5d", "Mixed_6e"),
-}
-_WIDTHS: dict[type[Encoder], int] = {InceptionV3: 512}  # channels of B1 and B2; else as many as the upper place has
-_TOPS: dict[type[Encoder], tuple[int, ...]] = {VGG16: (512, 512)}  # of the new layers on top, where they are others
 
 _TOP_WIDTH = 512  # channels of the branch on the top stage, or the stage's own where they are fewer
 _FEWEST = 30  # pixels of a foreground that is taken as it is
@@ -43,13 +30,9 @@ _FALLBACK = 0.7  # share of its maximum above which a map is foreground otherwis
 class SideBranches(nnx.Module):
     """Three branches to a map of the foreground each.
 
-    B1 and B2 read two places of the encoder (`guide_places`): a 3x3 convolution and ReLU each, then the same
-    {3x3 convolution, ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1 convolution to
-    a map}.
-
-    Args:
-      lower, upper, top: channels at the guide places and of the top stage.
-      width: channels of the convolutions of B1 and B2.
+    B1 and B2 read two places of the encoder (`guide_places`): a 3x3 convolution of `width` channels and ReLU each, then
+    the same {3x3 convolution, ReLU, 1x1 convolution to a map}. C reads the top stage: {3x3 convolution, ReLU, 1x1
+    convolution to a map}. `lower`, `upper` and `top` are the channels of what they read.
 
     Differs from: the released program, whose VGG16 subsamples before B1 at 1/16 maps, where the guide place is just
     before it here, and whose InceptionV3 drops half of the top stage once more before C and the class maps.
@@ -58,14 +41,15 @@ class SideBranches(nnx.Module):
       program.
     """
 
-    def __init__(self, lower: int, upper: int, top: int, *, width: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, lower: int, upper: int, top: int, *, width: int, **of_layers: Any):
         top_width = min(top, _TOP_WIDTH)
-        self.b1 = conv(lower, width, 3, bias=True, dtype=dtype, rngs=rngs)
-        self.b2 = conv(upper, width, 3, bias=True, dtype=dtype, rngs=rngs)
-        self.shared = conv(width, width, 3, bias=True, dtype=dtype, rngs=rngs)
-        self.shared_map = conv(width, 1, 1, bias=True, dtype=jnp.float32, rngs=rngs)
-        self.c = conv(top, top_width, 3, bias=True, dtype=dtype, rngs=rngs)
-        self.c_map = conv(top_width, 1, 1, bias=True, dtype=jnp.float32, rngs=rngs)
+        of_maps = of_layers | {"dtype": jnp.float32}
+        self.b1 = conv(lower, width, 3, bias=True, **of_layers)
+        self.b2 = conv(upper, width, 3, bias=True, **of_layers)
+        self.shared = conv(width, width, 3, bias=True, **of_layers)
+        self.shared_map = conv(width, 1, 1, bias=True, **of_maps)
+        self.c = conv(top, top_width, 3, bias=True, **of_layers)
+        self.c_map = conv(top_width, 1, 1, bias=True, **of_maps)
 
     def __call__(
         self, lower: Float[Array, "b h1 w1 c1"], upper: Float[Array, "b h2 w2 c2"], top: Float[Array, "b h w c"]
@@ -79,10 +63,7 @@ class SideBranches(nnx.Module):
 
 
 class SPGHead(GAP):
-    """A map for each class, pooled by its mean, and beside it `sides`, which only training computes.
-
-    Settings are the channels of the top stage, at the two guide places, and of the convolutions of B1 and B2.
-    """
+    """A map for each class, pooled by its mean, and beside it `sides`, which only training computes."""
 
     weight_names = Head.weight_names  # it has more than the published layer
 
@@ -109,7 +90,6 @@ class SPG(ClassifierTraining):
     """
 
     title = "SPG"
-
     attention: tuple[float, float] = (0.7, 0.01)
     b2: tuple[float, float] = (0.5, 0.05)
     fused: tuple[float, float] = (0.7, 0.1)
@@ -119,14 +99,14 @@ class SPG(ClassifierTraining):
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
         """The new layers on top that the authors' program has."""
-        top = of_encoder(_TOPS, encoder)
+        top = of_encoder(SPG_TOPS, encoder)
         return {} if top is None else {"top": top}
 
-    def head(self, encoder: Encoder, num_classes: int, *, dtype: DTypeLike, rngs: nnx.Rngs) -> SPGHead:
+    def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> SPGHead:
         """Class maps and the three side branches."""
         guides = [place.channels for place in guide_places(encoder)]
-        width = of_encoder(_WIDTHS, encoder) or guides[1]
-        return SPGHead(encoder.channels[-1], num_classes, guides=guides, width=width, dtype=dtype, rngs=rngs)
+        width = of_encoder(SPG_WIDTHS, encoder) or guides[1]
+        return SPGHead(encoder.channels[-1], num_classes, guides=guides, width=width, **of_layers)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; class scores; its terms "ce", "b2", "b1" and "c"."""
@@ -139,40 +119,24 @@ class SPG(ClassifierTraining):
             return x
 
         stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
+        top = model.map_of(stages[-1])
         lower, upper = (seen[place.name] for place in guide_places(model.encoder))
-        terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)} | self.guided(
-            model.head.activation(model.map_of(stages[-1]), labels),
-            *model.head.sides(lower, upper, model.map_of(stages[-1])),
-            size=(images.shape[1], images.shape[2]),
-        )
-        return sum(terms.values(), start=jnp.zeros(())), logits, terms
-
-    def guided(
-        self,
-        class_map: Float[Array, "b _ _"],
-        b1: Float[Array, "b _ _"],
-        b2: Float[Array, "b _ _"],
-        c: Float[Array, "b _ _"],
-        *,
-        size: tuple[int, int],
-    ) -> dict[str, Float[Array, ""]]:
-        """The three BCE terms over the global batch, by the branch that learns; masks pass no gradient to the teachers.
-
-        They compare the label's map and the branches' scores before the sigmoid, all brought to the images' `size`.
-        """
-        b1, b2, c = (resize_bilinear(maps, size) for maps in (b1, b2, c))
+        maps = model.head.activation(top, labels), *model.head.sides(lower, upper, top)
+        class_map, b1, b2, c = (resize_bilinear(one, (images.shape[1], images.shape[2])) for one in maps)
         fused = (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2
-        lessons = {
-            "b2": (b2, minmax(resize_bilinear(class_map, size)), self.attention),
+        lessons = {  # who learns, from which map, where that is sure; masks pass no gradient to the teachers
+            "b2": (b2, minmax(class_map), self.attention),
             "b1": (b1, jax.nn.sigmoid(b2), self.b2),
             "c": (c, fused, self.fused),
         }
-        return {name: _binary(scores, guidance_mask(of, *sure)) for name, (scores, of, sure) in lessons.items()}
+        terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)}
+        terms |= {name: _binary(scores, guidance_mask(of, *sure)) for name, (scores, of, sure) in lessons.items()}
+        return sum(terms.values(), start=jnp.zeros(())), logits, terms
 
 
 def guide_places(encoder: Encoder) -> tuple[Place, ...]:
     """The two places that B1 and B2 read."""
-    return three_places(encoder, PUBLISHED)[:2]
+    return three_places(encoder, OF_SPG)[:2]
 
 
 def guidance_mask(maps: Float[Array, "b h w"], high: float, low: float) -> Int[Array, "b h w"]:

@@ -12,6 +12,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, Stage, unchanged
 from fcam_jax.models.heads import Head
 
+Images = Num[Array | np.ndarray, "b h w 3"]  # RGB in [0, 255]
+
 
 class Classifier(nnx.Module):
     """An encoder and the head that scores its top stage."""
@@ -20,24 +22,21 @@ class Classifier(nnx.Module):
         self.encoder = encoder
         self.head = head
 
-    def normalize(self, images: Num[Array | np.ndarray, "b h w 3"]) -> Float[Array, "b h w 3"]:
+    def normalize(self, images: Images) -> Float[Array, "b h w 3"]:
         """What the encoder takes, from RGB in [0, 255]."""
         mean, std = (jnp.asarray(values, jnp.float32) for values in (self.encoder.mean, self.encoder.std))
         return (jnp.asarray(images, jnp.float32) - mean) / std
 
     def __call__(
-        self, images: Num[Array | np.ndarray, "b h w 3"], *, train: bool, rng: Keys = None, at: At = unchanged
+        self, images: Images, *, train: bool, rng: Keys = None, at: At = unchanged
     ) -> tuple[tuple[Stage, ...], Float[Array, "b k"]]:
-        """Stages and class scores.
+        """The encoder's stages from high to low resolution, and class scores before softmax.
 
         Args:
           images: RGB in [0, 255].
           train: BatchNorm takes the batch's statistics and updates the running ones.
           rng: a key for every image; needed to train an encoder with dropout (InceptionV3).
           at: reads or changes the maps at the encoder's places.
-
-        Returns:
-          The encoder's stages from high to low resolution, and class scores before softmax.
 
         Raises:
           InputError: images have another shape, lie in [0, 1], or below 0; in a compiled function that is not known.
@@ -59,12 +58,7 @@ class Classifier(nnx.Module):
         return self.encoder.with_map(stage, features)
 
     def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
-        """Class scores before softmax of the rest of the network, in inference mode.
-
-        Args:
-          features: a stage.
-          stage: its position among the encoder's stages.
-        """
+        """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""
         for index in range(stage + 1, len(self.encoder.channels)):
             features = self.encoder.stage(index, features, train=False)
         return self.head(self.map_of(features))

@@ -6,23 +6,16 @@ training on request also the image again, by a second head.
 
 import math
 from collections.abc import Sequence
-from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.layers import (
-    KAIMING_FAN_IN,
-    ConvBNReLU,
-    resize_align_corners,
-    upsample_nearest,
-    upsample_nearest_to,
-)
+from fcam_jax.models.encoder import Map
+from fcam_jax.models.layers import KAIMING_FAN_IN, ConvBNReLU, resize_align_corners, upsample_nearest
 from fcam_jax.models.weight_names import Names, Path, of_torch, torch_name
 from fcam_jax.runtime.remat import kept
 
@@ -43,19 +36,16 @@ def decoder_name(path: Path) -> str:
 class UpBlock(nnx.Module):
     """Upsampling, concatenation of the skip, and two convolutions."""
 
-    def __init__(self, channels_in: int, skip: int, width: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        self.conv1 = ConvBNReLU(channels_in + skip, width, init=KAIMING_FAN_IN, dtype=dtype, rngs=rngs)
-        self.conv2 = ConvBNReLU(width, width, init=KAIMING_FAN_IN, dtype=dtype, rngs=rngs)
+    def __init__(self, channels_in: int, skip: int, width: int, **of_layers: Any):
+        self.conv1 = ConvBNReLU(channels_in + skip, width, init=KAIMING_FAN_IN, **of_layers)
+        self.conv2 = ConvBNReLU(width, width, init=KAIMING_FAN_IN, **of_layers)
 
-    def __call__(
-        self, x: Float[Array, "b h w c"], skip: Float[Array, "b _ _ _"] | None, *, train: bool
-    ) -> Float[Array, "b _ _ _"]:
+    def __call__(self, x: Map, skip: Map | None, *, train: bool) -> Map:
         """The map at the skip's size, or at twice the size where there is no skip."""
         if skip is None:
             x = upsample_nearest(x)
         else:
-            _, height, width, _ = skip.shape
-            x = jnp.concatenate([upsample_nearest_to(x, (height, width)), skip], axis=-1)
+            x = jnp.concatenate([upsample_nearest(x, (skip.shape[1], skip.shape[2])), skip], axis=-1)
         return self.conv2(self.conv1(x, train=train), train=train)
 
 
@@ -71,8 +61,7 @@ class Decoder(nnx.Module):
       widths: channels of each block's result; none for the paper's, `WIDTHS`.
       center: two further convolutions of unchanged width on the top stage first (VGG16).
       reconstruction: a second head, which reconstructs the image.
-      dtype: compute dtype; the result is float32 always.
-      rngs: source of the initial weights.
+      of_layers: `rngs`, and `dtype` of the computation; the result is float32 always.
 
     Raises:
       InputError: there is not one width for every block.
@@ -93,8 +82,7 @@ class Decoder(nnx.Module):
         *,
         center: bool = False,
         reconstruction: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        **of_layers: Any,
     ):
         self.skips = skips_of(strides)
         blocks = len(self.skips)
@@ -102,35 +90,29 @@ class Decoder(nnx.Module):
             raise InputError(f"widths are {widths!r:.100}; they must be whole numbers from 1, one for each block")
         widths = tuple(widths) or (*WIDTHS, *[WIDTHS[-1]] * blocks)[:blocks]
         if len(widths) != blocks:
-            raise InputError(
-                f"widths are {', '.join(map(str, widths))}, {len(widths)} of them; from this encoder's top stage to "
-                f"the image there are {blocks} blocks, which need one each"
-            )
-        build = partial(ConvBNReLU, init=KAIMING_FAN_IN, dtype=dtype, rngs=rngs)
-        self.center = nnx.List([build(channels[-1], channels[-1]) for _ in range(2 if center else 0)])
-        inputs = (channels[-1], *widths[:-1])
+            which = f"{', '.join(map(str, widths))}, {len(widths)} of them"
+            needed = f"from this encoder's top stage to the image there are {blocks} blocks, which need one each"
+            raise InputError(f"widths are {which}; {needed}")
+        top = channels[-1]
+        added = [ConvBNReLU(top, top, init=KAIMING_FAN_IN, **of_layers) for _ in range(2 if center else 0)]
+        self.center = nnx.List(added)
+        inputs = (top, *widths[:-1])
         skips = [0 if index is None else channels[index] for index in self.skips]
-        self.blocks = nnx.List(
-            [UpBlock(*sizes, dtype=dtype, rngs=rngs) for sizes in zip(inputs, skips, widths, strict=True)]
-        )
-        self.head = _head(widths[-1], REGIONS, rngs)
+        self.blocks = nnx.List([UpBlock(*sizes, **of_layers) for sizes in zip(inputs, skips, widths, strict=True)])
+        self.head = _head(widths[-1], REGIONS, of_layers["rngs"])
         # After all others, whose initial weights do not depend on whether there is this one.
-        self.reconstruction = _head(widths[-1], COLOURS, rngs) if reconstruction else None
+        self.reconstruction = _head(widths[-1], COLOURS, of_layers["rngs"]) if reconstruction else None
 
-    def __call__(
-        self, stages: Sequence[Float[Array, "b _ _ _"]], size: tuple[int, int], *, train: bool
-    ) -> Float[Array, "b h w 2"]:
-        """Scores of background and foreground before softmax.
+    def __call__(self, stages: Sequence[Map], size: tuple[int, int], *, train: bool) -> Float[Array, "b h w 2"]:
+        """Scores of background and foreground before softmax, at the image's height and width.
 
-        Args:
-          stages: the encoder's, from high to low resolution.
-          size: height and width of the result, in pixels: the image's.
-          train: BatchNorm takes the batch's statistics and updates the running ones.
+        `stages` are the encoder's, from high to low resolution; with `train`, BatchNorm takes the batch's statistics
+        and updates the running ones.
         """
         return _resized(self.head(self._features(stages, train=train)), size)
 
     def with_image(
-        self, stages: Sequence[Float[Array, "b _ _ _"]], size: tuple[int, int], *, train: bool
+        self, stages: Sequence[Map], size: tuple[int, int], *, train: bool
     ) -> tuple[Float[Array, "b h w 2"], Float[Array, "b h w 3"] | None]:
         """The scores, and the image that is reconstructed beside them, in [0, 1]; None without a head for it.
 
@@ -140,7 +122,7 @@ class Decoder(nnx.Module):
         image = None if self.reconstruction is None else jax.nn.sigmoid(_resized(self.reconstruction(x), size))
         return _resized(self.head(x), size), image
 
-    def _features(self, stages: Sequence[Float[Array, "b _ _ _"]], *, train: bool) -> Float[Array, "b _ _ _"]:
+    def _features(self, stages: Sequence[Map], *, train: bool) -> Map:
         x = stages[-1]
         for layer in self.center:
             x = layer(x, train=train)
@@ -166,15 +148,9 @@ def _doublings(below: int, above: int) -> int:
 
 
 def _head(channels_in: int, channels_out: int, rngs: nnx.Rngs) -> nnx.Conv:
-    return nnx.Conv(
-        channels_in,
-        channels_out,
-        (3, 3),
-        padding=1,
-        kernel_init=jax.nn.initializers.glorot_uniform(),
-        dtype=jnp.float32,  # few channels: costs nothing, and thresholds need the bits
-        rngs=rngs,
-    )
+    # Float32: few channels, so it costs nothing, and thresholds need the bits.
+    init = jax.nn.initializers.glorot_uniform()
+    return nnx.Conv(channels_in, channels_out, (3, 3), padding=1, kernel_init=init, dtype=jnp.float32, rngs=rngs)
 
 
 def _resized(x: Float[Array, "b _ _ c"], size: tuple[int, int]) -> Float[Array, "b h w c"]:

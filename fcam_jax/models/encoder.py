@@ -4,7 +4,7 @@ The last stage is what the classifier's head pools; the decoder takes all of the
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax
@@ -38,17 +38,11 @@ def unchanged(place: str, x: Map) -> Map:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A layer or block whose map others may read or change.
+    """A layer or block whose map others may read or change."""
 
-    Attributes:
-      name: what `At` is told.
-      stage: position of the stage that it belongs to.
-      channels: of the map there.
-    """
-
-    name: str
-    stage: int
-    channels: int
+    name: str  # what `At` is told
+    stage: int  # position of the stage that it belongs to
+    channels: int  # of the map there
 
 
 class Encoder(nnx.Module):
@@ -139,16 +133,14 @@ class Encoder(nnx.Module):
         return tuple(stages)
 
 
-def strides_up_to(final_stride: int, strides: Sequence[int] = (2, 4, 8, 16, 32)) -> tuple[int, ...]:
-    """Strides of the stages of a classifier whose last subsamplings are removed, so that its top map is larger.
+def strides_up_to(final_stride: int) -> tuple[int, ...]:
+    """Strides of the five stages of a classifier whose last subsamplings are removed, so that its top map is larger.
 
-    Args:
-      final_stride: side of the image over the side of the top map: 8 (28x28 maps at 224), 16 or 32.
-      strides: the network's own.
+    The final one is the side of the image over that of the top map: 8 (28x28 maps at 224 pixels), 16 or 32.
 
     Raises:
-      InputError: the network cannot be cut to `final_stride`.
+      InputError: it is another number.
     """
     if final_stride not in FINAL_STRIDES:
         raise InputError(f"final_stride is {final_stride!r}; it must be 8, 16 or 32")
-    return tuple(min(stride, final_stride) for stride in strides)
+    return tuple(min(stride, final_stride) for stride in (2, 4, 8, 16, 32))

@@ -1,4 +1,4 @@
-"""The encoders by name. A new one is a file and a line."""
+"""The encoders by name. A new one is a class and a line."""
 
 from collections.abc import Callable
 
@@ -6,11 +6,9 @@ from fcam_jax.component import Registry
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.inception import InceptionV3
 from fcam_jax.models.mobilenet import MOBILENETS
-from fcam_jax.models.resnet import RESNETS
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import RESNETS, Small
 from fcam_jax.models.vgg import VGG16
 
-# Every constructor takes the keywords `final_stride`, `dtype` and `rngs`.
 ENCODERS: Registry[Callable[..., Encoder]] = Registry(
     "encoder", {**RESNETS, "vgg16": VGG16, "inceptionv3": InceptionV3, **MOBILENETS, "small": Small}
 )

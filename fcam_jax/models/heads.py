@@ -19,37 +19,30 @@ from fcam_jax.models.weight_names import Names, of_torch, torch_name
 # As PyTorch's layers start: uniform within 1/sqrt(fan_in).
 INIT = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
-
 _AUTHORS: tuple[Names, ...] = (of_torch("the head"),)
+
+Features = Float[Array, "b h w c"]  # map of the top stage
+Labels = Int[Array, " b"]
+Scores = Float[Array, "b k"]
+ClassMaps = Float[Array, "b h w k"]
 
 
 class Head(nnx.Module):
     """The contract of every head.
 
     Its constructor takes the channels of the top stage, the number of scores, and the keywords `dtype` and `rngs`; any
-    others are its settings, with a default.
-
-    Attributes:
-      weight_names: the families of weight files; it is exported by the first.
+    others are its settings, with a default. `weight_names` are the families of weight files; it is exported by the
+    first.
     """
 
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("the head", lambda path: f"head.{torch_name(path)}"),)
 
-    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32.
-
-        Args:
-          features: map of the top stage.
-        """
+    def __call__(self, features: Features) -> Scores:
+        """Class scores before softmax, float32."""
         raise NotImplementedError
 
-    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The head's own map of the given class of each image, signed, float32.
-
-        Args:
-          features: map of the top stage.
-          labels: class y of each image.
-        """
+    def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
+        """The head's own map of the given class y of each image, signed, float32."""
         raise NotImplementedError
 
 
@@ -64,20 +57,15 @@ class WGAP(Head):
     weight_names = _AUTHORS
 
     def __init__(self, features: int, num_classes: int, *, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        self.fc = nnx.Linear(
-            features,
-            num_classes,
-            kernel_init=INIT,
-            dtype=dtype,
-            preferred_element_type=jnp.float32,  # close scores must not tie at a compute dtype of few bits
-            rngs=rngs,
-        )
+        # Close scores must not tie at a compute dtype of few bits.
+        of_sum = {"preferred_element_type": jnp.float32}
+        self.fc = nnx.Linear(features, num_classes, kernel_init=INIT, dtype=dtype, rngs=rngs, **of_sum)
 
-    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+    def __call__(self, features: Features) -> Scores:
         """Class scores before softmax, float32."""
         return self.fc(features.mean(axis=(1, 2), dtype=jnp.float32)).astype(jnp.float32)
 
-    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+    def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
         """The class's own share of every position in its score: CAM, signed, without the bias.
 
         $$ C_p = \\sum_k W_{ky} A_{kp} $$
@@ -92,30 +80,19 @@ class MapHead(Head):
 
     $$ C_{yp} = b_y + \\sum_k W_{ky} A_{kp}, \\qquad \\mathrm{logit}_y = \\mathrm{pool}_p\\, C_{yp} $$
 
+    `dtype` is that of the maps' computation; their sums and the pooling are float32 always.
+
     Args:
-      features: channels of the top stage.
-      num_classes: number of scores.
       background: one more map, before those of the classes, that has no score.
-      dtype: compute dtype of the maps; their sums and the pooling are float32 always.
-      rngs: source of the initial weights.
     """
 
     weight_names = _AUTHORS
 
-    def __init__(
-        self,
-        features: int,
-        num_classes: int,
-        *,
-        background: bool = False,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
-        self.conv = conv(features, num_classes + background, 1, bias=True, init=INIT, dtype=dtype, rngs=rngs)
-        self.background = background
-        self.dtype = dtype
+    def __init__(self, features: int, num_classes: int, *, background: bool = False, **of_layers: Any):
+        self.conv = conv(features, num_classes + background, 1, bias=True, init=INIT, **of_layers)
+        self.background, self.dtype = background, of_layers.get("dtype", jnp.float32)
 
-    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+    def pool(self, maps: ClassMaps) -> Scores:
         """The score of each map."""
         raise NotImplementedError
 
@@ -123,23 +100,18 @@ class MapHead(Head):
         """Weights W and bias b of every map, that of the background included."""
         return _weights(self.conv)
 
-    def maps(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w n"]:
+    def maps(self, features: Features) -> Float[Array, "b h w n"]:
         """All maps, float32: of the background where there is one, then of the classes."""
         kernel, bias = self.weights()
         # Close scores must not tie at a compute dtype of few bits, so the sum is not rounded to it.
-        products = jnp.einsum(
-            "bhwc,cn->bhwn",
-            features.astype(self.dtype),
-            kernel.astype(self.dtype),
-            preferred_element_type=jnp.float32,
-        )
-        return products + bias
+        given = features.astype(self.dtype), kernel.astype(self.dtype)
+        return jnp.einsum("bhwc,cn->bhwn", *given, preferred_element_type=jnp.float32) + bias
 
-    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
+    def __call__(self, features: Features) -> Scores:
         """Class scores before softmax, float32."""
         return self.pool(self.maps(features)[..., int(self.background) :])
 
-    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+    def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
         """The map C that is pooled to the class's score, signed, with the bias as in the released F-CAM program."""
         kernel, bias = self.weights()
         index = labels + int(self.background)
@@ -154,7 +126,7 @@ class GAP(MapHead):
     Reference: Lin et al., Network in network, ICLR 2014, section 3.2.
     """
 
-    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+    def pool(self, maps: ClassMaps) -> Scores:
         """The mean over positions."""
         return maps.mean(axis=(1, 2))
 
@@ -167,7 +139,7 @@ class MaxPool(MapHead):
     Reference: Oquab et al., Is object localization for free?, CVPR 2015, section 3.
     """
 
-    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+    def pool(self, maps: ClassMaps) -> Scores:
         """The maximum over positions."""
         return maps.max(axis=(1, 2))
 
@@ -180,11 +152,6 @@ class LogSumExp(MapHead):
     Args:
       r: sharpness, above 0.
 
-    The other arguments are those of `MapHead`.
-
-    Raises:
-      InputError: r is not above 0.
-
     Reference: Pinheiro and Collobert, From image-level to pixel-level labeling, CVPR 2015, Eq. 3.
     """
 
@@ -193,7 +160,7 @@ class LogSumExp(MapHead):
         above(self, r=0)
         super().__init__(features, num_classes, background=background, **of_layers)
 
-    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+    def pool(self, maps: ClassMaps) -> Scores:
         """The log-sum-exp over positions, less that of a map of zeros, over r."""
         positions = maps.shape[1] * maps.shape[2]
         return (jax.nn.logsumexp(self.r * maps, axis=(1, 2)) - jnp.log(positions)) / self.r
@@ -212,8 +179,6 @@ class WILDCAT(MapHead):
         position; an integer, or a whole number above 1, is a count, at most all.
       kmin: k-, how many of the lowest, likewise; 0 leaves them out.
       alpha: weight of the lowest.
-
-    The other arguments are those of `MapHead`.
 
     Raises:
       InputError: a setting is outside its range.
@@ -235,10 +200,9 @@ class WILDCAT(MapHead):
         kmax: float | int = 0.5,
         kmin: float | int = 0.1,
         alpha: float = 0.6,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
+        **of_layers: Any,
     ):
-        self.background, self.modalities, self.dtype = background, modalities, dtype
+        self.background, self.dtype, self.modalities = background, of_layers.get("dtype", jnp.float32), modalities
         self.kmax, self.kmin, self.alpha = kmax, kmin, alpha
         at_least(self, modalities=1)
         if not (_is_share_or_count(kmax) and kmax > 0):
@@ -246,7 +210,7 @@ class WILDCAT(MapHead):
         if not _is_share_or_count(kmin):
             raise InputError(f"kmin is {kmin}; it must be a share in [0, 1] or a whole number")
         maps = modalities * (num_classes + background)
-        self.to_modalities = conv(features, maps, 1, bias=True, init=INIT, dtype=dtype, rngs=rngs)
+        self.to_modalities = conv(features, maps, 1, bias=True, init=INIT, **of_layers)
 
     def weights(self) -> tuple[Float[Array, "c n"], Float[Array, " n"]]:
         """Weights and bias of the mean of each class's maps: the means of theirs, so M maps cost as little as one."""
@@ -254,18 +218,17 @@ class WILDCAT(MapHead):
         shape = (-1, self.modalities)
         return kernel.reshape(kernel.shape[0], *shape).mean(axis=-1), bias.reshape(shape).mean(axis=-1)
 
-    def pool(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
+    def pool(self, maps: ClassMaps) -> Scores:
         """The mean of the highest positions and alpha times that of the lowest."""
-        batch, height, width, classes = maps.shape
-        positions = height * width
-        rising = jnp.sort(maps.reshape(batch, positions, classes), axis=1)
+        positions = maps.shape[1] * maps.shape[2]
+        rising = jnp.sort(maps.reshape(len(maps), positions, -1), axis=1)
         scores = rising[:, -_count(self.kmax, positions) :].mean(axis=1)
         if self.kmin > 0:
             scores += self.alpha * rising[:, : _count(self.kmin, positions)].mean(axis=1)
         return scores
 
 
-def _weighted_sum(features: Float[Array, "b h w c"], weights: Float[Array, "b c"]) -> Float[Array, "b h w"]:
+def _weighted_sum(features: Features, weights: Float[Array, "b c"]) -> Float[Array, "b h w"]:
     return jnp.einsum("bhwc,bc->bhw", features.astype(jnp.float32), weights, precision=jax.lax.Precision.HIGHEST)
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key
 
 from fcam_jax.types import DATA_AXIS
 
+Side = int | tuple[int, int]  # of a kernel, or its height and width
 KAIMING_FAN_OUT = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 KAIMING_FAN_IN = jax.nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 
@@ -25,27 +26,19 @@ KAIMING_FAN_IN = jax.nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 def conv(
     channels_in: int,
     channels_out: int,
-    side: int | tuple[int, int],
+    side: Side,
     *,
     stride: int = 1,
     padding: int | str | None = None,
     bias: bool = False,
     init: Initializer = KAIMING_FAN_OUT,
-    dtype: DTypeLike,
+    dtype: DTypeLike = jnp.float32,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """Convolution with zeros around the map.
+    """Convolution whose kernel has the given side, or height and width, with zeros around the map.
 
-    Args:
-      channels_in: channels of its input.
-      channels_out: channels of its output.
-      side: side of the kernel, or its height and width.
-      stride: step of the kernel.
-      padding: zeros on every side, or XLA's ``"SAME"``; by default half the kernel, as PyTorch's networks pad.
-      bias: whether a bias is added; it starts at 0.
-      init: initialiser of the kernel.
-      dtype: compute dtype.
-      rngs: source of the initial weights.
+    These are as many as `padding` says on every side, or XLA's ``"SAME"``; by default half the kernel, as PyTorch's
+    networks pad. A bias starts at 0.
     """
     sides = (side, side) if isinstance(side, int) else side
     pointwise = sides == (1, 1) and padding is None
@@ -63,24 +56,14 @@ def conv(
     )
 
 
-def _product(
-    inputs: Float[Array, "b _ _ c"],
-    kernel: Float[Array, "1 1 c d"],
-    strides: Sequence[int],
-    padding: object,
-    **settings: Any,
-) -> Float[Array, "b _ _ d"]:
+def _product(inputs: Array, kernel: Array, strides: Sequence[int], padding: object, **settings: Any) -> Array:
     """A 1x1 convolution without padding as the matrix product that it is, which CPUs do up to twice as fast."""
     down, across = strides
     seen = inputs[:, ::down, ::across]
     # Two axes each, so that the gradients are products of the same arrays: XLA would transpose maps of four axes.
     rows = seen.reshape(math.prod(seen.shape[:-1]), seen.shape[-1])
-    product = jnp.matmul(
-        rows,
-        kernel[0, 0],
-        precision=settings.get("precision"),
-        preferred_element_type=settings.get("preferred_element_type"),
-    )
+    given = {name: settings.get(name) for name in ("precision", "preferred_element_type")}
+    product = jnp.matmul(rows, kernel[0, 0], **given)
     return product.reshape(*seen.shape[:-1], kernel.shape[-1])
 
 
@@ -92,7 +75,7 @@ class BatchNorm(nnx.BatchNorm):
     Differs from: PyTorch keeps a running variance with Bessel's correction, here (as in Flax and Keras) without.
     """
 
-    def __init__(self, channels: int, *, epsilon: float = 1e-5, dtype: DTypeLike, rngs: nnx.Rngs):
+    def __init__(self, channels: int, *, epsilon: float = 1e-5, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         super().__init__(channels, momentum=0.9, epsilon=epsilon, dtype=jnp.float32, axis_name=DATA_AXIS, rngs=rngs)
         self.output_dtype = dtype
 
@@ -129,17 +112,11 @@ def normalize(
        \\bigl(g - \\bar g - \\hat x\\, \\overline{g \\hat x}\\bigr) $$
 
     with g the gradient of y and bars for means over the batch. Written out, the gradient needs x and two sums;
-    what is derived from the equation for y keeps more maps and takes several times as long on CPUs.
-
-    Args:
-      x: maps of this device.
-      scale: gamma; its gradient is this device's share.
-      bias: beta; its gradient is this device's share.
-      epsilon: added to the variance.
-      dtype: of the result.
+    what is derived from the equation for y keeps more maps and takes several times as long on CPUs. The gradients of
+    gamma, the scale, and beta, the bias, are this device's share.
 
     Returns:
-      The normalised maps, and means and variances (biased) of the channels, which have no gradient.
+      The normalised maps, in `dtype`, and means and variances (biased) of the channels, which have no gradient.
 
     Reference: Ioffe and Szegedy, Batch Normalization, ICML 2015, Sec. 3.
     """
@@ -170,21 +147,12 @@ normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
 class ConvBNReLU(nnx.Module):
-    """Convolution without bias, BatchNorm, ReLU; `of_conv` are further arguments of `conv`."""
+    """Convolution without bias, BatchNorm, ReLU; `of_layers` is `dtype`, `rngs`, and what else `conv` takes."""
 
-    def __init__(
-        self,
-        channels_in: int,
-        channels_out: int,
-        *,
-        side: int | tuple[int, int] = 3,
-        epsilon: float = 1e-5,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-        **of_conv: Any,
-    ):
-        self.conv = conv(channels_in, channels_out, side, dtype=dtype, rngs=rngs, **of_conv)
-        self.bn = BatchNorm(channels_out, epsilon=epsilon, dtype=dtype, rngs=rngs)
+    def __init__(self, channels_in: int, channels_out: int, *, side: Side = 3, epsilon: float = 1e-5, **of_layers: Any):
+        self.conv = conv(channels_in, channels_out, side, **of_layers)
+        of_norm = {name: value for name, value in of_layers.items() if name in ("dtype", "rngs")}
+        self.bn = BatchNorm(channels_out, epsilon=epsilon, **of_norm)
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b _ _ _"]:
         """Apply the three in order."""
@@ -202,8 +170,7 @@ class DepthwiseConv(nnx.Module):
     def __init__(self, channels: int, *, stride: int = 1, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         init = jax.nn.initializers.normal((2 / 9) ** 0.5)  # Kaiming's for a fan of nine
         self.kernel = nnx.Param(init(rngs.params(), (3, 3, channels, 1), jnp.float32))
-        self.stride = stride
-        self.dtype = dtype
+        self.stride, self.dtype = stride, dtype
 
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
         """Convolve every channel by its own kernel."""
@@ -225,11 +192,10 @@ def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c"], stride:
 
 def _sum_of_shifted(x, kernel, stride):
     rows, columns = (-(-side // stride) * stride for side in x.shape[1:3])
-    padded = _padded(x, stride)
-    shifted = (
-        padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j] for i in range(3) for j in range(3)
-    )
-    return sum(shifted, start=jnp.zeros((), x.dtype))
+    padded, total = _padded(x, stride), jnp.zeros((), x.dtype)
+    for i, j in np.ndindex(3, 3):
+        total = total + padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j]
+    return total
 
 
 def _padded(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b _ _ c"]:
@@ -259,14 +225,10 @@ depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 def max_pool(x: Float[Array, "b h w c"], *, stride: int, padding: int, ceil: bool = False) -> Float[Array, "b _ _ c"]:
-    """Maximum over 3x3 windows; what is padded never wins.
+    """Maximum over 3x3 windows; what is padded, so much on every side, never wins.
 
-    Args:
-      x: maps.
-      stride: step of the window.
-      padding: positions added on every side.
-      ceil: whether a last, incomplete window counts (PyTorch's ``ceil_mode``): an even side n at stride 2 and
-        padding 1 becomes n/2 + 1.
+    With `ceil` a last, incomplete window counts (PyTorch's ``ceil_mode``): an even side n at stride 2 and padding 1
+    becomes n/2 + 1.
     """
     sides = x.shape[1:3]
     extra = [-(side + 2 * padding - 3) % stride if ceil else 0 for side in sides]
@@ -282,33 +244,24 @@ def dropout(x: Float[Array, "b h w c"], rate: float, keys: Key[Array, " b"]) -> 
     return jnp.where(keep, x / (1 - rate), 0)
 
 
-def upsample_nearest(x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
-    """Every pixel becomes a 2x2 square."""
-    b, h, w, c = x.shape
-    return jnp.broadcast_to(x[:, :, None, :, None], (b, h, 2, w, 2, c)).reshape(b, 2 * h, 2 * w, c)
-
-
 def resize_align_corners(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b _ _ c"]:
     """Bilinear resize where the centres of the corner pixels stay corners (PyTorch's ``align_corners=True``).
 
     $$ y_i = \\sum_j \\max(0, 1 - |i\\,(n-1)/(m-1) - j|)\\, x_j \\quad\\text{along each axis, from n to m samples} $$
-
-    Args:
-      x: maps of any size.
-      size: height and width of the result, in pixels.
     """
     height, width = x.shape[1:3]
     return _along_axes(x, _align_corners_matrix(height, size[0]), _align_corners_matrix(width, size[1]))
 
 
-def upsample_nearest_to(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b _ _ c"]:
-    """Nearest x2 upsampling and, where that is not yet `size`, a bilinear resize to it with aligned corners.
+def upsample_nearest(x: Float[Array, "b h w c"], size: tuple[int, int] | None = None) -> Float[Array, "b _ _ c"]:
+    """Every pixel becomes a 2x2 square; where that is not yet `size`, a bilinear resize to it with aligned corners.
 
     Both are linear, so that the second case is one small matrix along each axis and the large map is never made.
     """
-    height, width = x.shape[1:3]
-    if size == (2 * height, 2 * width):
-        return upsample_nearest(x)
+    b, height, width, c = x.shape
+    if size in (None, (2 * height, 2 * width)):
+        doubled = jnp.broadcast_to(x[:, :, None, :, None], (b, height, 2, width, 2, c))
+        return doubled.reshape(b, 2 * height, 2 * width, c)
     rows, columns = (
         _align_corners_matrix(2 * source, target).reshape(target, source, 2).sum(-1)
         for source, target in zip((height, width), size, strict=True)

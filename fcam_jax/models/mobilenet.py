@@ -5,10 +5,9 @@ Stages end after the pointwise convolutions 1, 3, 5, 11 and 13.
 """
 
 from functools import partial
+from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
@@ -17,7 +16,6 @@ from fcam_jax.models.weight_names import Names, Path
 _EPSILON = 1e-3
 # Channels of the pointwise convolutions of every stage at width 1; the first block of a stage carries its stride.
 _STAGES = ((64,), (128, 128), (256, 256), (512,) * 6, (1024, 1024))
-
 
 _KERAS_LEAVES = {"kernel": "kernel", "scale": "gamma", "bias": "beta", "mean": "moving_mean", "var": "moving_variance"}
 
@@ -37,13 +35,11 @@ def keras_name(path: Path) -> str:
 class SeparableBlock(nnx.Module):
     """3x3 depthwise and 1x1 pointwise convolution, each with BatchNorm and ReLU6."""
 
-    def __init__(
-        self, channels_in: int, channels_out: int, *, stride: int, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
-    ):
-        self.dw = DepthwiseConv(channels_in, stride=stride, dtype=dtype, rngs=rngs)
-        self.dw_bn = BatchNorm(channels_in, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
-        self.pw = conv(channels_in, channels_out, 1, dtype=dtype, rngs=rngs)
-        self.pw_bn = BatchNorm(channels_out, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, **of_layers: Any):
+        self.dw = DepthwiseConv(channels_in, stride=stride, **of_layers)
+        self.dw_bn = BatchNorm(channels_in, epsilon=_EPSILON, **of_layers)
+        self.pw = conv(channels_in, channels_out, 1, **of_layers)
+        self.pw_bn = BatchNorm(channels_out, epsilon=_EPSILON, **of_layers)
 
     def __call__(self, x: Map, *, train: bool) -> Map:
         """Apply both convolutions."""
@@ -57,8 +53,7 @@ class MobileNetV1(Encoder):
     Reference: Howard et al., MobileNets, arXiv 1704.04861, Table 1.
     """
 
-    mean = (127.5, 127.5, 127.5)
-    std = (127.5, 127.5, 127.5)
+    mean = std = (127.5, 127.5, 127.5)
     weight_names = (
         Names("Keras' MobileNetV1", keras_name),
         # Keras 3 calls every kernel so.
@@ -72,19 +67,17 @@ class MobileNetV1(Encoder):
         lambda array: array.reshape(1, 1, *array.shape) if array.ndim == 2 else array,
     )
 
-    def __init__(self, width: float, *, final_stride: int = 8, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
+    def __init__(self, width: float, *, final_stride: int = 8, **of_layers: Any):
         stem = int(32 * width)
         self.channels = tuple(int(blocks[-1] * width) for blocks in _STAGES)
         self.strides = strides_up_to(final_stride)
-        self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", dtype=dtype, rngs=rngs)
-        self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, dtype=dtype, rngs=rngs)
+        self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", **of_layers)
+        self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, **of_layers)
 
         blocks, channels, scale = [], stem, 2
         for stage, stride in zip(_STAGES, self.strides, strict=True):
             for filters in stage:
-                blocks.append(
-                    SeparableBlock(channels, int(filters * width), stride=stride // scale, dtype=dtype, rngs=rngs)
-                )
+                blocks.append(SeparableBlock(channels, int(filters * width), stride=stride // scale, **of_layers))
                 channels, scale = int(filters * width), stride
         self.blocks = nnx.List(blocks)
 

@@ -1,4 +1,4 @@
-"""ResNet, with the last subsamplings removed so that the top map is 1/8 of the image (F-CAM's ResNet50).
+"""ResNet, with the last subsamplings removed so that the top map is 1/8 of the image; a small encoder of its blocks.
 
 The layout and the names are torchvision's (the stride of a bottleneck is on its 3x3 convolution), so that its weights
 fit without translation. Stages: the stem before its max-pool, then layer1 to layer4.
@@ -6,44 +6,35 @@ fit without translation. Stages: the stem before its max-pool, then layer1 to la
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 
+from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
-from fcam_jax.models.layers import BatchNorm, conv, max_pool
+from fcam_jax.models.layers import BatchNorm, ConvBNReLU, conv, max_pool
 from fcam_jax.models.weight_names import of_torch
 
 
 class Residual(nnx.Module):
-    """ReLU of `x + F(x)`, with a 1x1 projection of x where the shapes differ; F is convolutions and BatchNorm in turn.
+    """ReLU of `x + F(x)`, with a 1x1 projection of x where the shapes differ; F is convolutions with BatchNorm."""
 
-    Attributes:
-      expansion: channels of the result over `width`.
-      sides: sides of the kernels, as many as there are convolutions.
-      strided: which of them has the stride.
-    """
+    expansion: ClassVar[int]  # channels of the result over `width`
+    sides: ClassVar[tuple[int, ...]]  # of the kernels, as many as there are convolutions
+    strided: ClassVar[int]  # which of them has the stride
 
-    expansion: ClassVar[int]
-    sides: ClassVar[tuple[int, ...]]
-    strided: ClassVar[int]
-
-    def __init__(
-        self, channels_in: int, width: int, *, stride: int = 1, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs
-    ):
+    def __init__(self, channels_in: int, width: int, *, stride: int = 1, **of_layers: Any):
         channels_out = width * self.expansion
         self.downsample: nnx.List | None = nnx.data(None)
         if stride != 1 or channels_in != channels_out:
-            projection = conv(channels_in, channels_out, 1, stride=stride, dtype=dtype, rngs=rngs)
-            self.downsample = nnx.List([projection, BatchNorm(channels_out, dtype=dtype, rngs=rngs)])
+            projection = conv(channels_in, channels_out, 1, stride=stride, **of_layers)
+            self.downsample = nnx.List([projection, BatchNorm(channels_out, **of_layers)])
         widths = (channels_in, *[width] * (len(self.sides) - 1), channels_out)
         for number, side in enumerate(self.sides, start=1):
             inputs, outputs = widths[number - 1 : number + 1]
             step = stride if number == self.strided else 1
-            setattr(self, f"conv{number}", conv(inputs, outputs, side, stride=step, dtype=dtype, rngs=rngs))
-            setattr(self, f"bn{number}", BatchNorm(outputs, dtype=dtype, rngs=rngs))
+            setattr(self, f"conv{number}", conv(inputs, outputs, side, stride=step, **of_layers))
+            setattr(self, f"bn{number}", BatchNorm(outputs, **of_layers))
 
     def __call__(self, x: Map, *, train: bool) -> Map:
         """The sum of the branch F and the (projected) input."""
@@ -78,28 +69,19 @@ class ResNet(Encoder):
     new_layers = ("layer4",)
     weight_names = (of_torch("torchvision's ResNet"),)  # timm's are the same
 
-    def __init__(
-        self,
-        block: type[BasicBlock] | type[Bottleneck],
-        depths: Sequence[int],
-        *,
-        final_stride: int = 8,
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, block: type[Residual], depths: Sequence[int], *, final_stride: int = 8, **of_layers: Any):
         widths = (64, 128, 256, 512)
         self.channels = (64, *(width * block.expansion for width in widths))
         self.strides = strides_up_to(final_stride)
-        self.conv1 = conv(3, 64, 7, stride=2, dtype=dtype, rngs=rngs)
-        self.bn1 = BatchNorm(64, dtype=dtype, rngs=rngs)
+        self.conv1 = conv(3, 64, 7, stride=2, **of_layers)
+        self.bn1 = BatchNorm(64, **of_layers)
 
         layers = []
         for index, depth in enumerate(depths, start=1):
             # layer1 follows a max-pool that has already halved its input.
             stride = 1 if index == 1 else self.strides[index] // self.strides[index - 1]
             steps = [(self.channels[index - 1], stride)] + [(self.channels[index], 1)] * (depth - 1)
-            width = widths[index - 1]
-            layers.append(nnx.List([block(c, width, stride=s, dtype=dtype, rngs=rngs) for c, s in steps]))
+            layers.append(nnx.List([block(c, widths[index - 1], stride=s, **of_layers) for c, s in steps]))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
@@ -119,3 +101,29 @@ RESNETS = {
     "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
     "resnet101": partial(ResNet, Bottleneck, (3, 4, 23, 3)),
 }
+
+
+class Small(Encoder):
+    """A small residual encoder that a CPU trains from scratch in minutes on images of 64 to 96 pixels.
+
+    A convolution at 1/2, residual blocks at 1/4 and 1/8 of the image, and a 1x1 convolution on top. The receptive field
+    is 39 pixels: with larger ones, a CAM of so small an image would be one blob of a third of it.
+    """
+
+    published_stride = 8
+
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), *, final_stride: int = 8, **of_layers: Any):
+        if final_stride != 8:
+            raise InputError(f"final_stride is {final_stride!r}; that of the small encoder is 8")
+        stem, quarter, eighth, top = widths
+        self.channels = (stem, quarter, eighth, top)
+        self.strides = (2, 4, 8, 8)
+        self.stem = ConvBNReLU(3, stem, stride=2, **of_layers)
+        blocks = (BasicBlock(ins, outs, stride=2, **of_layers) for ins, outs in ((stem, quarter), (quarter, eighth)))
+        self.blocks = nnx.List([*blocks, ConvBNReLU(eighth, top, side=1, **of_layers)])
+
+    def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
+        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
+        if index == 0:
+            return at("stem", self.stem(x, train=train))
+        return at(f"blocks.{index - 1}", self.blocks[index - 1](x, train=train))

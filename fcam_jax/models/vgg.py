@@ -3,12 +3,12 @@
 Stages end just before each max-pool; the 4th and 5th max-pool are removed for top maps of 1/8 of the image.
 """
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-import jax.numpy as jnp
 from flax import nnx
-from jax.typing import DTypeLike
 
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import conv
@@ -30,13 +30,8 @@ def _name(positions: Sequence[int], path: Path) -> str:
 class VGG16(Encoder):
     """VGG16 (configuration D, no BatchNorm) up to conv5_3, then new 3x3 convolutions, `conv6` and so on.
 
-    A max-pool is kept for every halving up to `final_stride`: three for 8, four for 16, all five for 32.
-
-    Args:
-      final_stride: side of the image over the side of the top map.
-      top: channels of the new convolutions; there may be none.
-      dtype: compute dtype.
-      rngs: source of the initial weights.
+    A max-pool is kept for every halving up to `final_stride`: three for 8, four for 16, all five for 32. `top` are the
+    channels of the new convolutions; there may be none.
 
     Reference: Simonyan and Zisserman, Very deep convolutional networks, ICLR 2015, Table 1; F-CAM, section 4.1.
     """
@@ -49,30 +44,19 @@ class VGG16(Encoder):
         of_torch("the F-CAM program's VGG16", partial(_name, _AUTHORS), "full_features."),
     )
 
-    def __init__(
-        self,
-        *,
-        final_stride: int = 8,
-        top: Sequence[int] = (1024,),
-        dtype: DTypeLike = jnp.float32,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, *, final_stride: int = 8, top: Sequence[int] = (1024,), **of_layers: Any):
         pools = len(set(strides_up_to(final_stride)))
         ends = [len(group) for group in _GROUPS[:pools]]
         # Without their pools the last groups belong to one stage; with all of them the top is a stage of its own.
-        self.stage_lengths = (*ends, sum(map(len, _GROUPS)) - sum(ends))
+        self.stage_lengths = (*ends, len(_PLACES) - sum(ends))
         self.strides = tuple(2**index for index in range(pools + 1))
-        self.channels = (*(group[-1] for group in _GROUPS[:pools]), (*_GROUPS[-1], *top)[-1])
-
-        features, channels = [], 3
-        for width in (width for group in _GROUPS for width in group):
-            features.append(conv(channels, width, 3, bias=True, dtype=dtype, rngs=rngs))
-            channels = width
-        self.features = nnx.List(features)
+        widths = (3, *sum(_GROUPS, start=()), *top)
+        self.channels = (*(group[-1] for group in _GROUPS[:pools]), widths[-1])
+        convolutions = [conv(ins, outs, 3, bias=True, **of_layers) for ins, outs in itertools.pairwise(widths)]
+        self.features = nnx.List(convolutions[: len(_PLACES)])
         self.new_layers = tuple(f"conv{number}" for number in range(6, 6 + len(top)))
-        for name, width in zip(self.new_layers, top, strict=True):
-            setattr(self, name, conv(channels, width, 3, bias=True, dtype=dtype, rngs=rngs))
-            channels = width
+        for name, layer in zip(self.new_layers, convolutions[len(_PLACES) :], strict=True):
+            setattr(self, name, layer)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
         """The map of stage `index` from that of the stage before it (from the image for stage 0)."""

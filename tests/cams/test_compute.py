@@ -21,7 +21,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 
 LABELS = np.array([0, 3, 4])
 

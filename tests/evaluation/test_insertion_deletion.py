@@ -14,7 +14,7 @@ from fcam_jax.evaluation.metric import Means, Scored
 from fcam_jax.methods.baselines import Center
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.types import Annotation, Batch
 
 SIDE, CLASSES = 16, 3

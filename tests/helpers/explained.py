@@ -8,7 +8,7 @@ from flax import nnx
 from fcam_jax.cams.contract import Target, explain
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 
 CLASSES = 5
 # Fewer noisy passes than the published ones.

@@ -7,7 +7,7 @@ from flax import nnx
 
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import unchanged
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.types import DATA_AXIS, Batch
 
 CLASSES, WIDTHS = 3, (4, 6, 8, 10)

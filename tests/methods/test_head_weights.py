@@ -13,7 +13,7 @@ from fcam_jax.methods.spg import SPGHead
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import GAP
 from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 
 HEADS = {
     "acol": lambda classes, rngs: ACoLHead(10, classes, width=6, threshold=0.7, rngs=rngs),

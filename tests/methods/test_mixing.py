@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, PartitionSpec
 from one_device import CLASSES, InInference, batch, classifier, cross_entropy, on_one_device
 
-from fcam_jax.methods import cutmix, has
+from fcam_jax.methods.mixing import CutMix, HaS, box, hide, mix, pixels_of_cells
 from fcam_jax.models.heads import WGAP
 from fcam_jax.types import DATA_AXIS
 
@@ -29,7 +29,7 @@ def test_cells_are_those_of_the_released_program(golden):
     count, side, _ = kept.shape
     stream = random.Random(0)
     hidden = np.array([stream.random() <= 0.5 for _ in range(count * 5 * 5)]).reshape(count, 5, 5)
-    np.testing.assert_array_equal(has.pixels_of_cells(jnp.asarray(hidden), 5, side, side), kept == 0)
+    np.testing.assert_array_equal(pixels_of_cells(jnp.asarray(hidden), 5, side, side), kept == 0)
 
 
 @pytest.mark.parametrize(("grid", "rate"), [(4, 0.5), (5, 0.25), (24, 1.0), (3, 0.0)])
@@ -37,7 +37,7 @@ def test_cells_are_hidden_at_the_rate_and_the_rest_is_untouched(grid, rate):
     side, count = 24, 60
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3)).astype(np.uint8)
     color = jnp.array([123.675, 116.28, 103.53])
-    found = np.asarray(has.hide(keys(count), jnp.asarray(images), color, grid=grid, rate=rate))
+    found = np.asarray(hide(keys(count), jnp.asarray(images), color, grid=grid, rate=rate))
     hidden = (found == np.asarray(color)).all(-1)
     np.testing.assert_array_equal(found[~hidden], images[~hidden])
     firsts = hidden[:, ::grid, ::grid]
@@ -47,7 +47,7 @@ def test_cells_are_hidden_at_the_rate_and_the_rest_is_untouched(grid, rate):
 
 def test_the_box_is_that_of_the_released_program(golden):
     for lam, row, column, *expected in golden["cutmix_lam_cx_cy_x1_y1_x2_y2"]:
-        found = cutmix.box(jnp.float32(lam), jnp.array([row, column], jnp.int32), (224, 224))
+        found = box(jnp.float32(lam), jnp.array([row, column], jnp.int32), (224, 224))
         assert [int(edge) for edge in found] == expected
 
 
@@ -57,7 +57,7 @@ def mixing(devices, **settings):
     spread, same = PartitionSpec(DATA_AXIS), PartitionSpec()
 
     def per_device(key, images, labels):
-        return cutmix.mix(key, images, labels, **settings)
+        return mix(key, images, labels, **settings)
 
     return jax.jit(
         jax.shard_map(per_device, mesh=mesh, in_specs=(same, spread, spread), out_specs=(spread, spread, same))
@@ -120,7 +120,7 @@ def shown_to(objective):
 
 
 def test_what_has_hides_is_zero_after_normalisation_and_the_loss_is_that_of_the_rest():
-    loss, logits, _, shown, model = shown_to(has.HaS(grid=4, rate=0.5))
+    loss, logits, _, shown, model = shown_to(HaS(grid=4, rate=0.5))
     normalised, whole = (np.asarray(model.normalize(jnp.asarray(images))) for images in (shown, batch().images))
     hidden = (normalised == 0).all(-1)
     np.testing.assert_array_equal(normalised[~hidden], whole[~hidden])
@@ -130,7 +130,7 @@ def test_what_has_hides_is_zero_after_normalisation_and_the_loss_is_that_of_the_
 
 @pytest.mark.slow
 def test_the_loss_of_cutmix_is_that_of_both_labels_by_their_shares():
-    loss, logits, figures, shown, _ = shown_to(cutmix.CutMix())
+    loss, logits, figures, shown, _ = shown_to(CutMix())
     images, labels = np.asarray(batch().images), np.asarray(batch().labels)
     # Noise: the partner is the image that the changed pixels are of.
     changed = (shown != images).any(-1).any(0)

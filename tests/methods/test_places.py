@@ -11,7 +11,7 @@ from fcam_jax.methods.places import three_places
 from fcam_jax.methods.spg import SPG, guide_places
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.encoder import Encoder
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 
 # Places of ADL, those of SPG with their channels, and the width of SPG's branches on them.
 KNOWN = {

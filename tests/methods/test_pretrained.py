@@ -18,12 +18,12 @@ from fcam_jax.cams.score_maps import score_map
 from fcam_jax.cli import command
 from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
+from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierMethod
-from fcam_jax.methods.pretrained import Pretrained
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import count_classes, export_weights, save_weights
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.runs import build, trained
 from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim, config_hash

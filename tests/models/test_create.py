@@ -9,7 +9,7 @@ import pytest
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS, create_model, list_models
 from fcam_jax.models.import_weights import FINAL_STRIDE, export_weights, save_weights
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.models.weight_names import of_torch
 
 

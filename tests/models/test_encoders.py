@@ -10,7 +10,7 @@ from flax import nnx
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.types import DATA_AXIS
 
 

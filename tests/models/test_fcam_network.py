@@ -11,7 +11,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.types import DATA_AXIS
 
 

@@ -17,7 +17,6 @@ from fcam_jax.models.layers import (
     max_pool,
     resize_align_corners,
     upsample_nearest,
-    upsample_nearest_to,
 )
 from fcam_jax.types import DATA_AXIS
 
@@ -81,7 +80,7 @@ def test_nearest_upsampling_repeats_pixels():
 def test_upsampling_to_a_size_is_nearest_followed_by_the_resize(size):
     x = maps(2, 3, 5, 4)
     expected = interpolated(x.repeat(2, axis=1).repeat(2, axis=2), size)
-    np.testing.assert_allclose(upsample_nearest_to(jnp.asarray(x), size), expected, atol=1e-5)
+    np.testing.assert_allclose(upsample_nearest(jnp.asarray(x), size), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -15,9 +15,8 @@ from fcam_jax.cams.contract import explain
 from fcam_jax.methods.acol import ACoL, ACoLHead
 from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.contract import Method
-from fcam_jax.methods.cutmix import CutMix
 from fcam_jax.methods.few_shot import FewShot, Saliency
-from fcam_jax.methods.has import HaS
+from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.spg import SPG, SPGHead
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM

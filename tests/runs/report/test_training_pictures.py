@@ -17,7 +17,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.small import Small
+from fcam_jax.models.resnet import Small
 from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, draw_spots
 from fcam_jax.runs.report.pictures import save_training_view
 from fcam_jax.runs.report.training_pictures import Schedule, training_pictures

@@ -1,27 +1,79 @@
-"""CutMix: a box of every training image is replaced by that of another one, and the labels are mixed as the areas are.
-
-A batch has one box and one permutation, which are drawn from the key of the step. They are those of the whole batch,
-over all devices: each gathers the images of all (uint8) and takes its partners, so the loss does not depend on how many
-devices share a batch.
-"""
+"""Trainings on images that are changed: Hide-and-Seek hides parts of them, CutMix puts parts of others in."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, Num
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from fcam_jax.component import above, shares
+from fcam_jax.component import above, at_least, shares
 from fcam_jax.losses.classification import cross_entropy
-from fcam_jax.methods.classifier import ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
 from fcam_jax.methods.contract import batch_key, image_keys
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.types import DATA_AXIS, Batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class HaS(ClassifierTraining):
+    """Mean cross-entropy of images with hidden cells. What is evaluated is never hidden.
+
+    Attributes:
+      grid: side of a cell in pixels.
+      rate: probability that a cell is hidden.
+    """
+
+    title = "HaS"
+    grid: int = 4
+    rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        at_least(self, grid=1)
+        shares(self, "rate")
+
+    def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
+        """Loss over the global batch, and class scores of the images with their hidden cells."""
+        mean = jnp.asarray(model.encoder.mean, jnp.float32)
+        keys = image_keys(stream(rng, OfStep.HIDDEN), batch)
+        images = hide(keys, jnp.asarray(batch.images), mean, grid=self.grid, rate=self.rate)
+        return plain(model, batch, rng, images=images)
+
+
+def hide(
+    keys: Key[Array, " b"], images: Num[Array, "b h w c"], color: Float[Array, " c"], *, grid: int, rate: float
+) -> Float[Array, "b h w c"]:
+    """Every cell of an image is hidden with the same probability, by a colour.
+
+    $$ x_p = \\mu \\text{ where } u_{cell(p)} < r, \\quad u \\sim U[0, 1) $$
+
+    Args:
+      keys: a key for every image.
+      images: in any range.
+      color: mu, in the range of the images; the mean that normalisation takes away, so that a hidden pixel is 0 after
+        it, as in the released program.
+      grid: side of a cell in pixels.
+      rate: r, the probability, in [0, 1].
+
+    Reference: Singh and Lee, Hide-and-Seek, ICCV 2017, section 3.1; cells and rate as in the program of Choe et al.,
+      CVPR 2020.
+    """
+    height, width = images.shape[1:3]
+    shape = -(-height // grid), -(-width // grid)
+    hidden = jax.vmap(lambda key: jax.random.bernoulli(key, rate, shape))(keys)
+    return jnp.where(pixels_of_cells(hidden, grid, height, width)[..., None], color, images.astype(jnp.float32))
+
+
+def pixels_of_cells(
+    cells: Bool[Array, "b _ _"], grid: int, height: int, width: int
+) -> Bool[Array, "b {height} {width}"]:
+    """The value of its cell at every pixel; the last cells are cut where the grid does not divide the image."""
+    return jnp.repeat(jnp.repeat(cells, grid, axis=1), grid, axis=2)[:, :height, :width]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CutMix(ClassifierTraining):
-    """Cross-entropy of mixed images, with both labels in the shares of their images.
+    """Cross-entropy of images with a box of another one each, and both labels in the shares of their images.
 
     $$ L = \\lambda \\, \\mathrm{CE}(y) + (1 - \\lambda) \\, \\mathrm{CE}(y_{partner}) $$
 
@@ -31,7 +83,6 @@ class CutMix(ClassifierTraining):
     """
 
     title = "CutMix"
-
     beta: float = 1.0
     probability: float = 1.0
 
@@ -54,8 +105,9 @@ def mix(
 ) -> tuple[Num[Array, "b h w c"], Int[Array, " b"], Float[Array, ""]]:
     """Mix a batch that is spread over the devices of the mesh axis; runs per device.
 
-    The key is of the step, the same on every device; images and labels are of this one. The share is distributed as
-    Beta(beta, beta), and the batch is mixed at all with the given probability.
+    The batch has one box and one permutation, over all devices, from the key of the step, which is the same on each:
+    each gathers the images of all (uint8) and takes its partners, so the loss does not depend on their number. The
+    share is distributed as Beta(beta, beta), and the batch is mixed at all with the given probability.
 
     Returns:
       Images with the box of their partners, labels of the partners, and the share of each image in its own picture, in
