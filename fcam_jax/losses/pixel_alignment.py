@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,12 @@ class PixelAlignment:
         return known
 
 
-def pixel_alignment(known: Evidence, settings: PixelAlignment) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+Factors = Mapping[str, Float[Array, ""]]
+
+
+def pixel_alignment(
+    known: Evidence, settings: PixelAlignment, factors: Factors = MappingProxyType({})
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss of a batch and its unweighted terms.
 
     $$ L = \\sum_k w_k(e) L_k, \\qquad \\text{by default} \\quad
@@ -47,6 +53,7 @@ def pixel_alignment(known: Evidence, settings: PixelAlignment) -> tuple[Float[Ar
     Args:
       known: what the step knows of this device's images.
       settings: the terms with their weights and epochs.
+      factors: on weights, by the terms' names; 1 where there is none.
 
     Returns:
       The loss, and the terms that take part by name, each a mean over the whole batch, with their further figures.
@@ -59,11 +66,14 @@ def pixel_alignment(known: Evidence, settings: PixelAlignment) -> tuple[Float[Ar
     for name, one in settings.active.items():
         figures |= one.term.figures(known)
         figures[name] = one.term(known)
-        loss += one.at(known.epoch) * figures[name]
+        weight = one.at(known.epoch)
+        loss += (weight * factors[name] if name in factors else weight) * figures[name]
     return loss, figures
 
 
-def foreground_pull(known: Evidence, settings: PixelAlignment) -> Float[Array, "b h w"] | None:
+def foreground_pull(
+    known: Evidence, settings: PixelAlignment, factors: Factors = MappingProxyType({})
+) -> Float[Array, "b h w"] | None:
     """What the terms that are `pictured` pull at: their gradient in the foreground map s of every image.
 
     $$ w \\, \\frac{\\partial L_k}{\\partial s_p}
@@ -73,16 +83,19 @@ def foreground_pull(known: Evidence, settings: PixelAlignment) -> Float[Array, "
     Args:
       known: what the step knows; the terms look at its maps.
       settings: terms and weights; their epochs do not count.
+      factors: as of `pixel_alignment`.
 
     Returns:
       The gradient; where it is negative, descent moves the pixel towards the foreground. None without such a term.
     """
     known = settings.share(known)
-    pictured = [one for one in settings.active.values() if one.term.pictured]
+    pictured = {name: one for name, one in settings.active.items() if one.term.pictured}
 
     def total(foreground: Float[Array, "b h w"], one: Weighted) -> Float[Array, ""]:
         maps = jnp.stack([1 - foreground, foreground], axis=-1)
         return one.term.of_images(dataclasses.replace(known, maps=maps)).sum()
 
-    pulls = [one.weight * jax.grad(total)(known.maps[..., 1], one) for one in pictured]
+    pulls = [
+        factors.get(name, 1) * one.weight * jax.grad(total)(known.maps[..., 1], one) for name, one in pictured.items()
+    ]
     return sum(pulls[1:], pulls[0]) if pulls else None

@@ -65,7 +65,7 @@ class FCAMMethod:
         seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
         seeds = kept(draw_seeds(seed_keys, self.seed_source(fixed, stages, batch, cam_keys), self.seeds))
         known = self._evidence(batch, logits, seeds, crf_keys, step, scores=scores, image=image, axis_name=DATA_AXIS)
-        loss, figures = pixel_alignment(known, self.alignment)
+        loss, figures = pixel_alignment(known, self.alignment, _fitted(model))
         return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
 
     def _evidence(
@@ -119,7 +119,7 @@ class FCAMMethod:
         cams = self.seed_source(model, stages, batch, cam_keys)
         seeds = draw_seeds(seed_keys, cams, self.seeds)
         known = self._evidence(batch, logits, seeds, crf_keys, jnp.zeros((), jnp.int32), scores=scores)
-        return View(images, cams, seeds, known.maps[..., 1], foreground_pull(known, self.alignment))
+        return View(images, cams, seeds, known.maps[..., 1], foreground_pull(known, self.alignment, _fitted(model)))
 
     def seed_source(
         self, model: FCAM, stages: tuple[Stage, ...], batch: Batch, keys: Key[Array, " b"]
@@ -153,6 +153,11 @@ def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"]
     """Keys of each image's seeds, of its landmarks for the CRF, and of its CAM."""
     keys = image_keys(rng, batch)
     return stream(keys, OfImage.SEEDS), stream(keys, OfImage.LANDMARKS), stream(keys, OfImage.CAM)
+
+
+def _fitted(model: FCAM) -> dict[str, Float[Array, ""]]:
+    """The numbers that the run fits, as they are now; those that bear a term's name are factors on its weight."""
+    return {name: one[...] for name, one in model.fitted.items()}
 
 
 def _fixed(model: FCAM) -> FCAM:

@@ -1,6 +1,9 @@
 """F-CAM, stage 2: a classifier and the decoder that is trained on its stages (F-CAM, section 3)."""
 
+from collections.abc import Iterable
+
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -9,12 +12,18 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Keys, Map, Stage
 
 
+class Fitted(nnx.Variable[jax.Array]):
+    """A number that the run fits to its data, by no gradient; a change compiles nothing anew."""
+
+
 class FCAM(nnx.Module):
     """A classifier, which no longer changes unless both are trained together, and a decoder on its stages."""
 
-    def __init__(self, classifier: Classifier, decoder: Decoder):
+    def __init__(self, classifier: Classifier, decoder: Decoder, fitted: Iterable[str] = ()):
+        """Put both together; `fitted` names the numbers that the run may fit, each 1 at first."""
         self.classifier = classifier
         self.decoder = decoder
+        self.fitted = nnx.Dict({name: Fitted(jnp.ones((), jnp.float32)) for name in fitted})
 
     def __call__(
         self, images: Images, *, train: bool

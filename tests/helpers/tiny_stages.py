@@ -60,9 +60,9 @@ def decoder(encoder, **settings):
     return Decoder(encoder.channels, encoder.strides, widths, **settings, rngs=nnx.Rngs(2))
 
 
-def fcam():
+def fcam(fitted=()):
     trained = classifier()
-    return FCAM(trained, decoder(trained.encoder))
+    return FCAM(trained, decoder(trained.encoder), fitted)
 
 
 def placed(stage, mesh):

@@ -22,6 +22,7 @@ from fcam_jax.losses import (
 from fcam_jax.losses.crf_energy import crf_energy
 from fcam_jax.losses.log_barrier import log_barrier
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
+from fcam_jax.losses.pixel_alignment import foreground_pull
 
 CRF = DenseCRF(form="exact")
 TERMS = {"seeds": Weighted(Seeds(), 1.0), "crf": Weighted(CRF, 1.2e-9), "size": Weighted(Size(), 0.1)}
@@ -70,6 +71,15 @@ def test_sum_is_the_weighted_terms():
     value, terms = loss(epoch=3)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert list(terms) == ["seeds", "crf", "size"]
+
+
+def test_a_factor_multiplies_the_weight_of_the_term_called_so():
+    known = inputs()
+    plain, quarter = loss(), pixel_alignment(known, ALIGNMENT, {"crf": jnp.float32(0.25), "no_term": jnp.float32(9)})
+    np.testing.assert_allclose(plain[0] - quarter[0], 0.75 * 1.2e-9 * plain[1]["crf"], rtol=1e-4)
+    assert plain[1] == quarter[1]
+    pulls = [foreground_pull(known, ALIGNMENT, factors) for factors in ({}, {"crf": jnp.float32(0.25)})]
+    np.testing.assert_allclose(0.25 * pulls[0], pulls[1], rtol=1e-6)
 
 
 def test_any_subset_of_terms_runs():

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
-from tiny_stages import batch, placed
+from tiny_stages import batch, fcam, placed
 
 from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
+from fcam_jax.losses import PixelAlignment
 from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
@@ -80,6 +81,35 @@ def test_steps_do_not_recompile(stage):
     for number in range(3):
         state, _ = step(state, spread(batch(number), mesh), replicate(jax.random.key(0), mesh))
     assert step._cache_size() == 1
+
+
+def test_a_fitted_number_is_a_factor_that_is_kept_and_recompiles_nothing(fcam_stage):
+    mesh = data_mesh(8)
+    key, images = replicate(jax.random.key(0), mesh), spread(batch(0), mesh)
+
+    def update(weight=1.2e-9, fitted=(), factors=()):
+        terms = fcam_stage.method.alignment.terms
+        weighted = {**terms, "crf": dataclasses.replace(terms["crf"], weight=weight)}
+        method = dataclasses.replace(fcam_stage.method, alignment=PixelAlignment(weighted))
+        parts = Placed.split(fcam(fitted), method, mesh)
+        step = jitted_step(parts, method, fcam_stage.optimizer)
+        found = []
+        for factor in factors or (None,):
+            state = initial_state(parts, fcam_stage.optimizer)
+            if factor is not None:
+                state.rest["fitted"]["crf"] = replicate(jnp.float32(factor), mesh)
+            found.append(jax.device_get(step(state, images, key)))
+        assert step._cache_size() == 1
+        return found
+
+    [(plain, figures)], [(weaker, lower)] = update(), update(weight=0.3e-9)
+    (first, same), (second, quartered) = update(fitted=["crf"], factors=(1, 0.25))
+    assert set(plain.rest) == {"classifier", "decoder"} and "fitted" in first.rest
+    assert [float(one.rest["fitted"]["crf"]) for one in (first, second)] == [1, 0.25]
+    np.testing.assert_allclose([same["loss"], quartered["loss"]], [figures["loss"], lower["loss"]], rtol=1e-6)
+    assert figures["loss"] != lower["loss"]
+    for one, other in zip(jax.tree.leaves(weaker.params), jax.tree.leaves(second.params), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_the_compiler_is_told_its_options(stage, monkeypatch):
