@@ -79,7 +79,7 @@ def method_of(stage: str, *, seeds: bool = True, crf: bool = True) -> Method:
     loss = defaults().fcam.loss
     loss.seeds.weight *= seeds
     loss.crf.weight *= crf
-    return FCAMMethod(CAMS["cam"](), SeedSettings(**defaults().fcam.seeds), alignment(loss), steps_per_epoch=100)
+    return FCAMMethod(CAMS["cam"](), SeedSettings(**defaults().fcam.seeds), alignment(loss))
 
 
 class Step:

@@ -32,7 +32,7 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
     config.fcam.seeds.background_count = 4
     config.fcam.loss.crf.weight = 2e-8
-    config.fcam.loss.crf.start_epoch = 1  # so strong, it may flood a map that does not know the object yet
+    config.fcam.loss.crf.start = 40  # so strong, it may flood a map that does not know the object yet
     if device == "cpu":
         if config.classifier.method == "acol":
             config.classifier.acol.width = 256
@@ -41,6 +41,6 @@ def get_config(args: str = "") -> ConfigDict:
         config.classifier.epochs = 8
         config.fcam.epochs = 4
         config.fcam.optimizer.decay_epochs = 3
-        config.fcam.seeds.erosion = 7
+        config.fcam.seeds.dilation = 0.0234  # 3 pixels
         config.fcam.loss.crf.stride = 8
     return config

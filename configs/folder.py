@@ -7,7 +7,8 @@ The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=h
 `encoder,cam`; without it, ResNet50, CAM and its plain training. The number of classes is the data's. Without
 boxes or masks nothing is known of places: the model is then chosen by its classes, and the last decoder is taken.
 
-Settings: those of CUB with a smaller n-, as suits objects of any size, and a shorter training. What matters most on new
+Settings: those of CUB with a smaller n-, as suits objects of any size, and a shorter training, in
+epochs of at least 40 updates. What matters most on new
 data: `fcam.seeds.background_fraction` (n-: larger for smaller objects), `classifier.optimizer.learning_rate`.
 """
 
@@ -21,6 +22,7 @@ def get_config(args: str = "") -> ConfigDict:
     config = defaults()
     config.data.num_classes = 0
     choose(config, args)
+    config.train.least_updates = 40
     config.classifier.epochs = 20
     config.classifier.optimizer.decay_epochs = 8
     config.fcam.epochs = 10

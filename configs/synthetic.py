@@ -38,7 +38,7 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.epochs = 6
     config.fcam.optimizer.update(learning_rate=0.05, decay_epochs=4)
     config.fcam.seeds.background_fraction = 0.3
-    config.fcam.seeds.erosion = 3
+    config.fcam.seeds.dilation = 0.047  # 3 pixels
     # A CAM of 8 x 8 cells overlaps the body's surroundings: its seeds count less, colour and size count more.
     config.fcam.loss.seeds.weight = 0.2
     config.fcam.loss.crf.weight = 3e-9

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fcam_jax.component import above
+from fcam_jax.component import above, at_least
 from fcam_jax.errors import InputError
 from fcam_jax.losses.log_barrier import barrier_sharpness, log_barrier
 from fcam_jax.losses.term import Evidence, LossTerm
@@ -46,8 +46,9 @@ class Size(Constraint):
     expands the foreground beyond its seeds.
 
     Attributes:
-      barrier_start: sharpness t of all barriers in the first epoch, above 0.
-      barrier_rate: factor on t after every epoch, above 0.
+      barrier_start: sharpness t of all barriers at first, above 0.
+      barrier_rate: factor on t after every `barrier_updates`, above 0.
+      barrier_updates: updates from one factor to the next; 188 are an epoch of CUB in the paper.
       barrier_limit: largest t, above 0.
 
     Raises:
@@ -60,18 +61,21 @@ class Size(Constraint):
 
     barrier_start: float = 1.0
     barrier_rate: float = 1.01
+    barrier_updates: int = 188
     barrier_limit: float = 10.0
 
     def __post_init__(self):
         above(self, barrier_start=0, barrier_rate=0, barrier_limit=0)
+        at_least(self, barrier_updates=1)
 
     def values(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
         """The sizes, negative."""
         return -region_sizes(maps)
 
-    def shared(self, epoch: Int[Array, ""]) -> dict[str, Any]:
+    def shared(self, step: Int[Array, ""]) -> dict[str, Any]:
         """The sharpness of all barriers."""
-        return {"sharpness": barrier_sharpness(epoch, self.barrier_start, self.barrier_rate, self.barrier_limit)}
+        grown = step // self.barrier_updates
+        return {"sharpness": barrier_sharpness(grown, self.barrier_start, self.barrier_rate, self.barrier_limit)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

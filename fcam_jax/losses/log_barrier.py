@@ -45,9 +45,9 @@ def log_barrier(values: Any, t: Scalar) -> Float[Array, "*n"]:
     return jnp.where(feasible, inside, outside)
 
 
-def barrier_sharpness(epoch: Scalar, start: float, rate: float, limit: float) -> Float[Array, ""]:
-    """Sharpness t of an epoch: min(start * rate^epoch, limit).
+def barrier_sharpness(grown: Scalar, start: float, rate: float, limit: float) -> Float[Array, ""]:
+    """Sharpness t after it has grown so many times: min(start * rate^grown, limit).
 
-    Reference: F-CAM (WACV 2022), Sec. 3.1: start 1, rate 1.01, limit 10.
+    Reference: F-CAM (WACV 2022), Sec. 3.1: start 1, rate 1.01 for each epoch, limit 10.
     """
-    return jnp.minimum(start * jnp.power(rate, jnp.asarray(epoch, jnp.float32)), limit)
+    return jnp.minimum(start * jnp.power(rate, jnp.asarray(grown, jnp.float32)), limit)

@@ -1,4 +1,4 @@
-"""The pixel alignment loss: the sum of its terms, each with a weight and in its own range of epochs."""
+"""The pixel alignment loss: the sum of its terms, each with a weight and in its own range of updates."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class PixelAlignment:
     def share(self, known: Evidence) -> Evidence:
         """With what the terms tell each other, such as the barriers' sharpness."""
         for one in self.terms.values():
-            known = dataclasses.replace(known, **one.term.shared(known.epoch))
+            known = dataclasses.replace(known, **one.term.shared(known.step))
         return known
 
 
@@ -47,12 +47,12 @@ def pixel_alignment(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Loss of a batch and its unweighted terms.
 
-    $$ L = \\sum_k w_k(e) L_k, \\qquad \\text{by default} \\quad
+    $$ L = \\sum_k w_k(n) L_k, \\qquad \\text{by default} \\quad
        L = \\alpha H(Y, S) + \\lambda R(S, X) + w \\, \\tfrac12 \\sum_r \\psi_t\\Big(-\\sum_p S_p^r\\Big) $$
 
     Args:
       known: what the step knows of this device's images.
-      settings: the terms with their weights and epochs.
+      settings: the terms with their weights and schedules.
       factors: on weights, by the terms' names; 1 where there is none.
 
     Returns:
@@ -66,7 +66,7 @@ def pixel_alignment(
     for name, one in settings.active.items():
         figures |= one.term.figures(known)
         figures[name] = one.term(known)
-        weight = one.at(known.epoch)
+        weight = one.at(known.step)
         loss += (weight * factors[name] if name in factors else weight) * figures[name]
     return loss, figures
 
@@ -82,7 +82,7 @@ def foreground_pull(
 
     Args:
       known: what the step knows; the terms look at its maps.
-      settings: terms and weights; their epochs do not count.
+      settings: terms and weights; their schedules do not count.
       factors: as of `pixel_alignment`.
 
     Returns:

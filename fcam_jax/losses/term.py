@@ -1,7 +1,8 @@
 """The contract of every term of the loss: a frozen dataclass of its settings, called with what the step knows.
 
 A term of your own derives from `LossTerm`, says what it is for an image or for the batch, and is registered by
-`@LOSSES.register("mine")`; its keys are then ``fcam.loss.mine.*``. Weight and epochs stand outside of it (`Weighted`).
+`@LOSSES.register("mine")`; its keys are then ``fcam.loss.mine.*``. Weight and schedule stand outside
+of it (`Weighted`).
 """
 
 import dataclasses
@@ -26,12 +27,11 @@ class Evidence:
       images: RGB as the network sees them.
       raw: RGB before augmentation, which the CRF sees.
       keys: one random key an image; a term that draws folds a number of its own into it.
-      epoch: of the step, from 0.
-      step: from 0.
+      step: updates before this one.
       scores: class scores before softmax, of the classifier that is being trained where a term trains it.
       labels: class of each image.
       image: the image as the decoder's second head makes it, in [0, 1]; None where no term that counts needs it.
-      sharpness: t of the log-barriers in this epoch.
+      sharpness: t of the log-barriers at this step.
       axis_name: mesh axis over which the batch is spread; None: this device has all of it.
     """
 
@@ -41,7 +41,6 @@ class Evidence:
     images: UInt8[Array, "b h w 3"]
     raw: UInt8[Array, "b h w 3"]
     keys: Key[Array, " b"]
-    epoch: Int[Array, ""]
     step: Int[Array, ""]
     scores: Num[Array, "b n"] | None = None
     labels: Int[Array, " b"] | None = None
@@ -81,39 +80,38 @@ class LossTerm:
         """Further figures for the log, means over the whole batch."""
         return {}
 
-    def shared(self, epoch: Int[Array, ""]) -> dict[str, Any]:
+    def shared(self, step: Int[Array, ""]) -> dict[str, Any]:
         """What its settings tell all terms, whatever its weight: values of fields of `Evidence`."""
         return {}
 
 
 @dataclasses.dataclass(frozen=True)
 class Weighted:
-    """A term with its weight and the epochs in which it counts.
+    """A term with its weight and the updates in which it counts.
 
     Attributes:
       term: the term.
       weight: factor of the term, at least 0; 0 leaves it out of the computation altogether.
-      start_epoch: first epoch in which it counts.
-      end_epoch: first epoch in which it does not count any more; None keeps it to the end.
+      start: updates before it counts.
+      end: updates after which it does not count any more; None keeps it to the end.
 
     Raises:
-      InputError: for a weight below 0, or epochs in which it cannot count.
+      InputError: for a weight below 0, or an end that is not after the start.
     """
 
     term: LossTerm
     weight: float
-    start_epoch: int = 0
-    end_epoch: int | None = None
+    start: int = 0
+    end: int | None = None
 
     def __post_init__(self):
-        at_least(self, weight=0, start_epoch=0)
-        if self.end_epoch is not None and self.end_epoch <= self.start_epoch:
+        at_least(self, weight=0, start=0)
+        if self.end is not None and self.end <= self.start:
             raise InputError(
-                f"end_epoch is {self.end_epoch}; it must be after start_epoch, which is {self.start_epoch} "
-                "(a weight of 0 leaves the term out)"
+                f"end is {self.end}; it must be after start, which is {self.start} (a weight of 0 leaves the term out)"
             )
 
-    def at(self, epoch: Int[Array, ""]) -> Float[Array, ""]:
-        """The weight in an epoch: `weight` within [start_epoch, end_epoch), otherwise 0."""
-        end = jnp.inf if self.end_epoch is None else self.end_epoch
-        return jnp.where((epoch >= self.start_epoch) & (epoch < end), self.weight, 0.0)
+    def at(self, step: Int[Array, ""]) -> Float[Array, ""]:
+        """The weight at a step: `weight` within [start, end), otherwise 0."""
+        end = jnp.inf if self.end is None else self.end
+        return jnp.where((step >= self.start) & (step < end), self.weight, 0.0)

@@ -47,7 +47,6 @@ class FCAMMethod:
     cam: Cam  # what the seeds are drawn from
     seeds: SeedSettings
     alignment: PixelAlignment  # the loss; where one of its terms trains the classifier, that is trained, too
-    steps_per_epoch: int  # turns a step into an epoch, for the schedules of the loss
     classifier_factor: float = 1.0  # on the learning rate of the classifier
 
     @property
@@ -85,7 +84,6 @@ class FCAMMethod:
             images=jnp.asarray(batch.images),
             raw=jnp.asarray(batch.images if batch.raw is None else batch.raw),
             keys=keys,
-            epoch=step // self.steps_per_epoch,
             step=step,
             labels=jnp.asarray(batch.labels),
             **more,

@@ -70,7 +70,7 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
     images = 0 if evaluated else data.sizes.get("train", 0)
     if 0 < images < config.data.batch_size:
         raise InputError(f"data.batch_size is {config.data.batch_size}; there are {images} images to train on")
-    stages = _stages(config, math.ceil(images / config.data.batch_size))
+    stages = _stages(config, _epoch(images, config.data.batch_size, train.least_updates))
     if evaluated is None:
         stages = tuple(selected(stage, data.sources.get("val")) for stage in stages)
     if (split := evaluated or "test") in data.sources:
@@ -99,6 +99,15 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
             "image_size": config.data.size,
         },
     )
+
+
+def _epoch(images: int, batch_size: int, least: int) -> int:
+    """Updates of an epoch: once through the images, or, where that are too few, several times."""
+    steps = math.ceil(images / batch_size)
+    if 0 < steps < least:
+        passes = least * batch_size / images
+        logger.info("an epoch is %d updates: %.3g passes over %d images (train.least_updates)", least, passes, images)
+    return max(steps, least)
 
 
 def recorded_experiment(
@@ -223,7 +232,6 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         cam=seed_maps,
         seeds=seeds,
         alignment=alignment(config.fcam.loss),
-        steps_per_epoch=steps_per_epoch,
         classifier_factor=settings.classifier_factor,
     )
     check_joint(config)

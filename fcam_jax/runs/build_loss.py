@@ -5,14 +5,14 @@ from ml_collections import ConfigDict
 from fcam_jax.component import at_key
 from fcam_jax.losses import LOSSES, PixelAlignment, Weighted
 
-OF_EVERY_TERM = ("weight", "start_epoch", "end_epoch")
+OF_EVERY_TERM = ("weight", "start", "end")
 
 
 def alignment(loss: ConfigDict) -> PixelAlignment:
     """The pixel alignment loss, its terms in the order of `LOSSES`; one that is absent is off.
 
     Raises:
-      InputError: for a term that does not exist, a weight below 0, epochs in which a term cannot count, or another
+      InputError: for a term that does not exist, a weight below 0, an end that is not after the start, or another
         setting outside its range.
     """
     for name in loss:

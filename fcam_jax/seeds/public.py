@@ -1,6 +1,6 @@
-"""Seeds of any CAM in one call, with the scale done for the caller."""
+"""Seeds of any CAM in one call."""
 
-import math
+import dataclasses
 from typing import Any
 
 import jax.numpy as jnp
@@ -13,8 +13,6 @@ from fcam_jax.data.arrays import array_of, bounds_of, keys_of, known
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.seeds import sampling
 from fcam_jax.seeds.sampling import SeedSettings
-
-REFERENCE_SIDE = 224  # the defaults of erosion and dilation are for images of this side
 
 
 def draw_seeds(
@@ -32,8 +30,7 @@ def draw_seeds(
     Args:
       cams: maps in [0, 1], [b, h, w], [b, h, w, 1], or one map [h, w]; any array or list.
       key: a seed, a key, or a key for each image; by default seed 0. An image's draw hangs on its key alone.
-      settings: of the draw, in pixels of these maps. Without them those of training, whose erosion of 11 and dilation
-        of 3 pixels at a side of 224 are brought to the maps' size.
+      settings: of the draw; without them those of training.
       size: height and width to which the maps are brought before, as training does: normalised, then bilinear.
       **changes: settings by name (`SeedSettings`), such as ``foreground_count=10``.
 
@@ -61,17 +58,9 @@ def draw_seeds(
     unknown = changes.keys() - defaults_of(SeedSettings).keys()
     if unknown:
         raise unknown_name("setting of seeds:", min(unknown), defaults_of(SeedSettings))
-    of_size = _scaled(maps.shape[1], maps.shape[2]) if settings is None else vars(settings)
-    chosen, pixels = SeedSettings(**of_size | changes), maps.shape[1] * maps.shape[2]
+    chosen, pixels = dataclasses.replace(settings or SeedSettings(), **changes), maps.shape[1] * maps.shape[2]
     for name in ("foreground_count", "background_count"):
         if getattr(chosen, name) > pixels:
             raise InputError(f"{name} is {getattr(chosen, name)}; a map has {pixels} pixels")
     seeds = sampling.draw_seeds(keys_of(key, len(maps)), maps, chosen)
     return seeds[0] if single else seeds
-
-
-def _scaled(height: int, width: int) -> dict[str, Any]:
-    """Sides of the squares at this size: the nearest odd numbers, at least 1."""
-    scale = math.sqrt(height * width) / REFERENCE_SIDE
-    defaults = defaults_of(SeedSettings)
-    return {name: 2 * max(0, round((scale * defaults[name] - 1) / 2)) + 1 for name in ("erosion", "dilation")}

@@ -5,13 +5,14 @@ Everything is batched and stays on the device.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Num
 
-from fcam_jax.component import Registry, above, at_least, known, shares
+from fcam_jax.component import Registry, above, at_least, is_number, known, shares
 from fcam_jax.errors import InputError
 from fcam_jax.seeds.draws import draw_in_blocks, draw_uniform
 from fcam_jax.seeds.fixed import fixed_threshold
@@ -30,12 +31,14 @@ class SeedSettings:
       background_fraction: n-, share of the pixels of lowest activation that background is drawn from, in (0, 1].
       foreground_count: foreground pixels drawn from each image.
       background_count: background pixels drawn from each image.
-      erosion: odd side in pixels of the square that erodes the foreground region; 1 leaves it as it is.
-      dilation: odd side in pixels of the square that each drawn pixel grows to.
+      erosion: side of the square that erodes the foreground region, as a share of the image's; 0 leaves it as it is.
+      dilation: side of the square that each drawn pixel grows to, as a share of the image's; 0 leaves the pixel alone.
       threshold: what parts the foreground region from the rest, one of `THRESHOLDS`.
       fixed_threshold: for "fixed", the share of the map's range that the foreground lies above, in (0, 1).
       draw: how pixels of a region are drawn, one of `DRAWS`.
-      block_size: for "blocks", side of a block in pixels.
+      block_size: for "blocks", side of a block as a share of the image's.
+
+    The published sides are 11, 3 and 32 pixels of 224. The image's side is sqrt(height width).
 
     Raises:
       InputError: for a setting outside its range, or a name that is not known.
@@ -44,12 +47,12 @@ class SeedSettings:
     background_fraction: float = 0.7
     foreground_count: int = 1
     background_count: int = 1
-    erosion: int = 11
-    dilation: int = 3
+    erosion: float = 0.049
+    dilation: float = 0.013
     threshold: str = "otsu"
     fixed_threshold: float = 0.5
     draw: str = "uniform"
-    block_size: int = 32
+    block_size: float = 0.143
 
     def __post_init__(self):
         known(self, threshold=THRESHOLDS, draw=DRAWS)
@@ -57,10 +60,14 @@ class SeedSettings:
         shares(self, "background_fraction")
         if not 0 < self.fixed_threshold < 1:
             raise InputError(f"fixed_threshold is {self.fixed_threshold}; it must lie in (0, 1)")
-        at_least(self, foreground_count=0, background_count=0, block_size=1, erosion=1, dilation=1)
-        for name in ("erosion", "dilation"):
-            if getattr(self, name) % 2 == 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be an odd number of pixels, 1 for none")
+        at_least(self, foreground_count=0, background_count=0)
+        for name in ("erosion", "dilation", "block_size"):
+            value = getattr(self, name)
+            if not (is_number(value) and 0 <= value < 1):
+                raise InputError(
+                    f"{name} is {value}; it must be a share of the image's side, at least 0 and below 1: "
+                    "11 pixels of 224 are 0.049"
+                )
 
 
 # Thresholds of histograms by name: foreground is what lies above. A new one is one function and one line.
@@ -79,10 +86,22 @@ DRAWS: Registry[Callable[[Key[Array, " b"], Float[Array, "b h w"], int, SeedSett
         "draw of the seeds",
         {
             "uniform": lambda keys, weights, count, settings: draw_uniform(keys, weights, count),
-            "blocks": lambda keys, weights, count, settings: draw_in_blocks(keys, weights, count, settings.block_size),
+            "blocks": lambda keys, weights, count, settings: draw_in_blocks(
+                keys, weights, count, whole_side(settings.block_size, weights)
+            ),
         },
     )
 )
+
+
+def odd_side(share: float, maps: Num[Array, "b h w"]) -> int:
+    """A share of the maps' side as the nearest odd number of pixels, at least 1."""
+    return 2 * int(share * math.sqrt(math.prod(maps.shape[1:])) / 2) + 1
+
+
+def whole_side(share: float, maps: Num[Array, "b h w"]) -> int:
+    """A share of the maps' side as the nearest whole number of pixels, at least 1."""
+    return max(1, round(share * math.sqrt(math.prod(maps.shape[1:]))))
 
 
 def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: SeedSettings) -> Int[Array, "b h w"]:
@@ -103,7 +122,8 @@ def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: Se
     draw = DRAWS[settings.draw]
     pixels_fg = draw(keys_fg, foreground.astype(background.dtype), settings.foreground_count, settings)
     pixels_bg = draw(keys_bg, background, settings.background_count, settings)
-    drawn_fg, drawn_bg = dilate(pixels_fg, settings.dilation), dilate(pixels_bg, settings.dilation)
+    side = odd_side(settings.dilation, cams)
+    drawn_fg, drawn_bg = dilate(pixels_fg, side), dilate(pixels_bg, side)
     return jnp.where(drawn_fg == drawn_bg, UNKNOWN, jnp.where(drawn_fg, FOREGROUND, BACKGROUND))
 
 
@@ -144,7 +164,7 @@ def sampling_regions(
     varied = (levels.max((1, 2)) > levels.min((1, 2)))[:, None, None]
     threshold = jnp.clip(THRESHOLDS[settings.threshold](counts, settings), 1, 254)[:, None, None]
     above = (levels > threshold) & varied
-    eroded = erode(above, settings.erosion)
+    eroded = erode(above, odd_side(settings.erosion, cams))
     foreground = jnp.where(eroded.any((1, 2), keepdims=True), eroded, above)
     background = jnp.where(varied, _lowest(levels, counts, settings.background_fraction), 0.0)
     return foreground, background

@@ -38,19 +38,21 @@ class TrainSettings:
     """How updates are computed and kept, in both stages.
 
     Attributes:
+      least_updates: an epoch has at least so many updates; small data are gone through several times in one.
       accumulate: parts of a batch that a device takes one after the other, for one update.
       remat: less memory for more time: maps are computed again for the gradients.
       checkpoint_steps: steps between two checkpoints within an epoch; 0: at the ends of epochs only.
       watchdog_seconds: a standstill of so long is told, with what is waited for; 0: never.
     """
 
+    least_updates: int = 1
     accumulate: int = 1
     remat: bool = False
     checkpoint_steps: int = 1000
     watchdog_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        at_least(self, accumulate=1, checkpoint_steps=0, watchdog_seconds=0)
+        at_least(self, least_updates=1, accumulate=1, checkpoint_steps=0, watchdog_seconds=0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -158,6 +158,21 @@ def test_splits_come_from_the_folder(bird_folder):
     assert [stage.loop.steps_per_epoch for stage in plan.stages] == [2, 2]
 
 
+def test_an_epoch_of_few_images_has_the_least_number_of_updates(caplog):
+    def steps(**values):
+        caplog.clear()
+        plan = build.experiment(small_synthetic(data__synthetic__train=10, **values))
+        return {stage.loop.steps_per_epoch for stage in plan.stages}, plan
+
+    with caplog.at_level("INFO"):
+        found, plan = steps(train__least_updates=40)
+        assert found == {40} and plan.stages[1].loop.steps == 6 * 40
+        assert caplog.messages == ["an epoch is 40 updates: 16 passes over 10 images (train.least_updates)"]
+        for least in (1, 3):  # 10 images in batches of 4
+            assert steps(train__least_updates=least)[0] == {3} and not caplog.messages
+    assert get_config("folder").train.least_updates == 40
+
+
 @pytest.mark.parametrize(
     ("key", "known"),
     [
@@ -193,7 +208,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
         ("validation.threshold_step", 2.0),
         ("classifier.epochs", -1),
         ("fcam.epochs", -1),
-        ("fcam.seeds.erosion", 2),
+        ("fcam.seeds.erosion", 11.0),
         ("fcam.seeds.background_fraction", 1.5),
         ("fcam.loss.crf.stride", 0),
         ("fcam.loss.bounds.lower", -0.5),
@@ -202,9 +217,10 @@ def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
         ("fcam.loss.classification.weight", -0.5),
         ("fcam.loss.crf.weight", -1e-9),
         ("fcam.loss.seeds.weight", float("nan")),
-        ("fcam.loss.size.end_epoch", 0),
+        ("fcam.loss.size.end", 0),
         ("fcam.classifier_factor", -0.1),
         ("fcam.pictures_epochs", -1),
+        ("train.least_updates", 0),
         ("data.synthetic.val", 0),
     ],
 )

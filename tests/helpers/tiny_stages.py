@@ -83,7 +83,7 @@ STAGES = {
         model=fcam,
         method=FCAMMethod(
             CAMS["cam"](),
-            SeedSettings(0.5, 2, 2, 3, 3),
+            SeedSettings(0.5, 2, 2, 0.19, 0.19),
             PixelAlignment(
                 {
                     "seeds": Weighted(Seeds(), 1.0),
@@ -91,7 +91,6 @@ STAGES = {
                     "size": Weighted(Size(), 0.1),
                 }
             ),
-            steps_per_epoch=2,
         ),
     ),
 }

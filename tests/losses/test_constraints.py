@@ -115,3 +115,10 @@ def test_bounds_outside_their_range_are_named(lower, upper):
 def test_a_setting_of_the_barrier_outside_its_range_is_named(name):
     with pytest.raises(InputError, match=f"^{name} is 0.0; it must be above 0$"):
         Size(**{name: 0.0})
+
+
+@pytest.mark.parametrize(("step", "t"), [(0, 1.0), (187, 1.0), (188, 1.01), (1879, 1.01**9), (1880, 1.01**10)])
+def test_the_barriers_grow_after_so_many_updates(step, t):
+    np.testing.assert_allclose(Size().shared(jnp.asarray(step))["sharpness"], t, rtol=1e-5)
+    often = Size(barrier_updates=4).shared(jnp.asarray(step))["sharpness"]
+    np.testing.assert_allclose(often, min(1.01 ** (step // 4), 10), rtol=1e-4)

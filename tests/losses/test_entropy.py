@@ -41,11 +41,11 @@ def test_huge_scores_give_finite_values_and_gradients(dtype, pixel):
 
 
 @pytest.mark.slow
-def test_it_takes_part_in_the_sum_in_its_epochs():
-    settings = with_terms(entropy=Weighted(Entropy(), 0.5, start_epoch=2))
-    np.testing.assert_array_equal(loss(settings, 1)[0], loss(epoch=1)[0])
-    assert "entropy" not in loss(epoch=1)[1]
+def test_it_takes_part_in_the_sum_from_its_start():
+    settings = with_terms(entropy=Weighted(Entropy(), 0.5, start=2))
+    np.testing.assert_array_equal(loss(settings, 1)[0], loss(step=1)[0])
+    assert "entropy" not in loss(step=1)[1]
     value, terms = loss(settings, 2)
     expected = scipy.stats.entropy(np.exp(np.asarray(inputs().logits, np.float64)), axis=-1).mean()
     np.testing.assert_allclose(terms["entropy"], expected, rtol=1e-5)
-    np.testing.assert_allclose(value - loss(epoch=2)[0], 0.5 * expected, rtol=1e-4)
+    np.testing.assert_allclose(value - loss(step=2)[0], 0.5 * expected, rtol=1e-4)

@@ -36,7 +36,7 @@ def test_value_and_slope_are_the_closed_forms_and_continuous_at_the_joint(t, dty
 
 
 @pytest.mark.parametrize(
-    ("epoch", "t"), [(0, 1.0), (1, 1.01), (10, 1.104622), (49, 1.628348), (231, 9.959496), (232, 10.0), (1000, 10.0)]
+    ("grown", "t"), [(0, 1.0), (1, 1.01), (10, 1.104622), (49, 1.628348), (231, 9.959496), (232, 10.0), (1000, 10.0)]
 )
-def test_sharpness_grows_by_its_rate_to_its_limit(epoch, t):
-    np.testing.assert_allclose(barrier_sharpness(jnp.array(epoch), 1.0, 1.01, 10.0), t, rtol=2e-5)
+def test_sharpness_grows_by_its_rate_to_its_limit(grown, t):
+    np.testing.assert_allclose(barrier_sharpness(jnp.array(grown), 1.0, 1.01, 10.0), t, rtol=2e-5)

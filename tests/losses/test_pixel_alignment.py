@@ -51,14 +51,13 @@ def inputs(side=14, count=2, times=1, **changes):
         images=images,
         raw=images,
         keys=jax.random.split(jax.random.key(0), count),
-        epoch=jnp.asarray(0),
         step=jnp.asarray(0),
     )
     return dataclasses.replace(known, **changes)
 
 
-def loss(settings=ALIGNMENT, epoch=0, **changes):
-    return pixel_alignment(inputs(epoch=jnp.asarray(epoch), **changes), settings)
+def loss(settings=ALIGNMENT, step=0, **changes):
+    return pixel_alignment(inputs(step=jnp.asarray(step), **changes), settings)
 
 
 def test_sum_is_the_weighted_terms():
@@ -68,7 +67,7 @@ def test_sum_is_the_weighted_terms():
     energies = crf_energy(known.maps, images, known.keys, sigma_xy=100 * scale, sigma_rgb=15.0, form="exact")
     size = log_barrier(-known.maps.sum((1, 2)), 1.01**3).mean()
     expected = partial_cross_entropy(known.logits, known.seeds) + 1.2e-9 / scale**4 * energies.mean() + 0.1 * size
-    value, terms = loss(epoch=3)
+    value, terms = loss(step=3 * 188)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert list(terms) == ["seeds", "crf", "size"]
 
@@ -105,9 +104,9 @@ def test_a_weight_of_0_leaves_no_trace_in_the_program():
     assert program(with_terms(**off)) == program(with_terms())
 
 
-def test_a_term_counts_from_its_first_epoch_to_its_end():
+def test_a_term_counts_from_its_start_to_its_end():
     settings = PixelAlignment({"seeds": Weighted(Seeds(), 2.0, 2, 4)})
-    values = [float(loss(settings, epoch)[0]) for epoch in range(6)]
+    values = [float(loss(settings, step)[0]) for step in range(6)]
     full = 2 * float(loss(settings, 2)[1]["seeds"])
     np.testing.assert_allclose(values, [0, 0, full, full, 0, 0], rtol=1e-6)
 
@@ -116,8 +115,8 @@ def test_a_term_counts_from_its_first_epoch_to_its_end():
 def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes(weight_of_sizes):
     bounds = ForegroundBounds(lower=0.1, upper=0.3)
     sizes = Weighted(Size(), weight_of_sizes)
-    without, _ = loss(with_terms(size=sizes), epoch=7)
-    value, terms = loss(with_terms(size=sizes, bounds=Weighted(bounds, 0.5)), epoch=7)
+    without, _ = loss(with_terms(size=sizes), step=7 * 188)
+    value, terms = loss(with_terms(size=sizes, bounds=Weighted(bounds, 0.5)), step=7 * 188)
     expected = log_barrier(bounds.values(jax.nn.softmax(inputs().logits)), 1.01**7).mean()
     np.testing.assert_allclose(terms["bounds"], expected, rtol=1e-5)
     np.testing.assert_allclose(value, without + 0.5 * expected, rtol=1e-5)
@@ -170,11 +169,12 @@ def test_a_setting_of_the_crf_outside_its_range_is_named(name, value):
     [
         ({"weight": -1.0}, "weight is -1.0; it must be at least 0"),
         ({"weight": float("nan")}, "weight is nan; it must be at least 0"),
-        ({"weight": 1.0, "start_epoch": -1}, "start_epoch is -1; it must be at least 0"),
-        ({"weight": 1.0, "start_epoch": 3, "end_epoch": 3}, "end_epoch is 3; it must be after start_epoch, which is 3"),
+        ({"weight": 1.0, "start": -1}, "start is -1; it must be at least 0"),
+        ({"weight": 1.0, "start": 1.5}, "start is 1.5; it must be a whole number"),
+        ({"weight": 1.0, "start": 3, "end": 3}, "end is 3; it must be after start, which is 3"),
     ],
 )
-def test_a_weight_or_epoch_outside_its_range_is_named(settings, message):
+def test_a_weight_or_update_outside_its_range_is_named(settings, message):
     with pytest.raises(InputError, match=f"^{message}"):
         Weighted(Seeds(), **settings)
 
@@ -197,7 +197,7 @@ def test_a_term_of_ones_own_takes_part():
             return (known.maps[..., 1].mean((1, 2)) ** self.power) * known.step
 
     settings = PixelAlignment({"area": Weighted(registry["area"](power=3.0), 0.5)})
-    value, figures = loss(settings, step=jnp.asarray(4))
+    value, figures = loss(settings, step=4)
     expected = (np.asarray(inputs().maps[..., 1], np.float64).mean((1, 2)) ** 3).mean() * 4
     np.testing.assert_allclose([value, figures["area"]], [0.5 * expected, expected], rtol=1e-5)
     assert list(registry) == [*LOSSES, "area"]

@@ -28,7 +28,7 @@ from fcam_jax.models.resnet import Small
 from fcam_jax.training.placed import split_model
 from fcam_jax.types import DATA_AXIS
 
-KEY, STEP = jax.random.key(3), jnp.asarray(5)  # in epoch 2
+KEY, STEP = jax.random.key(3), jnp.asarray(5)
 # No landmarks: the sum is exact, so it is the same whatever their keys are.
 EXACT = Weighted(DenseCRF(form="exact"), FCAM_METHOD.alignment.terms["crf"].weight)
 ALIGNMENT = PixelAlignment(FCAM_METHOD.alignment.terms | {"crf": EXACT})
@@ -100,7 +100,6 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
                 images=batch.images,
                 raw=batch.images,
                 keys=image_keys(KEY, batch),
-                epoch=jnp.asarray(2),
                 step=STEP,
             ),
             ALIGNMENT,
@@ -126,7 +125,7 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
 
 @pytest.mark.slow
 def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_alone(network):
-    not_yet = Weighted(Classification(), 0.7, start_epoch=3)  # so it does not count in epoch 2
+    not_yet = Weighted(Classification(), 0.7, start=6)  # so it does not count at step 5
     later = with_terms(reconstruction=RECONSTRUCTION, classification=not_yet)
     with_entropy, without = of_method(network, JOINT)[0], of_method(network, later)[0]
     for part in (with_entropy, without):

@@ -28,7 +28,7 @@ SIDE, CLASSES, COUNT = 16, 3, 6
 CLASSIFIER = ClassifierMethod(CAMS["cam"](), "protocol", (("head",), ("encoder", "top")), 10.0)
 FCAM_METHOD = FCAMMethod(
     CAMS["cam"](),
-    SeedSettings(0.5, 2, 2, 3, 3),
+    SeedSettings(0.5, 2, 2, 0.19, 0.19),
     PixelAlignment(
         {
             "seeds": Weighted(Seeds(), 1.0),
@@ -36,7 +36,6 @@ FCAM_METHOD = FCAMMethod(
             "size": Weighted(Size(), 0.1),
         }
     ),
-    steps_per_epoch=2,
 )
 
 

@@ -77,7 +77,9 @@ def test_a_classifier_is_trained_longer_before_fcam_stands_on_it(trained, tmp_pa
 
 def test_another_fcam_is_trained_on_the_classifier_of_a_run(trained, tmp_path, caplog):
     run, init = tmp_path / "run", str(tmp_path / "weights.pth")
-    settings = config(classifier__from_run=str(trained), classifier__epochs=5, model__init=init, fcam__seeds__erosion=5)
+    settings = config(
+        classifier__from_run=str(trained), classifier__epochs=5, model__init=init, fcam__seeds__erosion=0.15
+    )
     job.train(settings, run)
     assert f"model.init={init} plays no part: the classifier is that of {trained}" in caplog.messages
     found, before = results(run), results(trained)

@@ -18,7 +18,7 @@ CONFIG = {
     "last_stage": "classifier",
     "data": {"root": "/a", "size": 64, "cache_gigabytes": 2.0},
     "model": {"init": "w.safetensors", "decoder_widths": (64, 32)},
-    "fcam": {"loss": {"crf": {"weight": 1.2e-9, "end_epoch": None}}},
+    "fcam": {"loss": {"crf": {"weight": 1.2e-9, "end": None}}},
     "evaluation": {"batch_size": 50},
 }
 
@@ -60,7 +60,7 @@ def test_the_same_configuration_goes_on(tmp_path):
     [
         ("seed", 1, "seed: 0 there, 1 now"),
         ("data.size", 128, "data.size: 64 there, 128 now"),
-        ("fcam.loss.crf.end_epoch", 3, "fcam.loss.crf.end_epoch: None there, 3 now"),
+        ("fcam.loss.crf.end", 3, "fcam.loss.crf.end: None there, 3 now"),
         ("model.decoder_widths", (64, 16), "model.decoder_widths: [64, 32] there, [64, 16] now"),
         ("model.init", "v.safetensors", "model.init: w.safetensors there, v.safetensors now"),
         ("model.width", 2, "model.width: absent there, 2 now"),

@@ -19,7 +19,7 @@ KEYS = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(0), place))(jnp.
 
 @pytest.mark.slow
 def test_the_squares_are_those_of_training_at_the_maps_size():
-    expected = sampling.draw_seeds(KEYS, jnp.asarray(CAMS), SeedSettings(erosion=3, dilation=1))  # 11 and 3 over 4
+    expected = sampling.draw_seeds(KEYS, jnp.asarray(CAMS), SeedSettings(erosion=3 / 56, dilation=0))
     for cams in (CAMS, CAMS.tolist(), CAMS[..., None], CAMS.astype(np.float64)):
         np.testing.assert_array_equal(seeds.draw_seeds(cams), expected)
     np.testing.assert_array_equal(seeds.draw_seeds(CAM), expected[0])
@@ -35,10 +35,10 @@ def test_a_small_map_is_brought_to_the_size_as_in_training():
 
 
 def test_settings_and_keys_are_taken():
-    settings = SeedSettings(erosion=5, dilation=5)
+    settings = SeedSettings(erosion=5 / 56, dilation=5 / 56)
     found = seeds.draw_seeds(CAMS, 3, settings, foreground_count=4)
     keys = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(3), place))(jnp.arange(2))
-    changed = SeedSettings(erosion=5, dilation=5, foreground_count=4)
+    changed = SeedSettings(erosion=5 / 56, dilation=5 / 56, foreground_count=4)
     np.testing.assert_array_equal(found, sampling.draw_seeds(keys, jnp.asarray(CAMS), changed))
 
 
@@ -50,7 +50,7 @@ def test_settings_and_keys_are_taken():
         ({"cams": CAMS * np.nan}, "cams hold NaN or infinities"),
         ({"cams": np.zeros((0, 4, 4))}, r"cams have the shape \(0, 4, 4\); none of it may be 0"),
         ({"count": 3}, "unknown setting of seeds: 'count'; known: background_count, .*"),
-        ({"erosion": 2}, "erosion is 2; it must be an odd number of pixels, 1 for none"),
+        ({"erosion": 11}, "erosion is 11; it must be a share of the image's side, .*: 11 pixels of 224 are 0.049"),
         ({"threshold": "mean"}, "threshold is 'mean'; known: fixed, li, otsu"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import skimage.filters
 import skimage.morphology
 
+from configs import cub50, synthetic
 from fcam_jax.errors import InputError
 from fcam_jax.seeds.sampling import (
     BACKGROUND,
@@ -15,10 +16,12 @@ from fcam_jax.seeds.sampling import (
     SeedSettings,
     dead_seeds,
     draw_seeds,
+    odd_side,
     sampling_regions,
+    whole_side,
 )
 
-ONE = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=3, dilation=1)
+ONE = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=3 / 24, dilation=0)
 
 
 def smooth_maps(count, side=24):
@@ -50,7 +53,7 @@ def test_foreground_region_is_otsu_then_erosion():
 def test_erosion_that_leaves_nothing_is_not_applied():
     maps = np.zeros((1, 24, 24), np.float32)
     maps[0, 10:12, 5:7] = 1.0
-    region = np.asarray(sampling_regions(jnp.asarray(maps), dataclasses.replace(ONE, erosion=11))[0])
+    region = np.asarray(sampling_regions(jnp.asarray(maps), dataclasses.replace(ONE, erosion=11 / 24))[0])
     np.testing.assert_array_equal(region, maps > 0.5)
 
 
@@ -85,7 +88,7 @@ def test_counts_dilation_and_regions_of_the_draws():
     assert ((seeds == BACKGROUND).sum((1, 2)) == 9).all()
     assert foreground[seeds == FOREGROUND].all()
     assert (background[seeds == BACKGROUND] > 0).all()
-    grown = draw(maps, dataclasses.replace(settings, foreground_count=1, background_count=0, dilation=3))
+    grown = draw(maps, dataclasses.replace(settings, foreground_count=1, background_count=0, dilation=3 / 24))
     assert set((grown == FOREGROUND).sum((1, 2))) <= {4, 6, 9}
     assert not (grown == BACKGROUND).any()
 
@@ -94,7 +97,7 @@ def test_counts_dilation_and_regions_of_the_draws():
 def test_a_pixel_that_both_draws_reach_is_unknown():
     maps = np.zeros((1, 6, 6), np.float32)
     maps[0, 3, 3] = 1.0
-    everywhere = SeedSettings(1.0, 1, 36, 1, 1)
+    everywhere = SeedSettings(1.0, 1, 36, 0, 0)
     seeds = draw(maps, everywhere)
     assert seeds[0, 3, 3] == UNKNOWN
     assert (seeds == BACKGROUND).sum() == 35
@@ -106,7 +109,7 @@ def test_draws_are_uniform_over_a_region():
     maps[0, 1:3, 1:4] = 1.0
     keys = jax.random.split(jax.random.key(0), 3000)
     many = jnp.broadcast_to(jnp.asarray(maps), (3000, 4, 5))
-    settings = SeedSettings(0.5, 1, 1, 1, 1)
+    settings = SeedSettings(0.5, 1, 1, 0, 0)
     seeds = np.asarray(draw_seeds(keys, many, settings))
     hits = (seeds == FOREGROUND).sum(0)[1:3, 1:4]
     # Six cells of 500 expected hits, standard deviation 20.4: five of them allowed.
@@ -130,14 +133,34 @@ def test_an_images_draw_does_not_depend_on_its_batch():
     [
         ("background_fraction", 0.0),
         ("background_fraction", 1.2),
-        ("erosion", 4),
-        ("dilation", 0),
+        ("erosion", 11),
+        ("erosion", 1),
+        ("dilation", -0.1),
+        ("block_size", float("nan")),
         ("foreground_count", -1),
     ],
 )
 def test_settings_outside_their_range_are_named(name, value):
     with pytest.raises(InputError, match=name):
         dataclasses.replace(ONE, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("size", "settings", "pixels"),
+    [
+        ((224, 224), SeedSettings(), (11, 3, 32)),
+        ((448, 448), SeedSettings(), (21, 5, 64)),
+        ((112, 448), SeedSettings(), (11, 3, 32)),
+        ((8, 8), SeedSettings(), (1, 1, 1)),
+        ((128, 128), SeedSettings(**cub50.get_config("").fcam.seeds), (7, 3, 18)),
+        ((224, 224), SeedSettings(**cub50.get_config("gpu").fcam.seeds), (11, 3, 32)),
+        ((64, 64), SeedSettings(**synthetic.get_config().fcam.seeds), (3, 3, 9)),
+    ],
+)
+def test_shares_of_the_side_are_these_pixels(size, settings, pixels):
+    maps = jnp.zeros((1, *size))
+    sides = odd_side(settings.erosion, maps), odd_side(settings.dilation, maps), whole_side(settings.block_size, maps)
+    assert sides == pixels
 
 
 def test_an_image_is_dead_where_it_lacks_a_kind_of_seeds_that_is_drawn():
