@@ -96,7 +96,7 @@ class Metric(abc.ABC):
 
     figures: ClassVar[tuple[Figure, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ("boxes", "mask")  # fields of `Annotation`, one of which must be there
-    of_classes: ClassVar[bool] = False  # whether it needs class scores
+    of_classes: ClassVar[bool] = False  # whether it needs class scores; it breaks the ties of those that need none
     extra: ClassVar[bool] = True  # measured only where it is asked for by its name in the registry
 
     step: float = 0.001

@@ -72,9 +72,10 @@ def localizing(names: Collection[str]) -> str:
     return _selecting(names, of_classes=False)
 
 
-def classifying(names: Collection[str]) -> str:
-    """The one of some figures that says best how well images are classified; "" where none does."""
-    return _selecting(names, of_classes=True)
+def tie_breaker(by: str) -> str:
+    """The figure that chooses among models which a figure of places does not tell apart; "" for a figure of classes."""
+    of_classes = {one.name for kind in METRICS.values() if kind.of_classes for one in kind.figures}
+    return "" if by in of_classes else _selecting(of_classes, of_classes=True)
 
 
 def _selecting(names: Collection[str], of_classes: bool) -> str:

@@ -16,8 +16,9 @@ class ValidationSettings:
     """What is measured while training.
 
     Attributes:
-      selection: figure whose first maximum chooses the model that is kept; empty: MaxBoxAcc where val has boxes, PxAP
-        where it has masks, else top1_cls; "last" keeps the newest.
+      selection: figure whose maximum chooses the model that is kept, of equally good ones within the noise that with
+        the best top1_cls; empty: MaxBoxAcc where val has boxes, PxAP where it has masks, else top1_cls; "last" keeps
+        the newest.
       threshold_step: distance of two thresholds, in (0, 1].
     """
 

@@ -246,10 +246,11 @@ def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:
     localize = placed.localize({stage.row: stage.method.localize})
 
     def validate(state: TrainState) -> dict[str, float]:
-        return evaluate(
+        found = evaluate(
             lambda batch: localize(state, batch),
             watchdog.each(plan.batches("val", f"{stage.name} val"), "validation batch"),
             plan.validation.wanted,
-        )[stage.row].metrics
+        )[stage.row]
+        return found.metrics | {"images": float(found.images - found.without_object)}
 
     return validate

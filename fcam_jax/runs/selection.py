@@ -5,7 +5,7 @@ import logging
 
 from fcam_jax.data.source import TRUTH, Source
 from fcam_jax.errors import InputError, unknown_name
-from fcam_jax.evaluation.metrics import METRICS, measurable, selecting
+from fcam_jax.evaluation.metrics import METRICS, measurable, selecting, tie_breaker
 from fcam_jax.evaluation.settings import EvaluationSettings
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import LAST
@@ -16,7 +16,8 @@ logger = logging.getLogger(__name__)
 
 def selected(stage: Stage, val: Source | None) -> Stage:
     """The stage with the figure that chooses its best model: the one asked for, or the first choice of those that the
-    validation split gives. Classes say nothing of a decoder, so its last model counts where nothing else is known.
+    validation split gives; and the one that breaks its ties. A decoder alone leaves the classes as they are, which then
+    break none. They say nothing of it, so its last model counts where nothing else is known.
 
     Raises:
       InputError: the validation split does not give the figure that is asked for.
@@ -41,7 +42,8 @@ def selected(stage: Stage, val: Source | None) -> Stage:
     by = asked or next((name for name in selecting() if name in there), LAST)
     if by != first:
         logger.warning("%s: %s, so the best model is chosen by %s", stage.name, what, by)
-    return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by))
+    ties = "" if by == LAST else tie_breaker(by)
+    return dataclasses.replace(stage, loop=dataclasses.replace(stage.loop, selection=by, ties=ties))
 
 
 def check_asked_for(evaluation: EvaluationSettings, source: Source, what: str) -> None:

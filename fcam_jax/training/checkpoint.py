@@ -38,8 +38,8 @@ class Progress:
       config: hash of the settings that the training depends on.
       validated: the last step that was validated; None before the first validation.
       best_step: step of the best model so far, or None before the first validation.
-      best_value: its value of the selection metric.
-      best_metrics: all its validation figures.
+      best_value: the highest value of the selection metric so far, which is not always that model's (`choice.py`).
+      best_metrics: all validation figures of the best model.
       instead_of: step of the best model that was lost, where that of `best_step` takes its place.
       unlogged: figures of the steps since the last line of the metric log.
     """

@@ -16,6 +16,7 @@ from fcam_jax.methods.contract import LAST
 from fcam_jax.runtime import preemption, watchdog
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.training.checkpoint import CHECKPOINTS, Checkpoints, Progress
+from fcam_jax.training.choice import replaces
 from fcam_jax.training.feed import DataStream, Feed
 from fcam_jax.training.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
 from fcam_jax.training.metric_log import MetricLog, logged
@@ -26,7 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Folder of what is kept of a failure, in that of the stage.
 FAILED = "failed"
-_ACCURACY = "top1_cls"  # stands in the line of an epoch, too
 
 Validate = Callable[[TrainState], dict[str, float]]
 # Called with the state and the number of epochs done.
@@ -64,7 +64,8 @@ class LoopSettings:
       epochs: length of the training.
       steps_per_epoch: steps from one validation to the next.
       log_steps: steps between two lines of the log; figures stay on the device in between.
-      selection: validation metric by which the best model is chosen, its first maximum wins; or "last", the newest.
+      selection: validation figure by which the best model is chosen (`choice.py`); or "last", the newest.
+      ties: validation figure that chooses among models whose `selection` is as good within the noise; empty for none.
       checkpoint_steps: steps between two checkpoints within an epoch; 0 for none but those of the epochs' ends.
       watchdog_seconds: seconds after which a standstill is told; 0 for never.
     """
@@ -74,6 +75,7 @@ class LoopSettings:
     steps_per_epoch: int
     log_steps: int
     selection: str
+    ties: str = ""
     checkpoint_steps: int = 0
     watchdog_seconds: float = 0.0
 
@@ -268,21 +270,16 @@ class _Loop:
         watchdog.at("validation")
         values = self.training.validate(state)
         self.log.write(progress.step, "val", values)
-        selection = self.settings.selection
+        selection, best = self.settings.selection, progress.best_value
         if selection == LAST:
             values = values | {LAST: float(progress.step)}
         if selection not in values:
             raise unknown_name("config.validation.selection", selection, [*values, LAST])
-        progress = dataclasses.replace(progress, validated=progress.step)
-        if progress.best_value is None or values[selection] > progress.best_value:
+        highest = values[selection] if best is None else max(values[selection], best)
+        progress = dataclasses.replace(progress, validated=progress.step, best_value=highest)
+        if best is None or replaces(values, progress.best_metrics, highest, selection, self.settings.ties):
             self.checkpoints.save_best(state, values)
-            progress = dataclasses.replace(
-                progress,
-                best_step=progress.step,
-                best_value=values[selection],
-                best_metrics=values,
-                instead_of=None,
-            )
+            progress = dataclasses.replace(progress, best_step=progress.step, best_metrics=values, instead_of=None)
         self._tell(progress, values)
         return progress
 
@@ -293,8 +290,9 @@ class _Loop:
             if values := [row[name] for row in self.rows if name in row]:
                 told.append(f"{name} {sum(values) / len(values):.{digits}f}")
         self.rows = []
-        if _ACCURACY in val and settings.selection != _ACCURACY:
-            told.append(f"val {_ACCURACY} {val[_ACCURACY]:.2f}")
-        chosen = f"val {settings.selection} {val[settings.selection]:.2f} (best {progress.best_value:.2f})"
-        told.append("the last model counts" if settings.selection == LAST else chosen)
+        if settings.selection == LAST:
+            told.append("the last model counts")
+        else:
+            figures = [name for name in (settings.selection, settings.ties) if name in val]
+            told += [f"val {name} {val[name]:.2f} (kept {progress.best_metrics[name]:.2f})" for name in figures]
         logger.info("%s: %s, waiting for data %.1f %%", settings.name, ", ".join(told), self.data_wait)

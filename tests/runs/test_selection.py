@@ -71,6 +71,15 @@ def test_a_figure_that_cannot_choose_is_told_with_those_that_can(tmp_path, truth
         selections(config(tmp_path, truth, validation__selection=asked))
 
 
+def test_classes_break_the_ties_of_places_alone(tmp_path):
+    def ties(**values):
+        return [stage.loop.ties for stage in build.experiment(config(tmp_path, "boxes", **values)).stages]
+
+    assert ties() == ["top1_cls", "top1_cls"]
+    assert ties(validation__selection="top5_cls") == ["", "top1_cls"]
+    assert ties(validation__selection="last") == ["", ""]
+
+
 def test_classes_choose_a_classifier_but_no_decoder(tmp_path, caplog):
     assert selections(config(tmp_path, "boxes", validation__selection="top1_cls")) == ["top1_cls", "MaxBoxAcc"]
     assert caplog.messages == ["fcam: the val split has boxes, so the best model is chosen by MaxBoxAcc"]

@@ -12,7 +12,7 @@ from jaxtyping import Real
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
-from fcam_jax.evaluation.metrics import classifying, localizing, selecting
+from fcam_jax.evaluation.metrics import localizing, selecting, tie_breaker
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
 from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
 from fcam_jax.runs.report.derived import FACTORS, pxap_by_factor
@@ -21,6 +21,7 @@ from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
 from fcam_jax.runs.report.record import localized
 from fcam_jax.runs.report.runs import StoredExample, read_pixels
 from fcam_jax.runtime.text import file_name
+from fcam_jax.training.choice import kept_of
 from fcam_jax.types import Annotation
 
 ACTIVATIONS = Axes("value of the map", "pixels in a bin of 1/256, percent", y_powers=10)
@@ -134,15 +135,15 @@ def _main_first(rows: Sequence[str]) -> list[str]:
 
 
 def _epochs(one: Configuration, stage: str) -> list[Line]:
-    """The metric that chose a stage's model, and classification accuracy, by epoch."""
+    """The metric that chose a stage's model, and the one that broke its ties, by epoch."""
     known = {name for run in one.runs for history in run.history.values() for epoch in history for name in epoch}
     selection = setting(one.config, "validation.selection") or next((n for n in selecting() if n in known), "")
-    lines = []
-    for metric in dict.fromkeys((selection, classifying(known))):
+    ties, lines = tie_breaker(selection), []
+    for metric in dict.fromkeys((selection, ties)):
         for run in one.runs:
             values = [epoch.get(metric, np.nan) for epoch in run.history.get(stage, [])]
             if np.isfinite(values).any():
-                dot = int(np.nanargmax(values)) if metric == selection else None
+                dot = kept_of(run.history[stage], selection, ties) if metric == selection else None
                 lines.append(Line(metric, range(len(values)), values, dot=dot))
     return lines
 
