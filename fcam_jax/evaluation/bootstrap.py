@@ -64,23 +64,23 @@ class Bootstrap:
                 counts.setdefault(kind, {})[name] = np.asarray(sums[r], np.int64)
             yield {kind: kind(self._kinds[kind], of) for kind, of in counts.items()}
 
-    def intervals(self, figures: Callable[[Totals], dict[str, float]]) -> dict[str, tuple[float, float]]:
-        """95 % percentile intervals by name; figures that are maxima over thresholds take them anew in every replicate.
+    def figures(self, of: Callable[[Totals], dict[str, float]]) -> dict[str, Float[np.ndarray, " r"]]:
+        """Figures of every replicate by name, NaN where it has none; maxima over thresholds are taken anew in each.
 
         Raises:
           InputError: no image was added.
         """
         self._work_off()
-        found = []
+        found: list[dict[str, float]] = []
         for totals in self.replicates() if self._kinds else ():
+            found.append({})
             # A replicate of a handful of images may hold none of them, or none with a foreground pixel.
             with contextlib.suppress(InputError):
-                found.append(figures(totals))
-        if not found:
+                found[-1] = of(totals)
+        if not any(found):
             raise InputError("bootstrap of no image: the evaluated split is empty")
         names = dict.fromkeys(name for one in found for name in one)  # one without a hit has no threshold
-        ends = {name: np.percentile([one[name] for one in found if name in one], _QUANTILES) for name in names}
-        return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+        return {name: np.array([one.get(name, np.nan) for one in found]) for name in names}
 
     def _work_off(self) -> None:
         if not self._waiting:
@@ -107,6 +107,12 @@ class Bootstrap:
 
     def _weights(self, position: int) -> Int[np.ndarray, " r"]:
         return np.random.default_rng((self._seed, position)).poisson(1.0, self._replicates)
+
+
+def interval(replicates: Float[np.ndarray, " r"]) -> tuple[float, float]:
+    """Ends of the 95 % percentile interval of a figure from those of the replicates that have it."""
+    low, high = np.percentile(replicates[np.isfinite(replicates)], _QUANTILES)
+    return float(low), float(high)
 
 
 def _weighted(weights: Int[np.ndarray, "r i"], counts: Int[np.ndarray, "i ..."]) -> Float[np.ndarray, "r ..."]:

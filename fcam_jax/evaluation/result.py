@@ -34,6 +34,7 @@ class Evaluation:
       histogram: pixels of all maps by score, in 256 bins.
       precision_recall: both in [0, 1], from high thresholds to low, over all pixels; None where there are no masks.
       intervals: ends of the figures' 95 % intervals by name; empty without bootstrap.
+      replicates: the figures of each replicate of the bootstrap by name, NaN for none; likewise.
       by_size: figures, and "images", by the object's share of the image, at the whole split's best thresholds.
       by_class: the same by class.
       best_thresholds: that of each figure which is at the one that is best for the split.
@@ -52,6 +53,7 @@ class Evaluation:
     histogram: Int[np.ndarray, "256"] | None = None
     precision_recall: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None = None
     intervals: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    replicates: dict[str, Float[np.ndarray, " r"]] = dataclasses.field(default_factory=dict)
     by_size: dict[str, dict[str, float | int]] = dataclasses.field(default_factory=dict)
     by_class: dict[int, dict[str, float | int]] = dataclasses.field(default_factory=dict)
     best_thresholds: dict[str, float] = dataclasses.field(default_factory=dict)

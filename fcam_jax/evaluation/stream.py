@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from fcam_jax.evaluation.activations import Activations
-from fcam_jax.evaluation.bootstrap import Bootstrap
+from fcam_jax.evaluation.bootstrap import Bootstrap, interval
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
 from fcam_jax.evaluation.findings import Findings, Measured, figures, measured
 from fcam_jax.evaluation.metric import Metric, Scored, found, thresholds
@@ -106,6 +106,7 @@ def evaluation(
     if without_object:
         lines.append(f"{without_object} image(s) without an object count for classification alone")
     plausible = found(totals, Plausibility)
+    replicates = findings.bootstrap.figures(of) if findings.bootstrap else {}
     return Evaluation(
         metrics=of(totals),
         examples=list(examples),
@@ -113,7 +114,8 @@ def evaluation(
         curves=curves,
         histogram=None if scores is None else scores.counts["pixels"],
         precision_recall=None if pixels is None else pixels.curve(),
-        intervals=findings.bootstrap.intervals(of) if findings.bootstrap else {},
+        intervals={name: interval(values) for name, values in replicates.items()},
+        replicates=replicates,
         by_size=findings.by_size(),
         by_class=findings.by_class(),
         best_thresholds={

@@ -3,6 +3,7 @@
 In: an `Experiment` and its run's folder. Out, in the folder: `results.json`, `evaluation/` for the report, `pictures/`.
 """
 
+import dataclasses
 import logging
 import pathlib
 import time
@@ -14,6 +15,7 @@ from flax import nnx
 from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.gain import gain
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.experiment import Experiment, Stage
@@ -121,12 +123,18 @@ def write_results(
       split: the images that were evaluated.
 
     Returns:
-      The table of results, for people.
+      The table of results, for people, and a warning where the last stage is not better than the first.
     """
     stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    first, last = stages[0], stages[-1]
+    found = gain(evaluations[first], evaluations[last]) if first != last else None
+    facts = facts | {"gain": None if found is None else {"of": last, "over": first, **dataclasses.asdict(found)}}
     hosts.of_first(lambda: _write(plan, out, evaluations, stages, facts, split))
     metrics = {row: evaluation.metrics for row, evaluation in evaluations.items()}
-    return results_table(metrics, stages[0], stages[-1], split)
+    table = results_table(metrics, first, last, split)
+    if found is None or found.better:
+        return table
+    return f"{table}\n\nwarning: {last} is not surely better than {first}: {found}; see docs/poor_results.md"
 
 
 def _write(

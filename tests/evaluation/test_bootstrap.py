@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.bootstrap import Bootstrap
+from fcam_jax.evaluation.bootstrap import Bootstrap, interval
 from fcam_jax.evaluation.box_accuracy import SIGMAS, BoxAccuracy
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation
@@ -85,7 +85,8 @@ def test_intervals_are_those_of_the_ordinary_bootstrap_and_of_the_binomial():
     found = np.stack([metric.counts["localized"][0, 1, 0] for metric in metrics])
     rng = np.random.default_rng(3)
     resampled = np.stack([found[rng.integers(0, IMAGES, IMAGES)].mean(axis=0) for _ in range(3000)])
-    intervals = filled(metrics, range(IMAGES)).intervals(figures)
+    replicates = filled(metrics, range(IMAGES)).figures(figures)
+    intervals = {name: interval(values) for name, values in replicates.items()}
     # The ends of 1,500 and of 3,000 replicates scatter by about .3 points; the intervals are 11 points wide.
     expected = 100 * np.percentile(resampled.max(axis=1), [2.5, 97.5])
     np.testing.assert_allclose(intervals["MaxBoxAcc"], expected, atol=1)
@@ -98,7 +99,9 @@ def test_intervals_are_those_of_the_ordinary_bootstrap_and_of_the_binomial():
 
 def test_empty_replicates_of_a_tiny_split_are_passed_over_and_no_image_is_an_error():
     metrics = box_metrics(np.random.default_rng(4), 1)
-    low, high = filled(metrics, [0], 100).intervals(figures)["MaxBoxAcc"]
+    replicates = filled(metrics, [0], 100).figures(figures)["MaxBoxAcc"]
+    low, high = interval(replicates)
+    assert len(replicates) == 100 and 20 < np.isnan(replicates).sum() < 55
     assert low == high == 100
     with pytest.raises(InputError, match="no image"):
-        Bootstrap(10).intervals(figures)
+        Bootstrap(10).figures(figures)

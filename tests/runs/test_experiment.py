@@ -15,6 +15,7 @@ from configs import synthetic
 from fcam_jax.configuration import override
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
+from fcam_jax.evaluation.gain import Gain
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as run_folder
 from fcam_jax.runs.folder import claim, training_hash
@@ -111,7 +112,8 @@ def test_the_results_hold_figures_and_how_they_came_about(trained):
         assert all(0 <= value <= 100 for value in figures.values())
         assert checkpoint["stage"] == stage and checkpoint["step"] == 3
         at_val = {name for name in figures if name.endswith("_at_val")}
-        assert checkpoint["val"].keys() ^ (figures.keys() - at_val) <= {"MaxBoxAcc_threshold"}  # none without a hit
+        without_a_hit = {"MaxBoxAcc_threshold"}
+        assert (checkpoint["val"].keys() ^ (figures.keys() - at_val)) - without_a_hit == {"images"}
         assert figures["BoxAcc_at_val"] <= figures["MaxBoxAcc"]
     pictures = sorted(path.name for path in (trained / "pictures").iterdir())
     assert pictures == ["box_accuracy.png", "test_grid.png", "training_batch.png"]
@@ -136,6 +138,21 @@ def test_another_split_is_evaluated_into_a_folder_of_its_own(trained, tmp_path):
     assert table.startswith("val, percent")
     assert results(tmp_path / "run" / "val")["images"] == 8
     assert results(tmp_path / "run") == results(trained)
+
+
+def test_a_gain_that_may_be_chance_is_told_after_the_table_and_in_the_results(trained, tmp_path, monkeypatch):
+    found, methods = results(trained)["gain"], results(trained)["methods"]
+    assert (found["of"], found["over"], found["figure"]) == ("F-CAM", "CAM", "MaxBoxAcc")
+    assert found["points"] == pytest.approx(methods["F-CAM"]["MaxBoxAcc"] - methods["CAM"]["MaxBoxAcc"])
+    low, high = found["interval_95"]
+    assert low <= high and found["better"] == (low > 0)
+    shutil.copytree(trained, tmp_path / "run")
+    told = {}
+    for low in (-1.5, 0.5):
+        monkeypatch.setattr(stage_evaluation, "gain", lambda old, new, low=low: Gain("PxAP", 3.0, (low, 7.5), low > 0))
+        told[low] = evaluate_stages(plan(), tmp_path / "run", "0123456789ab")
+    warning = "F-CAM is not surely better than CAM: PxAP +3.0 (95 % interval -1.5 to +7.5); see docs/poor_results.md"
+    assert told[-1.5] == f"{told[0.5]}\n\nwarning: {warning}"
 
 
 def test_results_hold_intervals_and_parts(trained):
