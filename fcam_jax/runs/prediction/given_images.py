@@ -22,11 +22,21 @@ def images_of(given: Any, window: Window = ()) -> list[Image]:
     Raises:
       InputError: one cannot be used; the message says which.
     """
-    if isinstance(given, list | tuple) or (hasattr(given, "ndim") and given.ndim == 4):
-        if not len(given):
-            raise InputError("there is no image")
-        return [_image(one, f"image {place}", window) for place, one in enumerate(given)]
-    return [_image(given, "image", window)]
+    if not _are_several(given):
+        return [_image(given, "image", window)]
+    if not len(given):
+        raise InputError("there is no image")
+    return [_image(one, f"image {place}", window) for place, one in enumerate(given)]
+
+
+def names_of(given: Any) -> list[str]:
+    """What such images are called, for people: by their path or place."""
+    each = given if _are_several(given) else [given]
+    return [str(one) if isinstance(one, str | os.PathLike) else f"image {place}" for place, one in enumerate(each)]
+
+
+def _are_several(given: Any) -> bool:
+    return isinstance(given, list | tuple) or (hasattr(given, "ndim") and given.ndim == 4)
 
 
 def _image(given: Any, name: str, window: Window) -> Image:

@@ -23,6 +23,7 @@ from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.evaluation.threads import in_threads
 from fcam_jax.models.weights_digest import weights_digest
 from fcam_jax.runs.class_names import ClassNames, class_title
+from fcam_jax.runs.prediction.doubts import Doubt, doubt, tell
 from fcam_jax.runs.prediction.image_files import ImageFile
 from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of
 from fcam_jax.runs.prediction.network import Network
@@ -140,6 +141,7 @@ def predict(
       InputError: a file cannot be written, or the network yields what is no number.
     """
     unreadable: list[Unreadable] = []
+    doubts: list[Doubt] = []
 
     def readable(loaded: Iterator[_Loaded | Unreadable]) -> Iterator[_Loaded]:
         for image in loaded:
@@ -149,7 +151,7 @@ def predict(
             else:
                 yield image
 
-    def tasks() -> Iterator[list[Callable[[], dict[str, Any] | Unreadable]]]:
+    def tasks() -> Iterator[list[Callable[[], tuple[dict[str, Any], Doubt] | Unreadable]]]:
         load = functools.partial(_load, size, outputs.max_side, window)
         groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(files), batch_size))
         for batch in _batched(readable(in_threads(groups, THREADS)), batch_size):
@@ -159,14 +161,16 @@ def predict(
     batch_size = predictor.batch_size
     with progress_bar("predict", len(files), "image") as bar:
         try:
-            for record in in_threads(tasks(), THREADS):
-                if isinstance(record, Unreadable):
-                    unreadable.append(record)
+            for saved in in_threads(tasks(), THREADS):
+                if isinstance(saved, Unreadable):
+                    unreadable.append(saved)
                 else:
-                    journal.append(record)
+                    journal.append(saved[0])
+                    doubts.append(saved[1])
                 bar.update()
         except OSError as error:
             raise InputError(f"--out: cannot be written ({error})") from error
+    tell(doubts)
     return unreadable
 
 
@@ -188,8 +192,10 @@ def _load(size: int, max_side: int, window: Window, file: ImageFile) -> _Loaded 
     return _Loaded(file, origin, (height, width), resize(image, size), enlarge(image, side))
 
 
-def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted, i: int) -> dict[str, Any] | Unreadable:
-    """Write the files of an image of a batch; returns its record."""
+def _save(
+    out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted, i: int
+) -> tuple[dict[str, Any], Doubt] | Unreadable:
+    """Write the files of an image of a batch; returns its record, and what is doubtful about it."""
     try:
         found = restored(batch, i, image.size, outputs.threshold, None if outputs.full_size else outputs.max_side)
     except InputError as error:
@@ -221,7 +227,7 @@ def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted,
             "probability": float(found.probabilities[label]),
         }
 
-    return {
+    record = {
         "image": image.file.name,
         "width": image.size[1],
         "height": image.size[0],
@@ -235,6 +241,7 @@ def _save(out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted,
         **paths,
         **image.origin,
     }
+    return record, doubt(str(image.file.path), found, image.size)
 
 
 def _npy(score_map: Float[np.ndarray, "h w"]) -> bytes:

@@ -21,7 +21,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import checked_score_map
 from fcam_jax.models.import_weights import advising
 from fcam_jax.runs.class_names import class_title
-from fcam_jax.runs.prediction.given_images import images_of
+from fcam_jax.runs.prediction.doubts import doubt, tell
+from fcam_jax.runs.prediction.given_images import images_of, names_of
 from fcam_jax.runs.prediction.network import Network, imported_network, trained_network
 from fcam_jax.runs.prediction.overlay import GAP, captioned, framed
 from fcam_jax.runs.prediction.predictor import ByCam, Predictor
@@ -144,6 +145,8 @@ class Loaded:
             pixels = np.stack([resize(image, network.size) for image in some])
             batch = predictor(pixels, np.array(labels[first : first + len(some)]))
             found += [restored(batch, i, (image.shape[0], image.shape[1]), cut) for i, image in enumerate(some)]
+        named = zip(names_of(images), found, given, strict=True)
+        tell([doubt(name, one, (image.shape[0], image.shape[1])) for name, one, image in named])
         return Predictions(tuple(found), tuple(given), network, cut)
 
     def _by(self, cam: str | ByCam | None, batch_size: int) -> tuple[Network, Predictor]:

@@ -63,6 +63,15 @@ def test_an_image_whose_outputs_have_no_place_is_told_and_the_others_are_predict
     assert list(records) == ["b.jpg"] and "a.jpg: its outputs cannot be written: " in failed.reason
 
 
+def test_maps_without_a_place_and_boxes_of_the_whole_image_are_told(tmp_path, caplog):
+    save(tmp_path / "photos" / "a.jpg", tmp_path / "photos" / "b.jpg")
+    predicted(tmp_path / "photos", tmp_path / "out")
+    (told,) = caplog.messages
+    first = tmp_path / "photos" / "a.jpg"
+    maps = f"2 of 2 maps are constant (max - min below 0.1), first {first}"
+    assert told == f"{maps}; 2 of 2 boxes cover over 95 % of the image, first {first}: see docs/poor_results.md"
+
+
 def test_a_class_or_an_image_that_is_called_like_a_formula_is_none_in_the_table(tmp_path):
     save(tmp_path / "photos" / "@x.jpg")
     predicted(tmp_path / "photos", tmp_path / "out")

@@ -1,5 +1,6 @@
 """A network called on images in any form, and pictures of what it says."""
 
+import dataclasses
 import io
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from fcam_jax.runs.report.drawing import PREDICTED_COLOUR
 
 pytestmark = pytest.mark.slow
 
+SEE = "see docs/poor_results.md"
 SIZES = [(40, 60), (90, 33), (20, 30)]
 
 
@@ -41,6 +43,23 @@ def network(weights):
 def images():
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in SIZES]
+
+
+def test_maps_without_a_place_are_told_with_the_first_image(network, monkeypatch, tmp_path, caplog):
+    model, predictor = network._by(None, 2)
+
+    def constant(pixels, labels):
+        sound = predictor(pixels, labels)
+        return dataclasses.replace(sound, maps=np.full_like(sound.maps, 0.3))
+
+    constant.batch_size = predictor.batch_size
+    monkeypatch.setitem(network._ready, "None 2", (model, constant))
+    PIL.Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    network(tmp_path / "a.png")
+    network(np.zeros((2, 40, 60, 3), np.uint8))
+    for message, count, name in zip(caplog.messages, (1, 2), (tmp_path / "a.png", "image 0"), strict=True):
+        maps = f"{count} of {count} maps are constant (max - min below 0.1), first {name}; "
+        assert message == f"{maps}{count} of {count} boxes cover over 95 % of the image, first {name}: {SEE}"
 
 
 def test_every_image_has_map_mask_boxes_and_classes_at_its_size(network, images):
