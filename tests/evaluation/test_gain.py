@@ -12,14 +12,14 @@ IMAGES, SIDE = 80, 8
 
 
 def evaluated(hits, boxes=True, bootstrap=400):
-    """Methods that find the object, the left half, of some images, and the right half in the others."""
-    left = np.repeat(np.arange(SIDE)[None] < SIDE // 2, SIDE, axis=0)
+    """Methods that find the object, the left edge, of some images, and the right edge in the others."""
+    left = np.repeat(np.arange(SIDE)[None] < 2, SIDE, axis=0)
     truths = [
-        Annotation(f"{i}.png", 0, np.array([[0, 0, 3, SIDE - 1]]) if boxes else None, None if boxes else left)
+        Annotation(f"{i}.png", 0, np.array([[0, 0, 1, SIDE - 1]]) if boxes else None, None if boxes else left)
         for i in range(IMAGES)
     ]
     maps = {
-        name: Localization(np.where(found[:, None, None], left, ~left).astype(np.float32), None)
+        name: Localization(np.where(found[:, None, None], left, left[:, ::-1]).astype(np.float32), None)
         for name, found in hits.items()
     }
     images = np.zeros((IMAGES, SIDE, SIDE, 3), np.uint8)
