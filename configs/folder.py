@@ -25,6 +25,10 @@ def get_config(args: str = "") -> ConfigDict:
     config.train.least_updates = 40
     config.classifier.epochs = 20
     config.classifier.optimizer.decay_epochs = 8
-    config.fcam.epochs = 10
-    config.fcam.seeds.background_fraction = 0.4
+    config.fcam.epochs = 6
+    config.fcam.optimizer.decay_epochs = 5
+    config.fcam.seeds.update(background_fraction=0.4, foreground_count=8, background_count=8)
+    config.fcam.loss.crf.update(weight=6e-9, start=30, stride=6)
+    config.fcam.color.stride = 6
+    config.fcam.search.updates = 60
     return config

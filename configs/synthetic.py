@@ -25,7 +25,7 @@ def get_config(args: str = "") -> ConfigDict:
     config.data.synthetic.train = 2000
     config.data.synthetic.val = 200
     config.data.synthetic.test = 500
-    config.model.decoder_widths = (32, 16, 16, 8)
+    config.model.decoder_widths = (64, 48, 32, 24)
     config.classifier.epochs = 12
     config.classifier.new_layers_factor = 1.0
     config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=9)
@@ -35,13 +35,11 @@ def get_config(args: str = "") -> ConfigDict:
         config.classifier.optimizer.learning_rate = 0.02
     if config.classifier.method == "fsl":  # two steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 60, 45
-    config.fcam.epochs = 6
-    config.fcam.optimizer.update(learning_rate=0.05, decay_epochs=4)
-    config.fcam.seeds.background_fraction = 0.3
-    config.fcam.seeds.dilation = 0.047  # 3 pixels
-    # A CAM of 8 x 8 cells overlaps the body's surroundings: its seeds count less, colour and size count more.
-    config.fcam.loss.seeds.weight = 0.2
-    config.fcam.loss.crf.weight = 3e-9
-    config.fcam.loss.size.weight = 0.2
+    config.fcam.epochs = 7
+    config.fcam.optimizer.update(learning_rate=0.1, decay_epochs=5)
+    config.fcam.seeds.update(background_fraction=0.5, foreground_count=64, background_count=64)
+    # A CAM of 8 x 8 cells finds the mark and covers what lies beside it; a body has one colour.
+    config.fcam.color.update(share=1.0, stride=2)
+    config.fcam.loss.crf.update(weight=8e-9, start=80)
     config.evaluation.batch_size = 40
     return config

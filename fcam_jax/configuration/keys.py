@@ -16,6 +16,7 @@ from fcam_jax.configuration.components import add_term, bring, fill, from_the_co
 from fcam_jax.configuration.settings import (
     CamSettings,
     ClassifierStage,
+    FcamSearch,
     FcamStage,
     HeadChoice,
     Model,
@@ -24,6 +25,7 @@ from fcam_jax.configuration.settings import (
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses import LOSSES
+from fcam_jax.losses.color_filter import ColorFilter
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.loop import TrainSettings
 from fcam_jax.training.optimizer import OptimizerChoice
@@ -40,6 +42,8 @@ PARTS: dict[str, type[Any]] = {
     "fcam": FcamStage,
     "fcam.optimizer": OptimizerChoice,
     "fcam.seeds": SeedSettings,
+    "fcam.color": ColorFilter,
+    "fcam.search": FcamSearch,
     "train": TrainSettings,
     "validation": ValidationSettings,
     "evaluation": EvaluationSettings,

@@ -6,7 +6,8 @@ help of the command line says.
 
 import dataclasses
 
-from fcam_jax.component import at_least, known
+from fcam_jax.component import at_least, is_number, known
+from fcam_jax.errors import InputError
 
 INIT_HEAD = {"drop": False, "keep": True}
 LAST_STAGES = ("classifier", "fcam")
@@ -133,3 +134,33 @@ class FcamStage:
 
     def __post_init__(self) -> None:
         at_least(self, epochs=0, classifier_factor=0, pictures_epochs=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FcamSearch:
+    """Settings of F-CAM that the run finds itself, by short trainings before its own.
+
+    Attributes:
+      updates: length of a candidate's training; 0: nothing is searched for.
+      crf: factors on `fcam.loss.crf.weight`, the first one to begin with.
+      background_fraction: likewise on `fcam.seeds.background_fraction`.
+      color: values to try of `fcam.color.share`, likewise.
+    """
+
+    updates: int = 0
+    crf: tuple[float, ...] = (1.0, 3.3, 0.2)
+    background_fraction: tuple[float, ...] = (1.0, 1.5)
+    color: tuple[float, ...] = (0.0, 0.5, 1.0)
+
+    def __post_init__(self) -> None:
+        at_least(self, updates=0)
+        for name in ("crf", "background_fraction", "color"):
+            factors = getattr(self, name)
+            if not factors or not all(is_number(factor) and factor >= 0 for factor in factors):
+                raise InputError(f"{name} is {factors}; it must hold numbers of at least 0")
+
+    @property
+    def factors(self) -> dict[str, tuple[float, ...]]:
+        """The factors to try, by what they are on; none where nothing is searched for."""
+        found = {"crf": self.crf, "background_fraction": self.background_fraction, "color": self.color}
+        return found if self.updates else {}

@@ -14,6 +14,9 @@ from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.cams.contract import Cam, explain
 from fcam_jax.cams.score_maps import cropped_maps, minmax, score_map
+from fcam_jax.losses.color_filter import ColorFilter, color_filtered
+from fcam_jax.losses.normalized_cut import normalized_cut
+from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.losses.pixel_alignment import PixelAlignment, foreground_pull, pixel_alignment
 from fcam_jax.losses.term import Evidence
 from fcam_jax.methods.contract import image_keys, rate_of_layers
@@ -25,6 +28,20 @@ from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 DECODER = nnx.All(nnx.Param, lambda path, _: path[0] == "decoder")  # not what a classifier may call so
+
+# Numbers that a run may fit, besides factors on the weights of terms: a factor on n-, and the share of the filter.
+BACKGROUND, COLOR = "background_fraction", "color"
+
+JUDGED = 16  # seeds of each kind by which an image's map is judged
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """How good the maps of some images are, without boxes."""
+
+    seeds: Float[Array, " b"]  # cross-entropy at fresh seeds of the CAM, in nats; ln 2 is chance
+    cut: Float[Array, " b"]  # normalised cut of the image by the map, 1 for a constant map
 
 
 @jax.tree_util.register_dataclass
@@ -48,6 +65,7 @@ class FCAMMethod:
     seeds: SeedSettings
     alignment: PixelAlignment  # the loss; where one of its terms trains the classifier, that is trained, too
     classifier_factor: float = 1.0  # on the learning rate of the classifier
+    color: ColorFilter = dataclasses.field(default_factory=ColorFilter)  # of the map that seeds are drawn from
 
     @property
     def trainable(self) -> Any:
@@ -62,7 +80,8 @@ class FCAMMethod:
         """
         fixed, stages, scores, logits, image = self._forward(model, batch, rng)
         seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
-        seeds = kept(draw_seeds(seed_keys, self.seed_source(fixed, stages, batch, cam_keys), self.seeds))
+        cams = self._colored(model, self.seed_source(fixed, stages, batch, cam_keys), batch, crf_keys)
+        seeds = kept(draw_seeds(seed_keys, cams, self.seeds, _fitted(model).get(BACKGROUND, 1.0)))
         known = self._evidence(batch, logits, seeds, crf_keys, step, scores=scores, image=image, axis_name=DATA_AXIS)
         loss, figures = pixel_alignment(known, self.alignment, _fitted(model))
         return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
@@ -82,7 +101,7 @@ class FCAMMethod:
             maps=jax.nn.softmax(logits.astype(jnp.float32)),
             seeds=seeds,
             images=jnp.asarray(batch.images),
-            raw=jnp.asarray(batch.images if batch.raw is None else batch.raw),
+            raw=_raw(batch),
             keys=keys,
             step=step,
             labels=jnp.asarray(batch.labels),
@@ -114,8 +133,8 @@ class FCAMMethod:
         images = jnp.asarray(batch.images)
         seed_keys, crf_keys, cam_keys = _keys_of_images(rng, batch)
         stages, scores, logits = model(images, train=False)
-        cams = self.seed_source(model, stages, batch, cam_keys)
-        seeds = draw_seeds(seed_keys, cams, self.seeds)
+        cams = self._colored(model, self.seed_source(model, stages, batch, cam_keys), batch, crf_keys)
+        seeds = draw_seeds(seed_keys, cams, self.seeds, _fitted(model).get(BACKGROUND, 1.0))
         known = self._evidence(batch, logits, seeds, crf_keys, jnp.zeros((), jnp.int32), scores=scores)
         return View(images, cams, seeds, known.maps[..., 1], foreground_pull(known, self.alignment, _fitted(model)))
 
@@ -129,6 +148,27 @@ class FCAMMethod:
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
         maps = self.cam(explain(model.classifier, images, stages, labels, keys))
         return jax.lax.stop_gradient(score_map(maps, size, "fcam"))
+
+    def _colored(
+        self, model: FCAM, cams: Float[Array, "b h w"], batch: Batch, keys: Key[Array, " b"]
+    ) -> Float[Array, "b h w"]:
+        """What seeds are drawn from: the CAM, filtered by the image's colours where the settings say so."""
+        share = _fitted(model).get(COLOR, self.color.share)
+        if COLOR not in model.fitted and not self.color.share:
+            return cams
+        return color_filtered(cams, _raw(batch), keys, self.color, share)
+
+    def judge(self, model: FCAM, batch: Batch) -> Judgement:
+        """How good the maps of images are, by what is known without boxes; one device, inference mode."""
+        seed_keys, cut_keys, cam_keys = _keys_of_images(jax.random.key(0), batch)
+        stages, _, logits = model(jnp.asarray(batch.images), train=False)
+        cams = self.seed_source(model, stages, batch, cam_keys)
+        many = dataclasses.replace(self.seeds, foreground_count=JUDGED, background_count=JUDGED, dilation=0)
+        seeds = draw_seeds(seed_keys, cams, many)
+        return Judgement(
+            seeds=jax.vmap(partial_cross_entropy)(logits, seeds),
+            cut=normalized_cut(jax.nn.softmax(logits)[..., 1], _raw(batch), cut_keys),
+        )
 
     def whole_maps(self, model: FCAM, batch: Batch) -> Float[Array, "b h w"]:
         """CAMs of the true label at low resolution, in [0, 1], for `Batch.cams`; drawn alike every time."""
@@ -156,6 +196,11 @@ def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"]
 def _fitted(model: FCAM) -> dict[str, Float[Array, ""]]:
     """The numbers that the run fits, as they are now; those that bear a term's name are factors on its weight."""
     return {name: one[...] for name, one in model.fitted.items()}
+
+
+def _raw(batch: Batch) -> UInt8[Array, "b h w 3"]:
+    """The images before augmentation."""
+    return jnp.asarray(batch.images if batch.raw is None else batch.raw)
 
 
 def _fixed(model: FCAM) -> FCAM:

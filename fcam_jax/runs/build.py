@@ -232,6 +232,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         cam=seed_maps,
         seeds=seeds,
         alignment=alignment(config.fcam.loss),
+        color=part(config, "fcam.color"),
         classifier_factor=settings.classifier_factor,
     )
     check_joint(config)
@@ -250,6 +251,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         loop=_loop(config, "fcam", settings.epochs, steps_per_epoch),
         view=trained_by.view,
         pictures_epochs=settings.pictures_epochs,
+        search=part(config, "fcam.search"),
     )
 
 

@@ -117,7 +117,7 @@ def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
 
 def fcam(config: ConfigDict, trained: Classifier) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
-    return FCAM(trained, decoder(config, trained.encoder))
+    return FCAM(trained, decoder(config, trained.encoder), part(config, "fcam.search").factors)
 
 
 def check_joint(config: ConfigDict) -> None:

@@ -18,10 +18,11 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from fcam_jax.configuration.settings import FcamSearch
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
-from fcam_jax.methods.contract import Localizer, Method
+from fcam_jax.methods.contract import LAST, Localizer, Method
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches
@@ -35,12 +36,14 @@ from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST
 from fcam_jax.training.loop import LoopSettings, OnEpoch, Training, TrainSettings, Validate, is_finished, train
 from fcam_jax.training.placed import Placed, data_mesh
+from fcam_jax.training.search import Score, found_settings
 from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Batch
 
 logger = logging.getLogger(__name__)
 
 SHOWN = 16  # images of the picture of a training batch
+JUDGED = 256  # training images by which candidates are compared where there are no boxes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,7 @@ class Stage:
       whole_maps: yields the CAMs of whole images that seeds are drawn from; None where there are no seeds.
       view: what training sees of a batch, for pictures; None where there are none.
       pictures_epochs: epochs from one picture to the next; 0 for none.
+      search: settings that it finds itself; None for none.
     """
 
     name: str
@@ -85,6 +89,7 @@ class Stage:
     whole_maps: Callable[[Any, Batch], jax.Array] | None = None
     view: ViewOf | None = None
     pictures_epochs: int = 0
+    search: FcamSearch | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +172,11 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
         if plan.whole_cams and stage.whole_maps and not (progress and is_finished(progress, stage.loop)):
             cams = plan.whole_cams.load(model, stage.method, stage.whole_maps, run.cams)
         if folder.taken_from is None:
-            train(_training(plan, stage, model, mesh, of, cams, folder.path, training_hash), folder.checkpoints)
+            training = _training(plan, stage, model, mesh, of, cams, folder.path, training_hash)
+            if progress is None and stage.search is not None and stage.search.factors:
+                score = _score(plan, stage, model, training)
+                training = found_settings(training, stage.search.factors, stage.search.updates, score)
+            train(training, folder.checkpoints)
         else:
             logger.info("%s: that of %s is taken", stage.name, folder.taken_from["taken_from"])
         model, _ = folder.trained(model, stage.method)
@@ -203,6 +212,31 @@ def _training(
         image_name=plan.data.image_name,
         on_epoch=_pictures(plan, stage, placed, rng, folder),
     )
+
+
+def _score(plan: Experiment, stage: Stage, model: nnx.Module, training: Training) -> Score:
+    """What candidates for the settings of a stage are compared by: the figure that chooses its best model, or, where
+    that is not known, the normalised cut of the training images by the maps.
+
+    A map that explains the seeds no better than chance cuts nothing well: above ln 2 the seeds' cross-entropy counts.
+    """
+    if stage.loop.selection != LAST:
+
+        def by_validation(state: TrainState) -> dict[str, float]:
+            found = training.validate(state)
+            return {"score": found[stage.loop.selection], **found}
+
+        return by_validation
+    judge = Placed.split(model, stage.method, training.mesh).forward(stage.method.judge)
+    begin, batches = training.stream.get_state(), math.ceil(JUDGED / plan.data.batch_size)
+
+    def by_cut(state: TrainState) -> dict[str, float]:
+        training.stream.set_state(begin)  # the same images for every candidate
+        found = [judge(state, next(training.stream)) for _ in range(batches)]
+        seeds, cut = (float(jnp.stack([getattr(one, name) for one in found]).mean()) for name in ("seeds", "cut"))
+        return {"score": -cut if seeds <= math.log(2) else -1 - seeds, "seeds": seeds, "cut": cut}
+
+    return by_cut
 
 
 def _show_data(plan: Experiment, run: RunFolder) -> None:

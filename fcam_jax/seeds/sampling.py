@@ -104,20 +104,26 @@ def whole_side(share: float, maps: Num[Array, "b h w"]) -> int:
     return max(1, round(share * math.sqrt(math.prod(maps.shape[1:]))))
 
 
-def draw_seeds(keys: Key[Array, " b"], cams: Float[Array, "b h w"], settings: SeedSettings) -> Int[Array, "b h w"]:
+def draw_seeds(
+    keys: Key[Array, " b"],
+    cams: Float[Array, "b h w"],
+    settings: SeedSettings,
+    background_factor: Float[Array, ""] | float = 1.0,
+) -> Int[Array, "b h w"]:
     """Pseudo-labels of a few random pixels of every image.
 
     Args:
       keys: one random key an image, so that an image's draw does not depend on the rest of its batch.
       cams: CAM of the true label in [0, 1], at the image's size. A constant map gives no seeds.
       settings: counts and sizes.
+      background_factor: on n-.
 
     Returns:
       FOREGROUND, BACKGROUND or UNKNOWN at each pixel. A pixel that both draws reach is UNKNOWN.
 
     Reference: F-CAM (WACV 2022), Eq. 2; dilation of the drawn pixels from the released program.
     """
-    foreground, background = sampling_regions(cams, settings)
+    foreground, background = sampling_regions(cams, settings, background_factor)
     keys_fg, keys_bg = jax.vmap(jax.random.split, out_axes=1)(keys)
     draw = DRAWS[settings.draw]
     pixels_fg = draw(keys_fg, foreground.astype(background.dtype), settings.foreground_count, settings)
@@ -141,7 +147,7 @@ def dead_seeds(seeds: Int[Array, "b h w"], settings: SeedSettings) -> Float[Arra
 
 
 def sampling_regions(
-    cams: Float[Array, "b h w"], settings: SeedSettings
+    cams: Float[Array, "b h w"], settings: SeedSettings, background_factor: Float[Array, ""] | float = 1.0
 ) -> tuple[Bool[Array, "b h w"], Float[Array, "b h w"]]:
     """The regions that seeds are drawn from: C+ as a mask, C- as the probability weight of each pixel.
 
@@ -152,6 +158,7 @@ def sampling_regions(
     Args:
       cams: maps in [0, 1].
       settings: threshold, erosion and n-.
+      background_factor: on n-.
 
     Returns:
       C+ and the weights of C- in [0, 1], whose sum is n- times the number of pixels. Both are empty for a constant map.
@@ -166,11 +173,12 @@ def sampling_regions(
     above = (levels > threshold) & varied
     eroded = erode(above, odd_side(settings.erosion, cams))
     foreground = jnp.where(eroded.any((1, 2), keepdims=True), eroded, above)
-    background = jnp.where(varied, _lowest(levels, counts, settings.background_fraction), 0.0)
+    lowest = _lowest(levels, counts, settings.background_fraction * background_factor)
+    background = jnp.where(varied, lowest, 0.0)
     return foreground, background
 
 
-def _lowest(levels: Int[Array, "b h w"], counts: Int[Array, "b 256"], fraction: float) -> Float[Array, "b h w"]:
+def _lowest(levels: Int[Array, "b h w"], counts: Int[Array, "b 256"], fraction: Array | float) -> Float[Array, "b h w"]:
     """Weight 1 below the level at which the wanted number of pixels is reached, a share of what is left on it."""
     wanted = fraction * levels.shape[1] * levels.shape[2]
     up_to = jnp.cumsum(counts, axis=1).astype(jnp.float32)

@@ -110,7 +110,8 @@ def test_a_constant_map_has_no_regions(name):
         (
             "block_size",
             32,
-            "block_size is 32; it must be a share of the image's side, at least 0 and below 1: 11 pixels of 224 are 0.049",
+            "block_size is 32; it must be a share of the image's side, at least 0 and below 1: "
+            "11 pixels of 224 are 0.049",
         ),
     ],
 )
