@@ -216,27 +216,23 @@ def _training(
 
 def _score(plan: Experiment, stage: Stage, model: nnx.Module, training: Training) -> Score:
     """What candidates for the settings of a stage are compared by: the figure that chooses its best model, or, where
-    that is not known, the normalised cut of the training images by the maps.
+    that is not known, the normalised cut of training images by their maps, negative.
 
     A map that explains the seeds no better than chance cuts nothing well: above ln 2 the seeds' cross-entropy counts.
     """
-    if stage.loop.selection != LAST:
-
-        def by_validation(state: TrainState) -> dict[str, float]:
-            found = training.validate(state)
-            return {"score": found[stage.loop.selection], **found}
-
-        return by_validation
     judge = Placed.split(model, stage.method, training.mesh).forward(stage.method.judge)
     begin, batches = training.stream.get_state(), math.ceil(JUDGED / plan.data.batch_size)
+    by = stage.loop.selection
 
-    def by_cut(state: TrainState) -> dict[str, float]:
+    def score(state: TrainState) -> dict[str, float]:
         training.stream.set_state(begin)  # the same images for every candidate
         found = [judge(state, next(training.stream)) for _ in range(batches)]
         seeds, cut = (float(jnp.stack([getattr(one, name) for one in found]).mean()) for name in ("seeds", "cut"))
-        return {"score": -cut if seeds <= math.log(2) else -1 - seeds, "seeds": seeds, "cut": cut}
+        without_boxes = -cut if seeds <= math.log(2) else -1 - seeds
+        validated = training.validate(state)
+        return {**validated, "seeds": seeds, "cut": cut, "score": without_boxes if by == LAST else validated[by]}
 
-    return by_cut
+    return score
 
 
 def _show_data(plan: Experiment, run: RunFolder) -> None:
