@@ -16,6 +16,7 @@ from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.resnet import Small
 from fcam_jax.runs.prediction.given_images import images_of
+from fcam_jax.runs.prediction.predictor import Predictor
 from fcam_jax.runs.prediction.public import load, show
 from fcam_jax.runs.report.drawing import PREDICTED_COLOUR
 
@@ -46,14 +47,13 @@ def images():
 
 
 def test_maps_without_a_place_are_told_with_the_first_image(network, monkeypatch, tmp_path, caplog):
-    model, predictor = network._by(None, 2)
+    predictor = Predictor.__call__
 
-    def constant(pixels, labels):
-        sound = predictor(pixels, labels)
+    def constant(self, images, labels):
+        sound = predictor(self, images, labels)
         return dataclasses.replace(sound, maps=np.full_like(sound.maps, 0.3))
 
-    constant.batch_size = predictor.batch_size
-    monkeypatch.setitem(network._ready, "None 2", (model, constant))
+    monkeypatch.setattr(Predictor, "__call__", constant)
     PIL.Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     network(tmp_path / "a.png")
     network(np.zeros((2, 40, 60, 3), np.uint8))
