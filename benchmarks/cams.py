@@ -28,8 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.contract import explain
-from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier

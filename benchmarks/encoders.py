@@ -32,7 +32,7 @@ import numpy as np
 from flax import nnx
 from jax.sharding import AxisType, Mesh
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier

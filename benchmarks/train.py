@@ -30,7 +30,7 @@ from flax import nnx
 
 from benchmarks import encoders
 from benchmarks.encoders import CLASSES, METHOD, SETTINGS, allocator_peak, count_flops, matmul_rate, one_device
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.configuration import defaults
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod

@@ -11,12 +11,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
+Images = Num[Array, "b y x 3"]
+Features = Float[Array, "b h w c"]
+Labels = Int[Array, " b"]
+Keys = Key[Array, " b"]  # one for every image
+
 
 @runtime_checkable
 class Network(Protocol):
     """A classifier as CAMs see it, in inference mode: a chain of stages, cut at any of them."""
 
-    def normalize(self, images: Num[Array, "b y x 3"]) -> Float[Array, "b y x _"]:
+    def normalize(self, images: Images) -> Float[Array, "b y x _"]:
         """What the first stage takes, from RGB in [0, 255]."""
 
     def stages(self, inputs: Float[Array, "b y x _"]) -> tuple[Any, ...]:
@@ -30,10 +35,10 @@ class Network(Protocol):
 class StageNetwork(Network, Protocol):
     """A network whose stages may be more than maps, such as a map and a class token."""
 
-    def map_of(self, stage: Any) -> Float[Array, "b h w c"]:
+    def map_of(self, stage: Any) -> Features:
         """The map of a stage."""
 
-    def with_map(self, stage: Any, features: Float[Array, "b h w c"]) -> Any:
+    def with_map(self, stage: Any, features: Features) -> Any:
         """The stage with another map, for `score`."""
 
 
@@ -41,30 +46,21 @@ class StageNetwork(Network, Protocol):
 class MapNetwork(Network, Protocol):
     """A network whose head has a map for every class; "cam" reads it."""
 
-    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
+    def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
         """The head's map of the given class of each image, from the map of the top stage."""
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is to be explained: the class score of each image, by the maps of one stage.
-
-    Attributes:
-      network: the classifier.
-      inputs: normalised images.
-      stages: all stages of these inputs; a forward pass that is done already is not repeated.
-      labels: class y of each image.
-      keys: a key for every image, for CAMs that draw.
-      stage: position in `stages` of the one that explains.
-    """
+    """What is to be explained: the class score of each image, by the maps of one stage."""
 
     network: Network
-    inputs: Float[Array, "b _ _ _"]
-    stages: tuple[Any, ...]
-    labels: Int[Array, " b"]
-    keys: Key[Array, " b"]
-    stage: int = dataclasses.field(metadata={"static": True})
+    inputs: Float[Array, "b _ _ _"]  # normalised images
+    stages: tuple[Any, ...]  # all of these inputs; a forward pass that is done already is not repeated
+    labels: Labels  # class y of each image
+    keys: Keys  # for CAMs that draw
+    stage: int = dataclasses.field(metadata={"static": True})  # position in `stages` of the one that explains
 
     @property
     def map(self) -> Float[Array, "b h w c"]:
@@ -125,12 +121,6 @@ class ActivationMap:
         raise NotImplementedError
 
 
-def explain(
-    network: Network,
-    images: Num[Array, "b y x 3"],
-    stages: tuple[Any, ...],
-    labels: Int[Array, " b"],
-    keys: Key[Array, " b"],
-) -> Target:
+def explain(network: Network, images: Images, stages: tuple[Any, ...], labels: Labels, keys: Keys) -> Target:
     """The target whose features are those of the top of a network's stages of images, RGB in [0, 255]."""
     return Target(network, network.normalize(images), stages, labels, keys, len(stages) - 1)

@@ -16,16 +16,12 @@ Kernel = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]  # weigh
 
 
 def score_map(maps: Float[Array, "b h w"], size: tuple[int, int], convention: str) -> Float[Array, "b y x"]:
-    """Score maps in [0, 1] at the images' size, from CAMs of any range.
+    """Score maps in [0, 1] at the images' height and width, from CAMs of any range at low resolution.
 
     A map that is constant, or holds a NaN, says nothing about where the object is and becomes 0. A map that holds an
-    infinity comes from a broken network and becomes NaN, which the metrics refuse.
-
-    Args:
-      maps: CAMs at low resolution.
-      size: height and width of the score maps.
-      convention: "protocol": bicubic, then min-max, as the evaluation protocol's program; "fcam": min-max, then
-        bilinear, so that the maximum may stay below 1, as the F-CAM program.
+    infinity comes from a broken network and becomes NaN, which the metrics refuse. The convention is "protocol":
+    bicubic, then min-max, as the evaluation protocol's program; or "fcam": min-max, then bilinear, so that the maximum
+    may stay below 1, as the F-CAM program.
 
     Raises:
       InputError: the convention is unknown.
@@ -98,29 +94,20 @@ def _resize(maps: Float[Array, "b h w"], size: tuple[int, int], kernel: Kernel) 
     return jnp.einsum("yh,bhw,xw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
 
 
-def _protocol(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
-    return minmax(resize_bicubic(maps, size))
-
-
-def _fcam(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+CONVENTIONS: dict[str, Callable[..., Array]] = {
+    "protocol": lambda maps, size: minmax(resize_bicubic(maps, size)),
     # Accelerators round products such that the weights may add up to more than 1.
-    return jnp.clip(resize_bilinear(minmax(maps), size), 0, 1)
-
-
-CONVENTIONS = {"protocol": _protocol, "fcam": _fcam}
+    "fcam": lambda maps, size: jnp.clip(resize_bilinear(minmax(maps), size), 0, 1),
+}
 
 
 def cropped_maps(
     maps: Float[Array, "b h w"], crop: Float[Array, "b 4"], size: tuple[int, int]
 ) -> Float[Array, "b y x"]:
-    """A CAM of the whole image, seen through the crop that training works on, so that it is computed once for all.
+    """Low-resolution CAMs of whole images, seen through the crops that training works on: computed once for all crops.
 
-    It equals enlarging the map to the whole image by `resize_bilinear`, cutting the crop out and mirroring it.
-
-    Args:
-      maps: of the whole images, at low resolution.
-      crop: top, left and side of each crop as shares of the whole image's side, and 1 where it is mirrored.
-      size: height and width of the crops in pixels.
+    It equals enlarging the map to the whole image by `resize_bilinear`, cutting the crop out and mirroring it. A crop
+    is its top, left and side as shares of the whole image's side, and 1 where it is mirrored; `size` is in pixels.
     """
     top, left, side, mirrored = crop.T
     columns = _weights(maps.shape[2], size[1], left, side)

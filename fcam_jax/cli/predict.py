@@ -20,7 +20,7 @@ _OF_WEIGHTS = ("encoder", "num_classes", "final_stride", "size", "probability")
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from fcam_jax.cams.registry import CAMS
+    from fcam_jax.cams import CAMS
     from fcam_jax.models import ENCODERS
 
     path = pathlib.Path

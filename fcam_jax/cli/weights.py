@@ -17,8 +17,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Describe the file, and convert it where a folder is given."""
     from fcam_jax.errors import InputError
-    from fcam_jax.models.identify import identify
-    from fcam_jax.models.import_weights import save_weights
+    from fcam_jax.models.import_weights import identify, save_weights
 
     found, lines = identify(options.source, keep_head=not options.drop_head)
     print(*lines, sep="\n")

@@ -15,7 +15,7 @@ from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.component import Registry, defaults_of
 from fcam_jax.configuration import files
 from fcam_jax.data import SOURCES

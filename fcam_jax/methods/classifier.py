@@ -27,6 +27,7 @@ from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 # The loss over the global batch, class scores of this device's images if there are any, and further figures to log.
 Outcome = tuple[Float[Array, ""], Float[Array, "b k"] | None, dict[str, Float[Array, ""]]]
+Update = optax.GradientTransformation
 ByCam = Callable[[Classifier, Batch], Localization]
 
 
@@ -95,9 +96,7 @@ class ClassifierTraining:
         """Factor on the rate of the variable at a path; by default it is higher for layers that are not pretrained."""
         return default
 
-    def optimizer(
-        self, default: optax.GradientTransformation, schedule: optax.Schedule
-    ) -> optax.GradientTransformation:
+    def optimizer(self, default: Update, schedule: optax.Schedule) -> Update:
         """The update from gradients, given that of the configuration and its rate by step."""
         return default
 
@@ -169,12 +168,7 @@ def new_layers(network: Classifier) -> tuple[tuple[str, ...], ...]:
 
 
 def plain(
-    model: Classifier,
-    batch: Batch,
-    rng: Key[Array, ""],
-    *,
-    images: Float[Array, "b h w 3"] | None = None,
-    at: At = unchanged,
+    model: Classifier, batch: Batch, rng: Key[Array, ""], *, images: Array | None = None, at: At = unchanged
 ) -> Outcome:
     """Mean cross-entropy -log g(X)[y] of the global batch, class scores, and no further figures.
 

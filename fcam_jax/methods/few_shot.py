@@ -1,8 +1,4 @@
-"""The few-shot baseline: what a few images with ground truth of places teach, in the place of many with classes alone.
-
-These images are some of those that choose the other methods' best model and settings. So none are left to choose its
-own: its last model counts.
-"""
+"""The few-shot baseline: what a few images with ground truth of places teach, instead of many with classes alone."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,8 +26,6 @@ class Saliency(GAP):
     $$ p = \\sigma(b + \\sum_k w_k A_{kp}) $$
 
     Its score is the mean of the map before the sigmoid, that of the only class, "object".
-
-    Reference: Choe et al., CVPR 2020, the few-shot learning baseline.
     """
 
     def __init__(self, features: int, **of_layers: Any):
@@ -45,6 +39,9 @@ class Saliency(GAP):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FewShot(ClassifierTraining):
     """Training of a class-agnostic map by ground truth of places; the map localizes. There are no class scores.
+
+    Its images are some of those that choose the other methods' best model. So none are left to choose its own: the last
+    model counts.
 
     Attributes:
       images_per_class: of the validation split, or all where a class has fewer; the protocol's 5 on CUB and OpenImages,
@@ -80,8 +77,7 @@ class FewShot(ClassifierTraining):
         """
         val = sources.get("val")
         if val is None or not val.truth:
-            what = "there is no val split" if val is None else "the val split has neither boxes nor masks"
-            raise InputError(f"classifier.method=fsl is trained on boxes or masks of the val split, but {what}")
+            raise InputError("classifier.method=fsl is trained on boxes or masks of the val split: there are none")
         return few(val, self.images_per_class, seed)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:

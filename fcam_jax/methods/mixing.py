@@ -47,13 +47,9 @@ def hide(
 
     $$ x_p = \\mu \\text{ where } u_{cell(p)} < r, \\quad u \\sim U[0, 1) $$
 
-    Args:
-      keys: a key for every image.
-      images: in any range.
-      color: mu, in the range of the images; the mean that normalisation takes away, so that a hidden pixel is 0 after
-        it, as in the released program.
-      grid: side of a cell in pixels.
-      rate: r, the probability, in [0, 1].
+    There is a key for every image. The colour mu, in the range of the images, is the mean that normalisation takes
+    away, so that a hidden pixel is 0 after it, as in the released program. `grid` is the side of a cell in pixels, and
+    `rate` the probability r, in [0, 1].
 
     Reference: Singh and Lee, Hide-and-Seek, ICCV 2017, section 3.1; cells and rate as in the program of Choe et al.,
       CVPR 2020.
@@ -109,9 +105,8 @@ def mix(
     each gathers the images of all (uint8) and takes its partners, so the loss does not depend on their number. The
     share is distributed as Beta(beta, beta), and the batch is mixed at all with the given probability.
 
-    Returns:
-      Images with the box of their partners, labels of the partners, and the share of each image in its own picture, in
-      [0, 1]; the partner has the rest.
+    Returned are images with the box of their partners, labels of the partners, and the share of each image in its own
+    picture, in [0, 1]; the partner has the rest.
 
     Reference: Yun et al., CutMix, ICCV 2019, section 3.1 and Eq. 2; the box as in the program of Choe et al.,
       CVPR 2020.
@@ -144,8 +139,7 @@ def box(
 
     With the share lambda in [0, 1], c the centre's row and column, and n height and width of the image in pixels.
 
-    Returns:
-      Top, left, and one past the last row and column.
+    Returned are top, left, and one past the last row and column.
     """
     length = jnp.array(size)
     half = (length * jnp.sqrt(1 - share)).astype(jnp.int32) // 2

@@ -27,16 +27,11 @@ from fcam_jax.models.import_weights import (
 from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.runtime.random import OfWeights, stream
 
-_STRIDES = {str(stride) for stride in FINAL_STRIDES}
 _FINE_STRIDE = 8  # of a network that is trained from scratch: that of F-CAM, section 4.1
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """The names of the encoders that `create_model` takes.
-
-    Args:
-      pattern: of shells, such as ``"resnet*"``.
-    """
+    """The names of the encoders that `create_model` takes, or those of a pattern of shells, such as ``"resnet*"``."""
     if not isinstance(pattern, str):
         raise InputError(f"pattern is {pattern!r}; it must be a text such as 'resnet*'")
     return fnmatch.filter(ENCODERS, pattern)
@@ -75,15 +70,14 @@ def create_model(
         head="another num_classes than {} starts with a new layer",
         layer="give num_classes for a new one",
     ):
-        return create(name, weights, num_classes, final_stride, head=head, dtype=dtype, seed=seed)[0]
+        return create(name, weights, num_classes, final_stride, head, dtype, seed)[0]
 
 
 def create(
     name: str,
     weights: str | pathlib.Path | None,
-    num_classes: int | None = None,
-    final_stride: int | None = None,
-    *,
+    num_classes: int | None,
+    final_stride: int | None,
     head: str = "wgap",
     dtype: DTypeLike = jnp.float32,
     seed: int = 0,
@@ -91,7 +85,6 @@ def create(
     """As `create_model`, with what was taken from the file; a `MisfitError` has no advice yet."""
     build: Any = ENCODERS[name]
     build_head: Any = HEADS[head]
-    weights = None if weights is None else path_of(weights, "weights")
     for argument, value, least in (("num_classes", num_classes, 1), ("seed", seed, 0)):
         if value is not None and (not isinstance(value, int | np.integer) or value < least):
             raise InputError(f"{argument} is {value!r}; it must be at least {least}, and whole")
@@ -99,8 +92,9 @@ def create(
         dtype = jnp.dtype(dtype)
     except TypeError:
         raise InputError(f"dtype is {dtype!r}; it must be that of numbers, such as 'bfloat16'") from None
+    path = None if weights is None else path_of(weights, "weights")
     if final_stride is None:
-        final_stride = _FINE_STRIDE if weights is None else _stride_of(build, weights)
+        final_stride = _FINE_STRIDE if path is None else _stride_of(build, path)
     key = jax.random.key(seed)
 
     def encoder() -> Encoder:
@@ -111,24 +105,24 @@ def create(
         with at_key("head: "):
             return Classifier(body, build_head(body.channels[-1], classes, dtype=dtype, rngs=rngs))
 
-    if weights is None:
+    if path is None:
         if num_classes is None:
             raise InputError("num_classes is needed: no weights are given")
         return classifier(encoder(), num_classes), None
     body = nnx.eval_shape(encoder)  # random values take longer than those of a file
-    there = count_classes(weights, body)
+    there = count_classes(path, body)
     model = classifier(body, num_classes or there or 1)
     keep_head = there is not None and num_classes in (None, there)
-    imported = load_classifier(model, weights, keep_head=keep_head)
+    imported = load_classifier(model, path, keep_head=keep_head)
     if there is None and num_classes is None:
-        raise MisfitError(f"weights {weights}: it has no classification layer that is one linear layer", "layer", None)
+        raise MisfitError(f"weights {path}: it has no classification layer that is one linear layer", "layer", None)
     if imported.untouched:
         model.encoder = encoder()  # with values for the layers that the file lacks
-        load_classifier(model, weights, keep_head=keep_head)
+        load_classifier(model, path, keep_head=keep_head)
     return model, imported
 
 
 def _stride_of(build: Any, weights: pathlib.Path) -> int:
     """What an exported file names, else that of the published network."""
     named = metadata_of(weights / "classifier.safetensors" if weights.is_dir() else weights).get(FINAL_STRIDE, "")
-    return int(named) if named in _STRIDES else int(getattr(build, "func", build).published_stride)
+    return int(named) if named in map(str, FINAL_STRIDES) else int(getattr(build, "func", build).published_stride)

@@ -50,30 +50,18 @@ class Encoder(nnx.Module):
 
     Every layer or block whose map others may read or change is a place with a name, such as ``"layer3.0"``. A
     constructor has the keywords `final_stride`, `dtype` and `rngs`; others have a default.
-
-    Attributes:
-      channels: channels of the map of every stage.
-      strides: side of the image over the side of every stage's map, but for rounding.
-      mean: what is subtracted from RGB in [0, 255].
-      std: what the difference is divided by.
-      new_layers: first names of the parameter paths that stage 1 trains at the rate of the new head.
-      published_stride: the final stride of the network whose weights are published.
-      weight_names: the families of weight files; it is exported by the first.
-      head_names: of the published network's linear classification layer, where PyTorch's do not fit.
-      for_methods: keywords of the constructor that ways to train stage 1 set, and that are no settings.
-      decoder_center: whether the paper's decoder has two further convolutions on the top stage of this encoder.
     """
 
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    new_layers: tuple[str, ...] = ()
-    published_stride: ClassVar[int] = 32
-    weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)
-    head_names: ClassVar[Names | None] = None
-    for_methods: ClassVar[tuple[str, ...]] = ()
-    decoder_center: ClassVar[bool] = False
+    channels: tuple[int, ...]  # of the map of every stage
+    strides: tuple[int, ...]  # side of the image over that of every stage's map, but for rounding
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # what is subtracted from RGB in [0, 255]
+    std: tuple[float, float, float] = IMAGENET_STD  # what the difference is divided by
+    new_layers: tuple[str, ...] = ()  # first names of the parameter paths that stage 1 trains at the new head's rate
+    published_stride: ClassVar[int] = 32  # the final stride of the network whose weights are published
+    weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)  # it is exported by the first
+    head_names: ClassVar[Names | None] = None  # of the published classification layer, where PyTorch's do not fit
+    for_methods: ClassVar[tuple[str, ...]] = ()  # keywords that ways to train stage 1 set, and that are no settings
+    decoder_center: ClassVar[bool] = False  # the paper's decoder has two further convolutions on the top stage
 
     def stage(self, index: int, x: Stage, *, train: bool, rng: Keys = None, at: At = unchanged) -> Stage:
         """Stage `index` from all that the stage before it gave (from the image for stage 0)."""

@@ -100,11 +100,7 @@ _STAGES = (
 
 
 class Mixed(nnx.Module):
-    """An Inception block: several branches on the same input, joined along the channels.
-
-    Attributes:
-      channels: of the result.
-    """
+    """An Inception block: several branches on the same input, joined along the channels, which are `channels` then."""
 
     def __init__(self, channels_in: int, branches: tuple[_Branch, ...], **of_layers: Any):
         self.branches = branches
@@ -186,19 +182,10 @@ class InceptionV3(Encoder):
         for layer in stem:
             setattr(self, layer.name, _convolution(channels, layer, **of_layers))
             channels = layer.channels
-        blocks = {
-            "Mixed_5b": _block_a(32),
-            "Mixed_5c": _block_a(64),
-            "Mixed_5d": _block_a(64),
-            "Mixed_6a": _block_b(strides[3] // strides[2], edge),
-            "Mixed_6b": _block_c(128),
-            "Mixed_6c": _block_c(160),
-            "Mixed_6d": _block_c(160),
-            "Mixed_6e": _block_c(192),
-        }
-        if self.plain:
-            blocks |= {"Mixed_7a": _BLOCK_D, "Mixed_7b": _BLOCK_E, "Mixed_7c": _BLOCK_E}
-        for name, branches in blocks.items():
+        blocks = [_block_a(32), _block_a(64), _block_a(64), _block_b(strides[3] // strides[2], edge)]
+        blocks += [_block_c(128), _block_c(160), _block_c(160), _block_c(192), _BLOCK_D, _BLOCK_E, _BLOCK_E]
+        names = [name for stage in _STAGES for name in stage if name.startswith("Mixed_")]
+        for name, branches in zip(names[: None if self.plain else 8], blocks, strict=False):
             block = Mixed(channels, branches, **of_layers)
             setattr(self, name, block)
             channels = block.channels

@@ -31,19 +31,29 @@ _DTYPES = {
 }
 # What training programs save beside weights, and what it is made of. It is passed over: nothing of it is imported.
 _INERT = {
-    *("argparse.Namespace", "collections.Counter", "collections.defaultdict", "datetime.datetime", "_codecs.encode"),
-    *(
-        f"{module}.{name}"
-        for module in ("builtins", "__builtin__")
-        for name in ("set", "frozenset", "slice", "complex")
-    ),
-    *(f"pathlib.{name}" for name in ("Path", "PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")),
-    *(f"numpy.{name}" for name in ("dtype", "ndarray", "core.multiarray.scalar", "_core.multiarray.scalar")),
-    *(f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")),
-    *(f"{path}.AttributeDict" for path in ("pytorch_lightning.utilities.parsing", "lightning.fabric.utilities.data")),
-    *("lightning_fabric.utilities.data.AttributeDict", "lightning.pytorch.utilities.parsing.AttributeDict"),
-    *("torch.device", "torch.float32", "torch.float16", "torch.bfloat16", "torch.float64", "torch.int64"),
+    f"{module}.{name}"
+    for modules, names in (
+        ("argparse", "Namespace"),
+        ("collections", "Counter defaultdict"),
+        ("datetime", "datetime"),
+        ("_codecs", "encode"),
+        ("builtins __builtin__", "set frozenset slice complex"),
+        ("pathlib", "Path PosixPath WindowsPath PurePosixPath PureWindowsPath"),
+        ("numpy", "dtype ndarray"),
+        ("numpy.core.multiarray numpy._core.multiarray", "scalar _reconstruct"),
+        ("pytorch_lightning.utilities.parsing lightning.pytorch.utilities.parsing", "AttributeDict"),
+        ("lightning_fabric.utilities.data lightning.fabric.utilities.data", "AttributeDict"),
+        ("torch", "device float32 float16 bfloat16 float64 int64"),
+    )
+    for module in modules.split()
+    for name in names.split()
 }
+# How many values an opcode takes from the stack: all from the last mark on, or so many.
+_OF_MARK = {"TUPLE", "APPENDS", "SETITEMS", "ADDITEMS"}
+_TAKES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "APPEND": 1, "SETITEM": 2, "BUILD": 1, "BINPERSID": 1}
+_TAKES |= {"STACK_GLOBAL": 2, "REDUCE": 2, "NEWOBJ": 2}
+_LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"}
+_LITERALS |= {"BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES"}
 _STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 _LONGEST_PICKLE = 1 << 22  # bytes; names and shapes take some 200 per tensor, and in memory up to 100 times that
 _MOST_STEPS = 1 << 19  # opcodes of a pickle; some 40 per tensor
@@ -53,6 +63,8 @@ _LONGEST_NAME = 200
 _MOST_SHARING = 10  # times the file's size that its tensors may take together
 _MOST_AXES = 64
 _SHOWN = 60  # characters of the file's own words that a message repeats
+_NO_PICKLE = "a zip archive without PyTorch's data.pkl: not a weight file (NumPy's .npz: save it as safetensors)"
+KERAS_3 = "written by Keras 3 without its tensors' names: save it as Keras 2 does, by `model.save('NAME.h5')`"
 _SAVE_ALONE = "in the program that made it, save `model.state_dict()` alone"
 
 
@@ -61,21 +73,15 @@ class UnsupportedError(InputError):
 
 
 class _Global(NamedTuple):
-    """A function or class that the pickle names."""
-
-    name: str
+    name: str  # of a function or class
 
 
-class _Storage(NamedTuple):
-    """The flat data of one or more tensors, still in the file."""
-
+class _Storage(NamedTuple):  # the flat data of one or more tensors, still in the file
     key: str
     dtype: np.dtype
 
 
-class _Tensor(NamedTuple):
-    """A tensor as its storage and, in elements, the place of its values there."""
-
+class _Tensor(NamedTuple):  # its storage and, in elements, the place of its values there
     storage: _Storage
     offset: int
     size: tuple[int, ...]
@@ -104,9 +110,7 @@ def read_archive(path: pathlib.Path) -> dict[str, np.ndarray]:
         sizes = {entry.filename: entry.file_size for entry in entries}
         root = next((name.removesuffix("data.pkl") for name in sizes if name.endswith("/data.pkl")), None)
         if root is None:
-            raise InputError(
-                "a zip archive without PyTorch's data.pkl: not a weight file (NumPy's .npz: save it as safetensors)"
-            )
+            raise InputError(KERAS_3 if "model.weights.h5" in sizes else _NO_PICKLE)
         if any(name.startswith((f"{root}code/", f"{root}constants.pkl")) for name in sizes):
             raise InputError(f"a TorchScript program, not a state dict: {_SAVE_ALONE}")
         stored = sum(sizes.values()) <= path.stat().st_size
@@ -148,17 +152,21 @@ def read_stream(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
     """The value that the pickle at the stream's position describes; the stream is left behind it.
 
-    Args:
-      stream: bytes in memory, so that no length in the file can ask for more than there is.
-      dtypes: receives the type of every storage, by its key.
+    The stream is in memory, so that no length in the file can ask for more than there is. `dtypes` receives the type of
+    every storage, by its key.
     """
     stack: list[Any] = []
     below: list[list[Any]] = []  # the stacks that wait under the open marks
     memo: dict[Any, Any] = {}
+    items: list[Any]
     argument: Any
     for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if step > _MOST_STEPS:
             raise InputError(f"its pickle has more steps than any state dict's: {_SAVE_ALONE}")
+        if opcode.name in _OF_MARK:
+            items, stack = stack, below.pop()
+        elif count := _TAKES.get(opcode.name, 0):
+            items = [stack.pop() for _ in range(count)][::-1]
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass
@@ -166,11 +174,9 @@ def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
                 return stack.pop()
             case "NONE" | "NEWTRUE" | "NEWFALSE" as name:
                 stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
-            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE" as name:
-                stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}[name]())
-            case "BININT" | "BININT1" | "BININT2" | "LONG1" | "BINFLOAT":
-                stack.append(argument)
-            case "BINUNICODE" | "SHORT_BINUNICODE" | "BINSTRING" | "SHORT_BINSTRING" | "BINBYTES" | "SHORT_BINBYTES":
+            case "EMPTY_DICT" | "EMPTY_LIST" | "EMPTY_TUPLE" | "EMPTY_SET" as name:
+                stack.append({"DICT": dict, "LIST": list, "TUPLE": tuple, "SET": _Inert}[name[6:]]())
+            case name if name in _LITERALS:
                 stack.append(argument)
             case "BINPUT" | "LONG_BINPUT":
                 memo[argument] = stack[-1]
@@ -178,43 +184,26 @@ def _interpret(stream: io.BytesIO, dtypes: dict[str, np.dtype]) -> Any:
                 memo[len(memo)] = stack[-1]
             case "BINGET" | "LONG_BINGET":
                 stack.append(memo[argument])
-            case "TUPLE1" | "TUPLE2" | "TUPLE3" as name:
-                count = int(name[-1])
-                stack[-count:] = [tuple(stack[-count:])]
-            case "APPEND":
-                item = stack.pop()
-                stack[-1].append(item)
-            case "SETITEM":
-                value, key = stack.pop(), stack.pop()
-                stack[-1].update(_dict([(key, value)]))
             case "MARK":
                 below.append(stack)
                 stack = []
-            case "TUPLE":
-                items, stack = stack, below.pop()
+            case "TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 stack.append(tuple(items))
-            case "APPENDS":
-                items, stack = stack, below.pop()
+            case "APPEND" | "APPENDS":
                 stack[-1].extend(items)
-            case "SETITEMS":
-                items, stack = stack, below.pop()
+            case "SETITEM" | "SETITEMS":
                 stack[-1].update(_dict(list(zip(items[::2], items[1::2], strict=True))))
-            case "BUILD":  # attributes of an OrderedDict, such as `_metadata`, or of what is passed over
-                stack.pop()
-            case "EMPTY_SET":
-                stack.append(_Inert())
-            case "ADDITEMS":
-                stack = below.pop()
+            case "BUILD" | "ADDITEMS":  # attributes, such as `_metadata` of an OrderedDict; a set is passed over
+                pass
             case "GLOBAL" | "INST":
                 stack.append(_permitted(argument.replace(" ", "."), stack))
             case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(_permitted(".".join((module, name)), stack))
+                stack.append(_permitted(".".join(items), stack))
             case "BINPERSID":
-                stack.append(_storage(*stack.pop()))
+                stack.append(_storage(*items[0]))
                 dtypes.setdefault(stack[-1].key, stack[-1].dtype)
             case "REDUCE" | "NEWOBJ":
-                arguments, called = stack.pop(), stack.pop()
+                called, arguments = items
                 stack.append(_Inert() if called.name in _INERT else _CALLS[called.name](*arguments))
             case name:
                 raise InputError(f"its pickle uses {name}, which no state dict needs: refused; {_SAVE_ALONE}")
@@ -241,7 +230,7 @@ def _checked_key(key: Any) -> Any:
 
 
 def _dict(pairs: list[Any] | None = None) -> dict[Any, Any]:
-    pairs = [] if pairs is None else pairs
+    pairs = pairs or []
     made = {_checked_key(key): value for key, value in pairs}
     pairs.clear()  # one list in the file makes one dict, not any number of large ones
     return made

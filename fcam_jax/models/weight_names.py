@@ -24,34 +24,20 @@ _TORCH_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": 
 class Names:
     """How one family of files names and lays out the weights of one kind of module.
 
-    Attributes:
-      family: what messages call the files.
-      name: from the path of a parameter in the module to the name of its tensor.
-      ours: from the tensor's axes to ours (HWIO for convolutions, input x output for linear layers).
-      theirs: the inverse.
-      ignored: beginnings and ends of names that the module has no place for.
-      added: beginnings of names of layers that the published files lack; the module keeps its own values there.
+    Axes are ours after `ours`: HWIO for convolutions, input x output for linear layers.
     """
 
-    family: str
-    name: Callable[[Path], str]
+    family: str  # what messages call the files
+    name: Callable[[Path], str]  # from the path of a parameter in the module to the name of its tensor
     ours: Convert = lambda array: array
-    theirs: Convert = lambda array: array
-    ignored: tuple[str, ...] = ()
-    added: tuple[str, ...] = ()
-
-    def ignores(self, name: str) -> bool:
-        """Whether a tensor of the file is known to have no place in the module."""
-        return name.startswith(self.ignored) or name.endswith(self.ignored)
+    theirs: Convert = lambda array: array  # the inverse
+    ignored: tuple[str, ...] = ()  # beginnings and ends of names that the module has no place for
+    added: tuple[str, ...] = ()  # beginnings of names that the files lack; the module keeps its own values there
 
 
 @runtime_checkable
 class Named(Protocol):
-    """A module that weight files can fill.
-
-    Attributes:
-      weight_names: the families of its files; it is exported by the first.
-    """
+    """A module that weight files can fill, with the families of its files; it is exported by the first."""
 
     weight_names: ClassVar[tuple[Names, ...]]
 

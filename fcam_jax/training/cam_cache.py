@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method
-from fcam_jax.models.weights_digest import weights_digest
+from fcam_jax.models.import_weights import weights_digest
 from fcam_jax.runtime.files import file_digest, write_record
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.records import read_record

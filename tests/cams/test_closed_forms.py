@@ -9,7 +9,7 @@ import pytest
 from explained import CLASSES, classifier, images, of_features, of_images
 from flax import nnx
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.models.heads import WGAP
 
 CHANNELS = 6

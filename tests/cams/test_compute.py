@@ -122,7 +122,7 @@ def test_what_takes_a_pass_for_each_feature_map_is_counted_outside_of_the_progra
         seen[:] = [said]
         yield types.SimpleNamespace(update=seen.append)
 
-    monkeypatch.setattr("fcam_jax.cams.api.progress_bar", bar)
+    monkeypatch.setattr("fcam_jax.cams.progress_bar", bar)
     found = cams.compute(name, network, images(), LABELS, chunk=6, **settings)
     (title, total, unit), *counts = seen
     assert title.endswith(" of 3 image(s)") and (total, unit) == (10, "feature map") and counts == [2] * 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from explained import FEW, classifier, images, of_images
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 
 STAGE = 2  # of four; the closed forms are about the top one
 STD = {"smooth_gradcampp": 0.3, "sscam": 2.0}

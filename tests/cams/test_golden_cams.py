@@ -6,7 +6,7 @@ import pytest
 from explained import of_features
 from flax import nnx
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.score_maps import minmax
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import WGAP

@@ -10,9 +10,9 @@ import pytest
 from explained import CLASSES, FEW, HeadAlone, of_features
 from flax import nnx
 
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.channels import masked_scores
 from fcam_jax.cams.contract import Target
-from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.models.heads import WGAP
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from explained import classifier, images, keys, of_images
 
+from fcam_jax.cams import CAMS, with_settings
 from fcam_jax.cams.contract import Target
 from fcam_jax.cams.fusion import fuse, fused
-from fcam_jax.cams.registry import CAMS, with_settings
 from fcam_jax.errors import InputError
 
 LABELS = np.array([0, 3, 4])

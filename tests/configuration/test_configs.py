@@ -12,7 +12,7 @@ from flax import nnx
 
 from configs import cub, synthetic
 from configs.sweeps import search
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.score_maps import CONVENTIONS
 from fcam_jax.component import defaults_of
 from fcam_jax.configuration import configuration, defaults, override

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.losses import DenseCRF, PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from one_device import InInference, batch, classifier, on_one_device
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.methods.baselines import Center
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.few_shot import FewShot, Saliency, pixel_cross_entropy

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from fcam_jax import cams
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.losses import DenseCRF, PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods import fcam as fcam_module

@@ -13,8 +13,8 @@ from flax import nnx
 from jax.sharding import AxisType
 from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder, optimizer
 
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.contract import explain
-from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.component import defaults_of, meanings_of
 from fcam_jax.data.loaded import LoadedImages

@@ -13,7 +13,7 @@ from one_device import batch
 from staged import evaluate_stages, train_stages
 
 from configs import synthetic
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.cli import command
 from fcam_jax.configuration import override

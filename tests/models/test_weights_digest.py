@@ -2,7 +2,7 @@
 
 from flax import nnx
 
-from fcam_jax.models.weights_digest import weights_digest
+from fcam_jax.models.import_weights import weights_digest
 
 
 def test_the_digest_follows_every_weight():

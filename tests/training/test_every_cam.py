@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import AxisType
 from tiny_stages import STAGES, batch, optimizer
 
+from fcam_jax.cams import CAMS
 from fcam_jax.cams.fusion import fused
-from fcam_jax.cams.registry import CAMS
 from fcam_jax.cams.score_maps import minmax
 from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step

@@ -16,9 +16,9 @@ from flax import nnx
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, UInt8
 
+from fcam_jax.cams import with_settings
 from fcam_jax.cams.contract import Cam
 from fcam_jax.cams.fusion import Fused, fused
-from fcam_jax.cams.registry import with_settings
 from fcam_jax.methods.classifier import localize_by_cam
 from fcam_jax.methods.contract import Localizer
 from fcam_jax.models.classifier import Classifier

@@ -10,7 +10,7 @@ import importlib.resources
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.methods import METHODS
 from fcam_jax.methods.classifier import Plain
 

@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from flax import nnx
 
-from fcam_jax.cams.registry import CAMS
+from fcam_jax.cams import CAMS
 from fcam_jax.errors import InputError
 from fcam_jax.losses import PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.fcam import FCAMMethod, View

@@ -1,17 +1,24 @@
-"""Where a network is in a file: training programs put dicts around a state dict and words before its names, such as
-"state_dict.module.conv1.weight", and save averages, optimisers and further layers beside it.
+"""Where a network is in a file, which tensor goes into which of its variables, and all that speaks against it.
+
+Training programs put dicts around a state dict and words before its names, such as "state_dict.module.conv1.weight",
+and save averages, optimisers and further layers beside it. Nothing is set before a whole plan is known to be sound.
 """
 
 import collections
 import dataclasses
+import functools
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
+from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.weight_files import Weights
-from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, named_variables
+from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, Names, named_variables
 from fcam_jax.runtime.text import listed, printable, shorten
 
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)", re.IGNORECASE)
@@ -25,23 +32,40 @@ _MOST_WORDS, _LONGEST = 12, 300  # words of a tensor's own name, and letters of 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A network's tensors among those of a file.
+    """A network's tensors among those of a file."""
 
-    Attributes:
-      prefix: what stands before their names in the file.
-      weights: the tensors by their names without it.
-      rest: the other tensors, by their names in the file.
-      shared: how many have the name of one of the network's.
-      told: which are taken and which left out, where there is a question; else empty.
-      doubt: why others may be meant; else empty.
-    """
+    prefix: str  # what stands before their names in the file
+    weights: Weights  # by their names without it
+    rest: Weights  # the other tensors, by their names in the file
+    shared: int  # how many have the name of one of the network's
+    told: str  # which are taken and which left out, where there is a question
+    doubt: str  # why others may be meant
 
-    prefix: str
-    weights: Weights
-    rest: Weights
-    shared: int = 0
-    told: str = ""
-    doubt: str = ""
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The comparison of a module with a file."""
+
+    names: Names  # the family of the file
+    variables: Mapping[str, nnx.Variable]  # the module's, by their names in that family
+    values: Mapping[str, np.ndarray]  # the tensors of the right shape, in our layout
+    problems: tuple[str, ...]  # what does not fit, a phrase each
+
+    @property
+    def fit(self) -> float:
+        """Share of the module's tensors that the file has in the right shape."""
+        return len(self.values) / len(self.variables)
+
+    @property
+    def untouched(self) -> tuple[str, ...]:
+        """First names of the layers that are not in the file."""
+        return tuple(sorted({name.partition(".")[0] for name in self.variables.keys() - self.values.keys()}))
+
+    def carry_out(self) -> int:
+        """Set the variables, as float32; returns how many."""
+        for name, array in self.values.items():
+            self.variables[name].set_value(jnp.asarray(array, jnp.float32))
+        return len(self.values)
 
 
 def part_of(weights: Weights, module: Named) -> Part:
@@ -51,14 +75,10 @@ def part_of(weights: Weights, module: Named) -> Part:
 
 
 def encoder_and_head(part: Part, encoder: Encoder, head: Collection[str] = ()) -> tuple[Weights, Weights]:
-    """Tensors of the encoder and of the classification layer, each by its own names.
+    """Tensors of the encoder, which may be abstract, and of the classification layer, each by its own names.
 
-    The layer may have any name, and stand beside the part, where no other is linear and takes the encoder's features.
-
-    Args:
-      part: the encoder's.
-      encoder: the module; it may be abstract.
-      head: the tensors of the classifier's head by name, where it is known.
+    The layer may have any name, and stand beside the encoder's part, where no other is linear and takes its features.
+    `head` holds the tensors of the classifier's head by name, where it is known.
     """
     known = {name for names in encoder.weight_names for name in named_variables(encoder, names)}
     others = {name: array for name, array in part.weights.items() if name not in known}
@@ -80,6 +100,56 @@ def classes_of(last: Weights) -> int | None:
     """Classes of a classification layer."""
     sizes = [array.size for name, array in last.items() if name.endswith(CLASS_BIASES)]
     return next(iter(sizes), len(last["fc.weight"]) if "fc.weight" in last else None)
+
+
+def plan(module: Named, weights: Weights, names: Names, prefix: str = "") -> Plan:
+    """Compare a module, which may be abstract, with tensors as a family names them after the prefix of the file."""
+    variables = named_variables(module, names)
+    values: dict[str, np.ndarray] = {}
+    problems = []
+    for name, variable in variables.items():
+        if name not in weights:
+            problems += [] if name.startswith(names.added) else [f"{prefix}{name} is missing"]
+            continue
+        array = weights[name]
+        if names.ours(array).shape != variable.shape:
+            shape = names.theirs(np.broadcast_to(0, variable.shape)).shape
+            problems.append(f"{prefix}{name} has shape {array.shape} instead of {shape}")
+            continue
+        values[name] = names.ours(array)
+        if array.dtype.kind in "iub":  # the scales of quantized weights are elsewhere
+            problems.append(f"{prefix}{name} holds whole numbers ({array.dtype}), as quantized files do")
+        elif not np.isfinite(array.astype(np.float32)).all():
+            problems.append(f"{prefix}{name} holds NaN or infinity")
+    others = (name for name in weights if name not in variables)
+    others = (name for name in others if not (name.startswith(names.ignored) or name.endswith(names.ignored)))
+    problems += [f"{prefix}{name} is unexpected" for name in others]
+    return Plan(names, variables, values, tuple(problems))
+
+
+def best_plan(module: Named, weights: Weights, prefix: str = "") -> Plan:
+    """The comparison under the family of names that leaves the fewest problems."""
+    plans = (plan(module, weights, names, prefix) for names in module.weight_names)
+    return min(plans, key=lambda found: len(found.problems))
+
+
+def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encoder, Part, Plan]:
+    """The encoder that shares the most tensors with a file: its name, its shapes, its part, and how they compare."""
+    found = []
+    for name, build in ENCODERS.items():
+        encoder = _shapes(build, final_stride)
+        part = part_of(weights, encoder)
+        found.append((name, encoder, part, best_plan(encoder, encoder_and_head(part, encoder)[0], part.prefix)))
+    return max(found, key=lambda entry: (entry[3].fit, -len(entry[3].problems)))
+
+
+@functools.cache
+def _shapes(build: Callable[..., Encoder], final_stride: int) -> Encoder:
+    """An encoder without values, at its own stride where it has no other; nothing may be set in it."""
+    try:
+        return nnx.eval_shape(lambda: build(final_stride=final_stride, rngs=nnx.Rngs(0)))
+    except InputError:
+        return nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
 
 
 def _part(weights: Weights, known: Collection[str]) -> Part:
@@ -110,16 +180,15 @@ def _part(weights: Weights, known: Collection[str]) -> Part:
 
 def _same(weights: Weights, one: str, other: str, known: Collection[str]) -> bool:
     """Whether two networks are one, which a program has saved twice."""
-    names = [name for name in known if one + name in weights]
-    return all(np.array_equal(weights[one + name], weights.get(other + name)) for name in names)  # type: ignore[arg-type]
+    pairs = ((weights[one + name], weights.get(other + name)) for name in known if one + name in weights)
+    return all(np.array_equal(array, again) for array, again in pairs)  # type: ignore[arg-type]
 
 
 def _beginnings(name: str) -> Iterator[str]:
     """What may stand before a tensor's own name."""
     yield ""
     if len(name) <= _LONGEST:
-        for end in [found.end() for found in re.finditer(r"[./]", name)][-_MOST_WORDS:]:
-            yield name[:end]
+        yield from (name[: found.end()] for found in list(re.finditer(r"[./]", name))[-_MOST_WORDS:])
 
 
 def _beside(name: str, prefix: str) -> str:
