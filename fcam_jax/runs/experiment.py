@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from fcam_jax.configuration.settings import FcamSearch
 from fcam_jax.errors import InputError
@@ -35,7 +35,7 @@ from fcam_jax.runtime.random import OfRun, order_seed, stream
 from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST
 from fcam_jax.training.loop import LoopSettings, OnEpoch, Training, TrainSettings, Validate, is_finished, train
-from fcam_jax.training.placed import Placed, data_mesh
+from fcam_jax.training.placed import REPLICATED, Placed, data_mesh
 from fcam_jax.training.search import Score, found_settings
 from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Batch
@@ -221,13 +221,15 @@ def _score(plan: Experiment, stage: Stage, model: nnx.Module, training: Training
     A map that explains the seeds no better than chance cuts nothing well: above ln 2 the seeds' cross-entropy counts.
     """
     judge = Placed.split(model, stage.method, training.mesh).forward(stage.method.judge)
+    everywhere = NamedSharding(training.mesh, REPLICATED)  # so that every host has the same
+    mean = jax.jit(lambda found: jax.tree.map(jnp.mean, found), out_shardings=everywhere)
     begin, batches = training.stream.get_state(), math.ceil(JUDGED / plan.data.batch_size)
     by = stage.loop.selection
 
     def score(state: TrainState) -> dict[str, float]:
         training.stream.set_state(begin)  # the same images for every candidate
-        found = [judge(state, next(training.stream)) for _ in range(batches)]
-        seeds, cut = (float(jnp.stack([getattr(one, name) for one in found]).mean()) for name in ("seeds", "cut"))
+        found = jax.device_get([mean(judge(state, next(training.stream))) for _ in range(batches)])
+        seeds, cut = (float(np.mean([getattr(one, name) for one in found])) for name in ("seeds", "cut"))
         without_boxes = -cut if seeds <= math.log(2) else -1 - seeds
         validated = training.validate(state)
         return {**validated, "seeds": seeds, "cut": cut, "score": without_boxes if by == LAST else validated[by]}
