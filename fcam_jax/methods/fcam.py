@@ -164,11 +164,7 @@ class FCAMMethod:
         stages, _, logits = model(jnp.asarray(batch.images), train=False)
         cams = self.seed_source(model, stages, batch, cam_keys)
         many = dataclasses.replace(self.seeds, foreground_count=JUDGED, background_count=JUDGED, dilation=0)
-        seeds = draw_seeds(seed_keys, cams, many)
-        return Judgement(
-            seeds=jax.vmap(partial_cross_entropy)(logits, seeds),
-            cut=normalized_cut(jax.nn.softmax(logits)[..., 1], _raw(batch), cut_keys),
-        )
+        return judgement(logits, draw_seeds(seed_keys, cams, many), _raw(batch), cut_keys)
 
     def whole_maps(self, model: FCAM, batch: Batch) -> Float[Array, "b h w"]:
         """CAMs of the true label at low resolution, in [0, 1], for `Batch.cams`; drawn alike every time."""
@@ -185,6 +181,17 @@ class FCAMMethod:
     def learning_rate_factor(self, path: tuple[Any, ...]) -> float:
         """1 for the decoder, all of which is new; `classifier_factor` for the classifier."""
         return rate_of_layers(path, (("classifier",),), self.classifier_factor)
+
+
+def judgement(
+    logits: Float[Array, "b h w 2"],
+    seeds: Int[Array, "b h w"],
+    images: UInt8[Array, "b h w 3"],
+    keys: Key[Array, " b"],
+) -> Judgement:
+    """The judgement of map scores, by seeds that they have not learned from and the image's colours."""
+    foreground = jax.nn.softmax(logits.astype(jnp.float32))[..., 1]
+    return Judgement(jax.vmap(partial_cross_entropy)(logits, seeds), normalized_cut(foreground, images, keys))
 
 
 def _keys_of_images(rng: Key[Array, ""], batch: Batch) -> tuple[Key[Array, " b"], Key[Array, " b"], Key[Array, " b"]]:
