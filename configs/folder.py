@@ -5,11 +5,12 @@
 
 The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
 `encoder,cam`; without it, ResNet50, CAM and its plain training. The number of classes is the data's. Without
-boxes or masks nothing is known of places: the model is then chosen by its classes, and the last decoder is taken.
+boxes or masks nothing is known of places: the model is then chosen by its classes, and the last sound decoder is taken.
 
-Settings: those of CUB with a smaller n-, as suits objects of any size, and a shorter training, in
-epochs of at least 40 updates. What matters most on new
-data: `fcam.seeds.background_fraction` (n-: larger for smaller objects), `classifier.optimizer.learning_rate`.
+Settings: those of CUB with a shorter training and more seeds of each image. An epoch has at least 40 updates, so few
+images are gone through several times. The CRF's weight, n- and the share of colour in the seeds are found by the run
+itself before it trains the decoder (docs/seeds.md), with boxes or without. What matters most besides:
+`classifier.optimizer.learning_rate`, and what docs/poor_results.md says.
 """
 
 from ml_collections import ConfigDict
