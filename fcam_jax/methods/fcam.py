@@ -163,7 +163,7 @@ class FCAMMethod:
         seed_keys, cut_keys, cam_keys = _keys_of_images(jax.random.key(0), batch)
         stages, _, logits = model(jnp.asarray(batch.images), train=False)
         cams = self.seed_source(model, stages, batch, cam_keys)
-        many = dataclasses.replace(self.seeds, foreground_count=JUDGED, background_count=JUDGED, dilation=0)
+        many = dataclasses.replace(self.seeds, foreground_count=JUDGED, background_count=JUDGED, dilation=0.0)
         return judgement(logits, draw_seeds(seed_keys, cams, many), _raw(batch), cut_keys)
 
     def whole_maps(self, model: FCAM, batch: Batch) -> Float[Array, "b h w"]:

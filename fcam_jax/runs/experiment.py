@@ -222,14 +222,14 @@ def _score(plan: Experiment, stage: Stage, model: nnx.Module, training: Training
     """
     judge = Placed.split(model, stage.method, training.mesh).forward(stage.method.judge)
     everywhere = NamedSharding(training.mesh, REPLICATED)  # so that every host has the same
-    mean = jax.jit(lambda found: jax.tree.map(jnp.mean, found), out_shardings=everywhere)
+    means = jax.jit(lambda found: jnp.stack([found.seeds.mean(), found.cut.mean()]), out_shardings=everywhere)
     begin, batches = training.stream.get_state(), math.ceil(JUDGED / plan.data.batch_size)
     by = stage.loop.selection
 
     def score(state: TrainState) -> dict[str, float]:
         training.stream.set_state(begin)  # the same images for every candidate
-        found = jax.device_get([mean(judge(state, next(training.stream))) for _ in range(batches)])
-        seeds, cut = (float(np.mean([getattr(one, name) for one in found])) for name in ("seeds", "cut"))
+        found = jax.device_get([means(judge(state, next(training.stream))) for _ in range(batches)])
+        seeds, cut = (float(figure) for figure in np.mean(found, axis=0))
         without_boxes = -cut if seeds <= math.log(2) else -1 - seeds
         validated = training.validate(state)
         return {**validated, "seeds": seeds, "cut": cut, "score": without_boxes if by == LAST else validated[by]}
