@@ -32,4 +32,5 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.loss.crf.update(weight=6e-9, start=30, stride=6)
     config.fcam.color.stride = 6
     config.fcam.search.updates = 60
+    config.fcam.remedy = True
     return config

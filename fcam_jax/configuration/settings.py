@@ -124,12 +124,14 @@ class FcamStage:
       init: weight file, or folder, of a trained decoder; without one it is trained from scratch.
       epochs: length of its training.
       classifier_factor: on the learning rate of the classifier, where it is trained, too.
+      remedy: where maps flood or vanish, go back to the last sound epoch with a quarter of the CRF's weight, once.
       pictures_epochs: epochs between two pictures of what training sees; 0: none.
     """
 
     init: str = ""
     epochs: int = 50
     classifier_factor: float = 0.1
+    remedy: bool = False
     pictures_epochs: int = 5
 
     def __post_init__(self) -> None:

@@ -46,6 +46,7 @@ class DenseCRF(LossTerm):
 
     default_weight: ClassVar[float] = 1.2e-9  # the released 2e-9 on a filter of 0.6 amplitude
     pictured: ClassVar[bool] = True
+    floods: ClassVar[bool] = True
 
     sigma_xy: float = 100.0
     sigma_rgb: float = 15.0

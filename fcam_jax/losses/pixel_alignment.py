@@ -23,6 +23,11 @@ class PixelAlignment:
         return {name: one for name, one in self.terms.items() if one.weight}
 
     @property
+    def flooding(self) -> dict[str, Weighted]:
+        """Those of them that may flood the maps."""
+        return {name: one for name, one in self.active.items() if one.term.floods}
+
+    @property
     def needs_image(self) -> bool:
         """Whether the decoder needs a head that reconstructs the image."""
         return any(one.term.needs_image for one in self.active.values())

@@ -61,12 +61,14 @@ class LossTerm:
       needs_image: it looks at `Evidence.image`, so the decoder gets a second head.
       trains_classifier: it learns from `Evidence.scores`, so the classifier is trained with the decoder.
       pictured: its pull on the foreground is drawn in the pictures of training.
+      floods: too large a weight of it makes maps all foreground, or none, and `fcam.remedy` lowers it.
     """
 
     default_weight: ClassVar[float] = 0.0
     needs_image: ClassVar[bool] = False
     trains_classifier: ClassVar[bool] = False
     pictured: ClassVar[bool] = False
+    floods: ClassVar[bool] = False
 
     def of_images(self, known: Evidence) -> Float[Array, " b"]:
         """The term of every image."""

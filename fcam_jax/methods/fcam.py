@@ -4,6 +4,7 @@ The classifier is frozen, unless the loss has a classification term: then both a
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.losses.pixel_alignment import PixelAlignment, foreground_pull, pixel_alignment
 from fcam_jax.losses.term import Evidence
 from fcam_jax.methods.contract import image_keys, rate_of_layers
+from fcam_jax.methods.soundness import REMEDY, Mark, Watch, map_figures, marks_of, told_of
 from fcam_jax.models.encoder import Stage
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.random import OfImage, stream
@@ -84,7 +86,29 @@ class FCAMMethod:
         seeds = kept(draw_seeds(seed_keys, cams, self.seeds, _fitted(model).get(BACKGROUND, 1.0)))
         known = self._evidence(batch, logits, seeds, crf_keys, step, scores=scores, image=image, axis_name=DATA_AXIS)
         loss, figures = pixel_alignment(known, self.alignment, _fitted(model))
+        figures |= map_figures(known.maps[..., 1])
         return loss, figures | {"dead_seeds": jax.lax.pmean(dead_seeds(seeds, self.seeds), DATA_AXIS)}
+
+    def watch(self, remedy: bool = False) -> Watch:
+        """Floods, collapses and seeds at chance; with `remedy` less of what floods after one of the first two."""
+        return Watch(
+            marks=self._marks,
+            told=lambda figures: told_of(figures, list(self.alignment.active)),
+            remedy=self._weakened if remedy and self.alignment.flooding else None,
+        )
+
+    def _marks(self, figures: Mapping[str, float], ahead: range) -> tuple[Mark, ...]:
+        """The seeds must be learnt at the end, and when a term is to begin that floods; but not in one epoch."""
+        flooding = self.alignment.flooding
+        begins = ahead.start > len(ahead) and any(one.start in ahead for one in flooding.values())
+        keys = " or ".join(f"fcam.loss.{name}.weight" for name in flooding) or "the weights of fcam.loss"
+        cure = f"lower {keys}; see docs/poor_results.md"
+        return marks_of(figures, ahead.start, decisive=begins or not ahead, cure=cure)
+
+    def _weakened(self, rest: dict[Any, Any]) -> dict[Any, Any]:
+        """The variables that are not trained, with a smaller weight of each term that floods."""
+        fitted = rest["fitted"]
+        return rest | {"fitted": fitted | {name: REMEDY * fitted[name] for name in self.alignment.flooding}}
 
     def _evidence(
         self,

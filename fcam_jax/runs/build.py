@@ -250,6 +250,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         optimizer=lambda: rule.update(rule.schedule(steps_per_epoch), trained_by.learning_rate_factor),
         loop=_loop(config, "fcam", settings.epochs, steps_per_epoch),
         view=trained_by.view,
+        watch=trained_by.watch(settings.remedy),
         pictures_epochs=settings.pictures_epochs,
         search=part(config, "fcam.search"),
     )

@@ -117,7 +117,10 @@ def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
 
 def fcam(config: ConfigDict, trained: Classifier) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
-    return FCAM(trained, decoder(config, trained.encoder), part(config, "fcam.search").factors)
+    fitted = dict(part(config, "fcam.search").factors)
+    if part(config, "fcam").remedy:
+        fitted |= alignment(config.fcam.loss).flooding
+    return FCAM(trained, decoder(config, trained.encoder), fitted)
 
 
 def check_joint(config: ConfigDict) -> None:

@@ -23,6 +23,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.contract import LAST, Localizer, Method
+from fcam_jax.methods.soundness import Watch
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches
@@ -74,6 +75,7 @@ class Stage:
       loop: how long.
       whole_maps: yields the CAMs of whole images that seeds are drawn from; None where there are no seeds.
       view: what training sees of a batch, for pictures; None where there are none.
+      watch: what is watched of the epochs' figures.
       pictures_epochs: epochs from one picture to the next; 0 for none.
       search: settings that it finds itself; None for none.
     """
@@ -88,6 +90,7 @@ class Stage:
     loop: LoopSettings
     whole_maps: Callable[[Any, Batch], jax.Array] | None = None
     view: ViewOf | None = None
+    watch: Watch = dataclasses.field(default_factory=Watch)
     pictures_epochs: int = 0
     search: FcamSearch | None = None
 
@@ -210,6 +213,7 @@ def _training(
         settings=stage.loop,
         config=training_hash,
         image_name=plan.data.image_name,
+        watch=stage.watch,
         on_epoch=_pictures(plan, stage, placed, rng, folder),
     )
 

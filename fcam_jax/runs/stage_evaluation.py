@@ -25,6 +25,7 @@ from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.tables import results_table
 from fcam_jax.runtime import hosts, provenance, watchdog
 from fcam_jax.runtime.files import write_record
+from fcam_jax.training.checkpoint import Progress
 from fcam_jax.training.placed import Placed, data_mesh
 
 logger = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ def evaluate_stages(plan: Experiment, run: RunFolder, config_hash: str, split: s
     for stage in plan.stages:
         folder = run.stage(stage.name)
         model, record = folder.trained(stage.build_model(model), stage.method)
-        checkpoints[stage.row] = described(stage, record)
+        checkpoints[stage.row] = described(stage, record, **_ended(folder.progress))
         if (start := folder.pretrained()) is not None:
             pretrained[stage.row] = start
         evaluations |= evaluate_model(plan, stage, model, record, split)
@@ -108,6 +109,12 @@ def described(stage: Stage, record: dict[str, Any], **facts: Any) -> dict[str, A
     if chose_none(record["val"]):
         logger.warning("%s: validation chose no threshold above 0; predictions cut at the default", stage.row)
     return {"stage": stage.name, **facts, **record, "threshold_by": "validation" if chosen else "default"}
+
+
+def _ended(progress: Progress | None) -> dict[str, Any]:
+    """What was wrong at the end of a training, and after which step it was mended, if it was."""
+    found = {} if progress is None else {"marks": progress.marks, "remedied": progress.remedied}
+    return {name: value for name, value in found.items() if value}
 
 
 def write_results(

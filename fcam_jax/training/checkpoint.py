@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Folder of the checkpoints within that of their stage, and the two kinds in it.
 CHECKPOINTS = "checkpoints"
 BEST, LATEST = "best", "latest"
+SOUND = "sound"  # the states that a remedy goes back to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Progress:
       best_metrics: all validation figures of the best model.
       instead_of: step of the best model that was lost, where that of `best_step` takes its place.
       unlogged: figures of the steps since the last line of the metric log.
+      sums: of the figures of the epoch's steps up to that line, and "steps", how many these are.
+      marks: what is wrong with the last epoch: why, by what.
+      best_sound: whether the epoch of the best model had no mark that rules it out.
+      remedied: the step after which training went back to a sound state.
     """
 
     step: int
@@ -53,6 +58,10 @@ class Progress:
     best_metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     instead_of: int | None = None
     unlogged: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    marks: dict[str, str] = dataclasses.field(default_factory=dict)
+    best_sound: bool = True
+    remedied: int | None = None
 
 
 class Checkpoints:
@@ -77,6 +86,7 @@ class Checkpoints:
         self._directory, owner = directory.absolute(), {"run": run, "stage": stage}
         self._latest = CheckpointFolder(self._directory / LATEST, "state", training, owner)
         self._best = CheckpointFolder(self._directory / BEST, "model", training, owner)
+        self._sound = CheckpointFolder(self._directory / SOUND, "state", training, owner)
         if training:
             hosts.of_first(self._tidy)
 
@@ -105,11 +115,13 @@ class Checkpoints:
     def save(self, state: TrainState, progress: Progress) -> None:
         """Save the state to go on from; nothing is done where the step was saved before."""
         self._best.wait()  # the best model is on disk before the checkpoint that names it
+        self._sound.wait()
         self._latest.save(progress.step, _as_dict(state), dataclasses.asdict(progress))
 
     def amend(self, progress: Progress) -> None:
         """Replace what the checkpoint of this step says of the run."""
         self._best.wait()
+        self._sound.wait()
         self._latest.amend(progress.step, dataclasses.asdict(progress))
 
     def restore(self, like: TrainState) -> TrainState:
@@ -121,6 +133,15 @@ class Checkpoints:
         step = self._latest.newest()
         assert step is not None, "ask `progress` first"
         return TrainState(**self._latest.restore(step, _as_dict(like)))
+
+    def save_sound(self, state: TrainState) -> None:
+        """Save a state that a remedy may go back to."""
+        self._sound.save(int(state.step), _as_dict(state), {})
+
+    def restore_sound(self, like: TrainState) -> TrainState | None:
+        """The newest such state before that of `like`, placed as it is; None where there is none."""
+        step = self._sound.newest(below=int(like.step))
+        return None if step is None else TrainState(**self._sound.restore(step, _as_dict(like)))
 
     def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Save the model that is best so far, with its validation metrics."""
@@ -188,19 +209,21 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait for what is being written."""
-        self._best.wait()
-        self._latest.wait()
+        for folder in (self._best, self._sound, self._latest):
+            folder.wait()
 
     def close(self) -> None:
         """Wait for what is being written, and let go."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._latest.close)
             stack.callback(self._best.close)
+            stack.callback(self._sound.close)
 
     def _tidy(self) -> None:
         if not self._latest.has_only_damage():
             self._latest.tidy()
             self._best.tidy()
+            self._sound.tidy()
 
     def _progress_of(self, step: int) -> Progress:
         try:

@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import pathlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 from jax.sharding import Mesh
@@ -13,6 +13,7 @@ from jaxtyping import Array, Key
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.contract import LAST
+from fcam_jax.methods.soundness import Mark, Watch
 from fcam_jax.runtime import preemption, watchdog
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.training.checkpoint import CHECKPOINTS, Checkpoints, Progress
@@ -104,6 +105,7 @@ class Training:
       settings: length and intervals.
       config: hash of the settings that the training depends on; it does not go on from checkpoints of another.
       image_name: what an image is called, by its position in the training split.
+      watch: what is watched of the epochs' figures.
       on_epoch: looks at the state before the first epoch and after each, once that is validated; where the training
         goes on from the end of an epoch, at that once more.
     """
@@ -118,6 +120,7 @@ class Training:
     settings: LoopSettings
     config: str = ""
     image_name: Callable[[int], str] = str
+    watch: Watch = dataclasses.field(default_factory=Watch)
     on_epoch: OnEpoch = lambda state, epoch: None
 
 
@@ -174,7 +177,6 @@ class _Loop:
         self.checkpoints, self.log = checkpoints, log
         self.feed, self.rng = Feed(training.stream, training.mesh), replicate(training.rng, training.mesh)
         self.spikes = Spikes(row["loss"] for row in logged(training.directory, "train").values() if "loss" in row)
-        self.rows: list[dict[str, float]] = []  # figures of the steps since the last epoch's end
         self.data_wait = 0.0  # share of the last epoch in which the devices waited for data, in percent
 
     def run(self, state: TrainState, progress: Progress) -> None:
@@ -188,7 +190,7 @@ class _Loop:
             self._show(state, progress)
         while progress.step < self.settings.steps:
             with preemption.deferred():
-                state, progress = self._epoch(state, progress)
+                state, progress = self._epoch(*self._remedied(state, progress))
                 self.checkpoints.save(state, progress)  # on its way to the disk while it is validated
             progress = self._validated(state, progress)
             watchdog.at("the checkpoint of the epoch")
@@ -202,7 +204,9 @@ class _Loop:
     def _epoch(self, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
         """The steps up to the end of the epoch; the state that is returned is finite."""
         settings, per_epoch = self.settings, self.settings.steps_per_epoch
-        epoch = progress.step // per_epoch
+        epoch, begun = divmod(progress.step, per_epoch)
+        if not begun:
+            progress = dataclasses.replace(progress, sums={})
         end = (epoch + 1) * per_epoch
         title = f"{settings.name} epoch {epoch + 1}/{settings.epochs}"
         interval, warnings = Interval(progress.unlogged, progress.step), Warnings(title)
@@ -226,7 +230,9 @@ class _Loop:
                 progress = dataclasses.replace(progress, step=step, data=data)
                 bar.update()
                 if step % settings.log_steps == 0 or step == end:
-                    values = self._log(state, interval, seen_at, self.feed.waited - waited)
+                    rows = self._check(state, interval)  # waits for the steps, so the clock is read after it
+                    values = self._log(rows, step, seen_at, self.feed.waited - waited)
+                    progress = dataclasses.replace(progress, sums=_summed(progress.sums, rows))
                     warnings.look_at(step, values)
                     bar.set_postfix(loss=f"{values['loss']:.4f}", data_wait=f"{values['data_wait']:.0f} %")
                     interval, seen_at, waited = Interval([], step), time.monotonic(), self.feed.waited
@@ -255,14 +261,12 @@ class _Loop:
         logger.info("%s: asked to stop, saved at step %d of %d", self.settings.name, progress.step, self.settings.steps)
         preemption.stop()
 
-    def _log(self, state: TrainState, interval: Interval, since: float, waited: float) -> dict[str, float]:
-        rows = self._check(state, interval)  # waits for the steps, so the clock is read after it
+    def _log(self, rows: list[dict[str, float]], step: int, since: float, waited: float) -> dict[str, float]:
         seconds = time.monotonic() - since
         values = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-        self.rows += rows
         values["loss_spikes"] = float(self.spikes.count([row["loss"] for row in rows]))
         values |= {"steps_per_second": len(rows) / seconds, "data_wait": 100 * waited / seconds}
-        self.log.write(interval.step, "train", values)
+        self.log.write(step, "train", values)
         return values
 
     def _validated(self, state: TrainState, progress: Progress) -> Progress:
@@ -270,29 +274,101 @@ class _Loop:
         watchdog.at("validation")
         values = self.training.validate(state)
         self.log.write(progress.step, "val", values)
-        selection, best = self.settings.selection, progress.best_value
+        selection = self.settings.selection
         if selection == LAST:
             values = values | {LAST: float(progress.step)}
         if selection not in values:
             raise unknown_name("config.validation.selection", selection, [*values, LAST])
-        highest = values[selection] if best is None else max(values[selection], best)
-        progress = dataclasses.replace(progress, validated=progress.step, best_value=highest)
-        if best is None or replaces(values, progress.best_metrics, highest, selection, self.settings.ties):
+        marks, known = self._marks(progress), progress.marks
+        sound = all(mark.sound for mark in marks)
+        if self.training.watch.remedy and sound and progress.remedied is None:
+            self.checkpoints.save_sound(state)
+        taken, highest = self._choice(progress, values, sound)
+        progress = dataclasses.replace(
+            progress, validated=progress.step, best_value=highest, marks={one.name: one.why for one in marks}
+        )
+        if taken:
             self.checkpoints.save_best(state, values)
-            progress = dataclasses.replace(progress, best_step=progress.step, best_metrics=values, instead_of=None)
+            progress = dataclasses.replace(
+                progress, best_step=progress.step, best_metrics=values, best_sound=sound, instead_of=None
+            )
         self._tell(progress, values)
+        if not self._needs_remedy(progress):
+            at_end = progress.step == self.settings.steps
+            self._warn(progress, [mark for mark in marks if at_end or mark.name not in known])
         return progress
+
+    def _choice(self, progress: Progress, values: Mapping[str, float], sound: bool) -> tuple[bool, float]:
+        """Whether a model takes the place of the best one, and the highest figure so far of those that count.
+
+        A sound one counts before all unsound ones. The untrained model, which nobody knows, counts by its figure.
+        """
+        by, best = self.settings.selection, progress.best_value
+        if best is None:
+            return True, values[by]
+        if progress.best_step and sound != progress.best_sound:
+            return sound, values[by] if sound else best
+        highest = max(values[by], best)
+        return replaces(values, progress.best_metrics, highest, by, self.settings.ties), highest
+
+    def _marks(self, progress: Progress) -> tuple[Mark, ...]:
+        """What is wrong with the epoch that has ended; before the first step nothing is known."""
+        means, step = _means(progress), progress.step
+        ahead = range(step, min(step + self.settings.steps_per_epoch, self.settings.steps))
+        return self.training.watch.marks(means, ahead) if means else ()
+
+    def _needs_remedy(self, progress: Progress) -> bool:
+        """Whether an epoch has ended unsound, there are epochs to come, and nothing was done about it yet."""
+        at_an_end = progress.validated == progress.step < self.settings.steps
+        if self.training.watch.remedy is None or progress.remedied is not None or not at_an_end:
+            return False
+        return not all(mark.sound for mark in self._marks(progress))
+
+    def _remedied(self, state: TrainState, progress: Progress) -> tuple[TrainState, Progress]:
+        """What to go on with: after an unsound epoch once the last sound state, changed. Steps that are done count."""
+        remedy = self.training.watch.remedy
+        if remedy is None or not self._needs_remedy(progress):
+            return state, progress
+        sound = self.checkpoints.restore_sound(state)
+        if sound is None:
+            self._warn(progress, self._marks(progress))
+        else:
+            epoch = int(sound.step) // self.settings.steps_per_epoch
+            cure = f"going back to epoch {epoch}, and on with a smaller weight ({self.settings.name}.remedy)"
+            self._warn(progress, self._marks(progress), cure)
+            state = dataclasses.replace(sound, step=state.step, rest=remedy(sound.rest))
+        return state, dataclasses.replace(progress, marks={}, remedied=progress.step)
+
+    def _warn(self, progress: Progress, marks: Sequence[Mark], cure: str = "") -> None:
+        settings = self.settings
+        epoch = f"epoch {progress.step // settings.steps_per_epoch} of {settings.epochs}"
+        for mark in marks:
+            logger.warning("%s: %s at %s (%s): %s", settings.name, mark.name, epoch, mark.why, cure or mark.cure)
 
     def _tell(self, progress: Progress, val: Mapping[str, float]) -> None:
         settings = self.settings
         told = [f"epoch {progress.step // settings.steps_per_epoch} of {settings.epochs}"]
-        for name, digits in (("loss", 4), ("accuracy", 1)):
-            if values := [row[name] for row in self.rows if name in row]:
-                told.append(f"{name} {sum(values) / len(values):.{digits}f}")
-        self.rows = []
+        means = _means(progress)
+        told += [f"{name} {means[name]:.{digits}f}" for name, digits in (("loss", 4), ("accuracy", 1)) if name in means]
+        told += self.training.watch.told(means) if means else []
         if settings.selection == LAST:
-            told.append("the last model counts")
+            is_kept = progress.best_step == progress.step
+            told.append("the last model counts" if is_kept else f"the model of step {progress.best_step} is kept")
         else:
             figures = [name for name in (settings.selection, settings.ties) if name in val]
             told += [f"val {name} {val[name]:.2f} (kept {progress.best_metrics[name]:.2f})" for name in figures]
         logger.info("%s: %s, waiting for data %.1f %%", settings.name, ", ".join(told), self.data_wait)
+
+
+def _summed(sums: Mapping[str, float], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sums with the figures of further steps."""
+    total = dict(sums)
+    for row in rows:
+        for name, value in {"steps": 1.0, **row}.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def _means(progress: Progress) -> dict[str, float]:
+    """Mean figures of the steps of an epoch; none before the first step."""
+    return {name: value / progress.sums["steps"] for name, value in progress.sums.items() if name != "steps"}

@@ -100,7 +100,7 @@ def _trained(training: Training, values: Values, updates: int, tick: Callable[[]
 
 def _with(state: TrainState, values: Values) -> TrainState:
     fitted = {name: jnp.full_like(state.rest[FITTED][name], value) for name, value in values.items()}
-    return dataclasses.replace(state, rest={**state.rest, FITTED: fitted})
+    return dataclasses.replace(state, rest={**state.rest, FITTED: {**state.rest[FITTED], **fitted}})
 
 
 def _tell(name: str, known: list[dict[str, Any]], best: Values) -> None:
