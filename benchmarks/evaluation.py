@@ -14,16 +14,15 @@ import cv2
 import numpy as np
 
 from fcam_jax.evaluation.boxes import best_iou, box_iou
-from fcam_jax.evaluation.findings import measured
+from fcam_jax.evaluation.findings import Wanted, measured
 from fcam_jax.evaluation.metric import Scored, thresholds
-from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.types import Annotation
 
-KINDS = kinds()  # as a run's evaluation has it
 SIDE = 224
 STEP = 0.001
 MAPS = 8
+WANTED = Wanted(step=STEP)  # with the metrics that a run's evaluation has
 
 
 def enlarged_noise(rng: np.random.Generator, side: int) -> np.ndarray:
@@ -104,8 +103,8 @@ def compare_masks(maps: Sequence[np.ndarray]) -> None:
     """Print rows for PxAP."""
     masks = [score_map > 0.6 for score_map in maps]
     truths = [Annotation("benchmark", 0, mask=mask) for mask in masks]
-    metric = PixelPrecision.empty(STEP)
-    counts = metric.measure(maps[0], truths[0]).counts
+    metric = PixelPrecision(STEP)
+    counts = metric.update(maps[0], truths[0]).counts
     expected = plain_histograms(maps[0], masks[0])
     assert np.array_equal(expected[0], counts["foreground"][: len(expected[0])])
     assert np.array_equal(expected[1], counts["background"][: len(expected[1])])
@@ -114,7 +113,7 @@ def compare_masks(maps: Sequence[np.ndarray]) -> None:
         return [np.histogram(maps[i][part], [*thresholds(STEP), 1, 2, 3]) for part in (masks[i], ~masks[i])]
 
     def here(i: int) -> PixelPrecision:
-        return metric.measure(maps[i], truths[i])
+        return metric.update(maps[i], truths[i])
 
     compare("masks, per threshold", lambda i: plain_histograms(maps[i], masks[i]), here, len(maps), rounds=1)
     compare("masks, np.histogram", library, here, len(maps), rounds=10)
@@ -122,7 +121,7 @@ def compare_masks(maps: Sequence[np.ndarray]) -> None:
     compare(
         "measure with mask, np.histogram",
         library,
-        lambda i: measured(Scored(maps[i], truths[i], 0), STEP, KINDS),
+        lambda i: measured(Scored(maps[i], truths[i], 0), WANTED),
         MAPS,
         10,
     )
@@ -155,7 +154,7 @@ def main() -> None:
     compare(
         "measure with boxes, smooth",
         lambda i: plain_best_iou(smooth[i], truth),
-        lambda i: measured(Scored(smooth[i], annotation, 0), STEP, KINDS),
+        lambda i: measured(Scored(smooth[i], annotation, 0), WANTED),
         MAPS,
         rounds=4,
     )

@@ -37,11 +37,7 @@ class Registry(Mapping[str, T]):
         self._members = dict(members)
 
     def register(self, name: str) -> Callable[[T], T]:
-        """A decorator that adds a component.
-
-        Raises:
-          InputError: the name is taken by another component.
-        """
+        """A decorator that adds a component. Raises InputError: the name is taken by another component."""
 
         caller = sys._getframe(1)
         while caller.f_back and caller.f_globals["__name__"].partition(".")[0] in ("jaxtyping", "beartype"):
@@ -105,11 +101,7 @@ def meanings_of(component: Callable[..., Any]) -> dict[str, str]:
 
 @contextlib.contextmanager
 def at_key(key: str) -> Iterator[None]:
-    """Put the key of a configuration, or the name of an option, before what a component says of its fields.
-
-    Args:
-      key: such as ``"config.classifier.has."`` or ``"--"``.
-    """
+    """Put a key such as ``"config.classifier.has."`` or ``"--"`` before what a component says of its fields."""
     try:
         yield
     except InputError as error:
@@ -117,11 +109,7 @@ def at_key(key: str) -> Iterator[None]:
 
 
 def path_of(given: Any, name: str) -> pathlib.Path:
-    """A path that a caller gives.
-
-    Raises:
-      InputError: it is none.
-    """
+    """A path that a caller gives. Raises InputError: it is none."""
     if not isinstance(given, str | os.PathLike) or not os.fspath(given) or isinstance(os.fspath(given), bytes):
         raise InputError(f"{name} is {given!r:.100}; it must be a path")
     return pathlib.Path(given)
@@ -133,56 +121,42 @@ def is_number(value: Any) -> bool:
 
 
 def at_least(settings: Any, **least: float | int) -> None:
-    """Refuse fields below their least values, and those of whole numbers that hold another.
-
-    Raises:
-      InputError: one is below, or is not such a number.
-    """
-    of_fields = {name: kind for base in type(settings).__mro__ for name, kind in inspect.get_annotations(base).items()}
+    """Refuse fields below their least values, and those of whole numbers that hold another."""
+    of_fields = getattr(type(settings), "__annotations__", {})
     for name, bound in least.items():
         value = getattr(settings, name)
         fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
         if of_fields.get(name) is int and fraction:
             raise InputError(f"{name} is {value}; it must be a whole number")
-        if not (is_number(value) and value >= bound):
-            raise InputError(f"{name} is {value}; it must be at least {bound}")
+        _must(name, value, is_number(value) and value >= bound, f"be at least {bound}")
 
 
 def above(settings: Any, **bounds: float | int) -> None:
-    """Refuse fields that are not above their bounds.
-
-    Raises:
-      InputError: one is not, or is not a number.
-    """
+    """Refuse fields that are not above their bounds, or are no numbers."""
     for name, bound in bounds.items():
         value = getattr(settings, name)
-        if not (is_number(value) and value > bound):
-            raise InputError(f"{name} is {value}; it must be above {bound}")
+        _must(name, value, is_number(value) and value > bound, f"be above {bound}")
 
 
 def shares(settings: Any, *names: str) -> None:
-    """Refuse fields that do not lie in [0, 1], or hold a number that does not.
-
-    Raises:
-      InputError: one does not.
-    """
+    """Refuse fields that do not lie in [0, 1], or hold a number that does not."""
     for name in names:
         found = getattr(settings, name)
         for value in found if isinstance(found, tuple) else (found,):
-            if not (is_number(value) and 0 <= value <= 1):
-                raise InputError(f"{name} is {value}; it must lie in [0, 1]")
+            _must(name, value, is_number(value) and 0 <= value <= 1, "lie in [0, 1]")
 
 
 def known(settings: Any, **names: Collection[Any]) -> None:
-    """Refuse fields that hold none of the known names.
-
-    Raises:
-      InputError: one does; the message lists them.
-    """
+    """Refuse fields that hold none of the known names; the message lists these."""
     for name, there in names.items():
         value = getattr(settings, name)
         if value not in there:
             raise InputError(f"{name} is {value!r}; known: {', '.join(sorted(map(str, there)))}")
+
+
+def _must(name: str, value: Any, fine: Any, what: str) -> None:
+    if not fine:
+        raise InputError(f"{name} is {value}; it must {what}")
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 # What a disk may refuse a write with, so that it is the user who has to mend it.
 OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
@@ -34,14 +34,9 @@ def printable(text: str) -> str:
 
 @contextlib.contextmanager
 def extra(name: str, what: str) -> Iterator[None]:
-    """Within this, libraries are imported that an extra of the package brings.
+    """Within this, libraries are imported that an extra of the package brings (setup.py), which `what` needs.
 
-    Args:
-      name: of the extra, in setup.py.
-      what: needs it.
-
-    Raises:
-      InputError: one is not installed; the message has the command that installs it.
+    Raises InputError: one is not installed; the message has the command that installs it.
     """
     try:
         yield
@@ -49,15 +44,9 @@ def extra(name: str, what: str) -> Iterator[None]:
         raise InputError(f"{what} needs {error.name}: pip install 'fcam-jax[{name}]'") from error
 
 
-def unknown_name(kind: str, name: object, known: object) -> InputError:
-    """The error for a name that its registry does not hold; it lists the names that exist.
-
-    Args:
-      kind: what the name was meant to name, e.g. ``"encoder"``.
-      name: the name that was given.
-      known: an iterable of the names that exist.
-    """
-    return InputError(f"unknown {kind} {name!r:.100}; known: {', '.join(sorted(map(str, known)))}")  # type: ignore[call-overload]
+def unknown_name(kind: str, name: object, known: Iterable[object]) -> InputError:
+    """The error for a name of a kind, e.g. ``"encoder"``, that is none of the known ones; it lists these."""
+    return InputError(f"unknown {kind} {name!r:.100}; known: {', '.join(sorted(map(str, known)))}")
 
 
 class Preempted(SystemExit):

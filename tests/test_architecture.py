@@ -30,7 +30,6 @@ CONFIG_READERS = {
     "configuration/command_line.py",
     "configuration/components.py",
     "configuration/keys.py",
-    "configuration/meanings.py",
     *(f"runs/build{part}.py" for part in ("", "_classes", "_data", "_loss", "_model")),
 }
 

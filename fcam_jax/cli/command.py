@@ -7,18 +7,24 @@ What is slow to import is imported in `run`, so that a mistyped option is answer
 
 import argparse
 import contextlib
+import dataclasses
 import difflib
 import importlib
 import os
+import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+import typing
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import fcam_jax
+from fcam_jax.component import at_key, meanings_of
 from fcam_jax.errors import OF_THE_DISK, REQUEUE, InputError, Preempted
 from fcam_jax.runtime import preemption
+
+T = TypeVar("T")
 
 COMMANDS = {
     "train": "train what is not trained yet of a run, and evaluate it",
@@ -45,32 +51,25 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Carry out a command line.
-
-    Args:
-      words: of the command line, without the program; by default those that Python was called with.
-
-    Returns:
-      The exit status.
-
-    Raises:
-      SystemExit: with a line that says what the user has to mend.
-    """
+    """Carry out a command line, by default the one that Python was called with; returns the exit status."""
     words = list(sys.argv[1:] if words is None else words)
     if words[:1] == ["--version"]:
         print(f"fcam_jax {fcam_jax.__version__}")
         return 0
     if not words or words[0] in ("-h", "--help", "help"):
-        print(_overview())
+        width = max(map(len, COMMANDS))
+        print("usage: fcam COMMAND [--option=value ...] | --version\n")
+        print(*(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()), sep="\n")
+        print("\nfcam COMMAND --help lists its options.")
         return 0
     with in_one_line():
-        if words[0] not in COMMANDS:
-            raise InputError(f"no such command: {words[0]!r}{hint(words[0], COMMANDS)}; known: {', '.join(COMMANDS)}")
-        module = importlib.import_module(f"fcam_jax.cli.{words[0]}")
-        again = getattr(module, "AGAIN", "")
-        with in_one_line(again):
+        name, *rest = words
+        if name not in COMMANDS:
+            raise InputError(f"no such command: {name!r}{_hint(name, COMMANDS)}; known: {', '.join(COMMANDS)}")
+        module = importlib.import_module(f"fcam_jax.cli.{name}")
+        with in_one_line(getattr(module, "AGAIN", "")):
             preemption.stop_if_alone()
-            status = module.run(parsed(f"fcam {words[0]}", str(module.__doc__), module.options, words[1:])) or 0
+            status = module.run(parsed(f"fcam {name}", str(module.__doc__), module.options, rest)) or 0
             sys.stdout.flush()
             return status
 
@@ -85,9 +84,6 @@ def parsed(
       text: what the help says.
       declare: adds the options to a parser; one called ``--config`` or ``--sweep`` takes overrides.
       words: of the command line.
-
-    Raises:
-      InputError: for whatever is wrong on the command line.
     """
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, description=text, formatter_class=raw, allow_abbrev=False, add_help=False)
@@ -103,14 +99,45 @@ def parsed(
     for word in own[: own.index("--") if "--" in own else None]:
         name = word.partition("=")[0]
         if word.startswith("--") and name != "--" and name not in names:
-            raise InputError(f"unknown option {name}{hint(name, names)} ({prog} --help lists the options)")
+            raise InputError(f"unknown option {name}{_hint(name, names)} ({prog} --help lists the options)")
     options = parser.parse_args(own)
     options.overrides = overrides
     return options
 
 
-def hint(name: str, known: Sequence[str] | set[str] | dict[str, str]) -> str:
-    """What a mistyped name may have meant, for messages."""
+def declare(parser: argparse.ArgumentParser, settings: type[Any], *without: str, **texts: str) -> None:
+    """An option for each field of a dataclass of settings, of its type, with its meaning or a text of yours as help."""
+    meanings, types = meanings_of(settings) | texts, typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        if field.name in without:
+            continue
+        name, text = f"--{field.name}", meanings[field.name].replace("%", "%%")
+        if field.default is False:
+            parser.add_argument(name, action="store_true", help=text)
+            continue
+        kinds = {types[field.name], typing.get_origin(types[field.name]), *typing.get_args(types[field.name])}
+        read = _numbers if tuple in kinds else next(read for kind, read in _READ.items() if kind in kinds)
+        required = field.default is dataclasses.MISSING
+        parser.add_argument(name, type=read, required=required, default=None if required else field.default, help=text)
+
+
+def given(settings: type[T], options: argparse.Namespace) -> T:
+    """The settings that the options of a dataclass' fields give. Raises InputError: one of them cannot be."""
+    names = [field.name for field in dataclasses.fields(typing.cast(Any, settings))]
+    with at_key("--"):
+        return settings(**{name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(number) for number in text.split(","))
+
+
+# A shell leaves the ~ of --out=~/data alone.
+_READ: dict[Any, Callable[[str], Any]] = {pathlib.Path: lambda text: pathlib.Path(text).expanduser()}
+_READ |= {str: str, int: int, float: float}
+
+
+def _hint(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f", did you mean {close[0]}?" if close else ""
 
@@ -122,8 +149,7 @@ _AN_ARGUMENT = re.compile(r"^(?=(workdir|config[\w.]*)(=|: ))")  # which the lib
 def in_one_line(again: str = "") -> Iterator[None]:
     """What the user can mend, or has done, ends the program with a line and without a traceback.
 
-    Args:
-      again: what the same command will do, such as "the same command goes on".
+    `again` is what the same command will do, such as "the same command goes on".
     """
     goes_on = f"; {again}" if again else ""
     try:
@@ -137,11 +163,12 @@ def in_one_line(again: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno in OF_THE_DISK:
             mended = f"; once that is mended, {again}" if again else ""
-            told = InputError(f"{error.filename or 'a file'} cannot be written: {error.strerror}{mended}")
-            sys.exit(f"error: {told}")
-        if error.filename is None:
+            told = f"{error.filename or 'a file'} cannot be written: {error.strerror}{mended}"
+        elif error.filename is not None:
+            told = f"{error.filename} cannot be read or written: {error.strerror}"
+        else:
             raise
-        sys.exit(f"error: {InputError(f'cannot be read or written: {error}')}")
+        sys.exit(f"error: {InputError(told)}")
     except Preempted:
         print(f"asked to stop{goes_on}", file=sys.stderr)
         sys.exit(REQUEUE)
@@ -159,17 +186,14 @@ def _divided(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     """The words without the overrides of the configuration, and these by key; a key alone is switched on."""
     own: list[str] = []
     overrides: dict[str, str] = {}
-    rest = iter(range(len(words)))
-    for place in rest:
-        name, given, value = words[place].partition("=")
+    rest = list(words)
+    while rest:
+        name, given, value = rest.pop(0).partition("=")
         if not name.startswith("--config."):
-            own.append(words[place])
+            own.append(f"{name}{given}{value}")
             continue
         if not given:
-            following = words[place + 1] if place + 1 < len(words) else "--"
-            value = "true" if following.startswith("--") else following
-            if not following.startswith("--"):
-                next(rest)
+            value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         overrides[name.removeprefix("--config.")] = value
     return own, overrides
 
@@ -181,20 +205,6 @@ def _print_keys(words: Sequence[str], overrides: dict[str, str]) -> None:
     name = chooser.parse_known_args(words)[0].config
     if name:
         from fcam_jax.configuration import configuration
-        from fcam_jax.configuration.meanings import keys_text
+        from fcam_jax.configuration.keys import keys_text
 
         print(keys_text(configuration(name, overrides)))
-
-
-def _overview() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: fcam COMMAND [--option=value ...] | --version",
-            "",
-            *lines,
-            "",
-            "fcam COMMAND --help lists its options.",
-        ]
-    )

@@ -14,15 +14,9 @@ from fcam_jax.errors import InputError
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", metavar="NAME[:ARGS]", help="benchmark, or path of a file of yours")
-    together.declare_folders(parser)
-    parser.add_argument(
-        "--checkpoint",
-        type=pathlib.Path,
-        help="run, stage in it, or one of its checkpoints; --workdir is then written to",
-    )
-    parser.add_argument("--split", choices=together.SPLITS, default="test", help="the images to evaluate")
-    together.declare_processes(parser)
+    together.declare_configured(parser, required=False)
+    text = "run, stage in it, or one of its checkpoints; --workdir is then written to"
+    parser.add_argument("--checkpoint", type=pathlib.Path, help=text)
 
 
 def run(options: argparse.Namespace) -> None:

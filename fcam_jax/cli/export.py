@@ -9,8 +9,6 @@ writes `DIR/classifier.safetensors` (encoder and classification layer) and, wher
 import argparse
 import pathlib
 
-from fcam_jax.errors import InputError
-
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -25,9 +23,6 @@ def run(options: argparse.Namespace) -> None:
     from fcam_jax.runs.folder import recorded
 
     stages = build.recorded_stages(recorded(options.workdir))
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out={options.out} cannot be written ({error.strerror})") from error
+    options.out.mkdir(parents=True, exist_ok=True)
     for path in export(stages, options.workdir, options.out):
         print(path)

@@ -32,9 +32,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cam", help=f"instead of F-CAM or the run's own: {', '.join(CAMS)}")
     stages = "of the CAM, fused, as in stage3,stage4; else the top"
     parser.add_argument("--stages", type=lambda text: tuple(text.split(",")), default=(), help=stages)
-    parser.add_argument(
-        "--cam_setting", type=_setting, action="append", default=[], metavar="NAME=VALUE", help="of the CAM"
-    )
+    form: dict[str, Any] = {"action": "append", "default": [], "metavar": "NAME=VALUE"}
+    parser.add_argument("--cam_setting", type=_setting, **form, help="of the CAM")
     parser.add_argument("--label", type=_label, help="class of all maps, its number or name; by default the predicted")
     parser.add_argument("--threshold", type=float, help="share of a map's maximum; by default the validated one")
     parser.add_argument("--top", type=int, default=5, help="number of classes that are recorded")
@@ -81,7 +80,6 @@ def run(options: argparse.Namespace) -> int:
             sets = f"{described(network.class_names)} are called {described(names)}"
             print(f"warning: --class_names: the network's classes {sets}", file=sys.stderr)
         network = dataclasses.replace(network, class_names=names)
-    left_out = ", ".join(f"{number} {suffix or 'without'}" for suffix, number in sorted(found.left_out.items()))
     with at_key("--"):
         outputs = Outputs(
             title=network.title,
@@ -93,18 +91,16 @@ def run(options: argparse.Namespace) -> int:
             label=network.label_of(options.label),
         )
     cut, cost = outputs.threshold, passes(network.localizer, network.model)
-    print(
-        f"{outputs.title}, threshold {cut.value:g} ({cut.source}), {len(found.files)} images"
-        + (f", each {cost:,} passes of the network" if cost else "")
-        + (f"; files of other endings are left out: {left_out}" if left_out else "")
-    )
+    begun = f"{outputs.title}, threshold {cut.value:g} ({cut.source}), {len(found.files)} images"
+    begun += f", each {cost:,} passes of the network" if cost else ""
+    left_out = ", ".join(f"{number} {suffix or 'without'}" for suffix, number in sorted(found.left_out.items()))
+    print(begun + (f"; files of other endings are left out: {left_out}" if left_out else ""))
     done, unreadable = predict_into(options.out, found.files, network, outputs, options.batch_size, options.overwrite)
     there = len(found.files) - done - len(unreadable)
     print(f"{done} predicted{f', {there} were there already' if there else ''}: {options.out}")
     if unreadable:
-        print(f"{len(unreadable)} cannot be read:", file=sys.stderr)
-        for image in unreadable:
-            print(f"  {printable(image.reason)}", file=sys.stderr)
+        lines = [f"  {printable(image.reason)}" for image in unreadable]
+        print(f"{len(unreadable)} cannot be read:", *lines, sep="\n", file=sys.stderr)
     return 1 if unreadable else 0
 
 

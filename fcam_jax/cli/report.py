@@ -14,9 +14,8 @@ from fcam_jax.errors import InputError
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    together.declare_folders(parser)
     parser.add_argument("--out", type=pathlib.Path, help="folder of the page; by default `report` in the first workdir")
-    together.declare_processes(parser)
+    together.declare(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What `train`, `eval` and `report` share: messages, and several processes that are one run."""
+"""What `train`, `eval` and `report` share: options, messages, and several processes that are one run."""
 
 import argparse
 import faulthandler
@@ -13,32 +13,30 @@ from fcam_jax.errors import InputError
 from fcam_jax.runtime import preemption
 
 AGAIN = "the same command goes on from the last checkpoint"
-SPLITS = ("train", "val", "test")
 
 
-def declare_processes(parser: argparse.ArgumentParser) -> None:
-    """The options by which processes find each other where no cluster tells them."""
+def declare(parser: argparse.ArgumentParser) -> None:
+    """The folder of a run, or of several, and how processes find each other where no cluster tells them."""
+    parser.add_argument("--workdir", action="append", default=[], type=pathlib.Path, help="folder of the run")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0, without Slurm, Open MPI or TPU slice")
     parser.add_argument("--processes", type=int, metavar="N", help="with --coordinator: the number of processes")
     parser.add_argument("--process", type=int, metavar="I", help="with --coordinator: which process this is, from 0")
 
 
-def declare_folders(parser: argparse.ArgumentParser) -> None:
-    """The folder of a run, or of several."""
-    parser.add_argument("--workdir", action="append", default=[], type=pathlib.Path, help="folder of the run")
+def declare_configured(parser: argparse.ArgumentParser, required: bool) -> None:
+    """The configuration and the images to evaluate, and as `declare`."""
+    text = "benchmark, or path of a file of yours"
+    parser.add_argument("--config", required=required, metavar="NAME[:ARGS]", help=text)
+    parser.add_argument("--split", choices=("train", "val", "test"), default="test", help="the images to evaluate")
+    declare(parser)
 
 
 def only(folders: list[pathlib.Path]) -> pathlib.Path:
-    """The folder of a run.
-
-    Raises:
-      InputError: there is none, or there are several.
-    """
+    """The folder of a run. Raises InputError: there is none, or there are several."""
     if len(folders) == 1:
         return folders[0]
-    raise InputError(
-        "--workdir: a run has one folder; several are for a report" if folders else "--workdir=DIR is missing"
-    )
+    several = "--workdir: a run has one folder; several are for a report"
+    raise InputError(several if folders else "--workdir=DIR is missing")
 
 
 def begin() -> None:

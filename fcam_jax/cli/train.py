@@ -15,10 +15,7 @@ from fcam_jax.cli.together import AGAIN as AGAIN
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--config", required=True, metavar="NAME[:ARGS]", help="benchmark, or path of a file of yours")
-    together.declare_folders(parser)
-    parser.add_argument("--split", choices=together.SPLITS, default="test", help="the images to evaluate")
-    together.declare_processes(parser)
+    together.declare_configured(parser, required=True)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -16,15 +16,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Describe the file, and convert it where a folder is given."""
-    from fcam_jax.errors import InputError
     from fcam_jax.models.import_weights import identify, save_weights
 
     found, lines = identify(options.source, keep_head=not options.drop_head)
     print(*lines, sep="\n")
-    try:
-        for name, weights in found.items() if options.out else ():
-            options.out.mkdir(parents=True, exist_ok=True)
-            save_weights(weights, options.out / f"{name}.safetensors")
-            print(f"wrote {options.out / name}.safetensors ({len(weights)} tensors)")
-    except OSError as error:
-        raise InputError(f"--out={options.out} cannot be written ({error.strerror})") from error
+    for name, weights in found.items() if options.out else ():
+        options.out.mkdir(parents=True, exist_ok=True)
+        save_weights(weights, options.out / f"{name}.safetensors")
+        print(f"wrote {options.out / name}.safetensors ({len(weights)} tensors)")

@@ -20,8 +20,7 @@ def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
       config: value of the option --config: a packaged benchmark or a path, with its argument after a colon.
       overrides: values of the options --config.key, by key.
 
-    Raises:
-      InputError: there is no such benchmark, it fails, or an override names no key of it or has no fitting value.
+    Raises InputError: there is no such benchmark, it fails, or an override names no key of it or has no fitting value.
     """
     file, _, args = config.partition(":")
     path = files.called(file, "config")
@@ -37,40 +36,30 @@ def configuration(config: str, overrides: Mapping[str, Any]) -> ConfigDict:
         result = get_config(*arguments)
     if not isinstance(result, ConfigDict):
         raise InputError(f"config={config}: get_config must return what fcam_jax.configuration.defaults() began")
-    override(result, overrides)
-    return result
+    return override(result, overrides)
 
 
 def override(config: ConfigDict, values: Mapping[str, Any]) -> ConfigDict:
-    """Give keys other values: choices first, which bring their settings with them.
+    """The configuration, changed in place: choices first, which bring their settings with them, then other keys.
 
-    Args:
-      config: changed in place.
-      values: by dotted key; a text is read in the type that the key has.
-
-    Returns:
-      The configuration.
-
-    Raises:
-      InputError: there is no such key or component, or a value does not fit.
+    Values are by dotted key; a text is read in the type that the key has. Raises InputError: there is no such key or
+    component, or a value does not fit.
     """
     bring(config, {key: str(value) for key, value in values.items() if key in CHOICES})
     for key, value in values.items():
-        if key not in CHOICES:
-            _set(config, key, value)
+        if key in CHOICES:
+            continue
+        node, leaf = found(config, key)
+        if isinstance(node[leaf], ConfigDict):
+            keys = ", ".join(sorted(node[leaf]))
+            raise InputError(f"config.{key} is a part of the configuration; its keys: {keys}")
+        try:
+            node[leaf] = _value(value, node[leaf], node.get_type(leaf)) if isinstance(value, str) else value
+        except (ValueError, TypeError) as error:
+            raise InputError(f"config.{key}={value}: {error}") from error
     with config.unlocked():
         config.components = outside(config)
     return config
-
-
-def _set(config: ConfigDict, key: str, value: Any) -> None:
-    node, leaf = found(config, key)
-    if isinstance(node[leaf], ConfigDict):
-        raise InputError(f"config.{key} is a part of the configuration; its keys: {', '.join(sorted(node[leaf]))}")
-    try:
-        node[leaf] = _value(value, node[leaf], node.get_type(leaf)) if isinstance(value, str) else value
-    except (ValueError, TypeError) as error:
-        raise InputError(f"config.{key}={value}: {error}") from error
 
 
 def _value(text: str, old: Any, kind: type) -> Any:

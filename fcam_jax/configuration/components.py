@@ -10,7 +10,7 @@ import difflib
 import operator
 import pathlib
 import typing
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -51,10 +51,8 @@ NAMES = {
     "source": "data.source",
 }
 
-_Pairs = tuple[tuple[str, str], ...]
-_of_the_command_line: contextvars.ContextVar[_Pairs] = contextvars.ContextVar("choices", default=())
-
-
+_of_the_command_line: contextvars.ContextVar[tuple[tuple[str, str], ...]]
+_of_the_command_line = contextvars.ContextVar("choices", default=())
 from_the_command_line = _of_the_command_line.get
 
 
@@ -85,12 +83,11 @@ def choices(args: str, names: Sequence[str]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for place, part in enumerate(args.split(",")):
         name, named, value = part.rpartition("=")
-        if not named and not value:
+        if not part:
             continue
-        if not named:
-            if place >= len(names):
-                raise InputError(f"the argument {args!r} has more values than there are names: {', '.join(names)}")
-            name = names[place]
+        if not named and place >= len(names):
+            raise InputError(f"the argument {args!r} has more values than there are names: {', '.join(names)}")
+        name = name if named else names[place]
         if name not in names:
             raise unknown_name(f"name in the argument {args!r}:", name, names)
         if name in chosen:
@@ -100,18 +97,12 @@ def choices(args: str, names: Sequence[str]) -> dict[str, str]:
 
 
 def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "cam", "method")) -> dict[str, str]:
-    """Choose components by `choices`; each brings its settings.
+    """Choose components of a configuration in place by `choices`, which it returns; each brings its settings.
 
     Args:
       config: changed in place.
       args: such as ``"vgg16,method=has"``.
       names: what can be chosen: those of `NAMES`, and more of the caller's own.
-
-    Returns:
-      What was chosen, by name.
-
-    Raises:
-      InputError: as `choices`; there is no such component.
     """
     chosen = choices(args, names)
     by_key = {NAMES[name]: value for name, value in chosen.items() if name in NAMES}
@@ -122,40 +113,34 @@ def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "ca
 def bring(config: ConfigDict, chosen: Mapping[str, str]) -> None:
     """Choose components by their keys. The settings of what is chosen come, those of others go.
 
-    Raises:
-      InputError: there is no such component.
+    Raises InputError: there is no such component.
     """
     with config.unlocked():
         for key, name in chosen.items():
             member(key, name)
             node, leaf = at(config, key)
             node[leaf] = name
-        for key in CHOICES:
+        for key, registry in CHOICES.items():
             node, leaf = at(config, key)
-            _exchange(node, key, node[leaf])
+            name = node[leaf]
+            for other in registry:
+                if other != name and isinstance(node.get(other), ConfigDict):
+                    del node[other]
+            component = member(key, name)
+            # Keys of the part it is chosen in, and what methods set by themselves, are no settings of its own.
+            besides = {*node, *getattr(getattr(component, "func", component), "for_methods", ())}
+            settings = {one: value for one, value in defaults_of(component).items() if one not in besides}
+            if settings and name not in node:
+                node[name] = ConfigDict()
+                fill(node[name], settings, component)
     config.lock()
 
 
 def member(key: str, name: str) -> Any:
-    """The component of a name that can be chosen at a key.
-
-    Raises:
-      InputError: there is none.
-    """
+    """The component of a name that can be chosen at a key. Raises InputError: there is none."""
     if name not in CHOICES[key]:
         raise unknown_name(f"config.{key}", name, CHOICES[key])
     return CHOICES[key][name]
-
-
-def own_settings(key: str, name: str, shared: Container[str]) -> dict[str, Any]:
-    """The settings of a component that stand under its name: those that are not keys of the part it is chosen in."""
-    component = member(key, name)
-    reserved = getattr(getattr(component, "func", component), "for_methods", ())
-    return {
-        setting: value
-        for setting, value in defaults_of(component).items()
-        if setting not in shared and setting not in reserved
-    }
 
 
 def fill(part: ConfigDict, settings: Mapping[str, Any], component: Any) -> None:
@@ -179,37 +164,33 @@ def add_term(config: ConfigDict, name: str) -> None:
         with config.unlocked():
             term = LOSSES[name]
             config.fcam.loss[name] = ConfigDict({"weight": term.default_weight})
-            fill(config.fcam.loss[name], defaults_of(Weighted), Weighted)
-            fill(config.fcam.loss[name], defaults_of(term), term)
+            for kind in (Weighted, term):
+                fill(config.fcam.loss[name], defaults_of(kind), kind)
         config.lock()
 
 
 def at(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
     """The part of a configuration that holds a key, and the last name of the key."""
-    *path, leaf = key.split(".")
-    node = config
-    for name in path:
-        node = node[name]
-    return node, leaf
+    path, _, leaf = key.rpartition(".")
+    return operator.attrgetter(path)(config) if path else config, leaf
 
 
 def found(config: ConfigDict, key: str) -> tuple[ConfigDict, str]:
     """As `at`, for a key that a user gives; a term of the loss that is off appears.
 
-    Raises:
-      InputError: there is no such key, or it is a setting of a component that is not chosen.
+    Raises InputError: there is no such key, or it is a setting of a component that is not chosen.
     """
     names = key.split(".")
     if key.startswith(f"{LOSS}.") and names[2] in LOSSES:
         add_term(config, names[2])
+    parent: Any = config
     node: Any = config
     for place, name in enumerate(names):
         known = sorted(node) if isinstance(node, ConfigDict) else []
         if name not in known:
-            _refuse(key, ".".join(names[:place]), name, known)
-        if place < len(names) - 1:
-            node = node[name]
-    return node, names[-1]
+            raise _unknown(key, ".".join(names[:place]), name, known)
+        parent, node = node, node[name]
+    return parent, names[-1]
 
 
 def outside(config: ConfigDict) -> tuple[str, ...]:
@@ -222,38 +203,24 @@ def outside(config: ConfigDict) -> tuple[str, ...]:
 def import_components(record: Mapping[str, Any]) -> None:
     """Import the files that a recorded configuration says its components are in, unless they are there.
 
-    Raises:
-      InputError: one is not where it was, or fails.
+    Raises InputError: one is not where it was, or fails.
     """
     for name in record.get("components", ()):
         if any(name in known.files.values() for known in (*CHOICES.values(), LOSSES, METRICS)):
             continue
         path = pathlib.Path(name)
         if not path.is_file():
-            raise InputError(
-                f"{name} registers components of this run and is not there; put it back, or say in the run's "
-                'config.json, under "components", where it is now'
-            )
+            cure = 'put it back, or say in the run\'s config.json, under "components", where it is now'
+            raise InputError(f"{name} registers components of this run and is not there; {cure}")
         files.load(path, "components")
 
 
-def _exchange(node: ConfigDict, key: str, name: str) -> None:
-    """Let the part that a choice stands in hold the settings of what is chosen, and those of no other."""
-    for other in CHOICES[key]:
-        if other != name and isinstance(node.get(other), ConfigDict):
-            del node[other]
-    settings = own_settings(key, name, node)
-    if settings and name not in node:
-        node[name] = ConfigDict()
-        fill(node[name], settings, member(key, name))
-
-
-def _refuse(key: str, path: str, name: str, known: Sequence[str]) -> None:
-    """Say what is wrong with a key whose name, at a path, is none of the known ones."""
+def _unknown(key: str, path: str, name: str, known: Sequence[str]) -> InputError:
+    """What is wrong with a key whose name, at a path, is none of the known ones."""
     for choice, registry in CHOICES.items():
         if choice.rpartition(".")[0] == path and name in registry:
             chosen = f"--config.{choice}={name}"
-            raise InputError(f"config.{key} is a setting of what is not chosen; choose it by {chosen}")
+            return InputError(f"config.{key} is a setting of what is not chosen; choose it by {chosen}")
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise InputError(f"unknown configuration key config.{key}: {hint}known: {', '.join(known) or 'none'}")
+    return InputError(f"unknown configuration key config.{key}: {hint}known: {', '.join(known) or 'none'}")

@@ -25,15 +25,9 @@ def packaged(folder: str = "") -> dict[str, pathlib.Path]:
 
 
 def called(name: str, option: str, folder: str = "") -> pathlib.Path:
-    """The file of a name, or of a path.
+    """The file of a name among those of a folder that are packaged, or of a path, which an option gives.
 
-    Args:
-      name: of a packaged file, or a path.
-      option: that gives it, for messages.
-      folder: of the packaged files.
-
-    Raises:
-      InputError: there is none.
+    Raises InputError: there is none.
     """
     path = pathlib.Path(name)
     there = packaged(folder)
@@ -48,15 +42,9 @@ def called(name: str, option: str, folder: str = "") -> pathlib.Path:
 
 
 def function_of(path: pathlib.Path, name: str, given: str) -> Callable[..., Any]:
-    """A function of a file, whose errors are one line.
+    """A function of a file, whose errors are one line that begins with the option as it was `given`.
 
-    Args:
-      path: of the file.
-      name: of the function.
-      given: the option as it was given, for messages.
-
-    Raises:
-      InputError: the file fails, or has no such function.
+    Raises InputError: the file fails, or has no such function.
     """
     module = load(path, given)
     if not hasattr(module, name):
@@ -77,8 +65,7 @@ def _in_one_line(given: str) -> Iterator[None]:
 def load(path: pathlib.Path, given: str) -> ModuleType:
     """The module that a file is, executed anew; it may import what lies beside it.
 
-    Raises:
-      InputError: it fails; the message begins with the option or key as it was given.
+    Raises InputError: it fails; the message begins with the option or key as it was given.
     """
     path = path.resolve()
     name = f"fcam_jax_file_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"

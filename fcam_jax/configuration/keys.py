@@ -1,18 +1,18 @@
-"""All keys that a benchmark has, with the published settings of F-CAM on CUB as their values.
+"""All keys that a benchmark has, with the published settings of F-CAM on CUB as their values, and what they mean.
 
-A benchmark starts from `defaults()` and says where it differs. The values are those of the dataclasses of settings and
-of the components, so that each stands once.
+A benchmark starts from `defaults()` and says where it differs. Values and meanings are those of the dataclasses of
+settings and of the components, so that each stands once.
 """
 
 import dataclasses
-import functools
-import operator
+import textwrap
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from fcam_jax.component import at_key, defaults_of
-from fcam_jax.configuration.components import add_term, bring, fill, from_the_command_line
+from fcam_jax.component import at_key, defaults_of, meanings_of
+from fcam_jax.configuration.components import CHOICES, LOSS, add_term, at, bring, fill, from_the_command_line, member
+from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.configuration.settings import (
     CamSettings,
     ClassifierStage,
@@ -24,7 +24,7 @@ from fcam_jax.configuration.settings import (
 )
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
-from fcam_jax.losses import LOSSES
+from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.losses.color_filter import ColorFilter
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.loop import TrainSettings
@@ -54,12 +54,10 @@ def defaults() -> ConfigDict:
     """All keys of a configuration; it is locked, so a benchmark cannot add a misspelt one."""
     config = ConfigDict()
     for path, kind in PARTS.items():
-        node = config
-        for name in filter(None, path.split(".")):
-            if name not in node:
-                node[name] = ConfigDict()
-            node = node[name]
-        fill(node, defaults_of(kind), kind)
+        node, leaf = at(config, path)
+        if path:
+            node[leaf] = ConfigDict()
+        fill(node[leaf] if path else config, defaults_of(kind), kind)
     config.classifier.optimizer.update(learning_rate=0.0017, decay_epochs=15)
     config.fcam.loss = ConfigDict()
     for name, component in LOSSES.items():
@@ -70,16 +68,40 @@ def defaults() -> ConfigDict:
 
 
 def part(config: ConfigDict, path: str) -> Any:
-    """The settings of a part of a configuration, checked.
+    """The settings of a part of a configuration, one of `PARTS`, checked.
 
-    Args:
-      config: all of it.
-      path: one of `PARTS`.
-
-    Raises:
-      InputError: a setting is outside its range.
+    Raises InputError: a setting is outside its range.
     """
-    node = functools.reduce(operator.getitem, filter(None, path.split(".")), config)
+    node, leaf = at(config, path)
+    node = node[leaf] if path else config
     values = {field.name: node[field.name] for field in dataclasses.fields(PARTS[path])}
     with at_key(f"config.{path}.".replace("..", ".")):
         return PARTS[path](**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def keys_text(config: ConfigDict) -> str:
+    """The keys of a configuration with their values and meanings, and what can be chosen: help of the command line."""
+    meanings = _meanings(config)
+    lines = ["keys of this configuration:", ""]
+    indent = " " * 10
+    for key, value in flat_settings(config.to_dict()):
+        lines.append(f"  --config.{key}={value}")
+        texts = [meanings.get(key, "")]
+        if key in CHOICES:
+            texts.append(f"one of {', '.join(CHOICES[key])}; a choice brings settings of its own")
+        text = "; ".join(text.rstrip(".") for text in texts if text)
+        lines += textwrap.wrap(text, 110, initial_indent=indent, subsequent_indent=indent)
+    off = [name for name in LOSSES if name not in config.fcam.loss]
+    if off:
+        lines += ["", f"terms of the loss that are off: {', '.join(off)}; --config.{LOSS}.NAME.weight=... adds one"]
+    return "\n".join(lines)
+
+
+def _meanings(config: ConfigDict) -> dict[str, str]:
+    """By key, from the docstrings of the parts and of the chosen components."""
+    parts: list[tuple[str, Any]] = list(PARTS.items())
+    parts += [(f"{LOSS}.{name}", kind) for name in config.fcam.loss for kind in (Weighted, LOSSES[name])]
+    for key in CHOICES:
+        node, leaf = at(config, key)
+        parts.append((f"{key.rpartition('.')[0]}.{node[leaf]}", member(key, node[leaf])))
+    return {f"{path}.{name}".lstrip("."): text for path, kind in parts for name, text in meanings_of(kind).items()}

@@ -1,7 +1,6 @@
 """The protocol's figures from arrays, as a library gives them: maps with boxes, masks or class scores.
 
-In: arrays or lists, an entry for each image. Out: an `Evaluation`. Whatever is wrong is one line that names argument
-and entry.
+Whatever is wrong is one line that names argument and entry.
 """
 
 import dataclasses
@@ -10,17 +9,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
+from fcam_jax.evaluation.findings import Wanted
 from fcam_jax.evaluation.metric import Metric, Scored, thresholds
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.plausibility import Plausibility
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.evaluation.score_map import check_aspects, scaled_map
-from fcam_jax.evaluation.stream import Wanted, evaluate_each
+from fcam_jax.evaluation.stream import evaluate_each
 from fcam_jax.types import Annotation
 
 logger = logging.getLogger(__name__)
@@ -82,44 +82,46 @@ def evaluate_arrays(
     wanted = Wanted(step=threshold_step, kinds=measured, bootstrap=bootstrap, seed=seed, parts=True)
     thresholds(threshold_step)
     at_least(wanted, bootstrap=0, seed=0)
-    entries = [np.asarray(one) for one in _entries("maps", maps)]
-    if not entries:
+    matrices = [_matrix(f"maps[{i}]", one) for i, one in enumerate(_entries("maps", maps))]
+    if not matrices:
         raise InputError("maps is empty: there is nothing to evaluate")
-    n = len(entries)
     given = {"boxes": boxes, "masks": masks, "ignore": ignore, "labels": labels}
     given |= {"logits": logits, "predictions": predictions}
-    known = {name: _entries(name, value, n) for name, value in given.items() if value is not None}
+    known = {name: _entries(name, value, len(matrices)) for name, value in given.items() if value is not None}
     if not known.keys() & {"boxes", "masks", "logits", "predictions"}:
         raise InputError("there is nothing to measure by: give boxes or masks, or labels with logits or predictions")
     if "ignore" in known and "masks" not in known:
         raise InputError("ignore needs masks: it says where they are undecided")
-    truths = [None if mask is None else _mask(f"masks[{i}]", mask) for i, mask in enumerate(known.get("masks", ()))]
-    if truths and not any(mask is not None and mask.any() for mask in truths):
+    truths, undecided = (_masks(name, known.get(name, [None] * len(matrices))) for name in ("masks", "ignore"))
+    if "masks" in known and not any(mask is not None and mask.any() for mask in truths):
         raise InputError("masks holds no pixel of an object in any image")
-    frames = _frames(entries, truths, size)
-    shapes = [(int(one.shape[0]), int(one.shape[1])) if one.ndim == 2 else (1, 1) for one in map(_channel, entries)]
-    known_frames = frames if size is None or frames[0][0] != frames[0][1] else [(0, 0)] * n
-    warnings = check_aspects(shapes, known_frames, lambda i: f"maps[{i}]")
-    classes = _labels(known["labels"]) if "labels" in known else None
+    frames = _frames(matrices, truths, size)
+    told = size is None or frames[0][0] != frames[0][1]
+    warnings = check_aspects(_shapes(matrices), frames if told else [(0, 0)] * len(frames), lambda i: f"maps[{i}]")
+    classes = None
+    if "labels" in known:
+        classes = _numbers("labels", known["labels"], "iu", (1,), "a whole number for each image").astype(np.int64)
+        if classes.min() < 0:
+            raise InputError(f"labels[{classes.argmin()}] is {classes.min()}; classes count from 0")
     ranks, complete = _ranks(known, classes)
     annotations = []
-    for i, frame in enumerate(frames):
-        mask = truths[i] if truths else None
-        unknown = None if mask is None or "ignore" not in known else _mask(f"ignore[{i}]", known["ignore"][i])
-        for name, pixels in ((f"masks[{i}]", mask), (f"ignore[{i}]", unknown)):
+    for i, (frame, mask, unknown) in enumerate(zip(frames, truths, undecided, strict=True)):
+        for name, pixels in (("masks", mask), ("ignore", None if mask is None else unknown)):
             if pixels is not None and pixels.shape != frame:
-                raise InputError(f"{name} has {_pixels(pixels.shape)}, the frame of evaluation {_pixels(frame)}")
-        truth = _boxes(i, known["boxes"][i], frame) if "boxes" in known else None
-        annotations.append(Annotation(str(i), 0 if classes is None else int(classes[i]), truth, mask, unknown))
+                there = f"{_pixels(pixels.shape)}, the frame of evaluation {_pixels(frame)}"
+                raise InputError(f"{name}[{i}] has {there}")
+        truth = _boxes(f"boxes[{i}]", known["boxes"][i], frame) if "boxes" in known else None
+        label = 0 if classes is None else int(classes[i])
+        annotations.append(Annotation(str(i), label, truth, mask, None if mask is None else unknown))
 
     def load(i: int) -> Scored:
-        scaled = scaled_map(_channel(entries[i]), frames[i], minmax, f"maps[{i}]")
+        scaled = scaled_map(matrices[i], frames[i], minmax, f"maps[{i}]")
         return Scored(scaled, annotations[i], None if ranks is None else int(ranks[i]), i)
 
-    found = evaluate_each(load, len(entries), wanted)
-    found = found if complete else found.without("top5")
+    found = evaluate_each(load, len(matrices), wanted)
     for line in (*warnings, *found.warnings):
         logger.warning(line)
+    found = found if complete else found.without("top5")
     return found if classes is not None else dataclasses.replace(found, by_class={})
 
 
@@ -129,28 +131,34 @@ def _entries(name: str, values: Arrays, n: int | None = None) -> list[Any]:
         raise InputError(f"{name} is {type(values).__name__}; give an array or a list with an entry for each image")
     values = values if isinstance(values, list | tuple) else np.asarray(values)
     if name in ("maps", "masks", "ignore") and isinstance(values, np.ndarray) and values.ndim == 2:
-        raise InputError(
-            f"{name} has shape {values.shape}, a single image's; give [n, h, w], for one image {name}[None]"
-        )
+        one = f"{name} has shape {values.shape}, a single image's"
+        raise InputError(f"{one}; give [n, h, w], for one image {name}[None]")
     if n is not None and len(values) != n:
         single = "; give a list of boxes for each image" if name == "boxes" and n == 1 else ""
         raise InputError(f"{name} has {len(values)} entries, maps {n}: there must be one for each image{single}")
     return list(values)
 
 
-def _channel(pixels: np.ndarray) -> np.ndarray:
-    """A matrix without a last axis of one channel."""
-    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+def _matrix(name: str, values: Any) -> np.ndarray:
+    """A matrix, perhaps with a last axis of one channel."""
+    pixels = np.asarray(values)
+    pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+    if pixels.ndim != 2 or pixels.size == 0:
+        raise InputError(f"{name} has shape {pixels.shape}, must be (height, width)")
+    return pixels
 
 
-def _mask(name: str, values: Any) -> Bool[np.ndarray, "h w"]:
-    mask = _channel(np.asarray(values))
-    if mask.ndim != 2 or mask.size == 0:
-        raise InputError(f"{name} has shape {mask.shape}, must be (height, width)")
-    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        odd = mask[~np.isin(mask, (0, 1))].flat[0]
-        raise InputError(f"{name} holds {odd:g}; it must be bool, or 0 and 1, e.g. {name.partition('[')[0]} > 0")
-    return mask.astype(bool)
+def _masks(name: str, values: list[Any]) -> list[np.ndarray | None]:
+    masks = [None if one is None else _matrix(f"{name}[{i}]", one) for i, one in enumerate(values)]
+    for i, mask in enumerate(masks):
+        if mask is not None and mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+            odd = mask[~np.isin(mask, (0, 1))].flat[0]
+            raise InputError(f"{name}[{i}] holds {odd:g}; it must be bool, or 0 and 1, e.g. {name} > 0")
+    return [None if mask is None else mask.astype(bool) for mask in masks]
+
+
+def _shapes(matrices: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+    return [(int(one.shape[0]), int(one.shape[1])) for one in matrices]
 
 
 def _frames(
@@ -158,51 +166,41 @@ def _frames(
 ) -> list[tuple[int, int]]:
     """Height and width that each image is evaluated at."""
     if size is None:
-        given = masks or [None] * len(maps)
-        shapes = [_channel(one).shape if mask is None else mask.shape for one, mask in zip(maps, given, strict=True)]
-        for i, shape in enumerate(shapes):
-            if len(shape) != 2 or 0 in shape:
-                raise InputError(f"maps[{i}] has shape {shape}, must be (height, width)")
-        return [(int(shape[0]), int(shape[1])) for shape in shapes]
+        return _shapes([one if mask is None else mask for one, mask in zip(maps, masks, strict=True)])
     sides = (size, size) if isinstance(size, int | np.integer) else size
     whole = np.shape(sides) == (2,) and all(isinstance(side, int | np.integer) for side in sides)
     if not whole or not all(1 <= side <= _LARGEST for side in sides):
-        at_most = f", at most {_LARGEST}" if whole else ""
-        raise InputError(f"size is {size!r:.99}; it must be a number of pixels, or height and width{at_most}")
+        raise InputError(
+            f"size is {size!r:.99}; it must be a number of pixels, or height and width, at most {_LARGEST}"
+        )
     return [(int(sides[0]), int(sides[1]))] * len(maps)
 
 
-def _boxes(i: int, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n 4"] | None:
+def _boxes(name: str, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n 4"] | None:
     """The boxes of an image, after all checks; None where that was given."""
     if values is None:
         return None
-    name, (height, width) = f"boxes[{i}]", frame
-    try:
-        boxes = np.asarray(values)
-    except ValueError:
-        boxes = np.zeros((0, 0))
-    if boxes.shape == (4,):
-        boxes = boxes[None]
+    height, width = frame
+    boxes = _array(values)
+    boxes = boxes[None] if boxes.shape == (4,) else boxes
     if boxes.size == 0 and boxes.dtype != object and boxes.shape[-1] in (0, 4):
         raise InputError(f"{name} is empty; an image without an object has None, and counts for classification alone")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
         raise InputError(f"{name} is no list of boxes; {_CORNERS}")
-
-    def refuse(wrong: Any, why: str) -> None:
-        if wrong.any():
-            numbers = ", ".join(f"{number:g}" for number in boxes[wrong.argmax()])
-            raise InputError(f"{name} holds [{numbers}], {why}")
-
-    refuse(~np.isfinite(boxes).all(axis=1), "which is no box")
-    if boxes.dtype.kind == "f":
-        refuse(boxes.max(axis=1) <= 1, f"which looks like shares of the image; {_CORNERS}")
-        refuse((boxes != np.floor(boxes)).any(axis=1), f"which are no whole pixels; {_CORNERS}, e.g. by np.floor")
-    refuse((boxes[:, 2:] < boxes[:, :2]).any(axis=1), f"which looks like x, y, width, height; {_CORNERS}")
-    outside = (boxes[:, :2] < 0).any(axis=1) | (boxes[:, 2] > width) | (boxes[:, 3] > height)
-    outside |= (boxes[:, 0] >= width) | (boxes[:, 1] >= height)
+    first, last, side = boxes[:, :2], boxes[:, 2:], (width, height)
+    shares = (boxes.max(axis=1, keepdims=True) <= 1) & (boxes.dtype.kind == "f")
     fits = height != width and (boxes[:, 2] <= height).all() and (boxes[:, 3] <= width).all()
     turned = "maps are [n, height, width]; " if fits else ""
-    refuse(outside, f"beyond its frame of {_pixels(frame)}; {turned}where boxes are in another frame, give size=")
+    beyond = f"beyond its frame of {_pixels(frame)}; {turned}where boxes are in another frame, give size="
+    for wrong, why in (
+        (~np.isfinite(boxes), "which is no box"),
+        (shares, f"which looks like shares of the image; {_CORNERS}"),
+        (boxes != np.floor(boxes), f"which are no whole pixels; {_CORNERS}, e.g. by np.floor"),
+        (last < first, f"which looks like x, y, width, height; {_CORNERS}"),
+        ((first < 0) | (last > side) | (first >= side), beyond),
+    ):
+        for box in boxes[wrong.any(axis=1)]:
+            raise InputError(f"{name} holds [{', '.join(f'{number:g}' for number in box)}], {why}")
     return boxes.astype(np.int64)
 
 
@@ -210,17 +208,19 @@ def _pixels(shape: tuple[int, ...]) -> str:
     return f"{shape[1]} x {shape[0]} pixels"
 
 
-def _labels(values: list[Any]) -> Int[np.ndarray, " n"]:
+def _array(values: Any) -> np.ndarray:
+    """An array, of objects where lengths differ."""
     try:
-        labels = np.asarray(values)
+        return np.asarray(values)
     except ValueError:
-        raise InputError("labels has several for an image; give a whole number for each image") from None
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise InputError(f"labels is {labels.dtype} of shape {labels.shape}; give a whole number for each image")
-    if labels.min() < 0:
-        i = int(labels.argmin())
-        raise InputError(f"labels[{i}] is {labels[i]}; classes count from 0")
-    return labels.astype(np.int64)
+        return np.asarray([None] * len(values))
+
+
+def _numbers(name: str, values: Any, kinds: str, axes: tuple[int, ...], what: str) -> np.ndarray:
+    found = _array(values)
+    if found.dtype.kind not in kinds or found.ndim not in axes or 0 in found.shape:
+        raise InputError(f"{name} is {found.dtype} of shape {found.shape}; give {what}")
+    return found
 
 
 def _ranks(
@@ -232,34 +232,20 @@ def _ranks(
         return None, True
     if labels is None or len(named) == 2:
         raise InputError(f"{' and '.join(sorted(named))}: give labels with either logits or predictions")
-    name = named.pop()
-    try:
-        values = np.asarray(known[name])
-    except ValueError:
-        raise InputError(f"{name} has entries of different lengths") from None
-    if name == "predictions":
-        return _ranks_of_lists(values[:, None] if values.ndim == 1 else values, labels)
-    if values.ndim != 2 or values.dtype.kind not in "iuf":
-        raise InputError(f"logits is {values.dtype} of shape {values.shape}; give numbers [n, classes]")
-    if values.shape[1] == 1:
+    if "predictions" in named:
+        lists = _numbers("predictions", known["predictions"], "iu", (1, 2), "classes [n], or [n, k], best first")
+        lists = lists.reshape(len(labels), -1)
+        ordered = np.sort(lists, axis=1)
+        for i in np.flatnonzero((ordered[:, 0] < 0) | (np.diff(ordered, axis=1) == 0).any(axis=1)).tolist():
+            raise InputError(f"predictions[{i}] is {lists[i].tolist()}; it must hold classes from 0, each once")
+        hit, k = lists == labels[:, None], lists.shape[1]
+        return np.where(hit.any(axis=1), hit.argmax(axis=1), max(k, 5)), bool(hit.any(axis=1).all() or k >= 5)
+    scores = _numbers("logits", known["logits"], "iuf", (2,), "numbers [n, classes]")
+    classes = scores.shape[1]
+    if classes == 1:
         raise InputError("logits are of one class, whose top-1 is always 100; leave them out, or give two")
-
-    if np.isnan(values).any():
-        raise InputError(f"logits[{np.isnan(values).any(axis=1).argmax()}] holds NaN")
-    if labels.max() >= values.shape[1]:
-        i = int(labels.argmax())
-        raise InputError(f"labels[{i}] is {labels[i]}; logits are of {values.shape[1]} classes")
-    return class_ranks(values, labels, [""] * len(labels)), True
-
-
-def _ranks_of_lists(lists: np.ndarray, labels: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], bool]:
-    if lists.ndim != 2 or lists.dtype.kind not in "iu" or lists.shape[1] == 0:
-        raise InputError(
-            f"predictions is {lists.dtype} of shape {lists.shape}; give classes [n], or [n, k], best first"
-        )
-    ordered = np.sort(lists, axis=1)
-    for i in np.flatnonzero((ordered[:, 0] < 0) | (np.diff(ordered, axis=1) == 0).any(axis=1)).tolist():
-        raise InputError(f"predictions[{i}] is {lists[i].tolist()}; it must hold classes from 0, each once")
-    hit = lists == labels[:, None]
-    ranks = np.where(hit.any(axis=1), hit.argmax(axis=1), max(lists.shape[1], 5))
-    return ranks, bool(hit.any(axis=1).all() or lists.shape[1] >= 5)
+    for i in np.flatnonzero(np.isnan(scores).any(axis=1)).tolist():
+        raise InputError(f"logits[{i}] holds NaN")
+    for i in np.flatnonzero(labels >= classes).tolist():
+        raise InputError(f"labels[{i}] is {labels[i]}; logits are of {classes} classes")
+    return class_ranks(scores, labels, [""] * len(labels)), True

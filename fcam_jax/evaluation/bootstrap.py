@@ -1,8 +1,8 @@
 """Confidence intervals of every figure by the Poisson bootstrap: a split's chance composition, from counts alone.
 
-In: the metrics of each image; out: intervals. In each replicate of the split an image counts as many times as a Poisson
-variable of mean 1 says, drawn from the seed and the image's position. So images need no second visit, parts of a split
-(threads, hosts) are merged by adding their counts, and memory does not grow with the number of images.
+In each replicate of the split an image counts as many times as a Poisson variable of mean 1 says, drawn from the seed
+and the image's position. So images need no second visit, parts of a split (threads, hosts) are merged by adding their
+counts, and memory does not grow with the number of images.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Bootstrap:
     def __init__(self, replicates: int, seed: int = 0) -> None:
         """A bootstrap of no image; 1,000 replicates give an interval's ends within a few percent of its width."""
         self._replicates, self._seed = replicates, seed
-        self._kinds: dict[type[Metric], float] = {}
+        self._steps: dict[type[Metric], float] = {}
         # Whole numbers in floating point, exact below 2^53, so that products are added in place.
         self._sums: dict[tuple[type[Metric], str], np.ndarray] = {}
         self._waiting: list[tuple[int, Sequence[Metric]]] = []
@@ -42,18 +42,13 @@ class Bootstrap:
             self._work_off()
 
     def merge(self, other: "Bootstrap") -> None:
-        """Add another part of the split.
-
-        Raises:
-          InputError: the two have different replicates.
-        """
+        """Add another part of the split, with as many replicates by the same seed."""
         if (self._replicates, self._seed) != (other._replicates, other._seed):
             raise InputError("bootstraps with different numbers of replicates or seeds cannot be merged")
-        self._work_off()
         other._work_off()
-        self._kinds |= other._kinds
+        self._steps |= other._steps
         for key, sums in other._sums.items():
-            self._add(key, sums)
+            self._sums[key] = self._sums.get(key, 0) + sums
 
     def replicates(self) -> Iterator[Totals]:
         """The metrics of every replicate."""
@@ -62,51 +57,43 @@ class Bootstrap:
             counts: dict[type[Metric], dict[str, np.ndarray]] = {}
             for (kind, name), sums in self._sums.items():
                 counts.setdefault(kind, {})[name] = np.asarray(sums[r], np.int64)
-            yield {kind: kind(self._kinds[kind], of) for kind, of in counts.items()}
+            yield {kind: kind(self._steps[kind], of) for kind, of in counts.items()}
 
     def figures(self, of: Callable[[Totals], dict[str, float]]) -> dict[str, Float[np.ndarray, " r"]]:
         """Figures of every replicate by name, NaN where it has none; maxima over thresholds are taken anew in each.
 
-        Raises:
-          InputError: no image was added.
+        Raises InputError: no image was added.
         """
-        self._work_off()
         found: list[dict[str, float]] = []
-        for totals in self.replicates() if self._kinds else ():
+        for totals in self.replicates():
             found.append({})
             # A replicate of a handful of images may hold none of them, or none with a foreground pixel.
             with contextlib.suppress(InputError):
-                found[-1] = of(totals)
+                found[-1] = of(totals) if totals else {}
         if not any(found):
             raise InputError("bootstrap of no image: the evaluated split is empty")
         names = dict.fromkeys(name for one in found for name in one)  # one without a hit has no threshold
         return {name: np.array([one.get(name, np.nan) for one in found]) for name in names}
 
     def _work_off(self) -> None:
-        if not self._waiting:
-            return
-        weights = np.stack([self._weights(position) for position, _ in self._waiting], axis=1)
-        measured: dict[type[Metric], tuple[list[int], list[Metric]]] = {}
-        for column, (_, metrics) in enumerate(self._waiting):
+        measured: dict[type[Metric], list[tuple[int, Metric]]] = {}
+        for position, metrics in self._waiting:
             for metric in metrics:
-                columns, same = measured.setdefault(type(metric), ([], []))
-                columns.append(column)
-                same.append(metric)
-        for kind, (columns, same) in measured.items():
-            self._kinds[kind] = same[0].step
-            of_kind = weights[:, columns]
-            for name in same[0].counts:
-                self._add((kind, name), _weighted(of_kind, np.stack([metric.counts[name] for metric in same])))
+                measured.setdefault(type(metric), []).append((position, metric))
+        drawn = {
+            position: np.random.default_rng((self._seed, position)).poisson(1.0, self._replicates)
+            for position, _ in self._waiting
+        }
+        for kind, images in measured.items():
+            self._steps[kind] = images[0][1].step
+            weights = np.stack([drawn[position] for position, _ in images], axis=1)
+            for name in images[0][1].counts:
+                sums = _weighted(weights, np.stack([metric.counts[name] for _, metric in images]))
+                if (kind, name) in self._sums:
+                    self._sums[kind, name] += sums
+                else:
+                    self._sums[kind, name] = sums.astype(np.float64)
         self._waiting = []
-
-    def _add(self, key: tuple[type[Metric], str], sums: np.ndarray) -> None:
-        if key in self._sums:
-            self._sums[key] += sums
-        else:
-            self._sums[key] = sums.astype(np.float64)
-
-    def _weights(self, position: int) -> Int[np.ndarray, " r"]:
-        return np.random.default_rng((self._seed, position)).poisson(1.0, self._replicates)
 
 
 def interval(replicates: Float[np.ndarray, " r"]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Box metrics of the protocol: MaxBoxAcc, MaxBoxAccV2, top-1 and top-5 localization.
+"""Box metrics: MaxBoxAcc, MaxBoxAccV2, top-1 and top-5 localization of the protocol, and the mean IoU beside them.
 
 In: per image a score map of its true class, its boxes and the rank of that class among the predictions; out:
 percentages, and their curves against the threshold. Choe et al., CVPR 2020, Sec. 4.1 and appendix.
@@ -12,8 +12,7 @@ from jaxtyping import Float, Int
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import BestIou, best_iou, box_iou, largest_box
-from fcam_jax.evaluation.metric import Figure, Metric, Scored, thresholds
-from fcam_jax.types import Annotation
+from fcam_jax.evaluation.metric import UNIT, Figure, Metric, Scored, thresholds
 
 SIGMAS = (30, 50, 70)
 DEFAULT_THRESHOLD = 0.5  # where no threshold is better than another
@@ -59,13 +58,11 @@ class BoxAccuracy(Metric):
 
         Top-1 and top-5 are absent where no image came with a prediction.
         """
-        localized = self.counts["localized"]
-        correct = {"MaxBoxAcc": localized[_LARGEST, _IOU_50, _GIVEN_CLASS]}
-        for i, sigma in enumerate(SIGMAS):
-            correct[f"BoxAccV2_{sigma}"] = localized[_ANY_CONTOUR, i, _GIVEN_CLASS]
+        largest, any_contour = self.counts["localized"][[_LARGEST, _ANY_CONTOUR]]
+        correct = {"MaxBoxAcc": largest[_IOU_50, _GIVEN_CLASS]}
+        correct |= {f"BoxAccV2_{sigma}": any_contour[i, _GIVEN_CLASS] for i, sigma in enumerate(SIGMAS)}
         if self.counts["ranked"] > 0:
-            correct["top1_loc"] = localized[_LARGEST, _IOU_50, _TOP1]
-            correct["top5_loc"] = localized[_LARGEST, _IOU_50, _TOP5]
+            correct |= {"top1_loc": largest[_IOU_50, _TOP1], "top5_loc": largest[_IOU_50, _TOP5]}
         return correct
 
     def curves(self) -> dict[str, Float[np.ndarray, " t"]]:
@@ -83,15 +80,14 @@ class BoxAccuracy(Metric):
     def at(self, positions: Mapping[str, int], label: str) -> dict[str, float]:
         """Accuracies at given thresholds, and the mean of BoxAccV2's three."""
         values = {name: float(curve[positions[name]]) for name, curve in self.curves().items()}
-        values["MaxBoxAccV2"] = _v2(values)
-        return {Figure(name).at(label): value for name, value in values.items()}
+        return {Figure(name).at(label): value for name, value in _with_v2(values).items()}
 
     def compute(self) -> dict[str, float]:
         """Maxima of the curves, their mean MaxBoxAccV2, the best threshold of MaxBoxAcc unless all are as bad."""
         result = {name: float(curve.max()) for name, curve in self.curves().items()}
         if result["MaxBoxAcc"] > 0:  # without a hit the best one would be 0, and every box the whole image
             result["MaxBoxAcc_threshold"] = float(thresholds(self.step)[self.best()["MaxBoxAcc"]])
-        return result | {"MaxBoxAccV2": _v2(result)}
+        return _with_v2(result)
 
     def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
         """Accuracies at the thresholds that are best for the whole."""
@@ -104,6 +100,37 @@ class BoxAccuracy(Metric):
         iou = float(box_iou(box[None], image.annotation.boxes).max())
         corners = dict(zip(("x0", "y0", "x1", "y1"), box.tolist(), strict=True))
         return {"threshold": round(tau, 10), "iou": iou, **corners, "correct": int(iou >= 0.5)}
+
+
+class MeanBestIoU(Metric):
+    """Mean over the images of the largest contour's best IoU, in percent, at the best threshold of MaxBoxAcc.
+
+    Counts, by threshold: ``localized``, images with an IoU of at least 50 %; ``overlap``, sums of IoUs in units of
+    2^-32.
+    """
+
+    figures = (Figure("MeanBestIoU"),)
+    needs = ("boxes",)
+
+    def count(self, image: Scored) -> Mapping[str, Any]:
+        """Counts of one image; see the class."""
+        iou = overlap(image, self.step).largest
+        return {"localized": iou >= 0.5, "overlap": np.rint(iou / UNIT)}
+
+    def best(self) -> dict[str, int]:
+        """Position of the best threshold of MaxBoxAcc."""
+        return {"MeanBestIoU": int(self.counts["localized"].argmax())}
+
+    def compute(self) -> dict[str, float]:
+        """The mean IoU."""
+        return {"MeanBestIoU": self._mean(self.best())}
+
+    def of_part(self, best: Mapping[str, int]) -> dict[str, float]:
+        """The part's mean IoU at the threshold that is best for the whole."""
+        return {self.figures[0].at("best"): self._mean(best)}
+
+    def _mean(self, best: Mapping[str, int]) -> float:
+        return float(100 * UNIT * self.counts["overlap"][best["MeanBestIoU"]] / self.images)
 
 
 def chose_none(figures: Mapping[str, Any]) -> bool:
@@ -121,22 +148,15 @@ def threshold_of(figures: Mapping[str, Any]) -> float | None:
 def overlap(image: Scored, step: float) -> BestIou:
     """Best IoU of the map's boxes with the true ones at every threshold.
 
-    Raises:
-      InputError: the image has no box, or one that is none.
+    Raises InputError: the image has no box, or one that is none.
     """
-    return image.once((overlap, step), lambda: best_iou(image.score_map, _boxes(image.annotation), thresholds(step)))
-
-
-def _v2(values: Mapping[str, float]) -> float:
-    return float(np.mean([values[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))
-
-
-def _boxes(annotation: Annotation) -> Int[np.ndarray, "n 4"]:
-    boxes = annotation.boxes
+    boxes, name = image.annotation.boxes, f"image {image.annotation.image_id}"
     if boxes is None or len(boxes) == 0:
-        raise InputError(f"image {annotation.image_id}: has no ground truth box; box metrics need at least one")
-    wrong = (boxes[:, 2] < boxes[:, 0]) | (boxes[:, 3] < boxes[:, 1])
-    if wrong.any():
-        box = boxes[wrong.argmax()].tolist()
-        raise InputError(f"image {annotation.image_id}: box {box} must satisfy x0 <= x1 and y0 <= y1")
-    return boxes
+        raise InputError(f"{name}: has no ground truth box; box metrics need at least one")
+    for box in boxes[(boxes[:, 2:] < boxes[:, :2]).any(axis=1)].tolist():
+        raise InputError(f"{name}: box {box} must satisfy x0 <= x1 and y0 <= y1")
+    return image.once((overlap, step), lambda: best_iou(image.score_map, boxes, thresholds(step)))
+
+
+def _with_v2(values: dict[str, float]) -> dict[str, float]:
+    return values | {"MaxBoxAccV2": float(np.mean([values[f"BoxAccV2_{sigma}"] for sigma in SIGMAS]))}

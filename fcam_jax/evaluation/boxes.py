@@ -4,13 +4,12 @@ In: a score map, ground truth boxes and thresholds; out: per threshold the best 
 any contour's box, from which every box metric follows. Choe et al., CVPR 2020, Sec. 4.1 and appendix.
 """
 
-from typing import NamedTuple, no_type_check
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from fcam_jax.evaluation.component_tree import LEVELS, best_alive, contours
-from fcam_jax.runtime.compiled import compiled
 
 
 class BestIou(NamedTuple):
@@ -30,14 +29,11 @@ def best_iou(
     are inclusive pixel corners ``x0, y0, x1, y1``.
     """
     levels = quantise(score_map)
-    at = level_thresholds(taus, levels)
-    truth = np.ascontiguousarray(truth, np.int64)
-    found = contours(levels)
-    iou = _best_iou(found.boxes, truth)
-    best = best_alive(iou, found.first, found.stop)
+    at, found = level_thresholds(taus, levels), contours(levels)
     # Where there is no contour the best one is -1, for which the zero box stands at the end.
-    iou = np.append(iou, _best_iou(np.zeros((1, 4), np.int32), truth))
-    return BestIou(_best_iou(found.largest, truth)[at], iou[best][at])
+    iou = box_iou(np.vstack([found.boxes, np.zeros((1, 4), np.int32)]), truth).max(axis=1)
+    best = best_alive(iou[:-1], found.first, found.stop)
+    return BestIou(box_iou(found.largest, truth).max(axis=1)[at], iou[best][at])
 
 
 def largest_box(score_map: Float[np.ndarray, "h w"], tau: float) -> Int[np.ndarray, " 4"]:
@@ -58,36 +54,8 @@ def level_thresholds(taus: Float[np.ndarray, " t"], levels: UInt8[np.ndarray, "h
 
 def box_iou(a: Int[np.ndarray, "n 4"], b: Int[np.ndarray, "k 4"]) -> Float[np.ndarray, "n k"]:
     """Intersection over union of boxes of inclusive pixels: sides and overlaps are ``last - first + 1``."""
-    return _box_iou(np.ascontiguousarray(a, np.int64), np.ascontiguousarray(b, np.int64))
-
-
-@compiled
-@no_type_check
-def _iou(a, i, b, j):
-    width = min(a[i, 2], b[j, 2]) - max(a[i, 0], b[j, 0]) + 1
-    height = min(a[i, 3], b[j, 3]) - max(a[i, 1], b[j, 1]) + 1
-    if width <= 0 or height <= 0:
-        return 0.0
-    area_a = (a[i, 2] - a[i, 0] + 1) * (a[i, 3] - a[i, 1] + 1)
-    area_b = (b[j, 2] - b[j, 0] + 1) * (b[j, 3] - b[j, 1] + 1)
-    return width * height / (area_a + area_b - width * height)
-
-
-@compiled
-@no_type_check
-def _box_iou(a, b):
-    iou = np.empty((a.shape[0], b.shape[0]))
-    for i in range(a.shape[0]):
-        for j in range(b.shape[0]):
-            iou[i, j] = _iou(a, i, b, j)
-    return iou
-
-
-@compiled
-@no_type_check
-def _best_iou(boxes, truth):
-    best = np.zeros(boxes.shape[0])
-    for i in range(boxes.shape[0]):
-        for j in range(truth.shape[0]):
-            best[i] = max(best[i], _iou(boxes, i, truth, j))
-    return best
+    a, b = a.astype(np.int64), b.astype(np.int64)
+    first, last = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.maximum(last - first + 1, 0).prod(axis=-1)
+    area_a, area_b = ((boxes[:, 2:] - boxes[:, :2] + 1).prod(axis=-1) for boxes in (a, b))
+    return overlap / np.where(overlap > 0, area_a[:, None] + area_b - overlap, 1)

@@ -40,8 +40,7 @@ def class_ranks(
 ) -> Int[np.ndarray, " b"]:
     """How many classes stand before the true one in a stable descending sort of the logits; 0 is a top-1 hit.
 
-    Raises:
-      InputError: a logit is NaN, or a label is no class of the model; the message names the image.
+    Raises InputError: a logit is NaN, or a label is no class of the model; the message names the image.
     """
     classes = logits.shape[1]
     for row, label, image_id in zip(logits, labels, image_ids, strict=True):

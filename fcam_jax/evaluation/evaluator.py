@@ -5,7 +5,6 @@ examples that were asked for. Several hosts measure a part each, and all of them
 """
 
 import dataclasses
-import functools
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,26 +16,23 @@ from jax.experimental import multihost_utils
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.class_accuracy import class_ranks
-from fcam_jax.evaluation.findings import Findings
+from fcam_jax.evaluation.findings import Findings, Wanted
 from fcam_jax.evaluation.metric import Scored, thresholds
 from fcam_jax.evaluation.result import Evaluation, Example
-from fcam_jax.evaluation.stream import Load, Wanted, evaluation, gathered
+from fcam_jax.evaluation.stream import Load, gathered
 from fcam_jax.types import Annotation, Batch, Localization
 
 T = TypeVar("T")
-Localize = Callable[[Batch], Mapping[str, Localization]]
 
 
 def evaluate(
-    localize: Localize,
+    localize: Callable[[Batch], Mapping[str, Localization]],
     batches: Iterable[tuple[Batch, list[Annotation]]],
     wanted: Wanted,
     keep: frozenset[int] = frozenset(),
     val_thresholds: Mapping[str, float] | None = None,
 ) -> dict[str, Evaluation]:
     """Evaluate the score maps of a split. Box metrics need boxes, PxAP needs masks; what the split has is reported.
-
-    Of images with neither, the classification alone is.
 
     Args:
       localize: by method, score maps of the true class and class scores of a batch.
@@ -61,7 +57,7 @@ def evaluate(
             group: list[Load] = []
             for method, found in localize(batch).items():
                 for sample, example in _images(batch, jax.tree.map(local_part, found), annotations):
-                    group.append((method, functools.partial(_itself, sample)))
+                    group.append((method, sample))
                     if sample.position in keep:
                         examples.setdefault(method, {})[sample.position] = example
             yield group
@@ -72,31 +68,25 @@ def evaluate(
     shown: dict[str, dict[int, Example]] = {}
     for part, some in of_every_host((known, examples)):
         for method, more in part.items():
-            whole.setdefault(method, wanted.nothing()).merge(more)
+            whole.setdefault(method, Findings(wanted)).merge(more)
             shown.setdefault(method, {}).update(some.get(method, {}))
     if not any(findings.images for findings in whole.values()):
         raise InputError("nothing to evaluate: the split holds no image that can be used")
-    result = {}
-    taus = thresholds(wanted.step)
+    result, taus = {}, thresholds(wanted.step)
     for method, findings in whole.items():
         kept = [shown[method][position] for position in sorted(shown[method])]
-        if val_thresholds is None or method not in val_thresholds:
-            result[method] = evaluation(findings, wanted, examples=kept)
+        if (chosen := (val_thresholds or {}).get(method)) is None:
+            result[method] = findings.evaluation(examples=kept)
             continue
-        nearest = int(np.abs(taus - val_thresholds[method]).argmin())
-        one = evaluation(findings, wanted, (nearest, "val"), kept)
+        nearest = int(np.abs(taus - chosen).argmin())
+        one = findings.evaluation((nearest, "val"), kept)
         result[method] = dataclasses.replace(one, metrics=one.metrics | {"threshold_at_val": float(taus[nearest])})
     return result
 
 
-def _itself(sample: Scored) -> Scored:
-    return sample
-
-
 def _images(batch: Batch, found: Localization, annotations: Sequence[Annotation]) -> Iterator[tuple[Scored, Example]]:
     """The images of a batch and what a method says of them, once to be measured and once to be shown."""
-    count = len(annotations)
-    maps = np.asarray(found.maps)
+    count, maps = len(annotations), np.asarray(found.maps)
     ranks: list[int | None] = [None] * count
     predicted = list(ranks)
     if found.logits is not None:

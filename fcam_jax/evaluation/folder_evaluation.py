@@ -1,4 +1,4 @@
-"""Figures of a folder of score maps, as a record for a file, and a row for each image.
+"""Figures of a folder of score maps, in a file where that is asked for, and a row for each image.
 
 Whatever is wrong is said before the maps are read, but for what is in them.
 """
@@ -6,6 +6,7 @@ Whatever is wrong is said before the maps are read, but for what is in them.
 import dataclasses
 import errno
 import functools
+import json
 import math
 import pathlib
 from collections.abc import Callable
@@ -16,26 +17,23 @@ import numpy as np
 from fcam_jax.component import at_key
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import DEFAULT_THRESHOLD
+from fcam_jax.evaluation.findings import At, Wanted
 from fcam_jax.evaluation.metric import thresholds
 from fcam_jax.evaluation.metrics import METRICS, extras, kinds, localizing, named
 from fcam_jax.evaluation.plausibility import Plausibility
-from fcam_jax.evaluation.predictions import NO_TOP5, read_predictions
+from fcam_jax.evaluation.predictions import read_predictions
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.evaluation.score_map_folder import FolderOptions, ScoreMapFolder
-from fcam_jax.evaluation.stream import TOGETHER, At, Wanted, each, evaluate_each
-from fcam_jax.runtime.files import write_table
+from fcam_jax.evaluation.stream import TOGETHER, each, evaluate_each
+from fcam_jax.runtime.files import replace_file, write_table
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.text import listed
 
 
-def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tuple[Evaluation, dict[str, Any]]:
-    """Evaluate a folder of score maps, and write the rows that are asked for; `warn` is told what a user should know.
+def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> Evaluation:
+    """Evaluate a folder of score maps, and write the files that are asked for; `warn` is told what a user should know.
 
-    Returns:
-      The evaluation, and what the file of all figures is to hold.
-
-    Raises:
-      InputError: for options that contradict each other, and whatever cannot be used in the files they name.
+    Raises InputError: for options that contradict each other, and whatever cannot be used in the files they name.
     """
     folder = ScoreMapFolder(options)
     for option, path in (("--out", options.out), ("--per_image", options.per_image)):
@@ -46,26 +44,21 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
     at = _given(options, folder, taus)
     complete = True
     if options.predictions is not None:
-        folder.ranks, warnings = read_predictions(
+        folder.ranks, complete, warnings = read_predictions(
             options.predictions, folder.image_ids, folder.labels, folder.num_classes, folder.class_names
         )
         for line in warnings:
             warn(line)
-        complete = not any(line.endswith(NO_TOP5) for line in warnings)
     for line in folder.aspects():
         warn(line)
     if folder.surplus:
         warn(f"{options.scoremaps}: {len(folder.surplus)} map(s) of no image are left out: {listed(folder.surplus)}")
-    wanted = Wanted(
-        step=options.threshold_step,
-        kinds=(*measured, Plausibility),
-        bootstrap=options.bootstrap,
-        seed=options.seed,
-        parts=True,
-    )
-    groups = math.ceil(len(folder.image_ids) / TOGETHER)
+    of = {name: getattr(options, name) for name in ("bootstrap", "seed")}
+    wanted = Wanted(step=options.threshold_step, kinds=(*measured, Plausibility), parts=True, **of)
+    count = len(folder.image_ids)
+    groups = math.ceil(count / TOGETHER)
     watched = functools.partial(counted, title="score maps", total=groups, unit=f"{TOGETHER} images")
-    found = evaluate_each(folder.load, len(folder.image_ids), wanted, at, watched)
+    found = evaluate_each(folder.load, count, wanted, at, watched)
     for line in found.warnings:
         warn(line)
     if options.per_image is not None:
@@ -75,21 +68,9 @@ def evaluate_folder(options: FolderOptions, warn: Callable[[str], None]) -> tupl
             warn(f"no box hits at any threshold, so none is best: those of the rows are at {tau:g}")
         _write_rows(folder, wanted, tau, options.per_image)
     found = found if complete else found.without("top5")
-    record = {
-        "settings": dataclasses.asdict(options),
-        "images": found.images,
-        "without_object": found.without_object,
-        "metrics": found.metrics,
-        "intervals_95": found.intervals,
-        "thresholds": taus.tolist(),
-        "best_thresholds": found.best_thresholds,
-        **{name: {key: of.tolist() for key, of in counts.items()} for name, counts in found.counts.items()},
-        "by_size": found.by_size,
-        "by_class": {str(label): part for label, part in found.by_class.items()},
-        "constant_maps": found.constant,
-        "surplus_maps": len(folder.surplus),
-    }
-    return found, record
+    if options.out is not None:
+        _write(found, options, len(folder.surplus), options.out)
+    return found
 
 
 def _given(options: FolderOptions, folder: ScoreMapFolder, taus: np.ndarray) -> At | None:
@@ -123,9 +104,28 @@ def _write_rows(folder: ScoreMapFolder, wanted: Wanted, tau: float | None, path:
         return told
 
     count = len(folder.image_ids)
-    # Of an image without an object there are fewer columns.
-    first = next((position for position in range(count) if folder.has_object(position)), 0)
-    write_table(path.resolve(), counted(each(row, count), "rows", count, "image"), list(row(first)))
+    columns = list(row(int(folder.has_object.argmax())))  # of an image without an object there are fewer
+    write_table(path.resolve(), counted(each(row, count), "rows", count, "image"), columns)
+
+
+def _write(found: Evaluation, options: FolderOptions, surplus: int, path: pathlib.Path) -> None:
+    """A line for each key of what the file of all figures is to hold."""
+    record = {
+        "settings": dataclasses.asdict(options),
+        "images": found.images,
+        "without_object": found.without_object,
+        "metrics": found.metrics,
+        "intervals_95": found.intervals,
+        "thresholds": found.thresholds.tolist(),
+        "best_thresholds": found.best_thresholds,
+        **{name: {key: of.tolist() for key, of in counts.items()} for name, counts in found.counts.items()},
+        "by_size": found.by_size,
+        "by_class": found.by_class,
+        "constant_maps": found.constant,
+        "surplus_maps": surplus,
+    }
+    lines = [f"{json.dumps(name)}: {json.dumps(value, default=str)}" for name, value in record.items()]
+    replace_file(path.resolve(), "{\n" + ",\n".join(lines) + "\n}\n", sync=False)
 
 
 def _check_writable(option: str, path: pathlib.Path) -> None:

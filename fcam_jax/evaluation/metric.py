@@ -7,6 +7,7 @@ report know of a metric stands in its class, and one line in `metrics.METRICS` m
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -41,33 +42,22 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """An image of a split with its score map, from wherever.
+    """An image of a split with its score map, from wherever."""
 
-    Attributes:
-      score_map: score of every pixel for the image's class, in [0, 1]; metrics get it checked and in float64.
-      annotation: ground truth in the frame of the score map.
-      rank: how many classes were predicted before the true one, see `class_ranks`; None without predictions.
-      position: in the split.
-      measures: figures in [0, 1] that came with the map, by name.
-    """
-
-    score_map: np.ndarray
-    annotation: Annotation
-    rank: int | None = None
-    position: int = 0
-    measures: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    score_map: np.ndarray  # of every pixel for the image's class, in [0, 1]; metrics get it checked and in float64
+    annotation: Annotation  # in the frame of the score map
+    rank: int | None = None  # how many classes were predicted before the true one; None without predictions
+    position: int = 0  # in the split
+    measures: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # in [0, 1], that came with the map
     _shared: dict[Any, Any] = dataclasses.field(default_factory=dict, repr=False)
 
     def checked(self) -> "Scored":
         """The image with its map as metrics want it, see `checked_score_map`."""
         return dataclasses.replace(self, score_map=checked_score_map(self.score_map, self.annotation.image_id))
 
-    @property
+    @functools.cached_property
     def object(self) -> Bool[np.ndarray, "h w"]:
         """Where the object is: the union of the boxes, or the mask; nowhere without either."""
-        return self.once("object", self._object)
-
-    def _object(self) -> Bool[np.ndarray, "h w"]:
         truth = self.annotation
         if truth.boxes is None and truth.mask is not None:
             return truth.mask
@@ -85,7 +75,7 @@ class Scored:
 
 @dataclasses.dataclass(frozen=True)
 class Metric(abc.ABC):
-    """A setting and counts; ``empty`` starts one, ``update`` and ``merge`` return a new one.
+    """A setting and counts; as it is made it is that of no image, and ``update`` and ``merge`` return a new one.
 
     A subclass has `figures`, `count` and `compute`; the rest has a sense as it is.
 
@@ -103,11 +93,6 @@ class Metric(abc.ABC):
     counts: dict[str, Int[np.ndarray, "..."]] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def empty(cls: type[M], step: float = 0.001) -> M:
-        """The metric of no image."""
-        return cls(step)
-
-    @classmethod
     def measurable(cls, annotation: Annotation) -> bool:
         """Whether the image has the ground truth that the metric needs; no boxes at all are none."""
         there = (getattr(annotation, name) for name in cls.needs)
@@ -115,29 +100,19 @@ class Metric(abc.ABC):
 
     @abc.abstractmethod
     def count(self, image: Scored) -> Mapping[str, Any]:
-        """Counts of one image, integers or arrays of them, but for "images".
+        """Counts of one image, integers or arrays of them, but for "images"; reads ``step`` only.
 
-        Reads ``step`` only. Numeric work should release the interpreter lock: threads share the images.
-
-        Raises:
-          InputError: the annotation cannot be used; the message names the image.
+        Numeric work should release the interpreter lock: threads share the images. Raises InputError: the annotation
+        cannot be used; the message names the image.
         """
 
-    @abc.abstractmethod
     def compute(self) -> dict[str, float]:
-        """The metric's figures by name, in percent.
-
-        Raises:
-          InputError: the counts allow no figure, e.g. there was no image.
-        """
+        """The figures by name, in percent. Raises InputError: the counts, e.g. of no image, allow none."""
+        return {}
 
     @property
     def images(self) -> int:
-        """The number of images, to divide by.
-
-        Raises:
-          InputError: it is 0.
-        """
+        """The number of images, to divide by. Raises InputError: it is 0."""
         if not self.counts or self.counts["images"] == 0:
             raise InputError(f"{type(self).__name__} of no image: the evaluated split is empty")
         return int(self.counts["images"])
@@ -162,29 +137,17 @@ class Metric(abc.ABC):
         """What a table with a row per image tells of one, at a threshold where that is asked for."""
         return {}
 
-    def measure_scored(self: M, image: Scored) -> M:
-        """The metric of one image."""
+    def measure(self: M, image: Scored) -> M:
+        """The metric of one image, whose map is checked."""
         counts = {"images": 1, **self.count(image)}
         return type(self)(self.step, {name: np.asarray(count, np.int64) for name, count in counts.items()})
 
-    def measure(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
-        """The metric of one image whose score map is yet to be checked; see `Scored`.
-
-        Raises:
-          InputError: the score map or the annotation cannot be used; the message names the image.
-        """
-        return self.measure_scored(Scored(score_map, annotation, rank).checked())
-
     def update(self: M, score_map: np.ndarray, annotation: Annotation, rank: int | None = None) -> M:
-        """The metric with one more image; as `measure`."""
-        return self.merge(self.measure(score_map, annotation, rank))
+        """The metric with one more image, whose map is yet to be checked; see `Scored`."""
+        return self.merge(self.measure(Scored(score_map, annotation, rank).checked()))
 
     def merge(self: M, other: M) -> M:
-        """The metric of both sets of images.
-
-        Raises:
-          InputError: the two have different thresholds.
-        """
+        """The metric of both sets of images, of which the thresholds must be the same."""
         if self.step != other.step:
             raise InputError(f"metrics with threshold steps {self.step} and {other.step} cannot be merged")
         if not self.counts or not other.counts:
@@ -222,17 +185,8 @@ def add(totals: Totals, metrics: Iterable[Metric]) -> None:
         totals[kind] = totals[kind].merge(metric) if kind in totals else metric
 
 
-def found(totals: Totals, kind: type[M]) -> M | None:
-    """The metric of a kind, if there is one."""
-    return totals.get(kind)  # type: ignore[return-value]
-
-
 def thresholds(step: float) -> Float[np.ndarray, " t"]:
-    """Thresholds of the protocol, ``0, step, 2 step, ...`` below 1.
-
-    Raises:
-      InputError: the step is outside (0, 1].
-    """
+    """Thresholds of the protocol, ``0, step, 2 step, ...`` below 1. Raises InputError: the step is outside (0, 1]."""
     if not 0 < step <= 1:
         raise InputError(f"threshold_step is {step}; it must lie in (0, 1], e.g. .001")
     return np.arange(0, 1, step)

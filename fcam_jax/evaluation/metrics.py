@@ -6,24 +6,14 @@ from collections.abc import Collection, Iterable
 from fcam_jax.component import Registry
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import Activations
-from fcam_jax.evaluation.box_accuracy import BoxAccuracy
+from fcam_jax.evaluation.box_accuracy import BoxAccuracy, MeanBestIoU
 from fcam_jax.evaluation.class_accuracy import ClassAccuracy
-from fcam_jax.evaluation.mean_best_iou import MeanBestIoU
 from fcam_jax.evaluation.metric import Metric
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
 from fcam_jax.evaluation.pointing_game import PointingGame
 
-METRICS: Registry[type[Metric]] = Registry(
-    "metric",
-    {
-        "BoxAccuracy": BoxAccuracy,
-        "PixelPrecision": PixelPrecision,
-        "ClassAccuracy": ClassAccuracy,
-        "MeanBestIoU": MeanBestIoU,
-        "PointingGame": PointingGame,
-        "Activations": Activations,
-    },
-)
+_ALL = (BoxAccuracy, PixelPrecision, ClassAccuracy, MeanBestIoU, PointingGame, Activations)
+METRICS: Registry[type[Metric]] = Registry("metric", {kind.__name__: kind for kind in _ALL})
 
 
 def extras() -> list[str]:
@@ -34,11 +24,9 @@ def extras() -> list[str]:
 def named(also: str | Iterable[str], known: Iterable[str]) -> list[str]:
     """The names in a setting "also", which has them with commas between or one by one.
 
-    Raises:
-      InputError: a name is none of the known ones.
+    Raises InputError: a name is none of the known ones.
     """
-    names = also.split(",") if isinstance(also, str) else also
-    names = [name.strip() for name in names if name.strip()]
+    names = [name.strip() for name in (also.split(",") if isinstance(also, str) else also) if name.strip()]
     known = sorted(known)
     for name in names:
         if name not in known:
@@ -56,9 +44,9 @@ def measurable(truth: Collection[str], classes: bool) -> list[str]:
     """Names of the figures that images give, by the ground truth of places that they have and whether there are scores
     of their classes.
     """
-    kinds = [kind for kind in METRICS.values() if classes or not kind.of_classes]
-    kinds = [kind for kind in kinds if not kind.needs or set(kind.needs) & set(truth)]
-    return [one.name for kind in kinds for one in kind.figures if not _derived(one.name)]
+    kinds = [kind for kind in METRICS.values() if not kind.needs or set(kind.needs) & set(truth)]
+    figures = [one.name for kind in kinds if classes or not kind.of_classes for one in kind.figures]
+    return [name for name in figures if not _derived(name)]
 
 
 def selecting() -> list[str]:
@@ -93,14 +81,11 @@ def columns(names: Iterable[str]) -> list[str]:
 
     A figure that no metric here gives comes from a metric that a run's own file registered, or from the device: last.
     """
-    names = list(dict.fromkeys(names))
     place: dict[str, float | None] = {}
-    for kind in METRICS.values():
-        for figure in kind.figures:
-            place |= {figure.name: figure.column, figure.at("best"): figure.column}
-    place |= {name: math.inf for name in names if name not in place and not _derived(name)}
-    shown = {name: column for name in names if (column := place.get(name)) is not None}
-    return sorted(shown, key=lambda name: shown[name])
+    for figure in (figure for kind in METRICS.values() for figure in kind.figures):
+        place |= {figure.name: figure.column, figure.at("best"): figure.column}
+    columns = {name: place.get(name, None if _derived(name) else math.inf) for name in names}
+    return sorted((name for name, column in columns.items() if column is not None), key=lambda name: columns[name] or 0)
 
 
 def _derived(name: str) -> bool:

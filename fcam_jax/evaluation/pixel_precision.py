@@ -5,14 +5,13 @@ against recall. Only two histograms of scores are kept. Choe et al., CVPR 2020, 
 """
 
 from collections.abc import Mapping
-from typing import Any, no_type_check
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Figure, Metric, Scored, thresholds
-from fcam_jax.runtime.compiled import compiled
 
 
 class PixelPrecision(Metric):
@@ -31,20 +30,21 @@ class PixelPrecision(Metric):
 
     def count(self, image: Scored) -> Mapping[str, Any]:
         """Histograms of one image; see the class."""
-        score_map, annotation = image.score_map, image.annotation
-        mask = _checked_mask(annotation.mask, "mask", score_map.shape, annotation.image_id)
-        ignore = np.zeros_like(mask) if annotation.ignore is None else annotation.ignore
-        ignore = _checked_mask(ignore, "ignore mask", score_map.shape, annotation.image_id)
-        foreground, background = _histograms(score_map.ravel(), mask.ravel(), ignore.ravel(), bin_edges(self.step))
-        return {"foreground": foreground, "background": background}
+        scores, truth = image.score_map, image.annotation
+        ignore = np.zeros(scores.shape, bool) if truth.ignore is None else truth.ignore
+        for name, mask in (("mask", truth.mask), ("ignore mask", ignore)):
+            if mask is None or mask.dtype != bool or mask.shape != scores.shape:
+                there = "missing" if mask is None else f"{mask.dtype} {mask.shape}"
+                raise InputError(f"image {truth.image_id}: {name} is {there}, must be bool {scores.shape}")
+        edges, mask = bin_edges(self.step), np.asarray(truth.mask)
+        parts = {"foreground": mask, "background": ~mask & ~ignore}
+        return {name: np.histogram(scores[part], edges)[0] for name, part in parts.items()}
 
     def curve(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Precision and recall in [0, 1] when pixels from a bin upwards are taken as object, from high scores to low.
 
-        Precision is 0 where no pixel is taken.
-
-        Raises:
-          InputError: no image was evaluated, or no image has a foreground pixel.
+        Precision is 0 where no pixel is taken. Raises InputError: no image was evaluated, or no image has a foreground
+        pixel.
         """
         if not self.images or not self.counts["foreground"].any():
             raise InputError("pixel precision without a foreground pixel: the masks of the evaluated split are empty")
@@ -63,42 +63,9 @@ class PixelPrecision(Metric):
 
     def row(self, image: Scored, tau: float | None) -> dict[str, Any]:
         """PxAP of the image alone; empty where it has no foreground."""
-        return {"PxAP": "", **self.measure_scored(image).of_part({})}
+        return {"PxAP": "", **self.measure(image).of_part({})}
 
 
 def bin_edges(step: float) -> Float[np.ndarray, " n"]:
     """Edges of the half-open bins of scores: the thresholds, then 1, 2, 3; a score of exactly 1 stands alone."""
     return np.append(thresholds(step), [1.0, 2.0, 3.0])
-
-
-def _checked_mask(mask: np.ndarray | None, name: str, shape: tuple[int, ...], image_id: str) -> np.ndarray:
-    if mask is None:
-        raise InputError(f"image {image_id}: has no {name}; pixel precision needs one")
-    if mask.dtype != bool or mask.shape != shape:
-        raise InputError(
-            f"image {image_id}: {name} is {mask.dtype} {mask.shape}, must be bool {shape} as the score map"
-        )
-    return mask
-
-
-@compiled
-@no_type_check
-def _histograms(scores, mask, ignore, edges):
-    """Pixels of foreground and of background in each bin ``edges[i] <= score < edges[i + 1]``."""
-    foreground = np.zeros(len(edges) - 1, np.int64)
-    background = np.zeros(len(edges) - 1, np.int64)
-    per_unit = len(edges) - 3
-    for p in range(len(scores)):
-        if ignore[p] and not mask[p]:
-            continue
-        # Thresholds are evenly spaced up to rounding: a guess, then at most a step or two to the exact bin.
-        i = int(scores[p] * per_unit)
-        while scores[p] < edges[i]:
-            i -= 1
-        while scores[p] >= edges[i + 1]:
-            i += 1
-        if mask[p]:
-            foreground[i] += 1
-        else:
-            background[i] += 1
-    return foreground, background

@@ -18,28 +18,24 @@ class Plausibility(Metric):
 
     def count(self, image: Scored) -> Mapping[str, Any]:
         """Counts of one image; see the class."""
-        score_map, inside = image.score_map, image.object
+        inside = image.object
         if not inside.any() or inside.all():
             return {"straight": 0, "turned": 0, "low": 0}
         here, there = (
             float(one[inside].mean() - one[~inside].mean()) if one.shape == inside.shape else 0.0
-            for one in (score_map, score_map.T)
+            for one in (image.score_map, image.score_map.T)
         )
         turned = abs(there) > abs(here)
         return {"straight": abs(here) > abs(there), "turned": turned, "low": here < 0 and not turned}
 
-    def compute(self) -> dict[str, float]:
-        """Nothing; see `doubts`."""
-        return {}
-
     def doubts(self) -> list[str]:
         """A line on each thing that is hardly chance."""
-        straight, turned, low = (int(self.counts[name]) for name in ("straight", "turned", "low"))
+        images, straight, turned, low = (int(self.counts[name]) for name in ("images", "straight", "turned", "low"))
         lines = []
         if turned > straight + _SIGMAS * math.sqrt(straight + turned):
             text = "the map fits the object better with x and y exchanged; maps are [height, width]: transpose them"
-            lines.append(f"in {turned} of {self.images} images {text}")
-        if low > max(_MOST * self.images, self.images / 2 + _SIGMAS * math.sqrt(self.images) / 2):
+            lines.append(f"in {turned} of {images} images {text}")
+        if low > max(_MOST * images, images / 2 + _SIGMAS * math.sqrt(images) / 2):
             text = "the map is lower on the object than beside it; where high scores are background, give 1 - map"
-            lines.append(f"in {low} of {self.images} images {text}")
+            lines.append(f"in {low} of {images} images {text}")
         return lines

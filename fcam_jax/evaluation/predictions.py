@@ -16,7 +16,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import open_text
 from fcam_jax.runtime.text import listed
 
-_TOP, NO_TOP5 = 5, "no top-5 figures"
+_TOP = 5
 
 
 def read_predictions(
@@ -25,19 +25,12 @@ def read_predictions(
     labels: Int[np.ndarray, " n"],
     num_classes: int | None,
     names: Sequence[str | None] = (),
-) -> tuple[Int[np.ndarray, " n"], list[str]]:
-    """Read and check the predictions of a split.
-
-    Args:
-      path: the file.
-      image_ids: of the split.
-      labels: of its images.
-      num_classes: None allows any class.
-      names: of the classes, where they are known.
+) -> tuple[Int[np.ndarray, " n"], bool, list[str]]:
+    """Read and check the predictions of a split: its images, their labels, number (None: any) and names of the classes.
 
     Returns:
-      How many classes stand before each image's true one, at least the list's length where it is not listed; and
-      warnings: that no list tells whether the true class is among the first five, that classes seem to count from 1.
+      How many classes stand before each image's true one, at least the list's length where it is not listed; whether
+      the lists tell of each image whether its class is among the first five; and warnings.
 
     Raises:
       InputError: for a line that cannot be read, an image that has no line, or two, or is not in the split, and a
@@ -46,13 +39,13 @@ def read_predictions(
     position = {image_id: index for index, image_id in enumerate(image_ids)}
     by_name = {name: label for label, name in enumerate(names) if name}
     ranks = np.full(len(image_ids), -1, np.int64)
-    settle_top5, unknown, seen = True, [], set[int]()
+    complete, unknown, seen = True, [], set[int]()
     first_of: dict[bool, str] = {}  # the first line with names, and the first with numbers
     for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         place = f"{path}, line {number}"
-        image_id, texts = _divided(line, place, position, by_name)
+        image_id, texts = _divided(line.strip(), place, position, by_name)
         index = position.get(image_id)
         if index is None:
             unknown.append(image_id)
@@ -64,27 +57,31 @@ def read_predictions(
         if len(first_of) == 2:
             raise InputError(f"{first_of[True]} has names of classes, but {first_of[False]} numbers; give all by one")
         classes = [by_name[text] if named else int(text) for text in texts]
-        _check_classes(place, classes, num_classes)
+        for wrong in classes:
+            if wrong < 0 or (num_classes is not None and wrong >= num_classes):
+                limit = "0 or above" if num_classes is None else f"[0, {num_classes})"
+                raise InputError(f"{place}: class {wrong} does not exist, classes are {limit}")
+        if len(set(classes)) < len(classes):
+            raise InputError(f"{place}: a class stands there twice")
         seen.update(classes)
         found = labels[index] in classes
         ranks[index] = classes.index(labels[index]) if found else max(len(classes), _TOP)
-        settle_top5 &= found or len(classes) >= _TOP
+        complete &= bool(found or len(classes) >= _TOP)
     if unknown:
         raise InputError(f"{path}: {len(unknown)} id(s) that the metadata does not have: {listed(unknown)}")
-    missing = [image_id for image_id, rank in zip(image_ids, ranks, strict=True) if rank < 0]
+    missing = [image_ids[index] for index in np.flatnonzero(ranks < 0).tolist()]
     if missing:
         raise InputError(f"{path}: no line for {len(missing)} image(s): {listed(missing)}")
     warnings = []
-    if not settle_top5:
-        warnings.append(f"{path}: lists of fewer than five classes without the true one; {NO_TOP5}")
+    if not complete:
+        warnings.append(f"{path}: lists of fewer than five classes without the true one; no top-5 figures")
     if 0 in labels and min(seen) == 1 and max(seen) == labels.max() + 1:
         warnings.append(f"{path}: classes are 1 to {max(seen)}, but labels 0 to {labels.max()}; both count from 0")
-    return ranks, warnings
+    return ranks, complete, warnings
 
 
 def _divided(line: str, place: str, position: Mapping[str, int], by_name: Mapping[str, int]) -> tuple[str, list[str]]:
     """The image's id and the classes of a line, which are all names or all numbers."""
-    line = line.strip()
     numbers = re.search(r"(?:,\s*-?[0-9]{1,9})+$", line)
     if numbers and line[: numbers.start()] in position:
         return line[: numbers.start()], [text.strip() for text in numbers[0][1:].split(",")]
@@ -108,12 +105,3 @@ def _lines(path: pathlib.Path) -> Iterator[str]:
             yield from file
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--predictions={path}: cannot be read as text: {error}") from error
-
-
-def _check_classes(place: str, classes: Sequence[int], num_classes: int | None) -> None:
-    if min(classes) < 0 or (num_classes is not None and max(classes) >= num_classes):
-        limit = f"[0, {num_classes})" if num_classes is not None else "0 or above"
-        wrong = min(classes) if min(classes) < 0 else max(classes)
-        raise InputError(f"{place}: class {wrong} does not exist, classes are {limit}")
-    if len(set(classes)) < len(classes):
-        raise InputError(f"{place}: a class stands there twice")

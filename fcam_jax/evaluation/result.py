@@ -63,19 +63,10 @@ class Evaluation:
     without_object: int = 0
     warnings: tuple[str, ...] = ()
 
-    @property
-    def constant_maps(self) -> int:
-        """Number of maps that are the same everywhere."""
-        return len(self.constant)
-
     def without(self, prefix: str) -> "Evaluation":
         """The same without the figures whose names begin so."""
-        dictionaries: dict[str, Any] = {
-            field.name: _without(value, prefix)
-            for field in dataclasses.fields(self)
-            if isinstance(value := getattr(self, field.name), dict)
-        }
-        return dataclasses.replace(self, **dictionaries)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return Evaluation(**_without(values, prefix))
 
     def __str__(self) -> str:
         """The figures for people: of the whole split, and by the object's size."""
@@ -91,8 +82,8 @@ class Evaluation:
         sizes.append(["images", *(str(part["images"]) for part in parts)])
         for name in dict.fromkeys(name for part in parts for name in part if name != "images"):
             sizes.append([name, *(f"{part[name]:.2f}" if name in part else "" for part in parts)])
-        tables = [_table(rows), *([_table(sizes)] if self.by_size else [])]
         without = f", {self.without_object} of them without an object" if self.without_object else ""
+        tables = [_table(rows), *([_table(sizes)] if self.by_size else [])]
         return "\n\n".join([f"{self.images} images{without}", *tables])
 
 

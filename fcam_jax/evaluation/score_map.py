@@ -8,18 +8,14 @@ from jaxtyping import Float
 
 from fcam_jax.errors import InputError
 
-_OF_LEVELS = "8-bit levels: divide them by 255"
-
 
 def checked_score_map(score_map: np.ndarray, image_id: str) -> Float[np.ndarray, "h w"]:
     """The score map in float64, after a check that it can be evaluated.
 
-    Raises:
-      InputError: it is not a non-empty matrix of floating-point numbers in [0, 1].
+    Raises InputError: it is not a non-empty matrix of floating-point numbers in [0, 1].
     """
     name = f"image {image_id}: score map"
-    score_map = _matrix(score_map, name)
-    low, high = _range(score_map, name)
+    score_map, low, high = _matrix(score_map, name)
     if low < 0 or high > 1:
         raise InputError(f"{name} lies in [{low:.6g}, {high:.6g}], must lie in [0, 1]")
     return score_map
@@ -46,18 +42,18 @@ def scaled_map(stored: np.ndarray, size: tuple[int, int], minmax: bool, name: st
     Reference: Choe et al., CVPR 2020, released program, which resizes by OpenCV in float64.
     Differs from: `cams.score_maps`, which computes in float32 and is compiled anew for each size.
     """
-    score_map = _matrix(stored, f"{name}:")
-    low, high = _range(score_map, f"{name}:")
-    same_size = score_map.shape == size
-    if same_size and not minmax and not 0 <= low <= high <= 1:
-        looks = "class scores, of which minmax makes each map's own [0, 1]" if low < 0 or high > 255 else _OF_LEVELS
+    score_map, low, high = _matrix(stored, f"{name}:")
+    as_it_is = score_map.shape == size and not minmax
+    if as_it_is and not 0 <= low <= high <= 1:
+        levels = low >= 0 and high <= 255
+        looks = "8-bit levels: divide them by 255" if levels else "class scores, of which minmax makes each map's own"
         text = f"lies in [{low:.6g}, {high:.6g}], must lie in [0, 1], being of the frame's size"
         raise InputError(f"{name}: {text}; it looks like {looks}; minmax scales it")
     if low == high:
         return np.zeros(size)
-    if same_size and not minmax:
+    if as_it_is:
         return score_map
-    if not same_size:
+    if score_map.shape != size:
         score_map = np.asarray(cv2.resize(score_map, size[::-1], interpolation=cv2.INTER_CUBIC))
     score_map = score_map - score_map.min()
     high = score_map.max()
@@ -69,30 +65,26 @@ def check_aspects(
 ) -> list[str]:
     """Lines on maps whose aspect is not their image's; those of a network's square input fit all.
 
-    Args:
-      shapes: height and width of the maps.
-      sizes: of their images, 0 where that is not known.
-      name: of a map, by its position.
-
-    Raises:
-      InputError: most of those that tell have the aspect of the image turned.
+    `shapes` and `sizes` are height and width of maps and images, 0 where that is not known; `name` is that of a map by
+    its position. Raises InputError: most of those that tell have the aspect of the image turned.
     """
     telling = [i for i, (h, w) in enumerate(shapes) if h != w and all(sizes[i])]
     wrong = [i for i in telling if not _fits(shapes[i], sizes[i])]
     turned = [i for i in wrong if _fits(shapes[i][::-1], sizes[i])]
-    others = sorted(set(wrong) - set(turned))
-    of_network = len({shapes[i] for i in telling}) == 1 and len(turned) < len(telling)
+    others = [i for i in wrong if i not in turned]
+    if len({shapes[i] for i in telling}) == 1 and len(turned) < len(telling):
+        return []  # all are of one network's oblong input
     lines = []
     for places, what in (
         (turned, "have the aspect of the image turned; they are (height, width): transpose them"),
         (others, "have another aspect than their image; they are stretched to it, as maps of the whole image are"),
     ):
-        if places and not of_network:
+        if places:
             (h, w), (height, width) = shapes[places[0]], sizes[places[0]]
             first = f"{name(places[0])}: {h} high, {w} wide, the image {height} high, {width} wide"
             lines.append(f"{len(places)} of {len(shapes)} maps {what} ({first})")
-            if places is turned and 2 * len(turned) > len(telling):
-                raise InputError(lines[0])
+    if 2 * len(turned) > len(telling):
+        raise InputError(lines[0])
     return lines
 
 
@@ -102,16 +94,13 @@ def _fits(shape: tuple[int, int], size: tuple[int, int]) -> bool:
     return (h - 1) * width <= (w + 1) * height and (w - 1) * height <= (h + 1) * width
 
 
-def _matrix(score_map: np.ndarray, name: str) -> Float[np.ndarray, "h w"]:
+def _matrix(score_map: np.ndarray, name: str) -> tuple[Float[np.ndarray, "h w"], float, float]:
+    """The map in float64, its least and its largest value."""
     if not np.issubdtype(score_map.dtype, np.floating):
         raise InputError(f"{name} holds {score_map.dtype}, must be floating point in [0, 1]; divide levels by 255")
     if score_map.ndim != 2 or score_map.size == 0:
         raise InputError(f"{name} has shape {score_map.shape}, must be (height, width)")
-    return np.ascontiguousarray(score_map, np.float64)
-
-
-def _range(score_map: Float[np.ndarray, "h w"], name: str) -> tuple[float, float]:
     low, high = float(score_map.min()), float(score_map.max())
     if not np.isfinite([low, high]).all():
         raise InputError(f"{name} holds NaN or infinity")
-    return low, high
+    return np.ascontiguousarray(score_map, np.float64), low, high

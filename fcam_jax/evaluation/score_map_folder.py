@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.component import at_key, at_least, known
+from fcam_jax.component import at_least, known
 from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.layouts.metadata import UNLOCALIZED, folder_names
 from fcam_jax.data.layouts.wsol import read_metadata
@@ -70,9 +70,8 @@ class FolderOptions:
     also: str = ""
 
     def __post_init__(self) -> None:
-        with at_key("--"):
-            at_least(self, size=1, bootstrap=0, seed=0)
-            known(self, unlocalized=UNLOCALIZED)
+        at_least(self, size=1, bootstrap=0, seed=0)
+        known(self, unlocalized=UNLOCALIZED)
 
 
 class ScoreMapFolder:
@@ -86,6 +85,7 @@ class ScoreMapFolder:
       ranks: how many classes were predicted before each image's true one; None until they are known.
       truth: the field of `Annotation` that holds the ground truth, "boxes" or "mask".
       surplus: names of maps that no image of the split has; they are not evaluated.
+      has_object: whether each image has a box or a mask.
     """
 
     ranks: Int[np.ndarray, " n"] | None = None
@@ -93,26 +93,19 @@ class ScoreMapFolder:
     def __init__(self, options: FolderOptions):
         """Read the split's metadata, and check that every image has its map and its masks.
 
-        Raises:
-          InputError: for whatever is missing or contradicts itself.
+        Raises InputError: for whatever is missing or contradicts itself.
         """
         if not options.scoremaps.is_dir():
             raise InputError(f"--scoremaps={options.scoremaps}: no such folder")
-        self._options = options
-        self._split = split = read_metadata(
-            options.metadata, _ANY_LABEL, needs_localization=options.unlocalized == "fail"
-        )
-        self.image_ids, self.labels = split.image_ids, split.labels
-        self.truth = "mask" if split.boxes is None else "boxes"
-        self.surplus = _match(options.scoremaps, self.image_ids)
-        self._masks = self._checked_masks()
-        names, self.num_classes = options.class_names, options.num_classes
-        if names is not None:
-            self.class_names: Sequence[str] = tuple(name.strip() for name in read_text(names).splitlines())
-            self.num_classes = len(self.class_names)
-        else:
-            self.class_names = folder_names(self.image_ids, self.labels, int(self.labels.max()) + 1) or ()
-            self._check_numbered()
+        strict = options.unlocalized == "fail"
+        self._options, self._split = options, read_metadata(options.metadata, _ANY_LABEL, needs_localization=strict)
+        self.image_ids, self.labels = self._split.image_ids, self._split.labels
+        self.truth = "mask" if self._split.boxes is None else "boxes"
+        self.has_object = self._split.localized()
+        self._paths = [options.scoremaps / (image_id + _SUFFIX) for image_id in self.image_ids]
+        self.surplus = self._surplus()
+        self._check_masks()
+        self.class_names, self.num_classes = self._classes()
         if self.num_classes is not None and self.labels.max() >= self.num_classes:
             position = int(self.labels.argmax())
             raise InputError(
@@ -122,27 +115,21 @@ class ScoreMapFolder:
 
     def aspects(self) -> list[str]:
         """See `check_aspects`; opens every map for its shape alone."""
-        sizes = self._split.sizes
-        if sizes is None:
+        if self._split.sizes is None:
             return []
-        paths = [self._options.scoremaps / (image_id + _SUFFIX) for image_id in self.image_ids]
-        shapes = list(counted(map(_shape, paths), "shapes of the maps", len(paths), "map"))
-        return check_aspects(shapes, list(map(tuple, sizes[:, ::-1].tolist())), lambda i: str(paths[i]))
+        shapes = list(counted(map(_shape, self._paths), "shapes of the maps", len(self._paths), "map"))
+        sizes = [(height, width) for width, height in self._split.sizes.tolist()]
+        return check_aspects(shapes, sizes, lambda i: str(self._paths[i]))
 
     def load(self, index: int) -> Scored:
         """The image at a position of the split.
 
-        Raises:
-          InputError: its map or one of its masks cannot be used; the message names the file.
+        Raises InputError: its map or one of its masks cannot be used; the message names the file.
         """
-        path, size = self._options.scoremaps / (self.image_ids[index] + _SUFFIX), self._options.size
+        path, size = self._paths[index], self._options.size
         score_map = scaled_map(read_map(path), (size, size), self._options.minmax, str(path))
         rank = None if self.ranks is None else int(self.ranks[index])
         return Scored(score_map, self._annotation(index, size), rank, index)
-
-    def has_object(self, index: int) -> bool:
-        """Whether the image at a position has a box or a mask."""
-        return bool(self._split.localized()[index])
 
     def _annotation(self, index: int, size: int) -> Annotation:
         image_id, label = self.image_ids[index], int(self.labels[index])
@@ -150,44 +137,63 @@ class ScoreMapFolder:
             width, height = self._split.sizes[index].tolist()
             boxes = rescale_boxes(self._split.boxes[index], (width, height), (size, size))
             return Annotation(image_id, label, boxes.astype(np.int64))
-        assert self._split.masks is not None
-        masks, folder = self._split.masks[index], self._masks
+        assert self._split.masks is not None and self._options.masks is not None
+        masks, folder = self._split.masks[index], self._options.masks
         if not masks.instances:
             return Annotation(image_id, label)
-        mask = np.any([resize_mask(read_mask(folder / str(name)), size) for name in masks.instances], axis=0)
-        undecided = [resize_mask(read_mask(folder / str(name)), size) for name in masks.ignore]
-        ignore = np.any(undecided, axis=0) & ~mask if undecided else None
-        return Annotation(image_id, label, mask=mask, ignore=ignore)
+        mask, ignore = np.zeros((2, size, size), bool)
+        for union, names in ((mask, masks.instances), (ignore, masks.ignore)):
+            for name in names:
+                union |= resize_mask(read_mask(folder / str(name)), size)
+        return Annotation(image_id, label, mask=mask, ignore=ignore & ~mask)
 
-    def _check_numbered(self) -> None:
-        """Folders that are called by numbers which are not their labels' leave open what a number means."""
-        for label, name in enumerate(self.class_names):
-            if name.isdecimal() and name != str(label) and self._options.predictions and self.num_classes is None:
+    def _classes(self) -> tuple[Sequence[str], int | None]:
+        """What the classes are called and their number, as far as that is known."""
+        names, number = self._options.class_names, self._options.num_classes
+        if names is not None:
+            found = tuple(name.strip() for name in read_text(names).splitlines())
+            return found, len(found)
+        folders = folder_names(self.image_ids, self.labels, int(self.labels.max()) + 1) or ()
+        if number or not self._options.predictions:
+            return () if number else folders, number
+        for label, name in enumerate(folders):
+            # Folders that are called by numbers which are not their labels' leave open what a number means.
+            if name.isdecimal() and name != str(label):
                 raise InputError(
                     f"--predictions={self._options.predictions}: class {label} has the folder {name}; say by "
                     "--class_names that classes are given by names, or by --num_classes that by numbers from 0"
                 )
-        self.class_names = () if self.num_classes else self.class_names
+        return folders, None
 
-    def _checked_masks(self) -> pathlib.Path:
-        """The folder that masks' paths start from, where there are masks."""
-        masks, names = self._options.masks, self._options.metadata / "localization.txt"
-        if self._split.masks is None:
-            return pathlib.Path()
+    def _check_masks(self) -> None:
+        root, masks = self._options.masks, self._split.masks
         if masks is None:
+            return
+        if root is None:
+            names = self._options.metadata / "localization.txt"
             raise InputError(f"{names} names masks: give the folder of their paths by --masks")
-        named = [name for one in self._split.masks for name in one.files()]
-        missing = [name for name in named if not (masks / name).is_file()]
+        missing = [name for one in masks for name in one.files() if not (root / name).is_file()]
         if missing:
-            raise InputError(f"--masks={masks}: {len(missing)} mask(s) are not there: {listed(missing)}")
-        return masks
+            raise InputError(f"--masks={root}: {len(missing)} mask(s) are not there: {listed(missing)}")
+
+    def _surplus(self) -> list[str]:
+        """Maps that no image has, after a check that every image has its map."""
+        root = self._options.scoremaps
+        files = (pathlib.Path(folder) / name for folder, names in walk(root, hidden=True) for name in names)
+        present = {path.relative_to(root).as_posix() for path in files if path.suffix == _SUFFIX}
+        missing = [image_id for image_id in self.image_ids if image_id + _SUFFIX not in present]
+        surplus = sorted(present - {image_id + _SUFFIX for image_id in self.image_ids})
+        if missing:
+            others = f"; {len(surplus)} map(s) of no image: {listed(surplus)}" if surplus else ""
+            what = f"{len(missing)} image(s) without a map <image_id>.npy: {listed(missing)}"
+            raise InputError(f"--scoremaps={root}: {what}{others}")
+        return surplus
 
 
 def read_map(path: pathlib.Path) -> np.ndarray:
     """The array in a `.npy` file; nothing in it is executed.
 
-    Raises:
-      InputError: the file holds no whole array of numbers.
+    Raises InputError: the file holds no whole array of numbers.
     """
     try:
         with open_regular(path, MAP) as file:
@@ -201,28 +207,9 @@ def _shape(path: pathlib.Path) -> tuple[int, int]:
     """Height and width of a map; a square where that is not known, as reading it will tell."""
     try:
         with open_regular(path, MAP) as file:
-            numpy_format = np.lib.format
-            old = numpy_format.read_magic(file) == (1, 0)
-            read = numpy_format.read_array_header_1_0 if old else numpy_format.read_array_header_2_0
-            shape = read(file)[0]
-    except Exception:  # as in `read_map`
-        shape = ()
-    return (shape[0], shape[1]) if len(shape) == 2 else (1, 1)
-
-
-def _match(maps: pathlib.Path, image_ids: list[str]) -> list[str]:
-    """Maps that no image has, after a check that every image has its map."""
-    present = {
-        (pathlib.Path(folder) / name).relative_to(maps).as_posix()
-        for folder, names in walk(maps, hidden=True)
-        for name in names
-        if name.endswith(_SUFFIX)
-    }
-    missing = [image_id for image_id in image_ids if image_id + _SUFFIX not in present]
-    surplus = sorted(present - {image_id + _SUFFIX for image_id in image_ids})
-    if missing:
-        others = f"; {len(surplus)} map(s) of no image: {listed(surplus)}" if surplus else ""
-        raise InputError(
-            f"--scoremaps={maps}: {len(missing)} image(s) without a map <image_id>.npy: {listed(missing)}{others}"
-        )
-    return surplus
+            old = np.lib.format.read_magic(file) == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+            height, width = read(file)[0]
+    except Exception:  # as in `read_map`, or no matrix
+        return (1, 1)
+    return height, width

@@ -4,11 +4,10 @@ import dataclasses
 from typing import Any
 
 from fcam_jax.component import at_least, defaults_of
-from fcam_jax.evaluation.device_measure import DEVICE_MEASURES, DeviceMeasure
-from fcam_jax.evaluation.insertion_deletion import InsertionDeletion
+from fcam_jax.evaluation.device_measure import DEVICE_MEASURES, DeviceMeasure, InsertionDeletion
+from fcam_jax.evaluation.findings import Wanted
 from fcam_jax.evaluation.metric import thresholds
 from fcam_jax.evaluation.metrics import METRICS, extras, kinds, named
-from fcam_jax.evaluation.stream import Wanted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,13 +59,18 @@ class EvaluationSettings:
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, insertion_deletion_steps=1, bootstrap=0, pictures=0, examples=0)
         thresholds(self.threshold_step)
-        named(self.also, [*extras(), *DEVICE_MEASURES])
+        _ = self.names
+
+    @property
+    def names(self) -> list[str]:
+        """What is asked for by name."""
+        return named(self.also, [*extras(), *DEVICE_MEASURES])
 
     @property
     def wanted(self) -> Wanted:
         """What is measured of each map, and of which parts."""
-        names = [name for name in self.names if name in METRICS]
-        return Wanted(step=self.threshold_step, kinds=kinds(names), bootstrap=self.bootstrap, parts=True)
+        measured = kinds(name for name in self.names if name in METRICS)
+        return Wanted(step=self.threshold_step, kinds=measured, bootstrap=self.bootstrap, parts=True)
 
     @property
     def device_measures(self) -> tuple[DeviceMeasure, ...]:
@@ -74,8 +78,3 @@ class EvaluationSettings:
         settings: dict[type[DeviceMeasure], Any] = {InsertionDeletion: {"steps": self.insertion_deletion_steps}}
         chosen = [kind for name, kind in DEVICE_MEASURES.items() if name in self.names]
         return tuple(kind(**settings.get(kind, {})) for kind in chosen)
-
-    @property
-    def names(self) -> list[str]:
-        """What is asked for by name."""
-        return named(self.also, [*extras(), *DEVICE_MEASURES])

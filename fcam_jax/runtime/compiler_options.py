@@ -13,12 +13,9 @@ _OPTIONS = {_FLAG: ",".join(f"LIBRARY_FUSION_TYPE_{kind}" for kind in ("DOT", "R
 
 
 def compiler_options(platform: str) -> dict[str, str] | None:
-    """`compiler_options` of `jax.jit` for a program with convolutions; those change its speed and roundings alone.
+    """`compiler_options` of `jax.jit` for a program with convolutions on a platform such as ``"cpu"``.
 
-    Nothing is asked for where `XLA_FLAGS` already has the flag in question.
-
-    Args:
-      platform: of the devices, such as ``"cpu"``.
+    They change its speed and roundings alone. Nothing is asked for where `XLA_FLAGS` already has the flag in question.
     """
     return _OPTIONS if platform == "cpu" and _FLAG not in os.environ.get("XLA_FLAGS", "") and _known() else None
 

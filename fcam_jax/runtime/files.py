@@ -17,6 +17,8 @@ from typing import Any
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import cell
 
+Path = str | os.PathLike[str]
+
 # The largest files that are read, by what they hold, in bytes.
 IMAGE = MAP = 512 << 20
 TABLE = 2 << 30
@@ -24,24 +26,14 @@ RECORD = 256 << 20
 WEIGHTS = 64 << 30
 ARCHIVE = 1 << 40
 
-_KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+_KINDS |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
 
 
-def open_regular(path: str | os.PathLike[str], limit: int) -> io.BufferedReader:
-    """Open a file of the user's for reading: a regular one, or a link to one. Nothing else is waited for.
+def open_regular(path: Path, limit: int) -> io.BufferedReader:
+    """Open a file of the user's for reading: a regular one, or a link to one, of at most `limit` bytes.
 
-    Args:
-      path: of the file.
-      limit: its largest size in bytes.
-
-    Raises:
-      OSError: it is not there, something else than a file, or larger; `reason` has it in words.
+    Nothing is waited for. Raises OSError: it is not there, something else than a file, or larger; see `reason`.
     """
     try:
         _must_be_regular(pathlib.Path(path).stat().st_mode)  # to open some devices is to act on them
@@ -60,18 +52,14 @@ def open_regular(path: str | os.PathLike[str], limit: int) -> io.BufferedReader:
 
 
 def open_text(
-    path: str | os.PathLike[str], limit: int = TABLE, *, newline: str | None = None, errors: str = "strict"
+    path: Path, limit: int = TABLE, *, newline: str | None = None, errors: str = "strict"
 ) -> io.TextIOWrapper:
     """`open_regular` of a text in UTF-8."""
     return io.TextIOWrapper(open_regular(path, limit), encoding="utf-8-sig", newline=newline, errors=errors)
 
 
-def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
-    """The content of a file of the user's.
-
-    Raises:
-      InputError: it cannot be read, as in `open_regular`.
-    """
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a file of the user's. Raises InputError: it cannot be read, as in `open_regular`."""
     try:
         with open_regular(path, limit) as file:
             data = file.read(limit + 1) or b""  # what the kernel makes up has no size before it is read
@@ -82,11 +70,10 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
         raise InputError(f"{os.fspath(path)}: cannot be read: {reason(error)}") from error
 
 
-def read_text(path: str | os.PathLike[str], limit: int = TABLE) -> str:
+def read_text(path: Path, limit: int = TABLE) -> str:
     """The content of a text in UTF-8.
 
-    Raises:
-      InputError: it cannot be read, as in `open_regular`, or is no such text.
+    Raises InputError: it cannot be read, as in `open_regular`, or is no such text.
     """
     try:
         return read_regular(path, limit).decode("utf-8-sig")
@@ -100,26 +87,20 @@ def reason(error: OSError) -> str:
 
 
 def walk(
-    folder: str | os.PathLike[str], *, hidden: bool = False, besides: Collection[tuple[int, int]] = ()
+    folder: Path, *, hidden: bool = False, besides: Collection[tuple[int, int]] = ()
 ) -> Iterator[tuple[str, list[str]]]:
-    """A folder and those below it, each with the sorted names of what else lies in it.
+    """A folder and those below it, each with the sorted names of what else lies in it, `hidden` ones only if asked for.
 
-    Links to folders are followed, after all folders that are none. Each folder is met once, so that links may form
-    loops.
-
-    Args:
-      folder: where to begin.
-      hidden: with names that begin with a dot.
-      besides: folders that links below are not followed to, by device and number.
-
-    Raises:
-      InputError: a folder cannot be read.
+    Links to folders are followed, after all folders that are none, but for those in `besides` (device and number). Each
+    folder is met once, so that links may form loops. Raises InputError: a folder cannot be read.
     """
     waiting, linked = [os.fspath(folder)], collections.deque[str]()
     visited: set[tuple[int, int]] = set()
     while waiting or linked:
         here = waiting.pop() if waiting else linked.popleft()
-        names, folders, links = [], [], []
+        names: list[str] = []
+        folders: list[str] = []
+        links: list[str] = []
         try:
             status = pathlib.Path(here).stat()
             one = (status.st_dev, status.st_ino)
@@ -132,10 +113,8 @@ def walk(
                         continue
                     if not _is_folder(entry):
                         names.append(entry.name)
-                    elif entry.is_symlink():
-                        links.append(entry.path)
                     else:
-                        folders.append(entry.path)
+                        (links if entry.is_symlink() else folders).append(entry.path)
         except OSError as error:
             raise InputError(f"{here}: cannot be read: {reason(error)}") from error
         waiting += sorted(folders, reverse=True)
@@ -153,10 +132,7 @@ def fresh_partial(path: pathlib.Path) -> pathlib.Path:
 def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) -> None:
     """Put a file in place as a whole: a crash leaves the old one or the new one. Its folder is made where it is not.
 
-    Args:
-      path: of the file.
-      data: its contents; a text is written in UTF-8.
-      sync: wait until the disk has it, so that this holds when the machine stops, too.
+    A text is written in UTF-8. `sync` waits until the disk has it, so that this holds when the machine stops, too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = fresh_partial(path)
@@ -169,17 +145,13 @@ def replace_file(path: pathlib.Path, data: str | bytes, *, sync: bool = True) ->
 
 
 def write_table(path: pathlib.Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Put a CSV file with some columns in place as a whole, its rows one at a time.
-
-    Texts that a spreadsheet would take for formulas are made harmless, see `cell`.
-    """
+    """Put a CSV file with some columns in place as a whole, its rows one at a time; see `cell`."""
     partial = fresh_partial(path)
     # Names of files may hold bytes that are no letters; they come out as they were.
     with partial.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
-        for row in rows:
-            writer.writerow({name: cell(value) for name, value in row.items()})
+        writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     partial.replace(path)
 
 
@@ -194,7 +166,7 @@ def file_digest(path: pathlib.Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def link_or_copy(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+def link_or_copy(source: Path, target: Path) -> None:
     """Give a file another name, or copy it where the file system has no hard links."""
     try:
         os.link(source, target)

@@ -46,16 +46,16 @@ def start(coordinator: str | None = None, processes: int | None = None, process:
     Raises:
       InputError: for arguments that do not fit together, or processes that do not find each other.
     """
-    given: dict[str, Any] = {"coordinator": coordinator, "processes": processes, "process": process}
+    given = {"coordinator": coordinator, "processes": processes, "process": process}
     missing = [name for name, value in given.items() if value is None]
-    if len(missing) == len(given):
-        options = _cluster(os.environ)
-        if options is None:
-            return
-    elif missing:
+    if coordinator is not None and processes is not None and process is not None:
+        options = _explicit(coordinator, processes, process)
+    elif len(missing) < len(given):
         raise InputError(f"--coordinator, --processes and --process belong together; --{missing[0]} is missing")
+    elif (method := _cluster(os.environ)) is not None:
+        options = {"cluster_detection_method": method}
     else:
-        options = _explicit(**given)
+        return
     too_late = threading.Timer(FIND, _not_found)
     too_late.daemon = True
     too_late.start()
@@ -77,21 +77,13 @@ def is_first() -> bool:
 
 
 def of_first(compute: Callable[[], Any]) -> Any:
-    """What the first process computes, on all processes; the others wait for it.
+    """What the first process computes, JSON data, on all processes; the others wait for it.
 
-    All processes must call it, in the same order.
-
-    Args:
-      compute: gives JSON data; called in the first process alone.
-
-    Raises:
-      InputError: on all processes, where it raises one.
+    All processes must call it, in the same order. Raises InputError: on all processes, where `compute` raises one.
     """
     if not _are_several():
         return compute()
-    key = f"fcam/result/{next(_results)}"
-    store = distributed.global_state.client
-    assert store is not None
+    key, store = f"fcam/result/{next(_results)}", _store()
     if not is_first():
         found = json.loads(store.blocking_key_value_get(key, _FOR_EVER))
         if "error" in found:
@@ -125,6 +117,11 @@ def ending_together() -> Iterator[None]:
         _end(1, f"{type(error).__name__}: {first_line(error)}", "".join(traceback.format_exception(error)).rstrip())
 
 
+def _store() -> Any:
+    assert distributed.global_state.client is not None
+    return distributed.global_state.client
+
+
 def _are_several() -> bool:
     return distributed.global_state.client is not None and distributed.global_state.num_processes > 1
 
@@ -136,26 +133,21 @@ def _explicit(coordinator: str, processes: int, process: int) -> dict[str, Any]:
         raise InputError(f"--coordinator={coordinator} must be HOST:PORT, of the machine of process 0")
     if not 0 <= process < processes:
         raise InputError(f"--process={process} must lie in [0, {processes}), as --processes={processes}")
-    return {
-        "coordinator_address": coordinator,
-        "num_processes": processes,
-        "process_id": process,
-        "cluster_detection_method": "deactivate",
-    }
+    options = {"coordinator_address": coordinator, "num_processes": processes, "process_id": process}
+    return options | {"cluster_detection_method": "deactivate"}
 
 
-def _cluster(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """The same for a cluster that the process is started in; None where it is alone.
+def _cluster(environment: Mapping[str, str]) -> str | None:
+    """What JAX calls the cluster that the process is started in; None where it is alone.
 
     A batch script or an interactive shell has Slurm's variables, too, but is a step of one task.
     """
     if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        return {"cluster_detection_method": "slurm"}
+        return "slurm"
     if int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1:
-        return {"cluster_detection_method": "ompi"}
+        return "ompi"
     if cloud_tpu_init.running_in_cloud_tpu_vm:
-        in_kubernetes = {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"} & environment.keys()
-        return {"cluster_detection_method": "gketpu" if in_kubernetes else "gcetpu"}
+        return "gketpu" if {"TPU_WORKER_HOSTNAMES", "TPU_PROCESS_ADDRESSES"} & environment.keys() else "gcetpu"
     return None
 
 
@@ -172,20 +164,17 @@ def _not_found() -> NoReturn:
 
 def _watch() -> None:
     """Wait until a process says that it has ended, and end this one."""
-    while True:
+    while (found := _announced()) is None:
         time.sleep(ASK)
-        found = _announced()
-        if found is not None:
-            if found["status"] == REQUEUE:
-                time.sleep(STOP)
-            _end(found["status"], found["line"], None)
+    if found["status"] == REQUEUE:
+        time.sleep(STOP)
+    _end(found["status"], found["line"], None)
 
 
 def _announced() -> dict[str, Any] | None:
     """What the first process to fail has said; None as long as none has, or where it cannot be asked for any more."""
-    store = distributed.global_state.client
     try:
-        return None if store is None else dict(json.loads(store.key_value_try_get(_ENDED)))
+        return dict(json.loads(_store().key_value_try_get(_ENDED)))
     except Exception:  # not there; or the process that keeps it has gone, which JAX notices by itself
         return None
 
@@ -193,14 +182,10 @@ def _announced() -> dict[str, Any] | None:
 def _end(status: int, line: str, own: str | None) -> NoReturn:
     """Announce the end of this process, or follow that of another, and exit once all others know.
 
-    Args:
-      status: of this process, unless another has announced its own before.
-      line: what to say of this one.
-      own: what this process prints, where it has failed itself.
+    `status` and `line` are this one's, unless another has announced its own; `own` is what it prints where it failed.
     """
     _ending.acquire()  # for good: of the watch and the main thread, the second waits until the first exits
-    store, host = distributed.global_state.client, distributed.global_state.process_id
-    assert store is not None
+    store, host = _store(), distributed.global_state.process_id
     with contextlib.suppress(Exception):  # another was earlier, or the store has gone
         store.key_value_set(_ENDED, json.dumps({"host": host, "status": status, "line": line}))
     told = _announced() or {"host": host, "status": status, "line": line}

@@ -25,23 +25,20 @@ _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 def held(path: pathlib.Path, complaint: str) -> Iterator[None]:
     """Hold the lock of a file, which stays behind; where the file system has no locks, that is told.
 
-    Args:
-      path: the file.
-      complaint: what to say where another process holds it.
-
     Raises:
-      InputError: another process holds it, and the message says which; or it is a link, or anything but a lock.
+      InputError: another process holds it, and the message is `complaint` and which; or it is anything but a lock.
       OSError: the file cannot be written.
     """
+    no_lock = InputError(f"{path} is no lock of this program; delete it, or use another folder")
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise InputError(f"{path} is a link, not a lock; delete it") from error
+        if error.errno == errno.ELOOP:  # a link
+            raise no_lock from error
+        raise
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise InputError(f"{path} is no lock but something else; delete it")
+            raise no_lock
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -51,7 +48,7 @@ def held(path: pathlib.Path, complaint: str) -> Iterator[None]:
                 raise
             logger.warning("%s: this file system has no locks (%s): start one run at a time", path, error.strerror)
         if not _WRITTEN.fullmatch(_text(file)):  # such as another file under one more name
-            raise InputError(f"{path} is no lock of this program; delete it, or use another folder")
+            raise no_lock
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n".encode())

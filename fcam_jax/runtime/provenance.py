@@ -23,11 +23,8 @@ def program() -> dict[str, Any]:
     """
     commit = _git("rev-parse", "HEAD")
     changes = None if commit is None else _git("status", "--porcelain", "--untracked-files=no")
-    return {
-        "version": fcam_jax.__version__,
-        "commit": commit,
-        "modified": None if changes is None else bool(changes),
-    }
+    modified = None if changes is None else bool(changes)
+    return {"version": fcam_jax.__version__, "commit": commit, "modified": modified}
 
 
 def machine() -> dict[str, Any]:
@@ -53,22 +50,17 @@ def _git(*words: str) -> str | None:
     home = pathlib.Path(fcam_jax.__file__).resolve().parents[1]
     if not (home / ".git").exists():  # a folder of packages may lie in somebody else's checkout
         return None
+    options: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 20, "check": True}
     try:
         # In a session of its own, which Ctrl-C does not reach.
-        done = subprocess.run(
-            ("git", *words), cwd=home, capture_output=True, text=True, timeout=20, check=True, start_new_session=True
-        )
+        return subprocess.run(("git", *words), cwd=home, start_new_session=True, **options).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
 
 
 @functools.cache
 def _processor() -> str:
     """The processor's name, as Linux tells it where it does."""
-    try:
-        lines = _CPU_FACTS.read_text().splitlines()
-    except OSError:
-        lines = []
+    lines = _CPU_FACTS.read_text().splitlines() if _CPU_FACTS.exists() else []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())

@@ -52,12 +52,7 @@ Stream = OfStep | OfImage | OfWeights | OfRun
 
 
 def stream(key: Key[Array, "*shape"], of: Stream) -> Key[Array, "*shape"]:
-    """The key of a stream, or of each of several keys' one.
-
-    Args:
-      key: what it starts from.
-      of: the stream.
-    """
+    """The key of a stream, or of each of several keys' one."""
     if key.ndim:
         return jax.vmap(lambda one: stream(one, of))(key)
     return jax.random.fold_in(key, int(of))
@@ -71,8 +66,6 @@ def order_seed(seed: int, of: OfRun) -> int:
 def named(key: Key[Array, ""], name: str) -> Key[Array, ""]:
     """The key of a stream of a component's own, which the package does not know, from the key of a step.
 
-    Args:
-      key: of the step.
-      name: any text that tells the component and the purpose from others, such as ``"mine.mask"``.
+    The name is any text that tells the component and the purpose from others, such as ``"mine.mask"``.
     """
     return jax.random.fold_in(stream(key, OfStep.NAMED), zlib.crc32(name.encode()))

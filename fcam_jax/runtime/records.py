@@ -12,21 +12,11 @@ _DIGITS = 20  # of a whole number
 
 
 def read_record(path: pathlib.Path, cure: str, **types: type | tuple[type, ...]) -> dict[str, Any]:
-    """The JSON object that a file holds.
+    """The JSON object that a file holds, with values of given types by their names.
 
-    Args:
-      path: the file.
-      cure: what to do where it is damaged.
-      types: those of values that it must have, by name.
-
-    Raises:
-      InputError: it cannot be read, or holds no such object.
+    Raises InputError: it cannot be read, or holds no such object; `cure` says what to do then.
     """
-    return json_object(read_regular(path, LIMIT), path, cure, **types)
-
-
-def json_object(data: bytes | str, path: pathlib.Path, cure: str, **types: type | tuple[type, ...]) -> dict[str, Any]:
-    """The same of what was read of a file."""
+    data = read_regular(path, LIMIT)
     try:
         return parsed(data, **types)
     except ValueError as error:
@@ -36,14 +26,12 @@ def json_object(data: bytes | str, path: pathlib.Path, cure: str, **types: type 
 def parsed(data: bytes | str, **types: type | tuple[type, ...]) -> dict[str, Any]:
     """The JSON object of a text in UTF-8.
 
-    Raises:
-      ValueError: it is none, lacks one of the values, or is past all measure; a short line says how.
+    Raises ValueError: it is none, lacks one of the values, or is past all measure; a short line says how.
     """
     try:
         if len(data) > LIMIT:
             raise ValueError(f"it is longer than {LIMIT >> 20} MiB")
-        text = data if isinstance(data, str) else data.decode()
-        found = json.loads(text, parse_int=_whole)
+        found = json.loads(data if isinstance(data, str) else data.decode(), parse_int=_whole)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeDecodeError as error:

@@ -14,19 +14,13 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
-class _Place:
-    """Where the main thread is, and since when."""
-
-    what: str = "the start"
-    since: float = 0.0
-
-
-_place = _Place()
+_place = ("the start", 0.0)  # where the main thread is, and since when
 
 
 def at(what: str) -> None:
     """Tell what the run waits for from now on."""
-    _place.what, _place.since = what, time.monotonic()
+    global _place
+    _place = (what, time.monotonic())
 
 
 def each(items: Iterable[Item], what: str) -> Iterator[Item]:
@@ -58,7 +52,7 @@ def watching(name: str, seconds: float) -> Iterator[None]:
 def _watch(name: str, seconds: float, done: threading.Event) -> None:
     standstill = Standstill(seconds)
     while not done.wait(seconds / 10):
-        what, since = _place.what, _place.since
+        what, since = _place
         waited = standstill.worth_telling(since, time.monotonic())
         if waited is not None:
             logger.warning("%s: nothing has moved for %.0f s; it waits for %s", name, waited, what)

@@ -35,18 +35,10 @@ Image = UInt8[np.ndarray, "h w 3"]
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """Ground truth of one image in the frame of its score map; it never goes to the device.
+    """Ground truth of one image in the frame of its score map; it never goes to the device."""
 
-    Attributes:
-      image_id: the image's key in its data set.
-      label: its class, from 0.
-      boxes: inclusive pixel corners ``x0, y0, x1, y1``, or None where the data set has no boxes.
-      mask: True on the object, or None where the data set has no masks.
-      ignore: True where the mask is undecided, or None.
-    """
-
-    image_id: str
-    label: int
-    boxes: Int[np.ndarray, "n 4"] | None = None
-    mask: np.ndarray | None = None
-    ignore: np.ndarray | None = None
+    image_id: str  # the image's key in its data set
+    label: int  # its class, from 0
+    boxes: Int[np.ndarray, "n 4"] | None = None  # inclusive pixel corners ``x0, y0, x1, y1``; None: there are no boxes
+    mask: np.ndarray | None = None  # True on the object; None where the data set has no masks
+    ignore: np.ndarray | None = None  # True where the mask is undecided

@@ -42,14 +42,9 @@ class Batch:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Localization:
-    """What a method says about a batch of images.
+    """What a method says about a batch of images."""
 
-    Attributes:
-      maps: score map of the given labels at the images' size, in [0, 1].
-      logits: class scores before softmax; None where there is no classifier.
-      measures: figures of each map, in [0, 1], by their names: what a `DeviceMeasure` has found.
-    """
-
-    maps: Float[Array | np.ndarray, "b h w"]
-    logits: Num[Array | np.ndarray, "b k"] | None
+    maps: Float[Array | np.ndarray, "b h w"]  # of the given labels at the images' size, in [0, 1]
+    logits: Num[Array | np.ndarray, "b k"] | None  # class scores before softmax; None where there is no classifier
+    # Figures of each map, in [0, 1], by their names: what a `DeviceMeasure` has found.
     measures: Mapping[str, Float[Array | np.ndarray, " b"]] = dataclasses.field(default_factory=dict)

@@ -12,8 +12,8 @@ import pytest
 from fcam_jax.cli.command import main
 from fcam_jax.evaluation.boxes import box_iou, largest_box
 from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.findings import Wanted
 from fcam_jax.evaluation.metrics import kinds
-from fcam_jax.evaluation.stream import Wanted
 from fcam_jax.types import Annotation, Batch, Localization
 
 COUNT, SIDE, CLASSES = 12, 16, 6

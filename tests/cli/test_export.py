@@ -115,5 +115,5 @@ def test_what_cannot_be_exported_costs_one_line(first, tmp_path):
     with pytest.raises(SystemExit, match=r"^error: the run's config\.json .* of another version .*final_stride"):
         command.main(["export", f"--workdir={tmp_path}", f"--out={tmp_path / 'out'}"])
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit, match=r"^error: --out=.*file cannot be written"):
+    with pytest.raises(SystemExit, match=r"^error: .*file cannot be read or written: File exists"):
         command.main(["export", f"--workdir={first[0]}", f"--out={tmp_path / 'file'}"])

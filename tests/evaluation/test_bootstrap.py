@@ -44,8 +44,8 @@ def test_a_replicate_is_the_metric_of_images_repeated_by_their_weight(large):
     rng = np.random.default_rng(0)
     metrics = []
     for _ in range(5):
-        metric, mask = PixelPrecision.empty(STEP), rng.random((4, 4)) < 0.4
-        metric = metric.measure(rng.random((4, 4)), Annotation("a", 0, mask=mask))
+        metric, mask = PixelPrecision(STEP), rng.random((4, 4)) < 0.4
+        metric = metric.update(rng.random((4, 4)), Annotation("a", 0, mask=mask))
         # Beyond 2^24, where float32 would round.
         counts = {name: np.asarray(count * (2**25 + 1) ** large) for name, count in metric.counts.items()}
         metrics.append(PixelPrecision(STEP, counts))
@@ -53,7 +53,7 @@ def test_a_replicate_is_the_metric_of_images_repeated_by_their_weight(large):
     for position, metric in enumerate(metrics):
         bootstrap.add(position, [metric])
     for r, totals in enumerate(bootstrap.replicates()):
-        expected = PixelPrecision.empty(STEP)
+        expected = PixelPrecision(STEP)
         for position, metric in enumerate(metrics):
             for _ in range(np.random.default_rng((3, position)).poisson(1.0, 20)[r]):
                 expected = expected.merge(metric)

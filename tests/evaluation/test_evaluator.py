@@ -12,10 +12,10 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.box_accuracy import BoxAccuracy
 from fcam_jax.evaluation.class_accuracy import ClassAccuracy, class_ranks
 from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.findings import Wanted
 from fcam_jax.evaluation.metrics import kinds
 from fcam_jax.evaluation.pixel_precision import PixelPrecision
-from fcam_jax.evaluation.stream import Wanted
-from fcam_jax.evaluation.threads import in_threads
+from fcam_jax.evaluation.stream import in_threads
 from fcam_jax.types import Annotation, Batch, Localization
 
 COUNT, SIDE, CLASSES, STEP = 11, 16, 7, 0.01
@@ -87,7 +87,7 @@ def directly(kind, data):
     maps, logits, annotations = data
     ids = [annotation.image_id for annotation in annotations]
     ranks = class_ranks(logits, np.array([annotation.label for annotation in annotations]), ids)
-    metric = kind.empty(STEP)
+    metric = kind(STEP)
     for score_map, annotation, rank in zip(maps, annotations, ranks, strict=True):
         metric = metric.update(score_map, annotation, int(rank))
     return metric
@@ -204,10 +204,10 @@ def test_the_threshold_of_validation_gives_figures_of_its_own():
 @pytest.mark.parametrize("size", [1, 4])
 def test_constant_maps_are_counted(size):
     data = split()
-    assert evaluated(data, size).constant_maps == 0
+    assert evaluated(data, size).constant == ()
     data[0][[2, 7]] = 0
     data[0][9] = 0.5
-    assert evaluated(data, size).constant_maps == 3
+    assert evaluated(data, size).constant == ("2.png", "7.png", "9.png")
 
 
 def test_without_ground_truth_the_classification_alone_is_measured():

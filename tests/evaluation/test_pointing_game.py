@@ -40,7 +40,7 @@ def as_mask(boxes):
 def test_a_hit_is_a_maximum_on_the_object_or_within_15_pixels_of_it(points, expected):
     boxes = [[20, 15, 40, 35], [1, 56, 3, 58]]
     for truth in (Annotation("a", 0, boxes=np.array(boxes)), Annotation("a", 0, mask=as_mask(boxes))):
-        assert PointingGame.empty().update(map_with_maxima(*points), truth).compute() == {
+        assert PointingGame().update(map_with_maxima(*points), truth).compute() == {
             "PointingGame": expected[0],
             "PointingGame_15px": expected[1],
         }
@@ -48,14 +48,14 @@ def test_a_hit_is_a_maximum_on_the_object_or_within_15_pixels_of_it(points, expe
 
 def test_the_figures_are_shares_of_all_images():
     truth = Annotation("a", 0, boxes=np.array([[20, 15, 40, 35]]))
-    metric = PointingGame.empty()
+    metric = PointingGame()
     for point in [(30, 20), (41, 35), (69, 0), (69, 0)]:
         metric = metric.update(map_with_maxima(point), truth)
     assert metric.compute() == {"PointingGame": 25, "PointingGame_15px": 50}
     with pytest.raises(InputError, match="no image"):
-        PointingGame.empty().compute()
+        PointingGame().compute()
 
 
 def test_an_empty_mask_is_never_hit():
-    metric = PointingGame.empty().update(np.ones((4, 4)), Annotation("a", 0, mask=np.zeros((4, 4), bool)))
+    metric = PointingGame().update(np.ones((4, 4)), Annotation("a", 0, mask=np.zeros((4, 4), bool)))
     assert metric.compute() == {"PointingGame": 0, "PointingGame_15px": 0}

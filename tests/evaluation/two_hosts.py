@@ -14,8 +14,8 @@ from fcam_jax.data.loaded import LoadedImages
 from fcam_jax.data.pipeline import evaluation_batches
 from fcam_jax.data.synthetic import Synthetic
 from fcam_jax.evaluation.evaluator import evaluate
+from fcam_jax.evaluation.findings import Wanted
 from fcam_jax.evaluation.metrics import kinds
-from fcam_jax.evaluation.stream import Wanted
 from fcam_jax.training.placed import data_mesh, spread
 from fcam_jax.types import Localization
 
@@ -47,7 +47,7 @@ def main(port, process):
     arrays = [found.histogram, *found.curves.values(), *found.precision_recall]
     arrays += [array for example in found.examples for array in (example.image, example.score_map)]
     digest = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
-    parts = [found.by_size, found.by_class, found.constant_maps]
+    parts = [found.by_size, found.by_class, len(found.constant)]
     facts = [found.metrics, found.intervals, *parts, len(found.examples), digest]
     print(json.dumps({"hosts": jax.process_count(), "devices": jax.device_count(), "facts": facts}))
 

@@ -83,7 +83,7 @@ def evaluation(names, figures, seed=0, boxes=True, mask=True, threshold=0.4, fin
     curves = {"MaxBoxAcc": 100 * np.exp(-(((TAUS - threshold) / 0.2) ** 2))} if boxes else {}
     metrics = figures | ({"MaxBoxAcc_threshold": threshold} if boxes else {})
     histogram = sum((np.histogram(one.score_map, 256, (0, 1))[0] for one in examples), np.zeros(256, int))
-    pixels = PixelPrecision.empty(float(TAUS[1]))
+    pixels = PixelPrecision(float(TAUS[1]))
     for one in examples if mask else ():
         pixels = pixels.update(one.score_map, one.annotation)
     return Evaluation(metrics, examples, TAUS, curves, histogram, pixels.curve() if mask and examples else None)

@@ -148,7 +148,7 @@ def test_a_lock_that_is_another_file_is_left_as_it_is(tmp_path, link, text):
     if link is os.link and not text:
         victim.write_text("more")
     before = victim.read_text()
-    words = r"^\S*/run/lock is (a link, not a lock; delete it|no lock of this program; delete it, or .*)$"
+    words = r"^\S*/run/lock is no lock of this program; delete it, or .*$"
     with pytest.raises(InputError, match=words), workdir.occupied(tmp_path / "run"):
         pass
     assert victim.read_text() == before

@@ -169,8 +169,7 @@ def test_a_host_that_is_not_found_gets_one_line():
     ],
 )
 def test_a_cluster_is_found_where_the_step_has_several_tasks(environment, found):
-    options = hosts._cluster(environment)
-    assert options == (None if found is None else {"cluster_detection_method": found})
+    assert hosts._cluster(environment) == found
 
 
 def test_alone_the_first_is_the_only_one():

@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from fcam_jax.data.images import Window, read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import OF_THE_DISK, InputError
-from fcam_jax.evaluation.threads import in_threads
+from fcam_jax.evaluation.stream import in_threads
 from fcam_jax.models.import_weights import weights_digest
 from fcam_jax.runs.class_names import ClassNames, class_title
 from fcam_jax.runs.prediction.doubts import Doubt, doubt, tell

@@ -104,7 +104,7 @@ def pxap_by_factor(truths: Iterable[Annotation], factors: Sequence[int] = FACTOR
 
     The annotations have masks, at least one with a foreground pixel.
     """
-    totals = [PixelPrecision.empty(_THRESHOLD_STEP) for _ in factors]
+    totals = [PixelPrecision(_THRESHOLD_STEP) for _ in factors]
     for truth in truths:
         assert truth.mask is not None
         perfect = truth.mask.astype(np.float64)

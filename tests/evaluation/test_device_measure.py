@@ -8,8 +8,7 @@ import pytest
 from flax import nnx
 
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.device_measure import WithMeasures
-from fcam_jax.evaluation.insertion_deletion import InsertionDeletion, insertion_deletion
+from fcam_jax.evaluation.device_measure import InsertionDeletion, WithMeasures, insertion_deletion
 from fcam_jax.evaluation.metric import Means, Scored
 from fcam_jax.methods.baselines import Center
 from fcam_jax.models.classifier import Classifier
@@ -95,10 +94,10 @@ def test_a_localizer_keeps_its_maps_and_gains_the_areas_of_its_model(data):
 
 
 def test_the_metric_is_the_mean_and_knows_no_figure_of_nothing():
-    total = Means.empty()
+    total = Means()
     with pytest.raises(InputError, match="of no image"):
         total.compute()
     for pair in ((0.25, 0.5), (0.75, 0.25)):
         measures = dict(zip(("Insertion", "Deletion"), np.array(pair), strict=True))
-        total = total.merge(total.measure_scored(Scored(np.ones((2, 2)), Annotation("a", 0), measures=measures)))
+        total = total.merge(total.measure(Scored(np.ones((2, 2)), Annotation("a", 0), measures=measures)))
     assert total.compute() == {"Insertion": 50.0, "Deletion": 37.5}
