@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 Arrays = np.ndarray | Sequence[Any] | Any  # also arrays of other libraries, which NumPy can read
 
 _LARGEST = 32_767  # pixels of a side, OpenCV's limit
-_CORNERS = "give corners x0, y0, x1, y1 in pixels of the frame, the last ones included"
 
 
 def evaluate_arrays(
@@ -180,27 +179,21 @@ def _boxes(name: str, values: Any, frame: tuple[int, int]) -> Int[np.ndarray, "n
     """The boxes of an image, after all checks; None where that was given."""
     if values is None:
         return None
-    height, width = frame
+    side = np.array(frame[::-1])
+    must = f"must be corners x0, y0, x1, y1 in whole pixels, the last ones included, of a frame of {_pixels(frame)}"
     boxes = _array(values)
     boxes = boxes[None] if boxes.shape == (4,) else boxes
     if boxes.size == 0 and boxes.dtype != object and boxes.shape[-1] in (0, 4):
         raise InputError(f"{name} is empty; an image without an object has None, and counts for classification alone")
     if boxes.ndim != 2 or boxes.shape[1] != 4 or boxes.dtype.kind not in "iuf":
-        raise InputError(f"{name} is no list of boxes; {_CORNERS}")
-    first, last, side = boxes[:, :2], boxes[:, 2:], (width, height)
-    shares = (boxes.max(axis=1, keepdims=True) <= 1) & (boxes.dtype.kind == "f")
-    fits = height != width and (boxes[:, 2] <= height).all() and (boxes[:, 3] <= width).all()
-    turned = "maps are [n, height, width]; " if fits else ""
-    beyond = f"beyond its frame of {_pixels(frame)}; {turned}where boxes are in another frame, give size="
-    for wrong, why in (
-        (~np.isfinite(boxes), "which is no box"),
-        (shares, f"which looks like shares of the image; {_CORNERS}"),
-        (boxes != np.floor(boxes), f"which are no whole pixels; {_CORNERS}, e.g. by np.floor"),
-        (last < first, f"which looks like x, y, width, height; {_CORNERS}"),
-        ((first < 0) | (last > side) | (first >= side), beyond),
-    ):
-        for box in boxes[wrong.any(axis=1)]:
-            raise InputError(f"{name} holds [{', '.join(f'{number:g}' for number in box)}], {why}")
+        raise InputError(f"{name} is no list of boxes, which {must}")
+    first, last = boxes[:, :2], boxes[:, 2:]
+    wrong = ~((first >= 0) & (first < side) & (last >= first) & (last <= side)).all(axis=1)
+    # Integers of at most 1 may be a box, floating-point ones are shares of the image.
+    wrong |= (boxes != np.floor(boxes)).any(axis=1) | ((boxes.dtype.kind == "f") & (boxes <= 1).all(axis=1))
+    for box in boxes[wrong]:
+        numbers = ", ".join(f"{number:g}" for number in box)
+        raise InputError(f"{name} holds [{numbers}]; boxes {must}: maps are [n, height, width], size= is another frame")
     return boxes.astype(np.int64)
 
 

@@ -45,10 +45,8 @@ def scaled_map(stored: np.ndarray, size: tuple[int, int], minmax: bool, name: st
     score_map, low, high = _matrix(stored, f"{name}:")
     as_it_is = score_map.shape == size and not minmax
     if as_it_is and not 0 <= low <= high <= 1:
-        levels = low >= 0 and high <= 255
-        looks = "8-bit levels: divide them by 255" if levels else "class scores, of which minmax makes each map's own"
         text = f"lies in [{low:.6g}, {high:.6g}], must lie in [0, 1], being of the frame's size"
-        raise InputError(f"{name}: {text}; it looks like {looks}; minmax scales it")
+        raise InputError(f"{name}: {text}; divide 8-bit levels by 255, of other scores minmax makes each map's own")
     if low == high:
         return np.zeros(size)
     if as_it_is:

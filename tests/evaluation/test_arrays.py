@@ -134,6 +134,7 @@ def spoiled(maps, value):
 
 
 GOOD = {"boxes": [[1, 1, 5, 5]] * N}
+CORNERS = "boxes must be corners x0, y0, x1, y1 in whole pixels, the last ones included, of a frame of 20 x 20 pixels"
 
 
 @pytest.mark.parametrize(
@@ -152,17 +153,14 @@ GOOD = {"boxes": [[1, 1, 5, 5]] * N}
         (None, {"boxes": [[1, 1, 5, 5]] * 3}, "boxes has 3 entries, maps 4"),
         (None, {"boxes": [[1, 1, 5, 5]] * 3 + [[1, 1, 5]]}, "boxes[3] is no list of boxes"),
         (None, {"boxes": [[1, 1, 5, 5]] * 3 + [[]]}, "boxes[3] is empty; an image without an object has None"),
-        (
-            None,
-            {"boxes": [[1, 1, 5, 5]] * 3 + [[1, 1, 21, 5]]},
-            "boxes[3] holds [1, 1, 21, 5], beyond its frame of 20 x",
-        ),
-        (None, {"boxes": [[-1, 1, 5, 5]] * N}, "boxes[0] holds [-1, 1, 5, 5], beyond its frame"),
-        (None, {"boxes": [[20, 1, 20, 5]] * N}, "boxes[0] holds [20, 1, 20, 5], beyond its frame"),
-        (None, {"boxes": [[0.1, 0.1, 0.5, 0.9]] * N}, "boxes[0] holds [0.1, 0.1, 0.5, 0.9], which looks like shares"),
-        (None, {"boxes": [[1.5, 1, 5, 5]] * N}, "boxes[0] holds [1.5, 1, 5, 5], which are no whole pixels"),
-        (None, {"boxes": [[12, 1, 5, 5]] * N}, "boxes[0] holds [12, 1, 5, 5], which looks like x, y, width, height"),
-        (None, {"boxes": [[1, 1, np.nan, 5]] * N}, "boxes[0] holds [1, 1, nan, 5], which is no box"),
+        (None, {"boxes": [[1, 1, 5, 5]] * 3 + [[1, 1, 21, 5]]}, f"boxes[3] holds [1, 1, 21, 5]; {CORNERS}"),
+        (None, {"boxes": [[-1, 1, 5, 5]] * N}, f"boxes[0] holds [-1, 1, 5, 5]; {CORNERS}"),
+        (None, {"boxes": [[20, 1, 20, 5]] * N}, f"boxes[0] holds [20, 1, 20, 5]; {CORNERS}"),
+        (None, {"boxes": [[0.1, 0.1, 0.5, 0.9]] * N}, f"boxes[0] holds [0.1, 0.1, 0.5, 0.9]; {CORNERS}"),
+        (None, {"boxes": [[0.0, 0.0, 1.0, 1.0]] * N}, f"boxes[0] holds [0, 0, 1, 1]; {CORNERS}"),
+        (None, {"boxes": [[1.5, 1, 5, 5]] * N}, f"boxes[0] holds [1.5, 1, 5, 5]; {CORNERS}"),
+        (None, {"boxes": [[12, 1, 5, 5]] * N}, f"boxes[0] holds [12, 1, 5, 5]; {CORNERS}"),
+        (None, {"boxes": [[1, 1, np.nan, 5]] * N}, f"boxes[0] holds [1, 1, nan, 5]; {CORNERS}"),
         (None, {**GOOD, "labels": [0, 1, 2, 7], "logits": np.zeros((N, 5))}, "labels[3] is 7; logits are of 5 classes"),
         (None, {**GOOD, "labels": [0, 1, -2, 3]}, "labels[2] is -2; classes count from 0"),
         (None, {**GOOD, "labels": [0.5] * N}, "labels is float64 of shape (4,)"),
@@ -197,12 +195,12 @@ def test_a_mistake_is_one_line_with_argument_and_index(maps, change, arguments, 
 
 
 def test_a_map_outside_of_the_range_is_told_of_minmax(maps):
-    with pytest.raises(InputError, match="minmax scales it"):
+    with pytest.raises(InputError, match="minmax makes each map's own"):
         evaluate_arrays(3 * maps, **GOOD)
 
 
 def test_boxes_in_another_frame_than_low_resolution_maps_are_told_of_size(maps):
-    with pytest.raises(InputError, match=r"beyond its frame of 20 x 20 pixels; .* give size="):
+    with pytest.raises(InputError, match=r"of a frame of 20 x 20 pixels: .* size= is another frame"):
         evaluate_arrays(maps, boxes=[[30, 40, 100, 120]] * N)
     assert evaluate_arrays(maps, boxes=[[30, 40, 100, 120]] * N, size=224).images == N
 
@@ -240,5 +238,5 @@ def test_maps_of_another_aspect_than_their_masks_are_told(shape, told, caplog):
 
 
 def test_boxes_that_fit_turned_maps_say_so(maps):
-    with pytest.raises(InputError, match=r"beyond its frame of 20 x 40 pixels; maps are \[n, height, width\]; "):
+    with pytest.raises(InputError, match=r"of a frame of 20 x 40 pixels: maps are \[n, height, width\], "):
         evaluate_arrays(np.random.default_rng(0).random((1, 40, 20)), boxes=[[25, 3, 38, 12]])
