@@ -161,7 +161,7 @@ def _make_predictions(root: pathlib.Path) -> None:
 
 
 def _read_predictions(root: pathlib.Path, path: pathlib.Path) -> None:
-    ranks, _ = read_predictions(path, ["a/1.png", "a, b/2.png"], np.array([0, 1]), 2)
+    ranks, *_ = read_predictions(path, ["a/1.png", "a, b/2.png"], np.array([0, 1]), 2)
     assert (ranks >= 0).all()
 
 
