@@ -93,7 +93,7 @@ def stage():
     alignment = PixelAlignment({"seeds": Weighted(Seeds(), 1.0), "size": Weighted(Size(), 0.1)})
     return types.SimpleNamespace(
         model=model,
-        method=FCAMMethod(CAMS["cam"](), SeedSettings(0.5, 1, 1, 0.19, 0.19), alignment),
+        method=FCAMMethod(CAMS["cam"](), SeedSettings(0.5, 1, 1, 0.1, 0.1), alignment),
         optimizer=optax.sgd(0.1),
     )
 
