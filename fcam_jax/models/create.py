@@ -16,14 +16,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import FINAL_STRIDES, Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import (
-    FINAL_STRIDE,
-    Imported,
-    MisfitError,
-    advising,
-    count_classes,
-    load_classifier,
-)
+from fcam_jax.models.import_weights import FINAL_STRIDE, Imported, MisfitError, advising, count_classes, load_classifier
 from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.runtime.random import OfWeights, stream
 
