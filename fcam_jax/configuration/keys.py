@@ -27,8 +27,8 @@ from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.losses.color_filter import ColorFilter
 from fcam_jax.seeds.sampling import SeedSettings
-from fcam_jax.training.loop import TrainSettings
 from fcam_jax.training.optimizer import OptimizerChoice
+from fcam_jax.training.settings import TrainSettings
 
 # The parts of a configuration, and what holds their settings.
 PARTS: dict[str, type[Any]] = {

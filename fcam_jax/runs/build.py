@@ -43,8 +43,8 @@ from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.runs.selection import check_asked_for, selected
 from fcam_jax.runtime.text import first_line
 from fcam_jax.training.cam_cache import WholeCams
-from fcam_jax.training.loop import LoopSettings
 from fcam_jax.training.optimizer import Optimizer, OptimizerChoice
+from fcam_jax.training.settings import LoopSettings
 
 logger = logging.getLogger(__name__)
 

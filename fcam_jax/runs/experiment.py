@@ -35,9 +35,10 @@ from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.random import OfRun, order_seed, stream
 from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST
-from fcam_jax.training.loop import LoopSettings, OnEpoch, Training, TrainSettings, Validate, is_finished, train
+from fcam_jax.training.loop import OnEpoch, Training, Validate, is_finished, train
 from fcam_jax.training.placed import REPLICATED, Placed, data_mesh
 from fcam_jax.training.search import Score, found_settings
+from fcam_jax.training.settings import LoopSettings, TrainSettings
 from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Batch
 

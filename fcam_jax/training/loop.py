@@ -10,7 +10,6 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 
-from fcam_jax.component import at_least
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.soundness import Mark, Watch
@@ -22,6 +21,7 @@ from fcam_jax.training.feed import DataStream, Feed
 from fcam_jax.training.guards import Interval, NotFiniteError, Spikes, Warnings, record_failure
 from fcam_jax.training.metric_log import MetricLog, logged
 from fcam_jax.training.placed import replicate
+from fcam_jax.training.settings import LoopSettings
 from fcam_jax.training.step import TrainState, TrainStep
 
 logger = logging.getLogger(__name__)
@@ -32,62 +32,6 @@ FAILED = "failed"
 Validate = Callable[[TrainState], dict[str, float]]
 # Called with the state and the number of epochs done.
 OnEpoch = Callable[[TrainState, int], None]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """How updates are computed and kept, in both stages.
-
-    Attributes:
-      least_updates: an epoch has at least so many updates; small data are gone through several times in one.
-      accumulate: parts of a batch that a device takes one after the other, for one update.
-      remat: less memory for more time: maps are computed again for the gradients.
-      checkpoint_steps: steps between two checkpoints within an epoch; 0: at the ends of epochs only.
-      watchdog_seconds: a standstill of so long is told, with what is waited for; 0: never.
-    """
-
-    least_updates: int = 1
-    accumulate: int = 1
-    remat: bool = False
-    checkpoint_steps: int = 1000
-    watchdog_seconds: float = 300.0
-
-    def __post_init__(self) -> None:
-        at_least(self, least_updates=1, accumulate=1, checkpoint_steps=0, watchdog_seconds=0)
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopSettings:
-    """Settings of the loop.
-
-    Attributes:
-      name: the stage's name, for people.
-      epochs: length of the training.
-      steps_per_epoch: steps from one validation to the next.
-      log_steps: steps between two lines of the log; figures stay on the device in between.
-      selection: validation figure by which the best model is chosen (`choice.py`); or "last", the newest.
-      ties: validation figure that chooses among models whose `selection` is as good within the noise; empty for none.
-      checkpoint_steps: steps between two checkpoints within an epoch; 0 for none but those of the epochs' ends.
-      watchdog_seconds: seconds after which a standstill is told; 0 for never.
-    """
-
-    name: str
-    epochs: int
-    steps_per_epoch: int
-    log_steps: int
-    selection: str
-    ties: str = ""
-    checkpoint_steps: int = 0
-    watchdog_seconds: float = 0.0
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole training."""
-        return self.epochs * self.steps_per_epoch
-
-    def needs_validation(self, progress: Progress) -> bool:
-        """Whether the state at the end of an epoch, or the initial one, is still to be validated."""
-        return progress.step % self.steps_per_epoch == 0 and progress.validated != progress.step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

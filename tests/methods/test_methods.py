@@ -72,7 +72,7 @@ def drawn(network, positions, seed=3):
     """Seeds and CRF keys that the loss draws for these images."""
     found = {}
 
-    def pixel_alignment(known, settings):
+    def pixel_alignment(known, settings, factors):
         found.update(seeds=known.seeds, keys=jax.random.key_data(known.keys))
         return jnp.zeros(()), {}
 

@@ -19,7 +19,7 @@ KEYS = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(0), place))(jnp.
 
 @pytest.mark.slow
 def test_the_squares_are_those_of_training_at_the_maps_size():
-    expected = sampling.draw_seeds(KEYS, jnp.asarray(CAMS), SeedSettings(erosion=3 / 56, dilation=0))
+    expected = sampling.draw_seeds(KEYS, jnp.asarray(CAMS), SeedSettings(erosion=3 / 56, dilation=0.0))
     for cams in (CAMS, CAMS.tolist(), CAMS[..., None], CAMS.astype(np.float64)):
         np.testing.assert_array_equal(seeds.draw_seeds(cams), expected)
     np.testing.assert_array_equal(seeds.draw_seeds(CAM), expected[0])
@@ -50,7 +50,7 @@ def test_settings_and_keys_are_taken():
         ({"cams": CAMS * np.nan}, "cams hold NaN or infinities"),
         ({"cams": np.zeros((0, 4, 4))}, r"cams have the shape \(0, 4, 4\); none of it may be 0"),
         ({"count": 3}, "unknown setting of seeds: 'count'; known: background_count, .*"),
-        ({"erosion": 11}, "erosion is 11; it must be a share of the image's side, .*: 11 pixels of 224 are 0.049"),
+        ({"erosion": 11.0}, "erosion is 11.0; it must be a share of the image's side, .*: 11 pixels of 224 are 0.049"),
         ({"threshold": "mean"}, "threshold is 'mean'; known: fixed, li, otsu"),
     ],
 )

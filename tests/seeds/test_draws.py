@@ -9,7 +9,7 @@ from jax.sharding import AxisType
 from fcam_jax.seeds.draws import blocks, draw_in_blocks, draw_uniform
 from fcam_jax.seeds.sampling import BACKGROUND, FOREGROUND, SeedSettings, draw_seeds
 
-BLOCKS = SeedSettings(0.5, 3, 5, 0.15, 0, draw="blocks", block_size=0.2)
+BLOCKS = SeedSettings(0.5, 3, 5, 0.15, 0.0, draw="blocks", block_size=0.2)
 TIMES = 3000
 # A region of 14 pixels in five blocks of 4 x 4, of which those at the right border are 4 x 2: one weighs little.
 WEIGHTS = np.zeros((8, 10), np.float32)

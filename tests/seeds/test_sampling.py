@@ -21,7 +21,7 @@ from fcam_jax.seeds.sampling import (
     whole_side,
 )
 
-ONE = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=3 / 24, dilation=0)
+ONE = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=3 / 24, dilation=0.0)
 
 
 def smooth_maps(count, side=24):
@@ -109,7 +109,7 @@ def test_draws_are_uniform_over_a_region():
     maps[0, 1:3, 1:4] = 1.0
     keys = jax.random.split(jax.random.key(0), 3000)
     many = jnp.broadcast_to(jnp.asarray(maps), (3000, 4, 5))
-    settings = SeedSettings(0.5, 1, 1, 0, 0)
+    settings = SeedSettings(0.5, 1, 1, 0.0, 0.0)
     seeds = np.asarray(draw_seeds(keys, many, settings))
     hits = (seeds == FOREGROUND).sum(0)[1:3, 1:4]
     # Six cells of 500 expected hits, standard deviation 20.4: five of them allowed.
@@ -133,8 +133,8 @@ def test_an_images_draw_does_not_depend_on_its_batch():
     [
         ("background_fraction", 0.0),
         ("background_fraction", 1.2),
-        ("erosion", 11),
-        ("erosion", 1),
+        ("erosion", 11.0),
+        ("erosion", 1.0),
         ("dilation", -0.1),
         ("block_size", float("nan")),
         ("foreground_count", -1),

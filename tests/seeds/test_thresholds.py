@@ -13,7 +13,7 @@ from fcam_jax.seeds.li import li_threshold
 from fcam_jax.seeds.otsu import histogram
 from fcam_jax.seeds.sampling import SeedSettings, sampling_regions
 
-PLAIN = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=0, dilation=0)
+PLAIN = SeedSettings(background_fraction=0.5, foreground_count=1, background_count=1, erosion=0.0, dilation=0.0)
 
 
 def li(levels):
@@ -109,8 +109,8 @@ def test_a_constant_map_has_no_regions(name):
         ("fixed_threshold", 1.0, "fixed_threshold is 1.0; it must lie in (0, 1)"),
         (
             "block_size",
-            32,
-            "block_size is 32; it must be a share of the image's side, at least 0 and below 1: "
+            32.0,
+            "block_size is 32.0; it must be a share of the image's side, at least 0 and below 1: "
             "11 pixels of 224 are 0.049",
         ),
     ],

@@ -15,9 +15,10 @@ from tiny_stages import Stream, placed
 from fcam_jax.errors import InputError, Preempted
 from fcam_jax.runtime import watchdog
 from fcam_jax.training.checkpoint import Checkpoints
-from fcam_jax.training.loop import LoopSettings, Training, train
+from fcam_jax.training.loop import Training, train
 from fcam_jax.training.metric_log import MetricLog
 from fcam_jax.training.placed import data_mesh, split_model
+from fcam_jax.training.settings import LoopSettings
 from fcam_jax.training.step import initial_state, make_train_step
 
 pytestmark = pytest.mark.slow

@@ -12,8 +12,9 @@ from tiny_stages import STAGES, Stream, fcam, optimizer
 from fcam_jax.errors import Preempted
 from fcam_jax.methods.soundness import Mark, Watch
 from fcam_jax.training.checkpoint import Checkpoints
-from fcam_jax.training.loop import LoopSettings, Training, train
+from fcam_jax.training.loop import Training, train
 from fcam_jax.training.placed import Placed, data_mesh
+from fcam_jax.training.settings import LoopSettings
 from fcam_jax.training.step import initial_state, make_train_step
 
 pytestmark = pytest.mark.slow

@@ -10,8 +10,9 @@ from tiny_stages import batch as made
 
 from fcam_jax.errors import Preempted
 from fcam_jax.training import search
-from fcam_jax.training.loop import LoopSettings, Training
+from fcam_jax.training.loop import Training
 from fcam_jax.training.placed import data_mesh
+from fcam_jax.training.settings import LoopSettings
 from fcam_jax.training.step import TrainState
 
 
