@@ -37,7 +37,7 @@ from fcam_jax.data.transforms import resize
 from fcam_jax.losses.crf_energy import BLOCK, crf_energy, landmarks, pixel_features
 from fcam_jax.losses.gaussian_sum import FORMS as KERNELS
 from fcam_jax.losses.gaussian_sum import gaussian_sum
-from fcam_jax.runs.prediction.image_files import find_images
+from fcam_jax.runs.prediction.images import find_images
 
 SIGMA_XY, SIGMA_RGB = 100.0, 15.0  # the former in pixels at a side of 224
 TITLES = "size|form|landmarks|ms|x exact|MB|KS %|max KS %|1 - cosine|bias %|max bias %|spread %|max spread %"

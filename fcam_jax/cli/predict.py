@@ -56,11 +56,10 @@ def run(options: argparse.Namespace) -> int:
     from fcam_jax.data.classes import described, differing
     from fcam_jax.models.import_weights import advising
     from fcam_jax.runs.class_names import names_from_file
-    from fcam_jax.runs.prediction.image_files import find_images
+    from fcam_jax.runs.prediction.images import find_images
     from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS
     from fcam_jax.runs.prediction.loop import Outputs, predict_into
-    from fcam_jax.runs.prediction.network import imported_network, trained_network
-    from fcam_jax.runs.prediction.predictor import ByCam, passes
+    from fcam_jax.runs.prediction.network import ByCam, imported_network, trained_network
     from fcam_jax.runtime.text import printable
 
     _check(options)
@@ -81,17 +80,11 @@ def run(options: argparse.Namespace) -> int:
             print(f"warning: --class_names: the network's classes {sets}", file=sys.stderr)
         network = dataclasses.replace(network, class_names=names)
     with at_key("--"):
-        outputs = Outputs(
-            title=network.title,
-            threshold=network.threshold_at(options.threshold),
-            class_names=network.class_names,
-            top=min(options.top, len(network.class_names)),
-            full_size=options.full_size,
-            max_side=options.max_side,
-            label=network.label_of(options.label),
-        )
-    cut, cost = outputs.threshold, passes(network.localizer, network.model)
-    begun = f"{outputs.title}, threshold {cut.value:g} ({cut.source}), {len(found.files)} images"
+        network = dataclasses.replace(network, threshold=network.threshold_at(options.threshold))
+        label, top = network.label_of(options.label), min(options.top, len(network.class_names))
+    outputs = Outputs(top, options.full_size, options.max_side, label)
+    cut, cost = network.threshold, network.passes()
+    begun = f"{network.title}, threshold {cut.value:g} ({cut.source}), {len(found.files)} images"
     begun += f", each {cost:,} passes of the network" if cost else ""
     left_out = ", ".join(f"{number} {suffix or 'without'}" for suffix, number in sorted(found.left_out.items()))
     print(begun + (f"; files of other endings are left out: {left_out}" if left_out else ""))
@@ -99,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
     there = len(found.files) - done - len(unreadable)
     print(f"{done} predicted{f', {there} were there already' if there else ''}: {options.out}")
     if unreadable:
-        lines = [f"  {printable(image.reason)}" for image in unreadable]
+        lines = [f"  {printable(line)}" for line in unreadable]
         print(f"{len(unreadable)} cannot be read:", *lines, sep="\n", file=sys.stderr)
     return 1 if unreadable else 0
 

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from flax import nnx
+from pretended import pretended
 from staged import train_stages
 
 from configs import synthetic
@@ -27,10 +28,8 @@ from fcam_jax.models.resnet import Small
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.prediction import loop
-from fcam_jax.runs.prediction.image_files import find_images
-from fcam_jax.runs.prediction.journal import Journal
-from fcam_jax.runs.prediction.predictor import Predicted, Predictor
-from fcam_jax.runs.prediction.restored import Threshold
+from fcam_jax.runs.prediction.images import find_images
+from fcam_jax.runs.prediction.restored import Predicted
 from fcam_jax.runs.trained import load_trained
 
 pytestmark = pytest.mark.slow  # all but a few need the trained run
@@ -149,16 +148,11 @@ def test_every_image_has_its_map_box_and_classes_at_its_own_size(command, traine
         assert float(row["top2_probability"]) == records[name]["top"][1]["probability"]
 
 
-class Rectangle(Predictor):
+def rectangle(images, labels):
     """Says that the object is in rows 8 to 15 and columns 4 to 11 of a map of 32 x 32."""
-
-    def __init__(self):
-        self.batch_size = 4
-
-    def __call__(self, images, labels):
-        maps = np.zeros((len(images), 32, 32), np.float32)
-        maps[:, 8:16, 4:12] = 0.8
-        return Predicted(maps, np.eye(2, dtype=np.float32)[[1] * len(images)], np.ones(len(images), np.int64))
+    maps = np.zeros((len(images), 32, 32), np.float32)
+    maps[:, 8:16, 4:12] = 0.8
+    return Predicted(maps, np.eye(2, dtype=np.float32)[[1] * len(images)], np.ones(len(images), np.int64))
 
 
 @pytest.mark.parametrize("full_size", [True, False])
@@ -167,11 +161,9 @@ def test_a_box_is_in_pixels_of_the_upright_image(tmp_path, full_size):
     exif[0x0112] = 6  # stored lying on its side
     (tmp_path / "photos").mkdir()
     PIL.Image.new("RGB", (160, 320)).save(tmp_path / "photos" / "phone.jpg", exif=exif)
-    outputs = loop.Outputs("map", Threshold(0.5, "given"), [None, "bird"], 1, full_size=full_size, max_side=80)
-    journal = Journal(tmp_path, {}, overwrite=False)
     files = find_images([str(tmp_path / "photos")], []).files
-    assert loop.predict(files, Rectangle(), 32, outputs, tmp_path, journal) == []
-    journal.close()
+    outputs = loop.Outputs(1, full_size=full_size, max_side=80)
+    assert loop.predict_into(tmp_path, files, pretended(rectangle, [None, "bird"]), outputs, 4) == (1, [])
     record = lines(tmp_path)["phone.jpg"]
     assert (record["width"], record["height"], record["class"]) == (320, 160, "bird")
     assert score_map(tmp_path, "phone.jpg").shape == ((160, 320) if full_size else (40, 80))

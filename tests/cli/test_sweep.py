@@ -13,7 +13,7 @@ from fcam_jax.cli import command, sweep
 from fcam_jax.configuration import configuration
 from fcam_jax.errors import REQUEUE, InputError, Preempted
 from fcam_jax.runs.folder import TAKEN_FROM, config_hash
-from fcam_jax.runs.sweeps import job, runner
+from fcam_jax.runs.sweeps import job
 from fcam_jax.runtime import preemption
 
 RUNS = """
@@ -86,7 +86,7 @@ def pretended(monkeypatch):
         reports.append([folder.name for folder in folders])
         return out / "index.html"
 
-    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(job, "execute", execute)
     monkeypatch.setattr(job, "write_report", write_report)
     return called, bad, reports
 
@@ -125,24 +125,24 @@ def test_a_sweep_runs_what_is_not_done_and_goes_on_after_a_failure(swept, preten
 
 def test_an_interrupted_sweep_goes_on(swept, pretended, monkeypatch):
     called, *_ = pretended
-    execute = runner.execute
+    execute = job.execute
 
     def interrupted(command, log):
         if len(called) == 2:
             raise KeyboardInterrupt
         return execute(command, log)
 
-    monkeypatch.setattr(runner, "execute", interrupted)
+    monkeypatch.setattr(job, "execute", interrupted)
     with pytest.raises(KeyboardInterrupt):
         swept()
-    monkeypatch.setattr(runner, "execute", execute)
+    monkeypatch.setattr(job, "execute", execute)
     assert swept()[0] == 0
     assert called == NAMES
 
 
 def test_a_run_that_was_asked_to_stop_ends_the_sweep_with_its_status(swept, pretended, monkeypatch, tmp_path, capsys):
     called, *_ = pretended
-    monkeypatch.setattr(runner, "execute", lambda command, log: called.append(command) or REQUEUE)
+    monkeypatch.setattr(job, "execute", lambda command, log: called.append(command) or REQUEUE)
     with pytest.raises(Preempted):
         swept()
     assert len(called) == 1

@@ -11,7 +11,7 @@ from fcam_jax.data.layouts.problems import Problem
 from fcam_jax.data.summary import SAMPLE, findings, of_split, summary
 from fcam_jax.data.synthetic import Synthetic
 from fcam_jax.errors import InputError
-from fcam_jax.runs.prediction.given_images import images_of
+from fcam_jax.runs.prediction.images import images_of
 
 
 def written(root, split="train", counts=(2, 1), pixels=None, **options):

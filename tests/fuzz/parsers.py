@@ -33,12 +33,11 @@ from fcam_jax.evaluation.score_map_folder import read_map
 from fcam_jax.models.weight_files import read_weights
 from fcam_jax.runs import build, folder
 from fcam_jax.runs.class_names import names_from_file
-from fcam_jax.runs.prediction.image_files import find_images
+from fcam_jax.runs.prediction.images import find_images
 from fcam_jax.runs.prediction.journal import LINES, SETTINGS, Journal
 from fcam_jax.runs.report.runs import read_examples, read_pixels, read_run
-from fcam_jax.runs.sweeps.plan import Planned
-from fcam_jax.runs.sweeps.summary import summary
-from fcam_jax.runs.sweeps.sweep_file import SweepRun, read_runs
+from fcam_jax.runs.sweeps.job import summary
+from fcam_jax.runs.sweeps.sweep_file import Planned, SweepRun, plan, read_runs
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.training import manifest
 from fcam_jax.training.checkpoint import Checkpoints, Progress
@@ -202,8 +201,6 @@ def _make_sweep(root: pathlib.Path) -> None:
 
 
 def _read_sweep(root: pathlib.Path, path: pathlib.Path) -> None:
-    from fcam_jax.runs.sweeps.plan import plan
-
     plan(read_runs(str(root / "sweep.py")), root / "runs", {})
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
+from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, save_plot
 from fcam_jax.runs.report.figures import ACTIVATIONS, activations, grids
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.pictures import save_grid
@@ -45,7 +45,7 @@ def save_plots(path: pathlib.Path, data: Published) -> list[pathlib.Path]:
     for name, axes, lines in (("box_accuracy", BOX_ACCURACY, accuracy), ("activations", ACTIVATIONS, values)):
         if lines:
             saved.append(beside(path, f"{name}.png"))
-            save_plot([saved[-1]], Plot(axes, lines, _NOTE))
+            save_plot([saved[-1]], axes, lines, _NOTE)
     return saved
 
 

@@ -15,31 +15,26 @@ from typing import Any
 
 from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
-from fcam_jax.runs.prediction.image_files import ImageFile
-from fcam_jax.runtime.files import RECORD, fresh_partial, open_text, read_text, reason, replace_file, write_table
+from fcam_jax.runs.prediction.images import ImageFile
+from fcam_jax.runtime.files import RECORD, fresh_partial, open_text, read_text, reason, write_record, write_table
 from fcam_jax.runtime.text import printable
 
 SETTINGS, LINES, TABLE = "predict_settings.json", "predictions.jsonl", "predictions.csv"
 MAPS, OVERLAYS = "maps", "overlays"
-# Keys of a record that name its files, from the output folder.
+# Keys of a record: of its files, from the output folder, and of what tells whether an image is still the same.
 FILES = ("map", "levels", "overlay")
-# Keys that tell whether an image is still the one that was predicted.
 ORIGIN = ("path", "bytes", "modified")
+_ANEW = "use another --out, or --overwrite to start anew"
 
 
 class Journal:
     """The records in an output folder."""
 
     def __init__(self, out: pathlib.Path, settings: Mapping[str, Any], overwrite: bool):
-        """Take the folder, made where it does not exist, for predictions by these settings.
-
-        Args:
-          out: the folder.
-          settings: what the outputs depend on, as JSON data.
-          overwrite: remove the predictions that are there.
+        """Take the folder, made where it does not exist, for predictions by these settings, which are JSON data.
 
         Raises:
-          InputError: the folder holds predictions by other settings, or cannot be written to.
+          InputError: it holds predictions by other settings and is not to be overwritten, or cannot be written to.
         """
         self._out = out
         try:
@@ -47,26 +42,20 @@ class Journal:
             if overwrite:
                 self._remove()
             self._check(settings)
-            replace_file(out / SETTINGS, json.dumps(settings, indent=2) + "\n")
+            write_record(out / SETTINGS, settings)
             self._made_of = self._tidy()
             self._lines = (out / LINES).open("a", encoding="utf-8")
         except OSError as error:
             raise InputError(f"--out={out} cannot be written ({error.strerror})") from error
 
     def is_done(self, file: ImageFile) -> bool:
-        """Whether the image, as it is now, has been predicted.
-
-        Raises:
-          InputError: another image has been predicted under its name.
-        """
+        """Whether the image, as it is now, has been predicted; an `InputError` where another has under its name."""
         origin = self._made_of.get(file.name)
         if origin is None:
             return False
         if origin["path"] != os.path.realpath(file.path):
-            raise InputError(
-                f"--out={self._out} holds the prediction of another image by the name {printable(file.name)} "
-                f"({printable(origin['path'])}); use another --out, or --overwrite to start anew"
-            )
+            other = f"{printable(file.name)} ({printable(origin['path'])})"
+            raise InputError(f"--out={self._out} holds the prediction of another image by the name {other}; {_ANEW}")
         try:
             return origin == origin_of(file)
         except OSError:
@@ -74,7 +63,7 @@ class Journal:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add the record of an image whose files are in place."""
-        self._lines.write(_line(record))
+        self._lines.write(json.dumps(record) + "\n")
         self._lines.flush()
 
     def close(self) -> None:
@@ -91,16 +80,12 @@ class Journal:
         try:
             there = dict(json.loads(read_text(path, RECORD)))
         except (ValueError, TypeError, RecursionError):
-            raise InputError(
-                f"--out={self._out} holds predictions of unknown settings ({path} cannot be read); use another --out, "
-                "or --overwrite to start anew"
-            ) from None
-        changed = differences(there, json.loads(json.dumps(settings)), (), "there", "now")
-        if changed:
-            raise InputError(
-                f"--out={self._out} holds predictions by other settings ({'; '.join(changed)}); use another --out, or "
-                "--overwrite to start anew"
-            )
+            told = f"of unknown settings ({path} cannot be read)"
+        else:
+            changed = differences(there, json.loads(json.dumps(settings)), (), "there", "now")
+            told = f"by other settings ({'; '.join(changed)})" if changed else ""
+        if told:
+            raise InputError(f"--out={self._out} holds predictions {told}; {_ANEW}")
 
     def _tidy(self) -> dict[str, dict[str, Any]]:
         """Keep the last line of each image, where its files are there; returns what those images were by their name."""
@@ -110,7 +95,7 @@ class Journal:
         with partial.open("w", encoding="utf-8") as file:
             for number, record in enumerate(self._stored()):
                 if last[record["image"]] == number and all((self._out / record[key]).is_file() for key in FILES):
-                    file.write(_line(record))
+                    file.write(json.dumps(record) + "\n")
                     made_of[record["image"]] = {key: record[key] for key in ORIGIN}
         partial.replace(self._out / LINES)
         return made_of
@@ -144,11 +129,7 @@ class Journal:
 
 
 def origin_of(file: ImageFile) -> dict[str, Any]:
-    """The facts `ORIGIN` of a file.
-
-    Raises:
-      OSError: the file is not there.
-    """
+    """The facts `ORIGIN` of a file; raises an `OSError` where it is not there."""
     status = file.path.stat()
     return {"path": os.path.realpath(file.path), "bytes": status.st_size, "modified": status.st_mtime_ns}
 
@@ -159,10 +140,6 @@ def _is_record(given: Any) -> bool:
     box, boxes, top = given.get("box"), given.get("boxes"), given.get("top")
     drawn = isinstance(boxes, list) and (box is None or (isinstance(box, list) and len(box) == 4))
     return drawn and isinstance(top, list) and all(isinstance(one, dict) for one in top) and given.keys() >= set(ORIGIN)
-
-
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record) + "\n"
 
 
 def _row(record: Mapping[str, Any]) -> dict[str, Any]:

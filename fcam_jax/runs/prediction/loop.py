@@ -1,6 +1,6 @@
 """The loop of a prediction: images are read and outputs are written in threads, while the device works on a batch.
 
-In: images, a predictor, an output folder. Out: files and a record for each image, and a list of what cannot be read.
+In: images, a network, an output folder. Out: files and a record for each image, and a list of what cannot be read.
 """
 
 import dataclasses
@@ -13,24 +13,22 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
-from fcam_jax.data.images import Window, read_image
+from fcam_jax.data.images import read_image
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.evaluation.stream import in_threads
 from fcam_jax.models.import_weights import weights_digest
-from fcam_jax.runs.class_names import ClassNames, class_title
+from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.prediction.doubts import Doubt, doubt, tell
-from fcam_jax.runs.prediction.image_files import ImageFile
+from fcam_jax.runs.prediction.images import ImageFile
 from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of
-from fcam_jax.runs.prediction.network import Network
-from fcam_jax.runs.prediction.overlay import draw_overlay
-from fcam_jax.runs.prediction.predictor import PREDICTED, Predicted, Predictor
-from fcam_jax.runs.prediction.restored import Threshold, restored
-from fcam_jax.runs.report.drawing import enlarge
+from fcam_jax.runs.prediction.network import PREDICTED, Network
+from fcam_jax.runs.prediction.pictures import draw_overlay
+from fcam_jax.runs.prediction.restored import Predicted, restored
+from fcam_jax.runs.report.drawing import Size, encoded, enlarge
 from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runtime.text import printable
@@ -44,21 +42,10 @@ LEAST_SIDE = 320  # to which small images are enlarged in pictures
 class Outputs:
     """What is written of an image."""
 
-    title: str  # what the maps are called
-    threshold: Threshold  # cuts the maps
-    class_names: ClassNames
     top: int  # number of classes in a record
     full_size: bool  # maps have the image's size; otherwise they are no larger than pictures
     max_side: int  # longest side of an image in a picture
     label: int = PREDICTED  # the class of all maps
-
-
-@dataclasses.dataclass(frozen=True)
-class Unreadable:
-    """An image that cannot be read, or whose outputs cannot be written, and why."""
-
-    file: ImageFile
-    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +54,12 @@ class _Loaded:
 
     file: ImageFile
     origin: dict[str, Any]  # what the file was when it was read
-    size: tuple[int, int]  # height and width
+    size: Size
     pixels: UInt8[np.ndarray, "side side 3"]  # what the network sees
     shown: UInt8[np.ndarray, "y x 3"]  # what a picture shows
+
+
+Failure = str  # why an image cannot be read, or its outputs cannot be written, beginning with its path
 
 
 def predict_into(
@@ -79,99 +69,64 @@ def predict_into(
     outputs: Outputs,
     batch_size: int = 8,
     overwrite: bool = False,
-) -> tuple[int, list[Unreadable]]:
-    """Predict images into a folder, but for those that it holds already.
+) -> tuple[int, list[Failure]]:
+    """Predict images into a folder, made where it does not exist, but for those that it holds already.
 
-    Args:
-      out: the folder; made where it does not exist.
-      files: the images.
-      network: what predicts.
-      outputs: what is written.
-      batch_size: images at a time.
-      overwrite: remove the predictions that are there first.
-
-    Returns:
-      The number of images that were predicted, and those that cannot be read.
+    The network's threshold cuts the maps, and its names are those of the classes. `overwrite` removes the predictions
+    that are there first. Returns the number of images that were predicted, and a line for each that cannot be read.
 
     Raises:
-      InputError: the folder holds predictions by other settings or cannot be written to, or as for `predict`.
+      InputError: the folder holds predictions by other settings or cannot be written to, or the network yields what is
+        no number.
     """
     settings = {
         "weights": weights_digest(network.model)[:12],
         **network.settings,
+        **dataclasses.asdict(outputs),
         "label": "predicted" if outputs.label == PREDICTED else outputs.label,
-        "threshold": dataclasses.asdict(outputs.threshold),
-        "class_names": hashlib.sha256(repr(list(outputs.class_names)).encode()).hexdigest()[:12],
-        **{name: getattr(outputs, name) for name in ("top", "full_size", "max_side")},
+        "threshold": dataclasses.asdict(network.threshold),
+        "class_names": hashlib.sha256(repr(list(network.class_names)).encode()).hexdigest()[:12],
     }
     journal = Journal(out, settings, overwrite)
     try:
         missing = [file for file in files if not journal.is_done(file)]
-        predictor = network.predictor(min(batch_size, max(len(missing), 1)))
-        unreadable = predict(missing, predictor, network.size, outputs, out, journal, network.window)
+        failed = _predict(_Job(out, network, outputs), missing, min(batch_size, max(len(missing), 1)), journal)
     finally:
         journal.close()
-    return len(missing) - len(unreadable), unreadable
+    return len(missing) - len(failed), failed
 
 
-def predict(
-    files: Sequence[ImageFile],
-    predictor: Predictor,
-    size: int,
-    outputs: Outputs,
-    out: pathlib.Path,
-    journal: Journal,
-    window: Window = (),
-) -> list[Unreadable]:
-    """Predict images.
-
-    Args:
-      files: the images.
-      predictor: the network.
-      size: side of the network's images.
-      outputs: what is written.
-      out: the output folder.
-      journal: its records.
-      window: as for `decode_image`.
-
-    Returns:
-      The images that cannot be read.
-
-    Raises:
-      InputError: a file cannot be written, or the network yields what is no number.
-    """
-    unreadable: list[Unreadable] = []
+def _predict(job: "_Job", files: Sequence[ImageFile], batch_size: int, journal: Journal) -> list[Failure]:
+    predictor = job.network.predictor(batch_size)
+    failed: list[Failure] = []
     doubts: list[Doubt] = []
 
-    def readable(loaded: Iterator[_Loaded | Unreadable]) -> Iterator[_Loaded]:
-        for image in loaded:
-            if isinstance(image, Unreadable):
-                unreadable.append(image)
+    def kept(results: Iterator[Any]) -> Iterator[Any]:
+        for one in results:
+            if isinstance(one, Failure):
+                failed.append(one)
                 bar.update()
             else:
-                yield image
+                yield one
 
-    def tasks() -> Iterator[list[Callable[[], tuple[dict[str, Any], Doubt] | Unreadable]]]:
-        load = functools.partial(_load, size, outputs.max_side, window)
-        groups = ([functools.partial(load, file) for file in group] for group in _batched(iter(files), batch_size))
-        for batch in _batched(readable(in_threads(groups, THREADS)), batch_size):
-            found = predictor(np.stack([image.pixels for image in batch]), np.full(len(batch), outputs.label))
-            yield [functools.partial(_save, out, outputs, image, found, i) for i, image in enumerate(batch)]
+    def tasks() -> Iterator[list[Callable[[], tuple[dict[str, Any], Doubt] | Failure]]]:
+        loading = ([functools.partial(job.load, file) for file in some] for some in _batched(iter(files), size))
+        for batch in _batched(kept(in_threads(loading, THREADS)), size):
+            labels = np.full(len(batch), job.outputs.label)
+            found = predictor(np.stack([image.pixels for image in batch]), labels)
+            yield [functools.partial(job.save, image, found, i) for i, image in enumerate(batch)]
 
-    batch_size = predictor.batch_size
+    size = predictor.batch_size
     with progress_bar("predict", len(files), "image") as bar:
         try:
-            for saved in in_threads(tasks(), THREADS):
-                if isinstance(saved, Unreadable):
-                    unreadable.append(saved)
-                else:
-                    journal.append(saved[0])
-                    doubts.append(saved[1])
+            for record, doubtful in kept(in_threads(tasks(), THREADS)):
+                journal.append(record)
+                doubts.append(doubtful)
                 bar.update()
         except OSError as error:
             raise InputError(f"--out: cannot be written ({error})") from error
     tell(doubts)
-    return unreadable
+    return failed
 
 
 def _batched(items: Iterator[Any], count: int) -> Iterator[list[Any]]:
@@ -179,78 +134,74 @@ def _batched(items: Iterator[Any], count: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _load(size: int, max_side: int, window: Window, file: ImageFile) -> _Loaded | Unreadable:
-    try:
-        origin = origin_of(file)
-        image = read_image(file.path, upright=True, window=window)
-    except OSError as error:
-        return Unreadable(file, f"{file.path}: {error.strerror}")
-    except InputError as error:
-        return Unreadable(file, str(error))
-    height, width = image.shape[:2]
-    side = min(max(height, width, LEAST_SIDE), max_side)
-    return _Loaded(file, origin, (height, width), resize(image, size), enlarge(image, side))
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """What threads do of a prediction."""
 
+    out: pathlib.Path
+    network: Network
+    outputs: Outputs
 
-def _save(
-    out: pathlib.Path, outputs: Outputs, image: _Loaded, batch: Predicted, i: int
-) -> tuple[dict[str, Any], Doubt] | Unreadable:
-    """Write the files of an image of a batch; returns its record, and what is doubtful about it."""
-    try:
-        found = restored(batch, i, image.size, outputs.threshold, None if outputs.full_size else outputs.max_side)
-    except InputError as error:
-        raise InputError(f"{printable(str(image.file.path))}: {error}") from None
-    label, boxes, threshold = found.label, found.boxes.tolist(), outputs.threshold
-    caption = (
-        f"{class_title(outputs.class_names, label)}  {found.probabilities[label]:.1%}",
-        f"{outputs.title}, threshold {threshold.value:.3g} ({threshold.source})",
-    )
-    overlay = draw_overlay(image.shown, batch.maps[i], found.boxes[0] if boxes else None, image.size, caption)
-    paths = {
-        "map": f"{MAPS}/{image.file.output}.npy",
-        "levels": f"{MAPS}/{image.file.output}.png",
-        "overlay": f"{OVERLAYS}/{image.file.output}.png",
-    }
-    pictures = {"map": _npy(found.score_map), "levels": _png(found.levels), "overlay": _png(overlay[..., ::-1])}
-    try:
-        for name, data in pictures.items():
-            replace_file(out / paths[name], data, sync=False)
-    except OSError as error:
-        if error.errno in OF_THE_DISK:
-            raise
-        return Unreadable(image.file, f"{image.file.path}: its outputs cannot be written: {error.strerror}")
+    def load(self, file: ImageFile) -> _Loaded | Failure:
+        """Read an image, and bring it to the sizes of the network and of pictures."""
+        try:
+            origin = origin_of(file)
+            image = read_image(file.path, upright=True, window=self.network.window)
+        except OSError as error:
+            return f"{file.path}: {error.strerror}"
+        except InputError as error:
+            return str(error)
+        height, width = image.shape[:2]
+        side = min(max(height, width, LEAST_SIDE), self.outputs.max_side)
+        return _Loaded(file, origin, (height, width), resize(image, self.network.size), enlarge(image, side))
 
-    def entry(label: int) -> dict[str, Any]:
-        return {
-            "label": label,
-            "class": outputs.class_names[label],
-            "probability": float(found.probabilities[label]),
+    def save(self, image: _Loaded, batch: Predicted, i: int) -> tuple[dict[str, Any], Doubt] | Failure:
+        """Write the files of an image of a batch; returns its record, and what is doubtful about it."""
+        network, outputs = self.network, self.outputs
+        threshold, name = network.threshold, image.file.output
+        try:
+            found = restored(batch, i, image.size, threshold, None if outputs.full_size else outputs.max_side)
+        except InputError as error:
+            raise InputError(f"{printable(str(image.file.path))}: {error}") from None
+        box = found.boxes[0] if len(found.boxes) else None
+        caption = (
+            f"{class_title(network.class_names, found.label)}  {found.probabilities[found.label]:.1%}",
+            f"{network.title}, threshold {threshold.value:.3g} ({threshold.source})",
+        )
+        array = io.BytesIO()
+        np.save(array, found.score_map.astype(np.float16))
+        files = {
+            "map": (f"{MAPS}/{name}.npy", array.getvalue()),
+            "levels": (f"{MAPS}/{name}.png", encoded(found.levels)),
+            "overlay": (
+                f"{OVERLAYS}/{name}.png",
+                encoded(draw_overlay(image.shown, batch.maps[i], box, image.size, caption)),
+            ),
         }
+        try:
+            for path, data in files.values():
+                replace_file(self.out / path, data, sync=False)
+        except OSError as error:
+            if error.errno in OF_THE_DISK:
+                raise
+            return f"{image.file.path}: its outputs cannot be written: {error.strerror}"
 
-    record = {
-        "image": image.file.name,
-        "width": image.size[1],
-        "height": image.size[0],
-        **entry(label),
-        "threshold": threshold.value,
-        "threshold_source": threshold.source,
-        "level": found.level,
-        "box": boxes[0] if boxes else None,
-        "boxes": boxes,
-        "top": list(map(entry, np.argsort(-found.logits, kind="stable")[: outputs.top].tolist())),
-        **paths,
-        **image.origin,
-    }
-    return record, doubt(str(image.file.path), found, image.size)
+        def entry(label: int) -> dict[str, Any]:
+            probability = float(found.probabilities[label])
+            return {"label": label, "class": network.class_names[label], "probability": probability}
 
-
-def _npy(score_map: Float[np.ndarray, "h w"]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, score_map.astype(np.float16))
-    return buffer.getvalue()
-
-
-def _png(pixels: UInt8[np.ndarray, "..."]) -> bytes:
-    done, data = cv2.imencode(".png", np.ascontiguousarray(pixels))
-    assert done
-    return data.tobytes()
+        record = {
+            "image": image.file.name,
+            "width": image.size[1],
+            "height": image.size[0],
+            **entry(found.label),
+            "threshold": threshold.value,
+            "threshold_source": threshold.source,
+            "level": found.level,
+            "box": None if box is None else box.tolist(),
+            "boxes": found.boxes.tolist(),
+            "top": list(map(entry, np.argsort(-found.logits, kind="stable")[: outputs.top].tolist())),
+            **{key: path for key, (path, _) in files.items()},
+            **image.origin,
+        }
+        return record, doubt(str(image.file.path), found, image.size)

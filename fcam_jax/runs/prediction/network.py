@@ -3,33 +3,105 @@
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+from flax import nnx
+from jaxtyping import Array, Int, UInt8
 
+from fcam_jax.cams import with_settings
+from fcam_jax.cams.contract import Cam
+from fcam_jax.cams.fusion import Fused, fused
 from fcam_jax.component import is_number
 from fcam_jax.configuration.flat import setting
 from fcam_jax.data.classes import same_name
 from fcam_jax.data.images import Window
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
-from fcam_jax.methods.classifier import ClassifierMethod
+from fcam_jax.methods.classifier import ClassifierMethod, localize_by_cam
 from fcam_jax.methods.contract import Localizer
+from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.create import create
+from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import advising
 from fcam_jax.runs.class_names import ClassNames, names_of_run
-from fcam_jax.runs.prediction.predictor import PREDICTED, PROBABILITIES, ByCam, Predictor
-from fcam_jax.runs.prediction.restored import Threshold
+from fcam_jax.runs.prediction.restored import Predicted, Threshold
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.runtime.text import listed, printable
+from fcam_jax.training.placed import Placed, data_mesh
+from fcam_jax.types import Batch, Localization
 
 logger = logging.getLogger(__name__)
 
+PROBABILITIES = ("softmax", "sigmoid")  # of classes of which an image has one, or of any number
+PREDICTED = -1  # in the place of a label: the class that is predicted for the image
 # Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
 # CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).
 FCAM_THRESHOLD = Threshold(0.5, "own decision", of_maximum=False)
 CAM_THRESHOLD = Threshold(0.4, "default")
+
+
+@dataclasses.dataclass(frozen=True)
+class ByCam:
+    """Localization by a CAM of the batch's labels, of a classifier or of F-CAM's."""
+
+    name: str
+    stages: tuple[str, ...] = ()  # that are fused, none for the top one
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # where they differ from the CAM's defaults
+
+    @property
+    def title(self) -> str:
+        """Name and stages."""
+        return " ".join([self.name, *self.stages])
+
+    def cam(self, model: Classifier | FCAM) -> Cam:
+        """The CAM for a network; raises an `InputError` where that cannot be explained by it."""
+        stages = len(_classifier(model).encoder.channels)
+        return fused(with_settings(self.name, self.settings), self.stages, stages)
+
+    def localize(self, model: Any, batch: Batch) -> Localization:
+        """The CAM of a classifier, or of F-CAM's."""
+        return localize_by_cam(_classifier(model), batch, self.cam(model), "protocol")
+
+
+class Predictor:
+    """A network and the way to its maps, compiled once, for one size of batches, on all devices."""
+
+    def __init__(self, model: Classifier | FCAM, localizer: Localizer, batch_size: int, several: bool = False):
+        """Put the model, with its weights, on all devices.
+
+        Batches are rounded up to a multiple of these; `several` says that an image may be of several classes.
+        """
+        self._several = several
+        self.batch_size = -(-batch_size // jax.device_count()) * jax.device_count()
+        structure, state = nnx.split(model)
+        self._placed = Placed(structure, {}, nnx.to_pure_dict(state), data_mesh(self.batch_size)).replicated()
+
+        def predict(network: Any, batch: Batch) -> tuple[Array, Array, Array]:
+            # The compiler sees that the localizer asks for the same pass, so there is one.
+            logits = network(batch.images, train=False)[1]
+            labels = jnp.where(batch.labels == PREDICTED, logits.argmax(axis=-1), batch.labels)
+            found = localizer.localize(network, dataclasses.replace(batch, labels=labels))
+            return jnp.asarray(found.maps), logits, labels
+
+        self._predict = self._placed.forward(predict)
+
+    def __call__(self, images: UInt8[np.ndarray, "b h w 3"], labels: Int[np.ndarray, " b"]) -> Predicted:
+        """Maps of labels, or of those `PREDICTED`, and class scores of images of the network's size.
+
+        There is at most a batch of them; fewer are padded, so that nothing is compiled anew.
+        """
+        count, missing = len(images), self.batch_size - len(images)
+        images = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        # Index 0 for all: what a CAM draws at random depends on the image alone, not on its place.
+        index, valid = np.zeros(len(images), np.int32), np.ones(len(images), np.float32)
+        batch = Batch(images, np.pad(labels.astype(np.int32), (0, missing)), index, valid)
+        maps, logits, found = (np.asarray(one)[:count] for one in self._predict(self._placed, batch))
+        return Predicted(maps.astype(np.float32), logits.astype(np.float32), found, self._several)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,27 +119,24 @@ class Network:
     window: Window = ()  # of its images, see `data.folder.Folder`
 
     def by_cam(self, cam: ByCam) -> "Network":
-        """The same network with maps by a CAM, for which no threshold was validated.
-
-        Raises:
-          InputError: the CAM is not known, or the network cannot be explained by it.
-        """
-        cam.check(self.model)
+        """The same network with maps by a CAM, for which no threshold was validated; raises as `ByCam.cam`."""
+        cam.cam(self.model)
         told = {"map": cam.name, "stages": list(cam.stages), "cam_settings": dict(cam.settings)}
-        kept = {name: value for name, value in self.settings.items() if name not in ("map", "cam")}
-        settings = kept | told
+        settings = {name: value for name, value in self.settings.items() if name not in ("map", "cam")} | told
         return dataclasses.replace(self, localizer=cam, title=cam.title, threshold=CAM_THRESHOLD, settings=settings)
 
     def predictor(self, batch_size: int) -> Predictor:
         """It, compiled for batches of a size."""
-        return Predictor(self.model, self.localizer, batch_size, self.probability)
+        return Predictor(self.model, self.localizer, batch_size, self.probability == "sigmoid")
+
+    def passes(self) -> int:
+        """Passes of the network that an image takes for its feature maps, see `ChannelCAM`; 0 for most CAMs."""
+        by = self.localizer
+        cam = by.cam(self.model) if isinstance(by, ByCam) else getattr(by, "cam", None)
+        return cam.passes(_classifier(self.model).encoder.channels) if isinstance(cam, Fused) else 0
 
     def threshold_at(self, value: float | None) -> Threshold:
-        """A threshold that is given, as a share of each map's maximum, or its own.
-
-        Raises:
-          InputError: it is outside of [0, 1).
-        """
+        """A threshold that is given, as a share of each map's maximum in [0, 1), or its own."""
         if value is None:
             return self.threshold
         if not (is_number(value) and 0 <= value < 1):
@@ -75,11 +144,7 @@ class Network:
         return Threshold(value, "given")
 
     def label_of(self, given: int | str | None) -> int:
-        """The class of a map, by its number or its name; None stands for the predicted one.
-
-        Raises:
-          InputError: there is no such class.
-        """
+        """The class of a map, by its number or its name; None stands for the predicted one."""
         if given is None:
             return PREDICTED
         if isinstance(given, str):
@@ -94,36 +159,27 @@ class Network:
 
 
 def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
-    """The model of a checkpoint: F-CAM, or the classifier with its own CAM or another one.
-
-    Args:
-      path: folder of a run, of a stage, or of a checkpoint, as for `load_trained`.
-      cam: instead of the model's own maps.
+    """The model of a checkpoint, see `load_trained`: F-CAM or the classifier, with its own maps or those of a CAM.
 
     Raises:
       InputError: the checkpoint cannot be used, or the CAM is not known.
     """
     trained = load_trained(path)
-    config, is_fcam = trained.config, trained.stage.name == "fcam"
-    data = config["data"]
-    title = "F-CAM"
-    if isinstance(trained.stage.method, ClassifierMethod):
-        way = trained.stage.method.training
-        title = config["cam"]["name"] if way.by_cam else way.title
-    threshold = FCAM_THRESHOLD if is_fcam else CAM_THRESHOLD
-    val = trained.record["val"]
+    config, method, val = trained.config, trained.stage.method, trained.record["val"]
+    title, threshold = "F-CAM", FCAM_THRESHOLD if isinstance(trained.model, FCAM) else CAM_THRESHOLD
+    settings = {"size": config["data"]["size"], "model": config["model"]}
+    if isinstance(method, ClassifierMethod):
+        title = config["cam"]["name"] if method.training.by_cam else method.training.title
+        settings |= {"cam": config["cam"]}
     if tau := threshold_of(val):
         threshold = Threshold(tau, "validation")
     elif chose_none(val):
         text = "%s: validation chose no threshold above 0; maps are cut at the default, %g"
         logger.warning(text, path, threshold.value)
-    settings = {"size": data["size"], "model": config["model"], "map": title}
-    settings |= {} if is_fcam else {"cam": config["cam"]}
     window = tuple(setting(config, "data.folder.window") or ())
-    settings |= {"window": list(window)} if window else {}
-    network = Network(
-        trained.model, trained.stage.method, title, data["size"], threshold, trained.classes, settings, window=window
-    )
+    settings |= {"map": title, **({"window": list(window)} if window else {})}
+    size, names = config["data"]["size"], trained.classes
+    network = Network(trained.model, method, title, size, threshold, names, settings, window=window)
     return network if cam is None or cam == ByCam(title) else network.by_cam(cam)
 
 
@@ -142,7 +198,7 @@ def imported_network(
     Args:
       weights: the file, or a folder as for ``config.model.init``.
       encoder: its name.
-      cam: what its maps are.
+      cam: yields its maps.
       num_classes: of its last layer; by default as many as the file has.
       final_stride: of the encoder: the one that it was trained with; by default as in `create_model`.
       size: side of its images.
@@ -169,5 +225,8 @@ def imported_network(
     settings = {"encoder": encoder, "num_classes": classes, "final_stride": stride, "size": size}
     settings |= {"probability": probability} if probability != "softmax" else {}
     names = names_of_run(weights if weights.is_dir() else weights.parent, classes)  # as an export leaves them
-    own = Network(model, cam, cam.title, size, CAM_THRESHOLD, names, settings, probability)
-    return own.by_cam(cam)
+    return Network(model, cam, cam.title, size, CAM_THRESHOLD, names, settings, probability).by_cam(cam)
+
+
+def _classifier(model: Classifier | FCAM) -> Classifier:
+    return model.classifier if isinstance(model, FCAM) else model

@@ -4,35 +4,26 @@ The network, its batches and the way back to an image's size are those of the co
 """
 
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import cv2
 import numpy as np
-import PIL.Image
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 
 from fcam_jax.component import path_of
-from fcam_jax.data.arrays import array_of
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
-from fcam_jax.evaluation.metric import checked_score_map
 from fcam_jax.models.import_weights import advising
 from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.prediction.doubts import doubt, tell
-from fcam_jax.runs.prediction.given_images import images_of, names_of
-from fcam_jax.runs.prediction.network import Network, imported_network, trained_network
-from fcam_jax.runs.prediction.overlay import GAP, captioned, framed
-from fcam_jax.runs.prediction.predictor import ByCam, Predictor
-from fcam_jax.runs.prediction.restored import Restored, Threshold, restore, restored
-from fcam_jax.runs.report.drawing import TRUE_COLOUR, draw_outline, enlarge, overlay_map, overlay_mask
-from fcam_jax.types import Image
+from fcam_jax.runs.prediction.images import images_of, names_of
+from fcam_jax.runs.prediction.network import ByCam, Network, Predictor, imported_network, trained_network
+from fcam_jax.runs.prediction.pictures import Picture
+from fcam_jax.runs.prediction.pictures import show as show
+from fcam_jax.runs.prediction.restored import Restored, Threshold, restored
 
 _OF_WEIGHTS = ("num_classes", "final_stride", "size", "probability")
-_SIDES = (320, 1600)  # the longer side of a picture of one image is brought between these
-_CELL, _COLUMNS = 224, 4  # of a grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +90,7 @@ class Predictions(Sequence[Restored]):
 
 
 class Loaded:
-    """A network that is called on images.
-
-    Attributes:
-      network: with its weights and what is known of it.
-    """
+    """A network that is called on images; `network` has its weights and what is known of it."""
 
     def __init__(self, network: Network, batch_size: int):
         self.network = network
@@ -150,7 +137,6 @@ class Loaded:
         return Predictions(tuple(found), tuple(given), network, cut)
 
     def _by(self, cam: str | ByCam | None, batch_size: int) -> tuple[Network, Predictor]:
-        """Network and predictor of a CAM; the latest few stay compiled."""
         key = f"{cam} {batch_size}"
         if key not in self._ready:
             by_cam = _by_cam(cam)
@@ -215,114 +201,3 @@ def _counted(batch_size: Any) -> int:
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise InputError(f"batch_size is {batch_size!r:.100}; it must be a whole number from 1")
     return int(batch_size)
-
-
-class Picture:
-    """A picture: notebooks show it, `save` writes it.
-
-    Attributes:
-      pixels: RGB in [0, 255].
-    """
-
-    def __init__(self, pixels: Image):
-        self.pixels = pixels
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        PIL.Image.fromarray(self.pixels).save(buffer, "PNG")
-        return buffer.getvalue()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a file in the format that its name asks for, such as PNG.
-
-        Raises:
-          InputError: it cannot be written there.
-        """
-        try:
-            PIL.Image.fromarray(self.pixels).save(path)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: cannot be written: {error}") from None
-
-    def __repr__(self) -> str:
-        return f"Picture of {self.pixels.shape[1]} x {self.pixels.shape[0]} pixels; .save('x.png') writes it"
-
-
-def show(
-    image: Any,
-    map: Any = None,
-    box: Any = None,
-    mask: Any = None,
-    *,
-    title: str | Sequence[str] = "",
-    path: str | os.PathLike[str] | None = None,
-) -> Picture:
-    """A picture of an image under its map, with box and mask; of a list of images, a grid.
-
-    Args:
-      image: as for `Loaded`, or a list of such; then what follows is a list of the same length, or None for all.
-      map: in [0, 1], (height, width) or with one channel, of any size; dark is 0, light 1.
-      box: corners ``x0, y0, x1, y1`` in pixels of the image, or several; the first is drawn last.
-      mask: True on the object, of any size; drawn as an outline over a map, else as an area.
-      title: written below.
-      path: file to write to as well.
-
-    Raises:
-      InputError: map, box or mask cannot be drawn on the image.
-    """
-    images = images_of(image)
-    several = isinstance(image, list | tuple) or np.ndim(image) == 4
-    parts: list[Any] = []
-    for name, given in {"map": map, "box": box, "mask": mask, "title": title}.items():
-        one_each = [given] * len(images) if given is None or isinstance(given, str) or not several else list(given)
-        if len(one_each) != len(images):
-            raise InputError(f"{name} has {len(one_each)} entries for {len(images)} images")
-        parts.append(one_each)
-    if not all(isinstance(text, str) for text in parts[-1]):
-        raise InputError(f"title is {title!r}; it must be text, or for a list of images a text for each")
-    low, high = (_CELL, _CELL) if several else _SIDES
-    cells = [
-        captioned(_drawn(one, min(max(low, *one.shape[:2]), high), *given), [text] if text else [])
-        for one, *given, text in zip(images, *parts, strict=True)
-    ]
-    picture = Picture(_grid(cells))
-    if path is not None:
-        picture.save(path)
-    return picture
-
-
-def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt8[np.ndarray, "_ _ 3"]:
-    height, width = size = image.shape[:2]
-    drawn = enlarge(image, side)
-    if score_map is not None:
-        values = np.asarray(array_of(score_map, "map"), np.float32)
-        values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
-        drawn = overlay_map(drawn, restore(checked_score_map(values, "of the picture"), drawn.shape[:2]))
-    if mask is not None:
-        inside = np.asarray(mask)
-        if inside.ndim != 2 or not inside.size:
-            raise InputError(f"mask has shape {inside.shape}; it must be (height, width)")
-        inside = cv2.resize(inside.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        drawn = overlay_mask(drawn, inside) if score_map is None else draw_outline(drawn, inside, TRUE_COLOUR)
-    boxes = np.zeros((0, 4), int) if box is None else np.asarray(box)
-    if boxes.shape[-1:] != (4,) or boxes.ndim > 2 or boxes.dtype.kind not in "iuf":
-        raise InputError(f"box has shape {boxes.shape} of {boxes.dtype}; it must be x0, y0, x1, y1, or several")
-    for corners in boxes.reshape(-1, 4)[::-1]:
-        x0, y0, x1, y1 = corners.tolist()
-        if x1 < x0 or y1 < y0 or (boxes.dtype.kind == "f" and max(corners) <= 1):
-            what = "shares of the image" if x0 <= x1 <= 1 and y0 <= y1 <= 1 else "x, y, width, height"
-            raise InputError(f"box {[x0, y0, x1, y1]} looks like {what}; give corners x0, y0, x1, y1 in pixels")
-        if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height and x0 < width and y0 < height):
-            raise InputError(f"box {[x0, y0, x1, y1]} lies outside of the image of {width} x {height} pixels")
-        drawn = framed(drawn, corners, size)
-    return drawn
-
-
-def _grid(cells: Sequence[np.ndarray]) -> Image:
-    """Cells in rows, on white."""
-    rows = [cells[first : first + _COLUMNS] for first in range(0, len(cells), _COLUMNS)]
-    high, wide = ([max(cell.shape[axis] for cell in cells) + GAP] * len(cells) for axis in (0, 1))
-    canvas = np.full((len(rows) * high[0] - GAP, min(len(cells), _COLUMNS) * wide[0] - GAP, 3), 255, np.uint8)
-    for y, row in enumerate(rows):
-        for x, cell in enumerate(row):
-            canvas[y * high[0] : y * high[0] + len(cell), x * wide[0] : x * wide[0] + cell.shape[1]] = cell
-    return canvas

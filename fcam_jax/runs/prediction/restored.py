@@ -1,7 +1,4 @@
-"""A network's map brought back to its image: the map at the image's size, its 8-bit levels, and boxes in its pixels.
-
-In: the map of the network's square, a size and a threshold. Out: what is written of them, or given to a caller.
-"""
+"""A network's map brought back to its image: the map at the image's size, its 8-bit levels, and boxes in its pixels."""
 
 import dataclasses
 import math
@@ -13,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import level_thresholds, quantise
 from fcam_jax.evaluation.component_tree import LEVELS
-from fcam_jax.runs.prediction.predictor import Predicted
+from fcam_jax.runs.report.drawing import Size
 
 _PIXELS_TOGETHER = 2**20
 
@@ -34,6 +31,24 @@ class Threshold:
 
 
 @dataclasses.dataclass(frozen=True)
+class Predicted:
+    """What the network says about a batch of images."""
+
+    maps: Float[np.ndarray, "b h w"]  # of the labels, at the size of the network's images, in [0, 1]
+    logits: Float[np.ndarray, "b k"]  # class scores before softmax
+    labels: Int[np.ndarray, " b"]  # class of each map
+    several: bool = False  # whether an image may be of several classes, each with a probability of its own
+
+    def probabilities(self, i: int) -> Float[np.ndarray, " k"]:
+        """Of an image's classes; a single class is there or not, which only a sigmoid can say."""
+        logits = self.logits[i].astype(np.float64)
+        if self.several or len(logits) == 1:
+            return 0.5 + 0.5 * np.tanh(0.5 * logits)
+        powers = np.exp(logits - logits.max())
+        return powers / powers.sum()
+
+
+@dataclasses.dataclass(frozen=True)
 class Restored:
     """What the network says about one image, in the image's frame."""
 
@@ -51,17 +66,8 @@ class Restored:
         return self.levels > self.level
 
 
-def restored(
-    found: Predicted, i: int, size: tuple[int, int], threshold: Threshold, longest: int | None = None
-) -> Restored:
-    """Bring an image of a batch back to its size.
-
-    Args:
-      found: what the network says about the batch.
-      i: the image's place in it.
-      size: the image's height and width.
-      threshold: cuts the map.
-      longest: sides of the map are at most so long; by default it has the image's size.
+def restored(found: Predicted, i: int, size: Size, threshold: Threshold, longest: int | None = None) -> Restored:
+    """Bring the image at a place of a batch back to its size; sides of the map are at most `longest` if that is given.
 
     Raises:
       InputError: the map or the class scores are no numbers.
@@ -79,8 +85,8 @@ def restored(
     return Restored(score_map, levels, level, boxes, logits, found.probabilities(i), int(found.labels[i]))
 
 
-def restore(score_map: Float[np.ndarray, "a b"], size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
-    """A map in [0, 1] at another height and width, by bilinear interpolation with half-pixel centres."""
+def restore(score_map: Float[np.ndarray, "a b"], size: Size) -> Float[np.ndarray, "h w"]:
+    """A map in [0, 1] at another size, by bilinear interpolation with half-pixel centres."""
     resized = cv2.resize(score_map.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
     return np.clip(resized, 0, 1, out=resized)
 
@@ -107,10 +113,8 @@ def boxes_above(levels: UInt8[np.ndarray, "h w"], level: int) -> Int[np.ndarray,
     return np.stack([x, y, np.minimum(x + width, columns - 1), np.minimum(y + height, rows - 1)], axis=1)
 
 
-def rescale(
-    boxes: Int[np.ndarray, "n 4"], from_size: tuple[int, int], to_size: tuple[int, int]
-) -> Int[np.ndarray, "n 4"]:
-    """Boxes of inclusive corners in a frame of another size, to the nearest pixel; sizes are height and width.
+def rescale(boxes: Int[np.ndarray, "n 4"], from_size: Size, to_size: Size) -> Int[np.ndarray, "n 4"]:
+    """Boxes of inclusive corners in a frame of another size, to the nearest pixel.
 
     $$ c_0' = [c_0 s], \\qquad c_1' = [(c_1 + 1) s] - 1, \\qquad s = to / from $$
     """
@@ -120,7 +124,7 @@ def rescale(
     return np.minimum(np.concatenate([first, last], axis=1), np.tile(to_size[::-1], 2) - 1).astype(np.int64)
 
 
-def bounded(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Height and width of the same shape, with neither above `longest`; no larger than they were."""
+def bounded(size: Size, longest: int) -> Size:
+    """A size of the same shape, with neither side above `longest`; no larger than it was."""
     factor = min(1.0, longest / max(size))
     return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))

@@ -41,22 +41,16 @@ class Axes:
     y_powers: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Plot:
-    """Lines on one pair of axes."""
-
-    axes: Axes
-    lines: Sequence[Line]
-    note: str = ""  # above the names in the legend, which then stands beside the plot
-
-
 BOX_ACCURACY = Axes("threshold, share of the map's maximum", "images with IoU of 0.5 or more, percent")
 
 
-def save_plot(paths: Sequence[pathlib.Path], plot: Plot) -> None:
-    """Save a plot as PNG or SVG files; equal plots give equal files."""
-    figure = Figure(figsize=(7.2 if plot.note else 5.6, 3.8), dpi=160, layout="constrained")
-    _draw(figure.subplots(), plot)
+def save_plot(paths: Sequence[pathlib.Path], axes: Axes, lines: Sequence[Line], note: str = "") -> None:
+    """Save a plot as PNG or SVG files; equal plots give equal files.
+
+    A note stands above the names in the legend, which is then beside the plot.
+    """
+    figure = Figure(figsize=(7.2 if note else 5.6, 3.8), dpi=160, layout="constrained")
+    _draw(figure.subplots(), axes, lines, note)
     for path in paths:
         with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fcam_jax"}):
             # A name may hold letters that the font lacks; they are drawn as empty boxes.
@@ -64,11 +58,11 @@ def save_plot(paths: Sequence[pathlib.Path], plot: Plot) -> None:
             figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _draw(subplot: Any, plot: Plot) -> None:
-    names = list(dict.fromkeys(line.name for line in plot.lines))
-    few = max((len(line.x) for line in plot.lines), default=0) <= _FEW_POINTS
+def _draw(subplot: Any, axes: Axes, lines: Sequence[Line], note: str) -> None:
+    names = list(dict.fromkeys(line.name for line in lines))
+    few = max((len(line.x) for line in lines), default=0) <= _FEW_POINTS
     handles: dict[str, Any] = {}
-    for line in plot.lines:
+    for line in lines:
         colour = _COLOURS[names.index(line.name) % len(_COLOURS)]
         style: dict[str, Any] = {"color": colour, "linewidth": 1.6, "marker": "o" if few else "", "markersize": 3}
         if line.dashed:
@@ -77,22 +71,22 @@ def _draw(subplot: Any, plot: Plot) -> None:
         handles.setdefault(line.name, bars)
         if line.dot is not None:
             subplot.plot(line.x[line.dot], line.y[line.dot], "o", color="#D00000", markersize=6, zorder=3)
-    if plot.axes.x_powers:  # with a plain number at every point
-        subplot.set_xscale("log", base=plot.axes.x_powers)
-        ticks = sorted({float(x) for line in plot.lines for x in line.x})
+    if axes.x_powers:  # with a plain number at every point
+        subplot.set_xscale("log", base=axes.x_powers)
+        ticks = sorted({float(x) for line in lines for x in line.x})
         subplot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         subplot.minorticks_off()
-    if plot.axes.y_powers:
-        subplot.set_yscale("log", base=plot.axes.y_powers)
-    subplot.set_xlabel(printable(plot.axes.x_label), parse_math=False)
-    subplot.set_ylabel(printable(plot.axes.y_label), parse_math=False)
+    if axes.y_powers:
+        subplot.set_yscale("log", base=axes.y_powers)
+    subplot.set_xlabel(printable(axes.x_label), parse_math=False)
+    subplot.set_ylabel(printable(axes.y_label), parse_math=False)
     subplot.grid(color="0.88", linewidth=0.8)
     subplot.set_axisbelow(True)
     subplot.spines[["top", "right"]].set_visible(False)
     if handles:
         style = {"frameon": False, "fontsize": 9}
-        if plot.note:
-            style |= {"title": plot.note, "title_fontsize": 9, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        if note:
+            style |= {"title": note, "title_fontsize": 9, "loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
         legend = subplot.legend(list(handles.values()), [shorten(printable(name), 40) for name in handles], **style)
         for text in (*legend.get_texts(), legend.get_title()):
             text.set_parse_math(False)

@@ -55,11 +55,7 @@ def plateau(thresholds: Float[np.ndarray, " t"], accuracy: Float[np.ndarray, " t
 
     and the widest such. Between two thresholds the curve is taken for a straight line; it ends with the first and the
     last threshold, and so does the interval. A triangle of height h over a base of width w has one of drop w / h.
-
-    Args:
-      thresholds: rising, at least one.
-      accuracy: at each, in percent.
-      drop: in percent points.
+    Thresholds rise, accuracies and the drop are in percent.
     """
     best = int(accuracy.argmax())
     level = float(accuracy[best]) - drop
@@ -80,9 +76,7 @@ def activation_shape(counts: Real[np.ndarray, " n"]) -> ActivationShape:
 
     so a histogram that falls all the way to 1, or has one hill anywhere, has a rise of 1. Values near 1 are a second
     mode if both hills are 1.5 times as high as the valley between them, or higher.
-
-    Args:
-      counts: of pixels in equal bins of [0, 1], from low to high.
+    Bins are equal, from low to high.
     """
     shares = counts / max(float(counts.sum()), np.finfo(float).tiny)
     centres = (np.arange(len(counts)) + 0.5) / len(counts)
@@ -100,10 +94,7 @@ def activation_shape(counts: Real[np.ndarray, " n"]) -> ActivationShape:
 
 
 def pxap_by_factor(truths: Iterable[Annotation], factors: Sequence[int] = FACTORS) -> list[float]:
-    """PxAP in percent of perfect maps whose side is reduced by factors.
-
-    The annotations have masks, at least one with a foreground pixel.
-    """
+    """PxAP in percent of perfect maps whose side is reduced by factors; all have masks, some one with foreground."""
     totals = [PixelPrecision(_THRESHOLD_STEP) for _ in factors]
     for truth in truths:
         assert truth.mask is not None

@@ -78,38 +78,28 @@ def overlay_map(image: Image, score_map: Float[np.ndarray, "a b"]) -> Image:
     return cv2.addWeighted(image, 0.5, cv2.cvtColor(colours, cv2.COLOR_BGR2RGB), 0.5, 0)
 
 
-def overlay_mask(image: Image, mask: Bool[np.ndarray, "a b"]) -> Image:
-    """The image with the mask in translucent red."""
-    tinted = cv2.addWeighted(image, 0.5, np.full_like(image, PREDICTED_COLOUR), 0.5, 0)
-    return np.where(_fitted(mask, image)[..., None], tinted, image)
+def overlay_mask(image: Image, mask: Bool[np.ndarray, "a b"], truth: Annotation | None = None) -> Image:
+    """The image with a mask in translucent red; against a true one, what it misses in green, what is wrong in blue.
 
-
-def overlay_errors(image: Image, mask: Bool[np.ndarray, "a b"], truth: Annotation) -> Image:
-    """The image with what of a mask is right in translucent red, what it misses in green, what is wrong in blue.
-
-    Where the truth, which has a mask, is undecided, nothing is wrong.
+    Where the truth is undecided, nothing is wrong.
     """
-    assert truth.mask is not None
-    taken, true = _fitted(mask, image), _fitted(truth.mask, image)
-    undecided = np.zeros_like(true) if truth.ignore is None else _fitted(truth.ignore, image)
-    colours = image.copy()
-    colours[taken & true] = PREDICTED_COLOUR
-    colours[~taken & true] = TRUE_COLOUR
-    colours[taken & ~true & ~undecided] = FALSE_COLOUR
+    taken, colours = _fitted(mask, image), image.copy()
+    colours[taken] = PREDICTED_COLOUR
+    if truth is not None and truth.mask is not None:
+        true = _fitted(truth.mask, image)
+        undecided = np.zeros_like(true) if truth.ignore is None else _fitted(truth.ignore, image)
+        colours[~taken & true] = TRUE_COLOUR
+        colours[taken & ~true] = FALSE_COLOUR
+        colours[undecided & ~true] = image[undecided & ~true]
     return cv2.addWeighted(image, 0.5, colours, 0.5, 0)
 
 
 def draw_box(
     image: Image, box: Int[np.ndarray, " 4"], size: Size, colour: tuple[int, int, int], thickness: int = 2
 ) -> Image:
-    """The image with the frame of a box; its lines lie on the outermost pixels of the box.
+    """The image with the frame of a box, whose lines lie on its outermost pixels.
 
-    Args:
-      image: an enlarged image.
-      box: inclusive corners ``x0, y0, x1, y1`` in pixels of the original.
-      size: of the original.
-      colour: RGB in [0, 255].
-      thickness: of the lines, in pixels.
+    The box has inclusive corners ``x0, y0, x1, y1`` in pixels of an original of some size.
     """
     height, width = image.shape[:2]
     scale, last = np.array([width / size[1], height / size[0]]), (width - 1, height - 1)

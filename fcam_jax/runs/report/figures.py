@@ -3,6 +3,7 @@
 In: configurations with their runs. Out: PNG and SVG files in a folder, and what the page says of them.
 """
 
+import base64
 import dataclasses
 import pathlib
 from collections.abc import Sequence
@@ -12,13 +13,13 @@ from jaxtyping import Real
 
 from fcam_jax.configuration.flat import setting
 from fcam_jax.evaluation.activations import BINS
+from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.metrics import localizing, selecting, tie_breaker
 from fcam_jax.runs.report.aggregate import BACKGROUND_FRACTION, Configuration, table_rows
-from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, Plot, save_plot
+from fcam_jax.runs.report.curves import BOX_ACCURACY, Axes, Line, save_plot
 from fcam_jax.runs.report.derived import FACTORS, pxap_by_factor
 from fcam_jax.runs.report.paper import main_rows
-from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
-from fcam_jax.runs.report.record import localized
+from fcam_jax.runs.report.pictures import GridRow, save_grid, spread
 from fcam_jax.runs.report.runs import StoredExample, read_pixels
 from fcam_jax.runtime.text import file_name
 from fcam_jax.training.choice import kept_of
@@ -31,12 +32,7 @@ _SIMULATED = 500
 _FOUND = 0.5  # IoU
 
 
-@dataclasses.dataclass(frozen=True)
-class PageFigure:
-    """A plot of the page."""
-
-    caption: str  # what it shows
-    path: pathlib.Path  # its SVG file
+PageFigure = dict[str, str]  # "caption", and "svg", the plot in letters
 
 
 def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[PageFigure]:
@@ -62,7 +58,7 @@ def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[Page
         lines = _epochs(one, stage)
         plots[f"convergence-{file_name(stage)}"] = f"{told} (Fig. A.5)", Axes("epoch", "percent"), lines
     return [
-        _save(folder / f"{one.number}-{name}", caption, Plot(axes, lines))
+        _save(folder / f"{one.number}-{name}", caption, axes, lines)
         for name, (caption, axes, lines) in plots.items()
         if lines
     ]
@@ -78,8 +74,8 @@ def sweep_figure(folder: pathlib.Path, number: int, sweep: Sequence[Configuratio
         spread = [figure.deviation or 0 for _, figure in points]
         lines.append(Line(name, [x for x, _ in points], [figure.mean for _, figure in points], spread))
     caption = f"{metric} against the background fraction n-, mean and deviation over seeds (Fig. 8)"
-    plot = Plot(Axes("background fraction n-", f"{metric}, percent"), lines)
-    return _save(folder / f"background_fraction-{number}", caption, plot)
+    axes = Axes("background fraction n-", f"{metric}, percent")
+    return _save(folder / f"background_fraction-{number}", caption, axes, lines)
 
 
 def simulation_figure(
@@ -94,8 +90,8 @@ def simulation_figure(
     if any(example.mask_file is None for example in chosen):
         caption += "; filled boxes stand for masks, which the data has not"
     line = Line("perfect map", FACTORS, pxap_by_factor(truths))
-    plot = Plot(Axes("down-scaling factor", "PxAP, percent", x_powers=2), [line])
-    return _save(folder / f"scale_simulation-{number}", caption, plot)
+    axes = Axes("down-scaling factor", "PxAP, percent", x_powers=2)
+    return _save(folder / f"scale_simulation-{number}", caption, axes, [line])
 
 
 def save_grids(folder: pathlib.Path, one: Configuration, examples: Sequence[StoredExample]) -> None:
@@ -107,10 +103,8 @@ def save_grids(folder: pathlib.Path, one: Configuration, examples: Sequence[Stor
 def grids(rows: Sequence[str], examples: Sequence[StoredExample], count: int) -> dict[str, list[GridRow]]:
     """Rows of a grid for each of "found" and "missed": what the last of some methods finds, and misses (Fig. 3, 4, 7).
 
-    Args:
-      rows: the methods, a panel each.
-      examples: with readable pixels; those that some method has not are left out.
-      count: at most so many of each, evenly spread; one without any is absent.
+    Of the examples, whose pixels are readable, those that some method has not are left out. There are at most `count`
+    of each, evenly spread; one without any is absent.
     """
     own = [dataclasses.replace(e, findings=tuple(f for f in e.findings if f.row in rows)) for e in examples]
     judged = [
@@ -154,22 +148,16 @@ def _true_mask(example: StoredExample) -> Annotation:
     truth = pixels.truth(example)
     if truth.mask is not None:
         return truth
-    mask = np.zeros(pixels.image.shape[:2], bool)
-    for x0, y0, x1, y1 in () if truth.boxes is None else truth.boxes.tolist():
-        mask[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
-    return dataclasses.replace(truth, mask=mask)
+    return dataclasses.replace(truth, mask=Scored(pixels.image[..., 0], truth).object)
 
 
 def _grid_row(example: StoredExample) -> GridRow:
     pixels = read_pixels(example)
-    truth = pixels.truth(example)
-    panels = [
-        Panel(finding.row, levels / 255, localized(levels, truth, finding.threshold))
-        for finding, levels in zip(example.findings, pixels.levels, strict=True)
-    ]
-    return GridRow(pixels.image, truth, example.class_name, panels)
+    maps = zip(example.findings, pixels.levels, strict=True)
+    panels = {finding.row: (levels, finding.threshold) for finding, levels in maps}
+    return GridRow(pixels.image, pixels.truth(example), example.class_name, panels)
 
 
-def _save(path: pathlib.Path, caption: str, plot: Plot) -> PageFigure:
-    save_plot([path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")], plot)
-    return PageFigure(caption, path.with_name(f"{path.name}.svg"))
+def _save(path: pathlib.Path, caption: str, axes: Axes, lines: Sequence[Line]) -> PageFigure:
+    save_plot([path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")], axes, lines)
+    return {"caption": caption, "svg": base64.b64encode(path.with_name(f"{path.name}.svg").read_bytes()).decode()}

@@ -69,15 +69,7 @@ function showFigures() {
 
 // ---- pixels: in blocks at the end of the file, which may not be read yet
 
-const BLOCK = data.block, blocks = new Map(), decoded = new Map();
-
-function remembered(cache, key, limit, create) {
-  const value = cache.get(key) || create();
-  cache.delete(key);
-  cache.set(key, value);
-  if (cache.size > limit) cache.delete(cache.keys().next().value);
-  return value;
-}
+const BLOCK = data.block, blocks = new Map();
 
 async function block(number) {
   const whole = () => {
@@ -88,28 +80,32 @@ async function block(number) {
   return JSON.parse(whole().textContent);
 }
 
-const stored = (position) => remembered(blocks, Math.floor(position / BLOCK), 6, () => block(Math.floor(position / BLOCK)))
-  .then((items) => items[position % BLOCK]);
-
-/** The pixels of the example at a position: image, true mask or null, and levels of each method's map. */
-function pixelsOf(example) {
-  return remembered(decoded, example.position, 80, async () => {
-    const [height, width] = example.size;
-    const [own, mask, maps] = await stored(example.position);
-    const jpeg = typeof own === "number" ? (await stored(own))[0] : own;
-    const image = new Image();
-    image.src = `data:image/jpeg;base64,${jpeg}`;
-    const [, truth, ...levels] = await Promise.all([
-      image.decode(), mask && unpackLevels(mask, width, height), ...maps.map((map) => unpackLevels(map, width, height)),
-    ]);
-    return { image, mask: truth, levels };
-  });
+/** What is stored of the example at a position; the latest few blocks are kept. */
+async function stored(position) {
+  const number = Math.floor(position / BLOCK), items = blocks.get(number) || block(number);
+  blocks.delete(number);
+  blocks.set(number, items);
+  if (blocks.size > 6) blocks.delete(blocks.keys().next().value);
+  return (await items)[position % BLOCK];
 }
 
-// ---- the list of examples
+/** The pixels of an example: image, true mask or null, and levels of each method's map. */
+async function pixelsOf(example) {
+  const [height, width] = example.size;
+  const [own, mask, maps] = await stored(example.position);
+  const jpeg = typeof own === "number" ? (await stored(own))[0] : own;
+  const image = new Image();
+  image.src = `data:image/jpeg;base64,${jpeg}`;
+  const [, truth, ...levels] = await Promise.all([
+    image.decode(), mask && unpackLevels(mask, width, height), ...maps.map((map) => unpackLevels(map, width, height)),
+  ]);
+  return { image, mask: truth, levels };
+}
 
-const filters = byId("filters").elements, cards = byId("cards"), HIT = 0.5, GAP = 5;
-let shown = [], drawn = new Map(), grid = null;
+// ---- the list of examples: only those near the window have their pictures
+
+const filters = byId("filters").elements, cards = byId("cards"), HIT = 0.5;
+let shown = [];
 
 // The methods of a card: the main ones, and the one that is judged.
 const onCards = () => run().methods.map((_, i) => i).filter((i) => run().main.includes(i) || i === Number(filters.method.value));
@@ -119,6 +115,13 @@ const verdict = (iou) => (iou === null ? "no ground truth" : `IoU ${iou.toFixed(
 // Without boxes the mask itself is judged, and its errors have colours of their own.
 const errors = (example) => example.masked && !example.boxes;
 const option = (value, text) => make("option", { value }, text);
+
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) fill(target);
+    else if (!target.contains(document.activeElement)) target.replaceChildren();
+  }
+}, { rootMargin: "100% 0px" });
 
 function chooseRun() {
   const { methods, examples } = run(), classes = new Map();
@@ -135,7 +138,7 @@ function choose() {
   const method = Number(filters.method.value), text = filters.text.value.toLowerCase();
   const low = Number(filters.low.value || 0), high = Number(filters.high.value || 1), open = low <= 0 && high >= 1;
   const wanted = filters.class.value.slice(1), success = filters.success.value;
-  const iou = (example) => { const finding = findingOf(example, method); return finding ? finding.iou : null; };
+  const iou = (example) => findingOf(example, method)?.iou ?? null;
   shown = run().examples.filter((example) => {
     const value = iou(example);
     if (wanted && example.class !== wanted) return false;
@@ -146,73 +149,31 @@ function choose() {
   const sign = { rising: 1, falling: -1 }[filters.order.value];
   if (sign) shown.sort((a, b) => sign * ((iou(a) ?? -1) - (iou(b) ?? -1)));
   byId("count").textContent = `${shown.length.toLocaleString("en")} of ${run().examples.length.toLocaleString("en")} examples`;
-  for (const card of drawn.values()) card.remove();
-  drawn = new Map();
-  layOut();
-}
-
-/** Sizes of cells and cards: all cards are alike, so that the place of each follows from its number. */
-function layOut() {
-  const width = cards.clientWidth, cells = 1 + onCards().length, edge = 30, lines = 66;
-  const perLine = Math.min(cells, Math.max(2, Math.min(4, Math.floor((width - edge) / 95))));
-  const columns = Math.max(1, Math.floor(width / (perLine * (110 + GAP) + edge)));
-  const side = Math.min(190, Math.floor((width / columns - edge) / perLine) - GAP);
-  const tallest = Math.max(0.2, ...shown.slice(0, 200).map((example) => example.size[0] / example.size[1]));
-  const height = Math.ceil(cells / perLine) * (Math.ceil(side * tallest) + 30 + GAP) + lines;
-  grid = { side, columns, width: width / columns, height };
-  cards.style.height = `${Math.ceil(shown.length / columns) * height}px`;
-  for (const [number, card] of drawn) place(card, number);
-  drawVisible();
-}
-
-function place(card, number) {
-  card.style.width = `${grid.width}px`;
-  card.style.height = `${grid.height}px`;
-  card.style.left = `${number % grid.columns * grid.width}px`;
-  card.style.top = `${Math.floor(number / grid.columns) * grid.height}px`;
-}
-
-function drawVisible() {
-  const top = cards.getBoundingClientRect().top, margin = 2 * grid.height;
-  const first = Math.max(0, Math.floor((-top - margin) / grid.height) * grid.columns);
-  const last = Math.min(shown.length, Math.ceil((innerHeight - top + margin) / grid.height) * grid.columns);
-  for (const [number, card] of drawn) {
-    if ((number < first || number >= last) && !card.contains(document.activeElement)) { card.remove(); drawn.delete(number); }
-  }
-  for (let number = first; number < last; number++) {
-    if (drawn.has(number)) continue;
-    const card = cardOf(number), after = [...drawn.keys()].filter((other) => other > number);
-    cards.insertBefore(card, after.length ? drawn.get(Math.min(...after)) : null);
-    drawn.set(number, card);
-    place(card, number);
-  }
+  cards.style.setProperty("--cells", Math.min(4, 1 + onCards().length));
+  sight.disconnect();
+  cards.replaceChildren(...shown.map((_, number) => make("li", { "data-number": number })));
+  [...cards.children].slice(0, 12).forEach(fill);
+  for (const item of cards.children) sight.observe(item);
 }
 
 function canvasOf(example, side) {
-  const dots = Math.min(2, devicePixelRatio || 1), height = Math.round(side * example.size[0] / example.size[1]);
-  const canvas = make("canvas", { width: Math.round(side * dots), height: Math.round(height * dots), "aria-hidden": "true" });
-  canvas.style.width = `${side}px`;
-  canvas.style.height = `${height}px`;
-  return canvas;
+  const dots = side * Math.min(2, devicePixelRatio || 1);
+  return make("canvas", { width: Math.round(dots), height: Math.round(dots * example.size[0] / example.size[1]), "aria-hidden": "true" });
 }
 
-function cardOf(number) {
-  const example = shown[number], methods = run().methods, canvases = [];
-  const cell = (title, text, kind) => {
-    const canvas = canvasOf(example, grid.side);
-    canvases.push(canvas);
-    const lines = [make("span", { class: "method" }, title), make("span", { class: `verdict ${kind}` }, text)];
-    const element = make("span", { class: "cell" }, canvas, ...lines);
-    element.style.width = `${grid.side}px`;
-    return element;
-  };
-  const cells = [cell("image", "", "")];
+/** Put the card of an example into its place in the list, if it is not there. */
+function fill(item) {
+  if (item.firstChild) return;
+  const number = Number(item.dataset.number), example = shown[number], { methods } = run();
+  const cell = (title, text, kind) => make("span", { class: "cell" }, canvasOf(example, 160),
+    make("span", { class: "method" }, title), make("span", { class: `verdict ${kind}` }, text));
   const places = onCards().map((method) => example.findings.findIndex((finding) => finding.method === method)).filter((place) => place >= 0);
-  for (const finding of places.map((place) => example.findings[place])) {
-    cells.push(cell(methods[finding.method], verdict(finding.iou), finding.iou >= HIT ? "found" : "missed"));
-  }
-  const button = make("button", { type: "button", class: "card", title: example.id, click: () => view(number) },
-    make("span", { class: "name" }, example.id), make("span", { class: "class" }, example.class), make("span", { class: "cells" }, ...cells));
+  const cells = places.map((place) => example.findings[place])
+    .map((finding) => cell(methods[finding.method], verdict(finding.iou), finding.iou >= HIT ? "found" : "missed"));
+  item.append(make("button", { type: "button", class: "card", title: example.id, click: () => view(number) },
+    make("span", { class: "name" }, example.id), make("span", { class: "class" }, example.class),
+    make("span", { class: "cells" }, cell("image", "", ""), ...cells)));
+  const canvases = item.querySelectorAll("canvas");
   pixelsOf(example).then((pixels) => {
     paint(canvases[0], example, pixels, { levels: null, show: { boxes: true } });
     places.forEach((place, i) => {
@@ -221,7 +182,6 @@ function cardOf(number) {
       paint(canvases[i + 1], example, pixels, { levels, ...cut, show: { map: !errors(example), cut: errors(example), boxes: true } });
     });
   });
-  return make("li", { "aria-setsize": shown.length, "aria-posinset": number + 1 }, button);
 }
 
 /** What the colours of some examples mean. */
@@ -275,7 +235,6 @@ const shows = () => ({ map: layers.map.checked, cut: layers.cut.checked, boxes: 
 
 function truthPanel(example, pixels) {
   const canvas = canvasOf(example, 480);
-  canvas.removeAttribute("style");
   const draw = () => paint(canvas, example, pixels, { levels: null, show: shows() });
   const facts = (example.boxes || []).map((box) => `true box ${box.join(", ")}`).join("; ");
   return { element: make("section", { class: "panel" }, make("h3", null, "image"), canvas, make("p", null, facts)), draw };
@@ -283,7 +242,6 @@ function truthPanel(example, pixels) {
 
 function methodPanel(example, pixels, name, finding, levels) {
   const canvas = canvasOf(example, 480), result = make("output", { "data-method": name });
-  canvas.removeAttribute("style");
   let threshold = finding.threshold;
   const slider = make("input", { type: "range", min: 0, max: 999, step: 1, "aria-label": `Threshold of ${name}`, input: () => move(slider.valueAsNumber * 0.001) });
   const best = make("button", { type: "button", click: () => move(finding.threshold) }, `best: ${finding.threshold.toFixed(3)}`);
@@ -323,22 +281,12 @@ function start() {
   }
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("reset").addEventListener("click", () => { const kept = filters.run.value; byId("filters").reset(); filters.run.value = kept; chooseRun(); });
-  let width = 0;
-  new ResizeObserver(() => { if (cards.clientWidth !== width) { width = cards.clientWidth; redraw(); } }).observe(cards);
-  new ResizeObserver(() => grid && drawVisible()).observe(document.body); // what is above the list grows and shrinks
-  addEventListener("scroll", () => requestAnimationFrame(drawVisible), { passive: true });
   byId("close").addEventListener("click", () => viewer.close());
   byId("previous").addEventListener("click", () => view(viewed - 1));
   byId("next").addEventListener("click", () => view(viewed + 1));
   byId("layers").addEventListener("change", () => repaint());
   chooseRun();
   performance.mark("listed"); // from here on the page can be used
-}
-
-function redraw() {
-  for (const card of drawn.values()) card.remove();
-  drawn = new Map();
-  layOut();
 }
 
 start();

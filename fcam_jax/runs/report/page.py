@@ -7,7 +7,6 @@ every address.
 """
 
 import base64
-import dataclasses
 import hashlib
 import importlib.resources
 import json
@@ -21,25 +20,12 @@ from typing import Any, TextIO
 import numpy as np
 
 from fcam_jax.runs.class_names import ClassNames, class_title
-from fcam_jax.runs.report.figures import PageFigure
 from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.runs import Levels, Pixels, StoredExample
-from fcam_jax.runs.report.tables import Table
 from fcam_jax.runtime.files import fresh_partial
 
 # Examples in a block of pixels: what is read for one is read for its neighbours.
 _BLOCK = 16
-
-
-@dataclasses.dataclass(frozen=True)
-class PageExamples:
-    """The examples of a run."""
-
-    title: str  # of the run
-    methods: Sequence[str]
-    class_names: ClassNames
-    examples: Sequence[StoredExample]  # in the order of the blocks of pixels
-    sizes: Sequence[tuple[int, ...]]  # height and width of each
 
 
 class PixelBlocks:
@@ -76,44 +62,21 @@ class PixelBlocks:
         self._block = []
 
 
-def write_page(
-    path: pathlib.Path,
-    *,
-    about: str,
-    tables: Sequence[Table],
-    figures: Mapping[str, Sequence[PageFigure]],
-    runs: Sequence[PageExamples],
-    left_out: Sequence[str],
-    pixels: PixelBlocks,
-) -> None:
+def write_page(path: pathlib.Path, summary: Mapping[str, Any], pixels: PixelBlocks) -> None:
     """Write the page; an older one is replaced as a whole.
 
     Args:
       path: the HTML file.
-      about: a line on what the page is of.
-      tables: in their order.
-      figures: groups of plots by their title.
-      runs: facts of the examples.
-      left_out: a line for each example that could not be used.
-      pixels: the same examples' pixels, in the same order.
+      summary: by name: "about", a line on what the page is of; "tables"; "figures", groups with "title" and "figures",
+        of these "caption" and "svg"; "runs", see `run_facts`; "leftOut", a line for each file that could not be used.
+      pixels: those of the runs' examples, in the same order.
     """
-    groups = {
-        title: [{"caption": one.caption, "svg": _base64(one.path.read_bytes())} for one in group]
-        for title, group in figures.items()
-    }
-    summary = {
-        "about": about,
-        "block": _BLOCK,
-        "tables": [dataclasses.asdict(table) for table in tables],
-        "figures": [{"title": title, "figures": group} for title, group in groups.items()],
-        "runs": [_run(run) for run in runs if run.examples],
-        "leftOut": list(left_out),
-    }
     parts = {"style": _resource("page.css"), "script": _resource("page_maps.js") + _resource("page.js")}
     # What a content security policy knows a style or program by.
-    sources = {n: f"'sha256-{_base64(hashlib.sha256(text.encode()).digest())}'" for n, text in parts.items()}
-    policy = f"default-src 'none'; img-src data:; style-src {sources['style']}; script-src {sources['script']}"
-    parts |= {"policy": f"{policy}; base-uri 'none'; form-action 'none'", "summary": _json(summary)}
+    known = {name: _base64(hashlib.sha256(text.encode()).digest()) for name, text in parts.items()}
+    sources = "; ".join(f"{name}-src 'sha256-{digest}'" for name, digest in known.items())
+    parts["policy"] = f"default-src 'none'; img-src data:; {sources}; base-uri 'none'; form-action 'none'"
+    parts["summary"] = _json({"block": _BLOCK, **summary})
     partial = fresh_partial(path)
     with partial.open("w", encoding="utf-8", newline="") as file:
         before, after = _resource("page.html").split("{{pixels}}")
@@ -121,6 +84,36 @@ def write_page(
         pixels.write_to(file)
         file.write(after)
     partial.replace(path)
+
+
+def run_facts(
+    title: str,
+    methods: Sequence[str],
+    names: ClassNames,
+    examples: Sequence[StoredExample],
+    sizes: Sequence[tuple[int, ...]],
+) -> dict[str, Any]:
+    """What the page knows of a run and its examples, which have heights and widths."""
+    main = [methods.index(row) for row in main_rows(methods)]
+    facts = [
+        {
+            "id": example.image_id,
+            "class": example.class_name,
+            "size": size,
+            "boxes": example.boxes,
+            "masked": example.mask_file is not None,
+            "findings": [
+                {name: getattr(one, name) for name in ("threshold", "box", "iou", "rank")}
+                | {
+                    "method": methods.index(one.row),
+                    "predicted": None if one.predicted is None else class_title(names, one.predicted),
+                }
+                for one in example.findings
+            ],
+        }
+        for example, size in zip(examples, sizes, strict=True)
+    ]
+    return {"title": title, "methods": list(methods), "main": main, "examples": facts}
 
 
 def packed(levels: Levels) -> str:
@@ -134,37 +127,14 @@ def packed(levels: Levels) -> str:
     return _base64(deflate.compress(differences.tobytes()) + deflate.flush())
 
 
-def _run(run: PageExamples) -> dict[str, Any]:
-    examples = [
-        {
-            "id": example.image_id,
-            "class": example.class_name,
-            "size": size,
-            "boxes": example.boxes,
-            "masked": example.mask_file is not None,
-            "findings": [
-                {name: getattr(one, name) for name in ("threshold", "box", "iou", "rank")}
-                | {
-                    "method": run.methods.index(one.row),
-                    "predicted": None if one.predicted is None else class_title(run.class_names, one.predicted),
-                }
-                for one in example.findings
-            ],
-        }
-        for example, size in zip(run.examples, run.sizes, strict=True)
-    ]
-    main = [run.methods.index(row) for row in main_rows(run.methods)]
-    return {"title": run.title, "methods": list(run.methods), "main": main, "examples": examples}
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _json(value: Any) -> str:
     """JSON that ends no element and opens none, whatever its texts hold."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"), default=np.ndarray.tolist)
     return text.replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
 
 
 def _resource(name: str) -> str:

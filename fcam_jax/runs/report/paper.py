@@ -94,15 +94,11 @@ def stage1_title(classifier: str | None) -> str:
 
 
 def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> PaperMethod:
-    """The paper's name of a run's row.
+    """The paper's name of a run's row, by the names of CAM and classifier in the configuration.
 
-    Args:
-      row: that of stage 1 and "F-CAM" stand for what was trained by itself and with a decoder; other rows for
-        themselves.
-      cam: the CAM's name in the configuration.
-      loss_weights: of F-CAM, by term; they tell the ablations of Table 3 from the whole.
-      classifier: the way stage 1 is trained, by its name in the configuration. The paper has these with CAM alone, and
-        none of them under F-CAM.
+    The row of stage 1 and "F-CAM" stand for what was trained by itself and with a decoder; other rows for themselves.
+    The loss's weights tell the ablations of Table 3 from the whole. Of ways to train the classifier the paper has CAM
+    alone, and none of them under F-CAM.
     """
     if row == CENTER_ROW:
         return PaperMethod("Center baseline")

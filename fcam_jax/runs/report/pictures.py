@@ -12,29 +12,17 @@ from typing import TypeVar
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from fcam_jax.evaluation.boxes import quantise
 from fcam_jax.evaluation.metrics import localizing
 from fcam_jax.evaluation.result import Evaluation, Example
 from fcam_jax.methods.fcam import View
 from fcam_jax.runs.class_names import ClassNames, class_title
-from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, Plot, save_plot
-from fcam_jax.runs.report.drawing import (
-    CELL,
-    FALSE_COLOUR,
-    GAP,
-    PREDICTED_COLOUR,
-    Sheet,
-    draw_box,
-    draw_spots,
-    draw_truth,
-    enlarge,
-    overlay_errors,
-    overlay_map,
-    overlay_mask,
-)
-from fcam_jax.runs.report.record import Localized, best_threshold, localized
+from fcam_jax.runs.report import drawing
+from fcam_jax.runs.report.curves import BOX_ACCURACY, Line, save_plot
+from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, GAP, PREDICTED_COLOUR, Sheet
+from fcam_jax.runs.report.record import best_threshold, localized
 from fcam_jax.runtime.text import printable, shorten
 from fcam_jax.seeds.sampling import BACKGROUND, FOREGROUND
 from fcam_jax.types import Annotation, Image
@@ -57,22 +45,14 @@ _SEEN = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Panel:
-    """What one method says about an image."""
-
-    title: str  # the method's name
-    score_map: Float[np.ndarray, "a b"]  # in [0, 1], of any resolution
-    found: Localized | None = None  # the map cut at a threshold
-
-
-@dataclasses.dataclass(frozen=True)
 class GridRow:
     """A row of the grid: an image, its ground truth in the image's frame, and what every method says about it."""
 
     image: UInt8[np.ndarray, "h w 3"]  # RGB in [0, 255]
     truth: Annotation
     class_name: str
-    panels: Sequence[Panel]  # one for each method, in the same order in every row
+    # by the methods' names, in the same order in every row: their maps, see `quantise`, and where these are cut
+    panels: Mapping[str, tuple[UInt8[np.ndarray, "h w"], float]]
 
 
 def save_pictures(
@@ -83,13 +63,8 @@ def save_pictures(
 ) -> None:
     """Save `test_grid.png` and, where there are boxes, `box_accuracy.png`; nothing where there are no examples.
 
-    Box and mask of a method are those at its own best threshold.
-
-    Args:
-      folder: where the files go; made where it does not exist.
-      evaluations: by the method's name, all with the same examples in the same order.
-      count: at most so many examples, evenly spread; by default all.
-      class_names: by label.
+    Box and mask of a method are those at its own best threshold. All methods have the same examples in the same order;
+    at most `count` are drawn, evenly spread. The folder is made where it does not exist.
     """
     rows = list(zip(*(evaluation.examples for evaluation in evaluations.values()), strict=True))
     rows = rows if count is None else spread(rows, count)
@@ -99,23 +74,17 @@ def save_pictures(
     of = {name: one for name, one in evaluations.items() if localizing(one.curves)}
     lines = [Line(name, one.thresholds, one.curves[localizing(one.curves)]) for name, one in of.items()]
     if lines:
-        save_plot([folder / "box_accuracy.png"], Plot(BOX_ACCURACY, lines))
+        save_plot([folder / "box_accuracy.png"], BOX_ACCURACY, lines)
 
 
 def save_grid(path: pathlib.Path, examples: Sequence[GridRow]) -> None:
     """Save a row per image: its ground truth, then for every method the map on the image and the localization.
 
     True boxes and outlines are green, predicted boxes and thresholded maps red. Where there are masks and no boxes, a
-    map's errors have colours: green what it misses, blue what is not the object.
-
-    Args:
-      path: the PNG or JPEG file.
-      examples: at least one, all with the same methods.
-
-    Raises:
-      ValueError: without examples, or when their methods differ.
+    map's errors have colours: green what it misses, blue what is not the object. There is at least one example, and all
+    have the same methods, else it is a `ValueError`. The file is a PNG or JPEG one.
     """
-    titles = {tuple(panel.title for panel in example.panels) for example in examples}
+    titles = {tuple(example.panels) for example in examples}
     if len(titles) != 1:
         raise ValueError(f"a grid needs examples that all show the same methods, got {titles}")
     headings = ["image", *(text for title in titles.pop() for text in (title, f"{title}: localization"))]
@@ -150,7 +119,7 @@ def save_training_batch(
     Their classes stand below; boxes and outlines, in the images' frame, are green. The file's folder is made.
     """
     cells = [
-        (draw_truth(enlarge(image), one, image.shape[:2]), _name(class_title(class_names, one.label)))
+        (drawing.draw_truth(drawing.enlarge(image), one, image.shape[:2]), _name(class_title(class_names, one.label)))
         for image, one in zip(images, annotations, strict=True)
     ]
     _save_cells(path, [cells[first : first + 8] for first in range(0, len(cells), 8)])
@@ -174,27 +143,25 @@ def spread(examples: Sequence[Item], count: int) -> list[Item]:
 
 def _grid_row(evaluations: Mapping[str, Evaluation], examples: Sequence[Example], names: ClassNames | None) -> GridRow:
     image, truth = examples[0].image, examples[0].annotation
-    panels = [
-        Panel(name, one.score_map, localized(quantise(one.score_map), truth, best_threshold(evaluation.metrics)))
+    panels = {
+        name: (quantise(one.score_map), best_threshold(evaluation.metrics))
         for (name, evaluation), one in zip(evaluations.items(), examples, strict=True)
-    ]
+    }
     return GridRow(image, truth, class_title(names, truth.label), panels)
 
 
 def _cells_of(example: GridRow) -> list[Cell]:
-    image, truth, size = enlarge(example.image), example.truth, example.image.shape[:2]
-    cells = [(draw_truth(image, truth, size), "")]
-    for panel in example.panels:
-        found, cell, note = panel.found, image, ""
-        if found is not None:
-            judged = truth.boxes is None and truth.mask is not None
-            cell = overlay_errors(cell, found.mask, truth) if judged else overlay_mask(cell, found.mask)
-            overlap = "" if found.iou is None else f"IoU {found.iou:.2f}  "
-            note = f"{overlap}\N{GREEK SMALL LETTER TAU} {found.threshold:.2f}"
-        cell = draw_truth(cell, truth, size)
-        if found is not None and found.box is not None:
-            cell = draw_box(cell, found.box, size, PREDICTED_COLOUR)
-        cells += [(overlay_map(image, panel.score_map), ""), (cell, note)]
+    image, truth, size = drawing.enlarge(example.image), example.truth, example.image.shape[:2]
+    cells = [(drawing.draw_truth(image, truth, size), "")]
+    for levels, threshold in example.panels.values():
+        found = localized(levels, truth, threshold)
+        cell = drawing.overlay_mask(image, found.mask, truth if truth.boxes is None else None)
+        cell = drawing.draw_truth(cell, truth, size)
+        if found.box is not None:
+            cell = drawing.draw_box(cell, found.box, size, PREDICTED_COLOUR)
+        overlap = "" if found.iou is None else f"IoU {found.iou:.2f}  "
+        note = f"{overlap}\N{GREEK SMALL LETTER TAU} {threshold:.2f}"
+        cells += [(drawing.overlay_map(image, levels / 255), ""), (cell, note)]
     return cells
 
 
@@ -205,24 +172,24 @@ def _label(example: GridRow) -> str:
 
 
 def _cells_seen(view: View, row: int, name: str) -> list[Cell]:
-    image = enlarge(np.asarray(view.images[row]))
+    image = drawing.enlarge(np.asarray(view.images[row]))
     cam, seeds, foreground = (np.asarray(maps[row]) for maps in (view.cams, view.seeds, view.foreground))
     drawn = (image * 0.35).astype(np.uint8)
     for kind, colour in ((BACKGROUND, FALSE_COLOUR), (FOREGROUND, PREDICTED_COLOUR)):
-        drawn = draw_spots(drawn, seeds == kind, colour, _SEED)
+        drawn = drawing.draw_spots(drawn, seeds == kind, colour, _SEED)
     of = [int((seeds == kind).sum()) for kind in (FOREGROUND, BACKGROUND)]
     cells = [
         (image, _name(name)),
-        (overlay_map(image, cam), ""),
+        (drawing.overlay_map(image, cam), ""),
         (drawn, f"{of[0]} and {of[1]} pixels, {seeds.size - sum(of)} unknown"),
-        (overlay_map(image, foreground), f"foreground {100 * foreground.mean():.1f} %"),
+        (drawing.overlay_map(image, foreground), f"foreground {100 * foreground.mean():.1f} %"),
     ]
     if view.crf_gradient is not None:
         gradient = np.asarray(view.crf_gradient[row])
         most = float(np.abs(gradient).max())
         share = np.nan_to_num(gradient / most) if most > 0 else np.zeros_like(gradient)
         colours = matplotlib.colormaps["RdBu"]((share + 1) / 2)[..., :3]
-        cells.append((enlarge(np.rint(255 * colours).astype(np.uint8)), f"-{most:.1e} to {most:.1e}"))
+        cells.append((drawing.enlarge(np.rint(255 * colours).astype(np.uint8)), f"-{most:.1e} to {most:.1e}"))
     return cells
 
 

@@ -52,10 +52,7 @@ def best_threshold(figures: Mapping[str, float]) -> float:
 
 
 def localized(levels: UInt8[np.ndarray, "h w"], truth: Annotation, threshold: float) -> Localized:
-    """Cut a map on the 8-bit levels that the metrics cut on, see `quantise`; the truth is in its frame.
-
-    Masks are compared outside of what is undecided.
-    """
+    """Cut a map on its levels, see `quantise`. What the truth, which is in its frame, leaves open is not compared."""
     level = level_thresholds(np.array([threshold]), levels)[0]
     mask = levels > level
     if truth.boxes is not None:
@@ -69,14 +66,9 @@ def localized(levels: UInt8[np.ndarray, "h w"], truth: Annotation, threshold: fl
 
 
 def save_record(workdir: pathlib.Path, row: str, evaluation: Evaluation, *, images: int, split: str = "test") -> None:
-    """Write the record of a method's evaluation; an older one of the same method is replaced.
+    """Write the record of an evaluation, which has a histogram, into a run's folder; the row names its method.
 
-    Args:
-      workdir: the run's folder.
-      row: what the tables call the method.
-      evaluation: its figures, curves and examples, with a histogram.
-      images: number of evaluated images.
-      split: of the data that was evaluated.
+    An older one of the same method is replaced.
     """
     curve, histogram = evaluation.precision_recall, evaluation.histogram
     assert histogram is not None

@@ -123,8 +123,7 @@ class Pixels:
 def run_folders(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """A run's folder, and where the evaluation lies that is reported on: in it, or in the folder of its split.
 
-    Raises:
-      InputError: the folder holds no run, or none that was evaluated.
+    Raises an `InputError` where the folder holds no run, or none that was evaluated.
     """
     home = folder if (folder / "config.json").exists() else folder.parent
     if not (home / "config.json").exists():
@@ -136,14 +135,9 @@ def run_folders(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 
 def read_run(folder: pathlib.Path) -> StoredRun:
-    """Read a run's folder.
-
-    Raises:
-      InputError: it is no run, it was not evaluated, or none of its records can be used.
-    """
+    """Read a run's folder; an `InputError` where it is no run, was not evaluated, or no record of it can be used."""
     home, where = run_folders(folder)
-    config = read_json(home / "config.json", _ANOTHER)
-    _check(config, home / "config.json")
+    config = _config(home / "config.json")
     damaged: list[str] = []
 
     def tried(read: Any, *of: Any) -> list[Any]:
@@ -165,11 +159,7 @@ def read_run(folder: pathlib.Path) -> StoredRun:
 
 
 def read_record(path: pathlib.Path) -> StoredEvaluation:
-    """Read the evaluation of one method.
-
-    Raises:
-      InputError: the file is damaged, or of another version of the program.
-    """
+    """Read the evaluation of one method; an `InputError` where it is damaged, or of another version of the program."""
     fields = read_json(path, _AGAIN)
     if fields.get("version") != VERSION:
         raise InputError(f"{path} is of version {fields.get('version')!r:.40} of the record, not {VERSION}; {_AGAIN}")
@@ -182,12 +172,9 @@ def read_record(path: pathlib.Path) -> StoredEvaluation:
 def read_examples(
     folder: pathlib.Path, rows: Sequence[str], names: ClassNames = ()
 ) -> tuple[list[StoredExample], list[str]]:
-    """The examples of a run, and a line for each one that was left out.
+    """The examples of a run's methods, each image once with the findings of all of them, and a line for each left out.
 
-    Args:
-      folder: the run's.
-      rows: its methods; an image appears once, with the findings of all of them.
-      names: of its classes.
+    Classes are called by the names that are given.
     """
     examples: dict[str, StoredExample] = {}
     left_out = []
@@ -211,11 +198,7 @@ def read_examples(
 
 
 def read_pixels(example: StoredExample) -> Pixels:
-    """The pixels of an example.
-
-    Raises:
-      InputError: a file is missing or cannot be read, or the files differ in size.
-    """
+    """The pixels of an example; an `InputError` where a file is missing or damaged, or they differ in size."""
     image, jpeg = _read(example.image_file, "RGB")
     size = image.shape[:2]
     mask = None if example.mask_file is None else _read(example.mask_file, "L", size)[0]
@@ -226,8 +209,9 @@ def _why(error: Exception) -> str:
     return f"there is no {error}" if isinstance(error, KeyError) else first_line(error)
 
 
-def _check(config: Mapping[str, Any], path: pathlib.Path) -> None:
-    """Raise an `InputError` where a setting that the report reads is none."""
+def _config(path: pathlib.Path) -> dict[str, Any]:
+    """The recorded configuration, in which the settings that the report reads are such."""
+    config = read_json(path, _ANOTHER)
     try:
         settings_key(config)
     except RecursionError:
@@ -235,6 +219,7 @@ def _check(config: Mapping[str, Any], path: pathlib.Path) -> None:
     for key, kind in _SETTINGS.items():
         if not isinstance(value := setting(config, key), kind | None):
             raise InputError(f"{path} is damaged (its {key} is {value!r:.40}); {_ANOTHER}")
+    return config
 
 
 def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
@@ -252,17 +237,13 @@ def _record(fields: Mapping[str, Any]) -> StoredEvaluation:
         precision_recall=curve and tuple(_curves([curve["precision"], curve["recall"]], "precision and recall")),
         histogram=counts,
         intervals={name: (_finite(low), _finite(high)) for name, (low, high) in fields["intervals_95"].items()},
-        by_size=_parts(fields["by_size"]),
-        by_class={int(label): figures for label, figures in _parts(fields["by_class"]).items()},
+        by_size={part: _figures(of, images=0.0) for part, of in fields["by_size"].items()},
+        by_class={int(label): _figures(of, images=0.0) for label, of in fields["by_class"].items()},
     )
 
 
-def _parts(fields: Mapping[str, Any]) -> dict[str, Figures]:
-    return {part: {"images": 0.0, **_figures(figures)} for part, figures in fields.items()}
-
-
-def _figures(fields: Mapping[str, Any]) -> Figures:
-    return {name: _finite(value) for name, value in fields.items()}
+def _figures(fields: Mapping[str, Any], **least: float) -> Figures:
+    return least | {name: _finite(value) for name, value in fields.items()}
 
 
 def _finite(value: Any) -> float:
@@ -281,31 +262,22 @@ def _curves(given: Sequence[Any], names: str) -> list[Float[np.ndarray, " n"]]:
 
 
 def _example(facts: Any, folder: pathlib.Path, row: str, names: ClassNames) -> StoredExample:
-    key, box, boxes, iou = str(facts["key"]), facts["box"], facts["boxes"], facts["iou"]
+    key, threshold, label, iou = str(facts["key"]), _finite(facts["threshold"]), int(facts["label"]), facts["iou"]
     if not (key.isalnum() and key.isascii() and len(key) < 100):
         raise ValueError("the key is no name of a file")
-    threshold, label = _finite(facts["threshold"]), int(facts["label"])
     if not 0 <= threshold < 1:
         raise ValueError("the threshold is none")
-    rank, predicted = (None if facts[name] is None else int(facts[name]) for name in ("rank", "predicted"))
-    finding = Finding(
-        row=row,
-        levels_file=folder / file_name(row) / f"{key}.png",
-        threshold=threshold,
-        box=None if box is None else np.array(box, np.int64).reshape(4),
-        iou=None if iou is None else _finite(iou),
-        rank=rank,
-        predicted=predicted,
-    )
-    return StoredExample(
-        image_id=str(facts["image_id"]),
-        label=label,
-        class_name=class_title(names, label),
-        image_file=folder / f"{key}.jpg",
-        mask_file=folder / f"{key}.mask.png" if facts["mask"] else None,
-        boxes=None if boxes is None else np.array(boxes, np.int64).reshape(-1, 4),
-        findings=(finding,),
-    )
+
+    def whole(name: str, *shape: int) -> Any:
+        return None if facts[name] is None else np.array(facts[name], np.int64).reshape(shape)
+
+    rank, predicted = (None if (number := whole(name)) is None else int(number) for name in ("rank", "predicted"))
+    levels = folder / file_name(row) / f"{key}.png"
+    iou = None if iou is None else _finite(iou)
+    finding = Finding(row, levels, threshold, whole("box", 4), iou, rank, predicted)
+    image, mask = folder / f"{key}.jpg", folder / f"{key}.mask.png" if facts["mask"] else None
+    title, boxes = class_title(names, label), whole("boxes", -1, 4)
+    return StoredExample(str(facts["image_id"]), label, title, image, mask, boxes, (finding,))
 
 
 def _read(path: pathlib.Path, mode: str, size: tuple[int, ...] | None = None) -> tuple[np.ndarray, bytes]:

@@ -42,15 +42,10 @@ _NOTHING = Cell("-")
 def results_table(
     methods: Mapping[str, Mapping[str, float]], first: str | None = None, last: str | None = None, split: str = "test"
 ) -> str:
-    """One row a method, percent; the last row is what one method gains over another.
+    """One row a method with its figures in percent; the last row is what the method `last` gains over the `first`.
 
-    Columns that no method has are left out; so is the last row where nothing gains over another method.
-
-    Args:
-      methods: figures by name, by the method's name.
-      first: what the gain is over; by default the first method.
-      last: what gains; by default the last method.
-      split: the data evaluated.
+    By default these are the last and first of all. Columns that no method has are left out; so is the last row where
+    both are the same.
     """
     columns = columns_of(name for metrics in methods.values() for name in metrics)
     rows = [[name, *(figure_cell(of.get(column)).text for column in columns)] for name, of in methods.items()]
@@ -110,13 +105,7 @@ def markdown(table: Table) -> str:
 
 
 def figure_cell(figure: Figure | float | None, sign: str = "", digits: int = 1) -> Cell:
-    """Mean ± sample standard deviation (number of seeds), or a single figure; a dash for none.
-
-    Args:
-      figure: of ours, or a number.
-      sign: "+" to show that of positive ones, too.
-      digits: after the point.
-    """
+    """Mean ± sample standard deviation (number of seeds), or a single number; a dash for none; "+" is for signs."""
     if figure is None:
         return _NOTHING
     one = figure if isinstance(figure, Figure) else Figure((figure,))

@@ -57,17 +57,11 @@ def training_pictures(
 ) -> Callable[[TrainState, int], None]:
     """What saves `epoch_NNNN.png` from the state after so many epochs, unless the file is there.
 
-    A picture that fails is warned of, and the training goes on.
+    A picture that fails is warned of, and the training goes on. Images change and keys follow from `rng` as there.
 
     Args:
       placed: gives the structure; its variables are not used.
       view_of: what is to be seen of a model and a batch at the step of a key.
-      sample: the images, with their ground truth.
-      augment: changes the images, as in training.
-      rng: base of the steps' random keys, as in training.
-      folder: of the pictures; made where it does not exist.
-      schedule: when.
-      class_names: by label.
     """
 
     @jax.jit

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.runs.prediction.doubts import doubt, tell
-from fcam_jax.runs.prediction.predictor import Predicted
-from fcam_jax.runs.prediction.restored import Threshold, restored
+from fcam_jax.runs.prediction.restored import Predicted, Threshold, restored
 
 SIDE = 20
 

@@ -15,8 +15,8 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.resnet import Small
-from fcam_jax.runs.prediction.given_images import images_of
-from fcam_jax.runs.prediction.predictor import Predictor
+from fcam_jax.runs.prediction.images import images_of
+from fcam_jax.runs.prediction.network import Predictor
 from fcam_jax.runs.prediction.public import load, show
 from fcam_jax.runs.report.drawing import PREDICTED_COLOUR
 

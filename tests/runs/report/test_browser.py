@@ -11,7 +11,7 @@ from made_runs import ids, make_run
 from fcam_jax.evaluation.boxes import box_iou, largest_box
 from fcam_jax.evaluation.component_tree import contours
 from fcam_jax.runs.class_names import save_names
-from fcam_jax.runs.report.page import PageExamples, PixelBlocks, packed, write_page
+from fcam_jax.runs.report.page import PixelBlocks, packed, run_facts, write_page
 from fcam_jax.runs.report.record import localized
 from fcam_jax.runs.report.report import write_report
 from fcam_jax.runs.report.runs import Finding, Pixels, StoredExample, read_examples, read_pixels
@@ -292,8 +292,8 @@ def test_six_thousand_examples_open_within_three_seconds(browser, tmp_path):
             name = f"{i % 200:03d}.Class/{i}.jpg"
             examples.append(StoredExample(name, i % 200, name[:9], file, None, finding.box[None], (finding,)))
             blocks.add(Pixels(np.stack([levels] * 3, -1), jpeg, None, (levels,)))
-        shown = PageExamples("run", ["CAM"], [], examples, [(64, 64)] * len(examples))
-        write_page(page, about="", tables=[], figures={}, runs=[shown], left_out=[], pixels=blocks)
+        runs = [run_facts("run", ["CAM"], [], examples, [(64, 64)] * len(examples))]
+        write_page(page, {"about": "", "tables": [], "figures": [], "runs": runs, "leftOut": []}, blocks)
     assert page.stat().st_size > 10e6
     started = time.monotonic()
     show(browser, page.as_uri())

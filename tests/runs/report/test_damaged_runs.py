@@ -23,10 +23,10 @@ def reported(monkeypatch, tmp_path):
     def write(*folders):
         seen = {}
         real = report.write_page
-        monkeypatch.setattr(report, "write_page", lambda path, **parts: seen.update(parts) or real(path, **parts))
+        monkeypatch.setattr(report, "write_page", lambda path, given, of: seen.update(given) or real(path, given, of))
         report.write_report(folders, tmp_path / "out")
         monkeypatch.setattr(report, "write_page", real)
-        assert all("\n" not in line and len(line) < 1000 for line in seen["left_out"])
+        assert all("\n" not in line and len(line) < 1000 for line in seen["leftOut"])
         return seen
 
     return write
@@ -43,11 +43,11 @@ def test_a_damaged_run_and_a_damaged_record_leave_the_rest(reported, tmp_path, c
     (runs[2] / "\u00b2" / "metrics.jsonl").symlink_to("/dev/zero")
     seen = reported(*runs)
     assert seen["about"].startswith("2 runs of 1 configuration")
-    found = sorted(line.split(": ")[0].split(" is ")[0].removeprefix(f"{tmp_path}/") for line in seen["left_out"])
+    found = sorted(line.split(": ")[0].split(" is ")[0].removeprefix(f"{tmp_path}/") for line in seen["leftOut"])
     b, c = "b/evaluation", "c"
     names = ["a/config.json", f"{b}/CAM.json", f"{b}/pipe.json", f"{b}/\u00b2.json"]
     assert found == sorted([*names, f"{c}/class_names.txt", f"{c}/\u00b2/metrics.jsonl"])
-    assert all(line in caplog.text for line in seen["left_out"])
+    assert all(line in caplog.text for line in seen["leftOut"])
 
 
 def test_a_log_is_read_around_what_is_damaged(tmp_path):
@@ -63,7 +63,7 @@ def test_a_run_without_a_test_split_is_reported_by_the_split_that_it_has(reporte
     run = make_run(tmp_path / "run")
     os.renames(run / "evaluation", run / "val" / "evaluation")
     seen = reported(run)
-    assert "run of 1 configuration, 4 examples" in seen["about"] and seen["left_out"] == []
+    assert "run of 1 configuration, 4 examples" in seen["about"] and seen["leftOut"] == []
 
 
 def spoil(value, draw):

@@ -11,7 +11,6 @@ from fcam_jax.runs.report.drawing import (
     draw_box,
     draw_outline,
     enlarge,
-    overlay_errors,
     overlay_map,
     overlay_mask,
 )
@@ -67,7 +66,7 @@ def test_mask_tints_its_pixels_red_and_leaves_the_others():
 def test_right_missed_and_wrong_pixels_have_their_colours_and_undecided_ones_none():
     mask, truth, ignore = (np.zeros((4, 4), bool) for _ in range(3))
     mask[:, :2], truth[:2], ignore[3] = True, True, True
-    drawn = overlay_errors(np.full((4, 4, 3), 128, np.uint8), mask, Annotation("a", 0, None, truth, ignore))
+    drawn = overlay_mask(np.full((4, 4, 3), 128, np.uint8), mask, Annotation("a", 0, None, truth, ignore))
     right, missed, wrong = (((np.array(c) + 128) / 2).round() for c in (PREDICTED_COLOUR, TRUE_COLOUR, FALSE_COLOUR))
     plain = np.full(3, 128)
     expected = [[right, right, missed, missed]] * 2 + [[wrong, wrong, plain, plain], [plain] * 4]

@@ -8,6 +8,7 @@ import pytest
 
 from fcam_jax.evaluation.evaluator import Evaluation, Example
 from fcam_jax.runs.report import pictures
+from fcam_jax.runs.report.record import localized
 from fcam_jax.types import Annotation
 
 SIDE = 20
@@ -40,11 +41,15 @@ def drawn(monkeypatch, tmp_path):
     def draw(**evaluations):
         seen = types.SimpleNamespace(rows=None, lines=None)
         monkeypatch.setattr(pictures, "save_grid", lambda path, rows: setattr(seen, "rows", rows))
-        monkeypatch.setattr(pictures, "save_plot", lambda paths, plot: setattr(seen, "lines", plot.lines))
+        monkeypatch.setattr(pictures, "save_plot", lambda paths, axes, lines: setattr(seen, "lines", lines))
         pictures.save_pictures(tmp_path, evaluations)
         return seen
 
     return draw
+
+
+def found(row):
+    return [localized(levels, row.truth, threshold) for levels, threshold in row.panels.values()]
 
 
 def test_each_method_is_cut_at_its_own_threshold(drawn):
@@ -53,8 +58,8 @@ def test_each_method_is_cut_at_its_own_threshold(drawn):
     assert (row.truth.image_id, row.class_name) == ("test/0.jpg", "class 3")
     np.testing.assert_array_equal(row.truth.boxes, BOX)
     np.testing.assert_array_equal(row.truth.mask, TRUTH)
-    assert [panel.title for panel in row.panels] == ["low", "high"]
-    low, high = (panel.found for panel in row.panels)
+    assert list(row.panels) == ["low", "high"]
+    low, high = found(row)
     assert (low.threshold, high.threshold) == (0.4, 0.6)
     np.testing.assert_array_equal(low.mask, TRUTH)
     np.testing.assert_array_equal(high.mask, score_map == 1)
@@ -66,13 +71,13 @@ def test_each_method_is_cut_at_its_own_threshold(drawn):
 def test_the_foreground_is_strictly_above_the_threshold_of_the_maximum(drawn):
     score_map = peak_in_the_object(0.5) / 2  # levels 127 and 63: floor(0.5 * 127) = 63 is not above itself
     (row,) = drawn(CAM=evaluation(score_map, 0.5)).rows
-    np.testing.assert_array_equal(row.panels[0].found.mask, score_map == 0.5)
+    np.testing.assert_array_equal(found(row)[0].mask, score_map == 0.5)
 
 
 def test_of_several_true_boxes_the_best_counts(drawn):
     boxes = np.array([[0, 0, 1, 1], [5, 5, 14, 14]])
     (row,) = drawn(CAM=evaluation(peak_in_the_object(0.5), 0.4, boxes=boxes)).rows
-    assert row.panels[0].found.iou == pytest.approx(100 / 121)
+    assert found(row)[0].iou == pytest.approx(100 / 121)
 
 
 def test_without_boxes_masks_are_compared_outside_of_the_undecided(drawn):
@@ -81,7 +86,7 @@ def test_without_boxes_masks_are_compared_outside_of_the_undecided(drawn):
     score_map = peak_in_the_object(0.1)
     score_map[0] = 1
     (row,) = drawn(CAM=evaluation(score_map, boxes=None, ignore=ignore)).rows
-    panel = row.panels[0].found
+    (panel,) = found(row)
     assert panel.box is None and panel.threshold == 0.5
     assert panel.iou == pytest.approx(50 / 100)
 

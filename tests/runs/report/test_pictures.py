@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from fcam_jax.runs.report.drawing import CELL, PREDICTED_COLOUR, TRUE_COLOUR
-from fcam_jax.runs.report.pictures import GridRow, Panel, save_grid, spread
-from fcam_jax.runs.report.record import Localized
+from fcam_jax.runs.report.pictures import GridRow, save_grid, spread
 from fcam_jax.types import Annotation
 
 # Of all images; no shade of text has it.
@@ -28,12 +27,10 @@ def example(shape=(64, 64), image_id="test/000001", class_name="4", boxes=True, 
     height, width = shape
     truth = np.zeros(shape, bool)
     truth[height // 4 : height // 2, width // 4 : width // 2] = True
-    score_map = truth.astype(np.float32)
     corners = np.array([width // 4, height // 4, width // 2 - 1, height // 2 - 1])
-    found = Localized(0.5, score_map > 0.5, corners + 1, 0.93)
     image = np.full((*shape, 3), COLOUR, np.uint8)
     annotation = Annotation(image_id, 4, corners[None] if boxes else None, truth if mask else None)
-    return GridRow(image, annotation, class_name, [Panel(title, score_map, found) for title in titles])
+    return GridRow(image, annotation, class_name, {title: (np.uint8(255) * truth, 0.5) for title in titles})
 
 
 def read(path):
@@ -82,8 +79,8 @@ def test_grid_takes_images_of_all_shapes_without_ground_truth(tmp_path):
     assert len(read(tmp_path / "grid.png")) > sum(CELL * h // max(h, w) for h, w in shapes)
 
 
-def test_panel_without_localization_and_with_a_map_of_numbers_missing(tmp_path):
-    panels = [Panel("CAM", np.full((7, 7), np.nan))]
+def test_a_map_of_zeros_without_ground_truth(tmp_path):
+    panels = {"CAM": (np.zeros((32, 32), np.uint8), 0.5)}
     save_grid(tmp_path / "grid.png", [GridRow(np.zeros((32, 32, 3), np.uint8), Annotation("id", 0), "class", panels)])
     read(tmp_path / "grid.png")
 

@@ -9,8 +9,7 @@ from fcam_jax.configuration import configuration
 from fcam_jax.errors import InputError
 from fcam_jax.runs.classifiers import STAGE, take_classifier
 from fcam_jax.runs.folder import config_hash
-from fcam_jax.runs.sweeps.plan import matching, plan
-from fcam_jax.runs.sweeps.sweep_file import SweepRun, read_runs
+from fcam_jax.runs.sweeps.sweep_file import SweepRun, matching, plan, read_runs
 
 SYNTHETIC = "configs/synthetic.py"
 

@@ -9,8 +9,8 @@ import time
 import pytest
 
 from fcam_jax.errors import Preempted
-from fcam_jax.runs.sweeps import runner
-from fcam_jax.runs.sweeps.runner import execute
+from fcam_jax.runs.sweeps import job
+from fcam_jax.runs.sweeps.job import execute
 
 pytestmark = pytest.mark.usefixtures("listening")
 
@@ -65,7 +65,7 @@ def test_an_interrupted_run_stops_by_itself(tmp_path):
 
 
 def test_a_run_that_does_not_stop_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "GRACE", 0.1)
+    monkeypatch.setattr(job, "GRACE", 0.1)
     assert interrupted(STUBBORN, tmp_path / "log.txt") < 20
 
 
