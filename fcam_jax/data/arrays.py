@@ -47,9 +47,7 @@ def bounds_of(values: Array | np.ndarray) -> tuple[float, float]:
 def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
     """RGB in [0, 255], float32, from integers in [0, 255], or from floats in [0, 255] or [0, 1].
 
-    Args:
-      images: [b, h, w, 3] or [h, w, 3]. While a function is traced, floats cannot be told apart and are refused.
-      name: what the argument is called.
+    Images are [b, h, w, 3] or [h, w, 3]. While a function is traced, floats cannot be told apart and are refused.
 
     Raises:
       InputError: for another shape or range.
@@ -72,11 +70,7 @@ def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
 
 
 def keys_of(key: Any, count: int) -> Key[Array, " b"]:
-    """A random key for every image: of its place in the batch.
-
-    Args:
-      key: None (0), a seed, one key, or a key for each image already.
-      count: images.
+    """A random key for each of `count` images, of its place in the batch: by None (0), a seed, or a key; or such keys.
 
     Raises:
       InputError: for anything else.

@@ -4,7 +4,6 @@ Colours only: boxes, masks, seeds and CAMs stay where they are. Crops and flips 
 Probabilities and ranges are those of BYOL (Grill et al., NeurIPS 2020, appendix B).
 """
 
-import functools
 from collections.abc import Callable, Sequence
 
 import dm_pix
@@ -55,28 +54,18 @@ Augment = Callable[[Key[Array, " b"], UInt8[Array, "b h w 3"]], UInt8[Array, "b 
 
 
 def augmenter(names: Sequence[str]) -> Augment | None:
-    """Augmentations one after the other, each with a key of its own for every image; None where none is named.
-
-    Args:
-      names: of `AUGMENTATIONS`, in the order in which they are applied.
-
-    Raises:
-      InputError: for a name that does not exist.
+    """Some of `AUGMENTATIONS` one after the other, each with a key of its own for every image; None without a name.
+    Raises InputError: for a name that does not exist.
     """
     steps = [AUGMENTATIONS[name] for name in names]
-    return functools.partial(_augment, steps) if steps else None
 
-
-def _augment(
-    steps: Sequence[Augmentation], keys: Key[Array, " b"], images: UInt8[Array, "b h w 3"]
-) -> UInt8[Array, "b h w 3"]:
     def one(key: Key[Array, ""], image: UInt8[Array, "h w 3"]) -> UInt8[Array, "h w 3"]:
         pixels = image / jnp.float32(255)
         for step, step_key in zip(steps, jax.random.split(key, len(steps)), strict=True):
             pixels = jnp.clip(step(step_key, pixels), 0, 1)
         return jnp.rint(255 * pixels).astype(jnp.uint8)
 
-    return jax.vmap(one)(keys, images)
+    return jax.vmap(one) if steps else None
 
 
 def _sometimes(key: Key[Array, ""], probability: float, changed: Pixels, image: Pixels) -> Pixels:

@@ -31,21 +31,13 @@ _NAMED = 10  # classes in a message
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What is found in a data set.
+    """What is found in a data set."""
 
-    Attributes:
-      place: where it lies.
-      splits: those that were looked at.
-      inspected: what each image file of each split is.
-      opened: number of images that were opened, and of those among them that were decoded.
-      problems: errors, then warnings, by file and line.
-    """
-
-    place: Place
-    splits: Sequence[Described]
-    inspected: Sequence[Sequence[Inspected]]
-    opened: tuple[int, int]
-    problems: Sequence[Problem]
+    place: Place  # where it lies
+    splits: Sequence[Described]  # those that were looked at
+    inspected: Sequence[Sequence[Inspected]]  # what each image file of each split is
+    opened: tuple[int, int]  # number of images that were opened, and of those among them that were decoded
+    problems: Sequence[Problem]  # errors, then warnings, by file and line
 
     @property
     def errors(self) -> int:
@@ -100,10 +92,8 @@ class Check:
             raise InputError("out needs the content of all images; leave out quick")
 
     def report(self, data: Folder) -> Report:
-        """Look at a data set and all its files.
-
-        Raises:
-          InputError: nothing can be made of it, or the manifest cannot be written.
+        """Look at a data set and all its files. Raises InputError: nothing can be made of it, or the manifest cannot be
+        written.
         """
         place, there = data.place(), data.splits()
         names = tuple(self.splits.split(",")) if self.splits else there
@@ -128,7 +118,7 @@ class Check:
             inspected.append(self._inspected(split, rows, deep))
             opened += (len(rows), len(deep))
         found = [problem for split in splits for problem in split.problems.found]
-        problems = dict.fromkeys([*found, *_overlaps(splits, inspected), *_untrained(splits)])
+        problems = dict.fromkeys([*found, *_shared(splits, inspected)])
         in_order = sorted(problems, key=lambda one: (one.severity == "warning", one.file, one.line or 0, one.text))
         return Report(splits[0].place, splits, inspected, (int(opened[0]), int(opened[1])), in_order)
 
@@ -165,8 +155,10 @@ def _spread(rows: Sequence[int], count: int) -> Sequence[int]:
     return rows if len(rows) <= count else [rows[i * len(rows) // count] for i in range(count)]
 
 
-def _overlaps(splits: Sequence[Described], inspected: Sequence[Sequence[Inspected]]) -> list[Problem]:
-    """A warning for every image that two splits or classes have, by its file or by the content of its file."""
+def _shared(splits: Sequence[Described], inspected: Sequence[Sequence[Inspected]]) -> list[Problem]:
+    """A warning for every image that two splits or classes have, by its file or by the content of its file, and when
+    classes have no usable training images.
+    """
     problems = Problems()
     first_path: dict[str, str] = {}
     first_content: dict[str, tuple[str, str, int]] = {}
@@ -184,14 +176,6 @@ def _overlaps(splits: Sequence[Described], inspected: Sequence[Sequence[Inspecte
                 text = f"of class {known.name_of(label)} has the content of {twin} of class {known.name_of(of)}"
             if text:
                 problems.warn(split.path(row), text, image_id=known.image_ids[row])
-    return problems.found
-
-
-def _untrained(splits: Sequence[Described]) -> list[Problem]:
-    """A warning when classes have no usable training images."""
-    problems = Problems()
-    for split in splits:
-        known = split.metadata
         missing = np.setdiff1d(np.arange(known.num_classes), known.labels[split.usable()]).tolist()
         if split.name == "train" and missing:
             shown = ", ".join(map(known.name_of, missing[:_NAMED]))

@@ -1,7 +1,4 @@
-"""Classes of two sides brought together by their names: the labels of a split in the numbering of a model.
-
-Labels are numbers that every data set counts for itself. So wherever a model meets data, these are renumbered here.
-"""
+"""The labels of a split in the numbering of a model, by the names of the classes: every data set counts for itself."""
 
 import dataclasses
 import logging
@@ -11,8 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from fcam_jax.data.source import Record, Source
-from fcam_jax.data.subset import Subset
+from fcam_jax.data.source import Record, Source, Subset
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed, printable, shorten
 
@@ -40,8 +36,8 @@ def matched(source: Source, names: ClassNames | None, classes: ClassNames, what:
 
     Args:
       source: the split.
-      names: those of its data set, all splits of which count their labels alike.
-      classes: those of the model.
+      names: of its data set's classes.
+      classes: of the model.
       what: what messages call the split.
 
     Raises:
@@ -60,11 +56,10 @@ def matched(source: Source, names: ClassNames | None, classes: ClassNames, what:
     labels = np.unique(source.labels())
     strange = labels[numbers[labels] < 0].tolist()
     if strange:
-        called = [names[label] if any(names) else str(label) for label in strange]
-        raise InputError(
-            f"{what} has images of classes that the model does not have: {described(called)}; the model has "
-            f"{described(classes)}; rename them in the data, or leave their images out"
-        )
+        called = described([names[label] if any(names) else str(label) for label in strange])
+        cure = "rename them in the data, or leave their images out"
+        text = f"has images of classes that the model does not have: {called}; the model has {described(classes)}"
+        raise InputError(f"{what} {text}; {cure}")
     if any(names) and len(labels) < len(classes):
         present = [classes[number] for number in sorted(numbers[labels].tolist())]
         logger.info("%s has images of %s of the model's %d classes", what, described(present), len(classes))
@@ -86,24 +81,15 @@ def _by_name(names: ClassNames, classes: ClassNames, what: str) -> Int[np.ndarra
     keys = [same_name(name or "") for name in names]
     twice |= {key for key in keys if key and keys.count(key) > 1}
     if hit := sorted(twice & set(keys)):
-        raise InputError(
-            f"{what}: classes cannot be matched by name, as two are called {shorten(hit[0], _LETTERS)!r}: it has "
-            f"{described(names)}, the model {described(classes)}"
-        )
+        text = f"classes cannot be matched by name, as two are called {shorten(hit[0], _LETTERS)!r}"
+        raise InputError(f"{what}: {text}: it has {described(names)}, the model {described(classes)}")
     return np.array([there.get(key, -1) for key in keys])
 
 
 class Renumbered(Subset):
-    """The records of a source with other labels."""
+    """The records of a source with other labels: `numbers` by the old ones, `classes` the names by the new ones."""
 
     def __init__(self, source: Source, numbers: Int[np.ndarray, " n"], classes: ClassNames):
-        """Nothing is read.
-
-        Args:
-          source: all records.
-          numbers: the new label by the old one.
-          classes: names by the new label.
-        """
         super().__init__(source, range(len(source)))
         self._numbers = numbers
         self.num_classes = len(classes)

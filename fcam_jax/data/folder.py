@@ -67,10 +67,10 @@ class Folder:
         if self.window and not (numbers and len(self.window) == 2 and self.window[0] < self.window[1]):
             raise InputError(f"window is {self.window}; it must be two numbers, the values of black and of white")
 
-    def place(self, **folders: Any) -> Place:
-        """Where it lies, and how it is to be read; `folders` as for `layouts.registry.locate`."""
+    def place(self) -> Place:
+        """Where it lies, and how it is to be read."""
         reading = {name: getattr(self, name) for name in ("boxes", "unlocalized", "upright")}
-        return locate(self.root, self.layout, **folders, **reading)
+        return locate(self.root, self.layout, **reading)
 
     def splits(self) -> tuple[str, ...]:
         """Those that the layout has."""
@@ -81,10 +81,8 @@ class Folder:
         return FolderSource(split=split, **dataclasses.asdict(self))
 
     def describe(self, place: Place, split: str, problems: Problems) -> "Described":
-        """What is known of a split, and whether its files are there; `problems` is told what is wrong.
-
-        Raises:
-          InputError: nothing can be made of what describes it.
+        """What is known of a split, and whether its files are there; `problems` is told what is wrong. Raises
+        InputError: nothing can be made of what describes it.
         """
         metadata = read(place, split, self.num_classes, problems)
         # Of images without another error: paths may be why.
@@ -98,21 +96,13 @@ class Folder:
 
 @dataclasses.dataclass(frozen=True)
 class Described:
-    """What is known of a split without a look at its images.
+    """What is known of a split without a look at its images."""
 
-    Attributes:
-      data: how its files are to be read.
-      place: where the data set lies.
-      name: of the split.
-      metadata: what describes it; without images where that cannot be read.
-      problems: with the split.
-    """
-
-    data: Folder
-    place: Place
-    name: str
-    metadata: Metadata
-    problems: Problems
+    data: Folder  # how its files are to be read
+    place: Place  # where the data set lies
+    name: str  # of the split
+    metadata: Metadata  # what describes it; without images where that cannot be read
+    problems: Problems  # with the split
 
     @property
     def mask_rule(self) -> MaskRule:
@@ -131,10 +121,8 @@ class Described:
     def masks(
         self, row: int
     ) -> tuple[Bool[np.ndarray, "mask_h mask_w"] | None, Bool[np.ndarray, "ignore_h ignore_w"] | None]:
-        """The union of an image's masks, and its ignore mask; None where it has none.
-
-        Raises:
-          InputError: a file cannot be decoded, or masks of the image differ in size.
+        """The union of an image's masks, and its ignore mask; None where it has none. Raises InputError: a file cannot
+        be decoded, or masks of the image differ in size.
         """
         masks = self.metadata.masks_of(row)
         return self._united(row, masks.instances, self.mask_rule), self._united(row, masks.ignore, MaskRule())
@@ -152,35 +140,16 @@ class Described:
 
 
 class FolderSource:
-    """The records of one split of a data set in a folder.
+    """The records of one split of a data set in a folder; `described` is what they are made of."""
 
-    Attributes:
-      described: what the records are made of.
-    """
-
-    def __init__(
-        self,
-        *,
-        split: str,
-        root: str | os.PathLike[str],
-        images: str | os.PathLike[str] | None = None,
-        metadata: str | os.PathLike[str] | None = None,
-        **settings: Any,
-    ):
-        """Read and check what is known of the split, and that its files are there.
-
-        Args:
-          split: its name.
-          root: as in `Folder`.
-          images: folder that the paths of images start from; see `layouts.registry.locate`, as for `metadata`.
-          metadata: folder that holds what describes the images.
-          **settings: further ones of `Folder`.
+    def __init__(self, *, split: str, root: str | os.PathLike[str], **settings: Any):
+        """Read and check what is known of the split, and that its files are there; settings are those of `Folder`.
 
         Raises:
           InputError: for whatever is missing or contradicts itself, with the file's name.
         """
         data = Folder(root=os.fspath(root), **settings)
-        place = data.place(images=images, metadata=metadata)
+        place = data.place()
         found = data.describe(place, split, Problems())
         said = found.metadata
         if data.num_classes == 0 and said.num_classes > _CLASSES_PER_IMAGE * len(said.image_ids):
@@ -210,11 +179,8 @@ class FolderSource:
         return self._metadata.labels
 
     def __getitem__(self, index: int) -> Record:
-        """The record at a position, in the order of the data set.
-
-        Raises:
-          InputError: when a file cannot be decoded, or is not as the data set says: other bytes, another size, boxes
-            outside the image, masks of several sizes.
+        """The record at a position, in the order of the data set. Raises InputError: when a file cannot be decoded, or
+        is not as the data set says: other bytes, another size, boxes outside the image, masks of several sizes.
         """
         known, path = self._metadata, self.described.path(index)
         data, settings = read_bytes(path), self.described.data

@@ -4,7 +4,7 @@ Pixels come as they are stored: EXIF orientation is not applied unless it is ask
 sets refer to stored pixels, and alpha is dropped, not blended. Truncated files are errors, never filled up.
 
 JPEG is decoded by simplejpeg, which reports libjpeg's warnings, such as of corrupt data; Pillow, which decodes all
-other formats, would ignore them and give wrong pixels. `checksums` verifies what Pillow skips.
+other formats, would ignore them and give wrong pixels. Checksums that Pillow skips are verified here.
 """
 
 import contextlib
@@ -12,6 +12,7 @@ import io
 import pathlib
 import re
 import warnings
+import zlib
 from collections.abc import Iterator
 
 import cv2
@@ -21,7 +22,6 @@ import PIL.ImageOps
 import simplejpeg
 from jaxtyping import Shaped, UInt8
 
-from fcam_jax.data.checksums import PNG_START, DamageError, SuspectError, check_png, check_tiff
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import IMAGE, read_regular
 from fcam_jax.types import Image
@@ -32,7 +32,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 # What is read; of Pillow's further formats some start other programs (EPS) and none holds photographs or masks.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "TGA")
-_JPEG_START = b"\xff\xd8\xff"
+_JPEG_START, _PNG_START = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 # What a file is that is called as an image, by the bytes that it begins with.
 _OTHERS = {
     rb"version https://git-lfs": ": a pointer of Git LFS (git lfs pull gets the image)",
@@ -45,19 +45,27 @@ _OTHERS = {
 _SAVE_ANEW = "if it looks right in a viewer, save it anew from there"
 
 _ORIENTATION = 0x0112  # EXIF's
-_BITS = 258  # TIFF's number of bits of each channel
+# TIFF's tags for the bits of each channel, for compression, which is by zlib at two of its numbers, and for the places
+# and lengths of strips or tiles.
+_BITS, _COMPRESSION, _DEFLATE = 258, 259, (8, 32946)
+_OFFSETS, _LENGTHS = (273, 324), (279, 325)
+_PIECE = 1 << 20  # bytes that are decompressed at a time
 
 # The values of black and white in images of more than 8 bits; empty where they are those of 16 bits.
 Window = tuple[int | float, ...]
 WINDOW = "--config.data.folder.window"
 
 
-def read_image(path: pathlib.Path, *, upright: bool = False, window: Window = ()) -> Image:
-    """Decode an image file; see `decode_image`.
+class DamageError(ValueError):
+    """A file's own checks fail, though a viewer may still show it."""
 
-    Raises:
-      InputError: as for `decode_image`, and when the file is missing or cannot be read.
-    """
+
+class SuspectError(InputError):
+    """A JPEG that is whole, but whose data libjpeg warns of: its pixels may be right, or wrong in part."""
+
+
+def read_image(path: pathlib.Path, *, upright: bool = False, window: Window = ()) -> Image:
+    """Decode an image file; as `decode_image`, and an error where the file is missing or cannot be read."""
     return decode_image(read_bytes(path), str(path), upright=upright, window=window)
 
 
@@ -74,9 +82,9 @@ def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool
 
     Args:
       data: content of the file.
-      name: what messages call it, usually its path.
+      name: what messages call it.
       upright: turn and mirror the pixels as the file's EXIF orientation says, as viewers do.
-      trusted: the bytes are known to be those that were published or looked at, so libjpeg's warnings do not count.
+      trusted: the bytes are those that were published or looked at, so libjpeg's warnings do not count.
       window: the values of black and white, for values of more than 8 bits; what lies outside is clipped.
 
     Returns:
@@ -108,17 +116,15 @@ def decode_image(data: bytes, name: str, *, upright: bool = False, trusted: bool
 
 @contextlib.contextmanager
 def opened(data: bytes, name: str) -> Iterator[PIL.Image.Image]:
-    """An image file as Pillow opens it, its size and checksums looked at.
-
-    Raises:
-      InputError: it is no image, or whatever is done with it fails.
+    """An image file as Pillow opens it, its size and checksums looked at. Raises InputError: it is no image, or
+    whatever is done with it fails.
     """
     try:
-        if data.startswith(PNG_START):
-            check_png(data)
+        if data.startswith(_PNG_START):
+            _check_png(data)
         with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             _check_size(image.width, image.height)
-            check_tiff(image, data)
+            _check_tiff(image, data)
             yield image
     except InputError:
         raise
@@ -127,11 +133,7 @@ def opened(data: bytes, name: str) -> Iterator[PIL.Image.Image]:
 
 
 def deep_values(data: bytes, name: str) -> Shaped[np.ndarray, "h w *channels"] | None:
-    """The values of an image file that has more than 8 bits of them; None for any other.
-
-    Raises:
-      InputError: as for `decode_image`.
-    """
+    """The values of an image file that has more than 8 bits of them; None for any other."""
     if is_jpeg(data):
         return None
     with opened(data, name) as image:
@@ -144,12 +146,39 @@ def is_jpeg(data: bytes) -> bool:
 
 
 def read_bytes(path: pathlib.Path) -> bytes:
-    """The content of an image file.
-
-    Raises:
-      InputError: it is missing or cannot be read.
-    """
+    """The content of an image file; an `InputError` where it is missing or cannot be read."""
     return read_regular(path, IMAGE)
+
+
+def _check_png(data: bytes) -> None:
+    """All chunks of a PNG: length (4 bytes), kind (4), content, CRC-32 of kind and content (4); the last is IEND."""
+    view, start, kind = memoryview(data), len(_PNG_START), b""
+    while kind != b"IEND":
+        kind = data[start + 4 : start + 8]
+        end = start + 8 + int.from_bytes(data[start : start + 4])
+        if end + 4 > len(data):
+            raise DamageError("the file ends early, or the length of a part of it is wrong")
+        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise DamageError(f"the checksum of its part {kind.decode('ascii', 'replace')!r} is wrong")
+        start = end + 4
+
+
+def _check_tiff(image: PIL.Image.Image, data: bytes) -> None:
+    """The Adler-32 after each strip or tile of a TIFF that zlib compressed; libtiff mostly stops before it."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_COMPRESSION) not in _DEFLATE:
+        return
+    offsets, lengths = (next((tags[tag] for tag in names if tag in tags), ()) for names in (_OFFSETS, _LENGTHS))
+    for offset, length in zip(offsets, lengths, strict=True):
+        stream, rest = zlib.decompressobj(), data[offset : offset + length]
+        try:
+            while rest and not stream.eof:
+                stream.decompress(rest, _PIECE)
+                rest = stream.unconsumed_tail
+        except zlib.error as error:
+            raise DamageError(f"its compressed pixels cannot be right: {error}") from error
+        if not stream.eof:
+            raise DamageError("its compressed pixels end early")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -233,9 +262,8 @@ def _eight_bits(gray: np.ndarray) -> UInt8[np.ndarray, "h w"]:
     low, high = gray.min(), gray.max()
     if gray.dtype.kind == "f" or low < 0 or high > 65535:
         kind = "floating-point numbers" if gray.dtype.kind == "f" else "32-bit integers"
-        raise ValueError(
-            f"pixels are {kind} of unknown range, here {low:g} to {high:g}; {WINDOW}={low:g},{high:g} shows these"
-        )
+        text = f"pixels are {kind} of unknown range, here {low:g} to {high:g}"
+        raise ValueError(f"{text}; {WINDOW}={low:g},{high:g} shows these")
     return ((gray.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 

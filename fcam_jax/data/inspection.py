@@ -10,9 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import PIL.Image
 
-from fcam_jax.data.checksums import SuspectError
 from fcam_jax.data.folder import Described
-from fcam_jax.data.images import WINDOW, decode_image, deep_values, orientation_of, read_bytes
+from fcam_jax.data.images import WINDOW, SuspectError, decode_image, deep_values, orientation_of, read_bytes
 from fcam_jax.data.layouts.problems import Problem, Problems
 from fcam_jax.data.masks import MaskRule, decode_mask, doubts_of
 from fcam_jax.errors import InputError
@@ -24,20 +23,13 @@ _FLAT = 0.25  # share of the range of values that an image hardly ever stays wit
 
 @dataclasses.dataclass
 class Inspected:
-    """What an image file is.
+    """What an image file is."""
 
-    Attributes:
-      size: width and height; 0 where it cannot be opened.
-      checksum: SHA-256 of the file; empty where it was not read as a whole.
-      problems: of the image and its masks.
-      doubts: what should be looked at, which other images may share.
-      values: lowest and highest, and the highest there could be; None where they were not read.
-    """
-
-    size: tuple[int, int] = (0, 0)
-    checksum: str = ""
-    problems: Sequence[Problem] = ()
-    doubts: Sequence[str] = ()
+    size: tuple[int, int] = (0, 0)  # width and height; 0 where it cannot be opened
+    checksum: str = ""  # SHA-256 of the file; empty where it was not read as a whole
+    problems: Sequence[Problem] = ()  # of the image and its masks
+    doubts: Sequence[str] = ()  # what should be looked at, which other images may share
+    # lowest and highest, and the highest there could be; None where they were not read
     values: tuple[float, float, int] | None = None
 
 

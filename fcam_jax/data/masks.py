@@ -27,49 +27,38 @@ class MaskRule:
 
 @dataclasses.dataclass(frozen=True)
 class MaskFile:
-    """A decoded mask file.
+    """A decoded mask file."""
 
-    Attributes:
-      object: where the object is.
-      values: what it was told by.
-      of: the kind of these values, of `OF`.
-      exact: whether the file keeps values as they were.
-    """
-
-    object: Bool[np.ndarray, "h w"]
-    values: Shaped[np.ndarray, "h w"]
-    of: str
-    exact: bool
+    object: Bool[np.ndarray, "h w"]  # where the object is
+    values: Shaped[np.ndarray, "h w"]  # what it was told by
+    of: str  # the kind of these values, of `OF`
+    exact: bool  # whether the file keeps values as they were
 
     def doubts(self) -> list[str]:
         """What its values speak of that is no mask."""
         if self.of == "alpha":
             return ["its mask is where a mask file's alpha is high, whatever the colours (these: mask_is=bright)"]
-        grays = np.unique(self.values)
         if not self.exact or self.of != "bright":
             return []
+        grays = np.unique(self.values).tolist()
         faint = bool(self.object[self.values < grays[-1] / 2].any())
-        if len(grays) <= _GRAYS:
-            return _doubts_of_few([float(gray) for gray in grays], bool(self.object.all()), faint)
-        text = f"a mask file has {len(grays)} gray values, and all but the lowest are the object"
-        return [f"{text} (of a mask that was smoothed or compressed: mask_threshold=127)"] if faint else []
-
-
-def _doubts_of_few(grays: list[float], everywhere: bool, faint: bool) -> list[str]:
-    shown = ", ".join(f"{gray:g}" for gray in grays)
-    if everywhere and len(grays) > 1:
-        return [f"a mask file has the values {shown} and no 0, so all is the object (of some alone: mask_threshold)"]
-    if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL and faint:
-        text = f"a mask file has the value 255 beside {shown.rpartition(', ')[0]}, and both are the object"
-        return [f"{text} (where 255 is undecided, those pixels need a mask of their own, column ignore)"]
-    return []
+        if len(grays) > _GRAYS:
+            text = f"a mask file has {len(grays)} gray values, and all but the lowest are the object"
+            return [f"{text} (of a mask that was smoothed or compressed: mask_threshold=127)"] if faint else []
+        shown = ", ".join(f"{gray:g}" for gray in grays)
+        if len(grays) > 1 and self.object.all():
+            return [
+                f"a mask file has the values {shown} and no 0, so all is the object (of some alone: mask_threshold)"
+            ]
+        if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL and faint:
+            text = f"a mask file has the value 255 beside {shown.rpartition(', ')[0]}, and both are the object"
+            return [f"{text} (where 255 is undecided, those pixels need a mask of their own, column ignore)"]
+        return []
 
 
 def decode_mask(data: bytes, name: str, rule: MaskRule = MaskRule()) -> MaskFile:
-    """Decode the bytes of a mask file.
-
-    Raises:
-      InputError: as for `decode_image`; the file has no alpha that the rule asks for.
+    """Decode the bytes of a mask file. Raises InputError: as for `decode_image`; the file has no alpha that the rule
+    asks for.
     """
     alpha = None
     if is_jpeg(data):
@@ -78,45 +67,29 @@ def decode_mask(data: bytes, name: str, rule: MaskRule = MaskRule()) -> MaskFile
         with opened(data, name) as image:
             exact = image.format not in _LOSSY
             image.load()
-            if image.mode == "P" and rule.of == "index":
-                values = np.asarray(image)
-            elif image.mode == "1":
+            if image.mode == "1":
                 values = np.asarray(image) * np.uint8(255)
-            elif image.mode == "L" or image.mode[0] in "IF":
+            elif image.mode == "L" or image.mode[0] in "IF" or (image.mode, rule.of) == ("P", "index"):
                 values = np.asarray(image)
             else:
                 rgba = np.asarray(image.convert("RGBA"))
                 values, alpha = rgba[..., :3].max(axis=-1), rgba[..., 3]
-    of = rule.of
-    if not of:
-        of = "alpha" if alpha is not None and alpha.min() < alpha.max() else "bright"
+    of = rule.of or ("alpha" if alpha is not None and alpha.min() < alpha.max() else "bright")
     if of == "alpha":
         if alpha is None:
             raise InputError(f"{name}: has no alpha channel, so the object cannot be told by it (mask_is)")
         values = alpha
-    threshold = rule.threshold
-    if threshold == -1:
-        threshold = 0 if exact and of != "alpha" else 127
+    threshold = rule.threshold if rule.threshold != -1 else 0 if exact and of != "alpha" else 127
     return MaskFile((values <= threshold) if of == "dark" else (values > threshold), values, of, exact)
 
 
 def read_mask(path: pathlib.Path, rule: MaskRule = MaskRule()) -> Bool[np.ndarray, "h w"]:
-    """Where the object is by a mask file.
-
-    Raises:
-      InputError: as for `decode_mask` and `read_bytes`.
-    """
+    """Where the object is by a mask file; raises as `decode_mask` and `read_bytes`."""
     return decode_mask(read_bytes(path), str(path), rule).object
 
 
 def doubts_of(mask: Bool[np.ndarray, "h w"], boxes: Int[np.ndarray, "n 4"] | None, size: tuple[int, int]) -> list[str]:
-    """What speaks against an image's mask, which is not empty.
-
-    Args:
-      mask: where the object is.
-      boxes: the image's, in its own pixels.
-      size: width and height of the image.
-    """
+    """What speaks against an image's mask, which is not empty: boxes are in pixels of the image's width and height."""
     height, width = mask.shape
     border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     if mask.all():

@@ -1,7 +1,6 @@
 """From the images of a split to batches, with Grain: images are decoded and resized in threads, ahead of their use.
 
-In: `LoadedImages`. Out: an endless, exactly resumable stream of training batches, or the evaluation batches of a split,
-every image once. Several processes share a data set without overlap, each with its part of every batch.
+Several processes share a data set without overlap, each with its part of every batch.
 """
 
 import dataclasses
@@ -13,9 +12,8 @@ import grain
 import numpy as np
 from jaxtyping import Float
 
-from fcam_jax.data.annotations import crop_annotation, object_map
 from fcam_jax.data.loaded import Loaded, LoadedImages
-from fcam_jax.data.transforms import cut_out, random_crop
+from fcam_jax.data.transforms import crop_annotation, cut_out, object_map, random_crop
 from fcam_jax.errors import InputError
 from fcam_jax.types import Annotation, Batch
 
@@ -33,37 +31,26 @@ class TrainingStream:
     random transforms depend on the seed and the place in the stream alone: not on threads, batch size or processes.
     That place is the number of images that all processes have taken, so another number of processes goes on from it
     with the very next image. The place of an image that is left out is taken by the next one in the split.
+
+    Raises:
+      InputError: for sizes that do not fit together; from `next`, for an image that cannot be used.
     """
 
     def __init__(
         self,
-        images: LoadedImages,
+        images: LoadedImages,  # the training images, resized to what crops are cut out of
         *,
-        batch_size: int,
-        crop: int,
-        seed: int,
+        batch_size: int,  # images of a batch over all processes
+        crop: int,  # side of the images in the batch, in pixels
+        seed: int,  # of order, crops and flips; not negative
+        # a CAM of every image, by position, to travel with it; see `Batch.cams`
         cams: Float[np.ndarray, "n h w"] | None = None,
+        # whether `Batch.objects` says where the objects are, of images loaded with their ground truth
         objects: bool = False,
-        order: Order | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
+        order: Order | None = None,  # of the images; None to shuffle them every epoch
+        process_index: int = 0,  # which process this is
+        process_count: int = 1,  # number of processes
     ):
-        """Start at the first image.
-
-        Args:
-          images: the training images, resized to what crops are cut out of.
-          batch_size: images of a batch over all processes.
-          crop: side of the images in the batch, in pixels.
-          seed: of order, crops and flips; not negative.
-          cams: a CAM of every image, by position, to travel with it; see `Batch.cams`.
-          objects: whether `Batch.objects` says where the objects are, of images loaded with their ground truth.
-          order: of the images; None to shuffle them every epoch.
-          process_index: which process this is.
-          process_count: number of processes.
-
-        Raises:
-          InputError: for sizes that do not fit together; from `next`, for an image that cannot be used.
-        """
         if not len(images):
             raise InputError("the training split holds no images")
         if crop > images.side:
@@ -80,18 +67,11 @@ class TrainingStream:
         return self
 
     def __next__(self) -> Batch:
-        """The next batch.
-
-        Raises:
-          InputError: for an image that cannot be used; the stream stays where it is.
-        """
         return self.with_annotations()[0]
 
     def with_annotations(self) -> tuple[Batch, list[Annotation]]:
         """The next batch with the ground truth of its images, cut out and mirrored as they are, where that was loaded.
-
-        Raises:
-          InputError: for an image that cannot be used; the stream stays where it is.
+        Raises InputError: for an image that cannot be used; the stream stays where it is.
         """
         try:
             examples = next(self._batches)
@@ -113,15 +93,10 @@ class TrainingStream:
         return {"images": self._taken}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go to a place in the stream.
-
-        Raises:
-          InputError: for a place that another version of this program has noted.
-        """
+        """Go to a place in the stream. Raises InputError: another version of this program has noted it."""
         if state.keys() != {"images"}:
-            raise InputError(
-                "the checkpoint notes its place in the data as another version of this program does; use a new workdir"
-            )
+            text = "the checkpoint notes its place in the data as another version of this program does"
+            raise InputError(f"{text}; use a new workdir")
         self._go_to(state["images"])
 
     def _go_to(self, taken: int) -> None:
@@ -134,20 +109,11 @@ class TrainingStream:
 def evaluation_batches(
     images: LoadedImages, *, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[tuple[Batch, list[Annotation]]]:
-    """The images of a split in order, each exactly once over all processes.
+    """The images of a split in order, each exactly once over all processes, with the annotations of the valid ones.
 
     The last batch is padded with black images that are marked as not valid, and so is the end of a batch out of which
     an image is left. Every process gets the same number of batches; where its images end early, whole batches are
-    padding.
-
-    Args:
-      images: with their ground truth.
-      batch_size: images of a batch over all processes.
-      process_index: which process this is.
-      process_count: number of processes.
-
-    Returns:
-      Batches, each with the annotations of its valid images in the same order.
+    padding. `batch_size` counts the images of a batch over all processes.
 
     Raises:
       InputError: for a batch that the processes cannot share; from `next`, for an image that cannot be used.
@@ -158,12 +124,8 @@ def evaluation_batches(
 
 
 def whole_batches(images: LoadedImages, positions: Sequence[int], *, batch_size: int) -> Iterator[Batch]:
-    """The images at some positions of a split, whole and in this order; batches are padded as for evaluation.
-
-    `Batch.index` tells the positions.
-
-    Raises:
-      InputError: from `next`, for an image that cannot be used.
+    """The images at some positions of a split, whole and in this order; batches are padded as for evaluation. Raises
+    InputError: from `next`, for an image that cannot be used.
     """
     batches = _in_order(images, positions, batch_size, -(-len(positions) // batch_size))
     return (batch for batch, _ in batches)

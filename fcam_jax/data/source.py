@@ -1,12 +1,12 @@
 """The contract between a data set and the pipeline: numbered records, each an image with what is known of it.
 
 A source is random access and thread safe; it neither shuffles nor transforms. Everything here is in stored pixels;
-`annotations` brings it to the frame of the score maps.
+`transforms` brings it to the frame of the score maps.
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -63,11 +63,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Record:
-        """The record at a position in [0, len).
-
-        Raises:
-          InputError: its files cannot be used.
-        """
+        """The record at a position in [0, len). Raises InputError: its files cannot be used."""
         ...
 
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -80,19 +76,11 @@ class DataSet(Protocol):
     """What `data.source` chooses: a frozen dataclass of settings, of which some may be those of `DataSettings`."""
 
     def splits(self) -> tuple[str, ...]:
-        """Which of `SPLITS` there are.
-
-        Raises:
-          InputError: the data set is not there.
-        """
+        """Which of `SPLITS` there are. Raises InputError: the data set is not there."""
         ...
 
     def open(self, split: str) -> Source:
-        """The records of a split.
-
-        Raises:
-          InputError: it is not there, or cannot be used.
-        """
+        """The records of a split. Raises InputError: it is not there, or cannot be used."""
         ...
 
 
@@ -106,3 +94,45 @@ def fingerprint(ids: Iterable[str], labels: Iterable[int]) -> str:
     """Checksum of the ids of images and their labels, in this order."""
     lines = "".join(f"{image_id},{int(label)}\n" for image_id, label in zip(ids, labels, strict=True))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class Subset:
+    """The records of a source at some positions, in their order."""
+
+    def __init__(self, source: Source, positions: Sequence[int]):
+        self._source, self._positions = source, np.asarray(positions, np.int64)
+        self.num_classes, self.class_names = source.num_classes, source.class_names
+        self.truth, self.left_out = source.truth, source.left_out
+        chosen = hashlib.sha256(self._positions.tobytes()).hexdigest()
+        self.fingerprint = f"{source.fingerprint}, of these {chosen}"
+
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record that is kept."""
+        return self._source.labels()[self._positions]
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._source[int(self._positions[index])]
+
+
+def share(source: Source, fraction: float, seed: int) -> Source:
+    """A share in (0, 1] of the images of every class, rounded and at least one; the source itself where it is 1."""
+    return source if fraction == 1 else _of_each_class(source, lambda count: max(1, round(fraction * count)), seed)
+
+
+def few(source: Source, per_class: int, seed: int) -> Source:
+    """So many images of every class, at least one, or all where a class has fewer."""
+    return _of_each_class(source, lambda count: min(per_class, count), seed)
+
+
+def _of_each_class(source: Source, wanted: Callable[[int], int], seed: int) -> Subset:
+    """As many images of each class as are wanted of its number, in the split's order."""
+    labels = source.labels()
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        chosen.append(rng.permutation(members)[: wanted(len(members))])
+    return Subset(source, np.sort(np.concatenate(chosen)).tolist())

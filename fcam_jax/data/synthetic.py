@@ -2,8 +2,7 @@
 
 An image holds one smooth body of random shape, size and colour on a textured and cluttered background; its class is
 that of a small mark somewhere on the body. Everything but the mark is drawn from one distribution for all classes, so
-a classifier looks at the mark, while mask and box are those of the whole body. In: a split, a size, a seed; out:
-`Record`s.
+a classifier looks at the mark, while mask and box are those of the whole body.
 """
 
 import dataclasses
@@ -39,31 +38,16 @@ GLYPHS: tuple[Callable[[Plane, Plane, Plane], Plane], ...] = (
 _RED, _GREEN, _BLUE = (235, 20, 20), (20, 190, 40), (20, 40, 235)
 _YELLOW, _MAGENTA, _CYAN = (250, 225, 10), (235, 20, 215), (10, 220, 240)
 # The mark of each class: its glyph and two colours.
-MARKS = (
-    (0, _RED, _YELLOW),
-    (1, _BLUE, _YELLOW),
-    (2, _GREEN, _MAGENTA),
-    (3, _CYAN, _RED),
-    (4, _MAGENTA, _BLUE),
-    (5, _GREEN, _BLUE),
-    (0, _CYAN, _MAGENTA),
-    (1, _RED, _GREEN),
-    (2, _YELLOW, _CYAN),
-    (3, _YELLOW, _MAGENTA),
-    (4, _GREEN, _YELLOW),
-    (5, _RED, _BLUE),
+_COLOURS = (
+    *((_RED, _YELLOW), (_BLUE, _YELLOW), (_GREEN, _MAGENTA), (_CYAN, _RED), (_MAGENTA, _BLUE), (_GREEN, _BLUE)),
+    *((_CYAN, _MAGENTA), (_RED, _GREEN), (_YELLOW, _CYAN), (_YELLOW, _MAGENTA), (_GREEN, _YELLOW), (_RED, _BLUE)),
 )
+MARKS = tuple((k % len(GLYPHS), *colours) for k, colours in enumerate(_COLOURS))
 
 
 @dataclasses.dataclass(frozen=True)
 class Scene:
-    """A rendered image with the places of its body and mark.
-
-    Attributes:
-      image: RGB in [0, 255].
-      body: share of each pixel that the body covers.
-      mark: share of each pixel that the mark covers.
-    """
+    """A rendered image, with the shares of each pixel that body and mark cover."""
 
     image: UInt8[np.ndarray, "h w 3"]
     body: Float[np.ndarray, "h w"]
@@ -100,11 +84,7 @@ class Synthetic:
         return SPLITS
 
     def open(self, split: str) -> "SyntheticSource":
-        """The records of a split; an image is rendered when it is asked for.
-
-        Raises:
-          InputError: there is no such split.
-        """
+        """The records of a split; an image is rendered when it is asked for."""
         if split not in SPLITS:
             raise unknown_name("split of the synthetic data", split, SPLITS)
         return SyntheticSource(self, split)
@@ -139,12 +119,8 @@ class SyntheticSource:
 
 
 def render(rng: np.random.Generator, label: int, size: int) -> Scene:
-    """An image of a class; of two classes from one state of `rng`, only the pixels of the mark differ.
-
-    Args:
-      rng: where all randomness comes from.
-      label: the entry of `MARKS`.
-      size: side of the image in pixels.
+    """An image, `size` pixels wide and high, of a class of `MARKS`; of two classes from one state of `rng`, only the
+    pixels of the mark differ.
     """
     glyph, first, second = MARKS[label]
     background = _background(rng, size)
@@ -157,11 +133,7 @@ def render(rng: np.random.Generator, label: int, size: int) -> Scene:
 
 
 def tight_box(mask: Bool[np.ndarray, "h w"]) -> Int[np.ndarray, " 4"]:
-    """Box ``x0, y0, x1, y1`` of a mask; as in CUB's files x1, y1 are one past the last pixel, but inside the image.
-
-    Args:
-      mask: True on the object, at least one pixel.
-    """
+    """Box ``x0, y0, x1, y1`` of a mask with a pixel; as in CUB's files x1, y1 are one past it, but inside the image."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     height, width = mask.shape
     return np.array([columns[0], rows[0], min(columns[-1] + 1, width - 1), min(rows[-1] + 1, height - 1)])
@@ -216,13 +188,9 @@ def _draw_clutter(rng: np.random.Generator, image: UInt8[np.ndarray, "h w 3"]) -
     starts = rng.uniform(0, size, (count, 2))
     ends = starts + rng.normal(0, 0.1 * size, (count, 2))
     widths = size * rng.uniform(0.01, 0.035, count)
-    for start, end, width, colour in zip(
-        np.rint(starts * unit).astype(int).tolist(),
-        np.rint(ends * unit).astype(int).tolist(),
-        widths.tolist(),
-        _colours(rng, count).astype(int).tolist(),
-        strict=True,
-    ):
+    points = (np.rint(places * unit).astype(int).tolist() for places in (starts, ends))
+    colours = _colours(rng, count).astype(int).tolist()
+    for start, end, width, colour in zip(*points, widths.tolist(), colours, strict=True):
         if rng.random() < 0.6:
             cv2.line(image, start, end, colour, max(1, round(width)), cv2.LINE_AA, _SHIFT)
         else:

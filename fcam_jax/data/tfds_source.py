@@ -1,7 +1,7 @@
 """A data set that TFDS has prepared, as array_record: ours (`fcam prepare`) and the stock caltech_birds2011.
 
-In: the folder of all prepared data sets and a name. Out: records, the very ones that a `FolderSource` over the same
-files gives. array_record checks every read against a stored hash, so a damaged shard is an error, never other pixels.
+The records are those that a `FolderSource` over the same files gives. array_record checks every read against a stored
+hash, so a damaged shard is an error, never other pixels.
 """
 
 import bisect
@@ -70,10 +70,8 @@ class TfdsSource:
     """The records of one split of a prepared data set, in the order in which they were prepared."""
 
     def __init__(self, *, name: str, split: str, data_dir: str | os.PathLike[str], num_classes: int):
-        """Open the split; see `Prepared`.
-
-        Raises:
-          InputError: the data set is not there, or is another than is asked for.
+        """Open the split; see `Prepared`. Raises InputError: the data set is not there, or is another than is asked
+        for.
         """
         info = _info(name, pathlib.Path(data_dir))
         classes = info.features["label"].num_classes
@@ -84,22 +82,18 @@ class TfdsSource:
         if split not in stored:
             raise unknown_name(f"split of {info.data_dir}", split, stored)
         self._shards = _Shards(info, stored[split])
-        self._positions: Sequence[int]
-        self._labels: Sequence[int] | None = None
+        self._positions: Sequence[int] = range(len(self._shards))
         if name == _BIRDS:
-            examples = map(self._shards.__getitem__, range(len(self._shards)))
-            self._positions, identity = _select(
-                counted(examples, f"listing {name}", len(self._shards), "image"), split, num_classes
-            )
+            examples = map(self._shards.__getitem__, self._positions)
+            told = counted(examples, f"listing {name}", len(self._shards), "image")
+            self._positions, facts = _select(told, split, num_classes)
             self._record: Callable[[Mapping[str, Any], str], Record] = _bird
-            truth = "boxes"
         else:
             facts = info.metadata["splits"][split]
-            self._positions, identity = range(len(self._shards)), facts["identity"]
-            truth = "boxes" if facts["regions_are"] == "boxes" else "mask"
-            self._record = functools.partial(_record, boxed=truth == "boxes")
-            self._labels = facts.get("labels")  # what was prepared by early versions lacks them
-        names = identity["class_names"]
+            self._record = functools.partial(_record, boxed=facts["regions_are"] == "boxes")
+        identity = facts["identity"]
+        self._labels = facts.get("labels")  # what was prepared by early versions lacks them
+        names, truth = identity["class_names"], "boxes" if facts["regions_are"] == "boxes" else "mask"
         self.num_classes = num_classes
         self.class_names: tuple[str, ...] | None = None if names is None else tuple(names)
         self.truth: tuple[str, ...] = (truth,) if identity["localized"] else ()
@@ -118,15 +112,13 @@ class TfdsSource:
         return np.array([int(one["label"]) for one in counted(examples, "listing classes", len(self), "image")])
 
     def __getitem__(self, index: int) -> Record:
-        """The record at a position, in the order in which the data were prepared.
-
-        Raises:
-          InputError: its shard is damaged.
+        """The record at a position, in the order in which the data were prepared. Raises InputError: its shard is
+        damaged.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"no image {index}, there are {len(self)}")
         position = self._positions[index]
-        return self._record(self._shards[position], self._shards.place(position))
+        return self._record(self._shards[position], f"{self._shards.path(position)}, record {position}")
 
 
 class _Shards:
@@ -152,23 +144,17 @@ class _Shards:
         try:
             return self._examples[position]
         except Exception as error:  # array_record and the protocol buffers below it have no closed list
-            raise InputError(f"{self._path(position)}: is damaged; {_again(self._info)}") from error
+            raise InputError(f"{self.path(position)}: is damaged; {_again(self._info)}") from error
 
-    def place(self, position: int) -> str:
-        """What messages call an example."""
-        return f"{self._path(position)}, record {position}"
-
-    def _path(self, position: int) -> str:
+    def path(self, position: int) -> str:
+        """Of the file that an example is in."""
         return self._paths[bisect.bisect_right(self._ends, position)]
 
 
 def _stored(info: Any) -> Mapping[str, str]:
     """Which stored split each of a data set's is made of."""
-    return (
-        {"train": "train", "val": "train", "test": "test"}
-        if info.name == _BIRDS
-        else {held: held for held in info.splits}
-    )
+    birds = {"train": "train", "val": "train", "test": "test"}
+    return birds if info.name == _BIRDS else {held: held for held in info.splits}
 
 
 def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
@@ -176,10 +162,8 @@ def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
     image_id = example["image_id"].decode()
     name = f"{place} ({image_id})"
     image = decode_image(example["image"], name, trusted=True)  # looked at when they were prepared
-    mask = None
-    for data in example["masks"]:
-        instance = decode_mask(data, name).object
-        mask = instance if mask is None else mask | instance
+    masks = [decode_mask(data, name).object for data in example["masks"]]
+    mask = functools.reduce(np.logical_or, masks) if masks else None
     ignore = decode_mask(example["ignore"], name).object if example["ignore"] else None
     return Record(image, int(example["label"]), image_id, example["boxes"] if boxed else None, mask, ignore)
 
@@ -187,15 +171,13 @@ def _record(example: Mapping[str, Any], place: str, *, boxed: bool) -> Record:
 def _select(examples: Iterable[Mapping[str, Any]], split: str, num_classes: int) -> tuple[list[int], dict[str, Any]]:
     """The birds of a split, in the order of their ids, by position in the stored split; and what is known of it."""
     found = sorted((_bird_id(example), int(example["label"]), i) for i, example in enumerate(examples))
-    by_class: dict[int, list[tuple[str, int, int]]] = {}
-    for entry in found:
-        by_class.setdefault(entry[1], []).append(entry)
-    held_out = {entry for entries in by_class.values() for entry in entries[-_HELD_OUT:]}
-    found = [entry for entry in found if split == "test" or (entry in held_out) == (split == "val")]
+    by_class = itertools.groupby(sorted(found, key=lambda bird: bird[1]), key=lambda bird: bird[1])
+    held_out = {bird for _, birds in by_class for bird in list(birds)[-_HELD_OUT:]}
+    found = [bird for bird in found if split == "test" or (bird in held_out) == (split == "val")]
     image_ids, labels = [image_id for image_id, _, _ in found], [label for _, label, _ in found]
     names = folder_names(image_ids, np.array(labels), num_classes)
     identity = {"fingerprint": fingerprint(image_ids, labels), "class_names": names, "localized": True, "left_out": ()}
-    return [i for _, _, i in found], identity
+    return [i for _, _, i in found], {"identity": identity, "labels": labels, "regions_are": "boxes"}
 
 
 def _bird(example: Mapping[str, Any], place: str) -> Record:
@@ -225,15 +207,16 @@ def _info(name: str, data_dir: pathlib.Path) -> Any:
         others = sorted(path.parent.name for path in (data_dir / name).glob("*/dataset_info.json"))
         there = f"is prepared in version {', '.join(others)}, but {version} is needed" if others else "is not prepared"
         raise InputError(f"{data_dir / name}: {there}; run {command}{data_dir}")
+    again = f"remove it and run {command}{data_dir}"
     try:
         info = tfds.builder_from_directory(folder).info
         kind = info.file_format
         if name != _BIRDS:
             info.metadata["splits"]  # a file beside the others
     except Exception as error:  # whatever JSON and protocol buffers stumble over
-        raise InputError(f"{folder}: cannot be read ({error}); remove it and run {command}{data_dir}") from error
+        raise InputError(f"{folder}: cannot be read ({error}); {again}") from error
     if kind != tfds.core.FileFormat.ARRAY_RECORD:
-        raise InputError(f"{folder}: is stored as {kind.value}; remove it and run {command}{data_dir}")
+        raise InputError(f"{folder}: is stored as {kind.value}; {again}")
     return info
 
 

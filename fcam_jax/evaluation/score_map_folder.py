@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.component import at_least, known
-from fcam_jax.data.annotations import rescale_boxes, resize_mask
 from fcam_jax.data.layouts.metadata import UNLOCALIZED, folder_names
 from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.data.masks import read_mask
+from fcam_jax.data.transforms import rescale_boxes, resize_mask
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.metric import Scored
 from fcam_jax.evaluation.score_map import check_aspects, scaled_map

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
 from fcam_jax.component import at_least
-from fcam_jax.data.source import Source
-from fcam_jax.data.subset import few
+from fcam_jax.data.source import Source, few
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
 from fcam_jax.methods.contract import LAST, image_keys

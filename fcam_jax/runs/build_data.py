@@ -14,8 +14,7 @@ from fcam_jax.data.augment import augmenter
 from fcam_jax.data.classes import ClassNames, matched
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
-from fcam_jax.data.source import SPLITS, DataSet
-from fcam_jax.data.subset import share
+from fcam_jax.data.source import SPLITS, DataSet, share
 from fcam_jax.data.summary import summary
 from fcam_jax.errors import InputError
 from fcam_jax.runs.build_classes import check_same

@@ -44,14 +44,14 @@ def test_files_come_out_as_they_went_in_from_several_threads(tmp_path, name):
     store = opened(tmp_path, name, ARCHIVES[name](FILES))
     names = [*FILES] * 20
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(store.read, names)) == [FILES[name] for name in names]
+        assert [data for data, _ in pool.map(store.read, names)] == [FILES[name] for name in names]
     assert "a 0/9.JPEG" not in store
 
 
 def test_tars_inside_a_tar_are_read_in_place(tmp_path):
     data = as_tar({"n01.tar": as_tar({"x.JPEG": b"one"}), "n02.tar": as_tar({"x.JPEG": b"two", "y.JPEG": b"3"})})
     store = opened(tmp_path, "train.tar", data)
-    assert [store.read(name) for name in ("n01/x.JPEG", "n02/x.JPEG", "n02/y.JPEG")] == [b"one", b"two", b"3"]
+    assert [store.read(name)[0] for name in ("n01/x.JPEG", "n02/x.JPEG", "n02/y.JPEG")] == [b"one", b"two", b"3"]
     assert not (tmp_path / "work").exists()
 
 
@@ -59,7 +59,7 @@ def test_a_folder_is_read_as_it_is(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/x.jpg").write_bytes(b"x")
     store = Folder(tmp_path)
-    assert store.read("a/x.jpg") == b"x"
+    assert store.read("a/x.jpg")[0] == b"x"
     assert "a/y.jpg" not in store and "b/x.jpg" not in store
 
 
@@ -136,12 +136,12 @@ def test_unpacking_goes_on_where_it_was_interrupted(tmp_path):
     os.utime(whole, (0, 0))
     (folder / "1.jpg").write_bytes(b"half")
     store = opened(tmp_path, "x.tgz", data)
-    assert all(store.read(name) == files[name] for name in files if name != "notes.txt")
+    assert all(store.read(name)[0] == files[name] for name in files if name != "notes.txt")
     assert not (folder / "notes.txt").exists()
     assert whole.stat().st_mtime == 0  # it was not written again
 
     (tmp_path / "x.tgz").unlink()
-    assert open_archive(tmp_path / "x.tgz", tmp_path / "work").read("3.jpg") == files["3.jpg"]
+    assert open_archive(tmp_path / "x.tgz", tmp_path / "work").read("3.jpg")[0] == files["3.jpg"]
 
 
 def bomb(name: str) -> bytes:

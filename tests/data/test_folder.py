@@ -64,17 +64,6 @@ def test_an_id_may_hold_a_comma(dataset):
     assert dataset.open()[2].image_id == "b/3,x.png"
 
 
-def test_folders_can_be_given_one_by_one(dataset, tmp_path_factory):
-    dataset.open()
-    elsewhere = tmp_path_factory.mktemp("images")
-    (dataset.root / "images").rename(elsewhere / "pictures")
-    (dataset.root / "metadata").rename(elsewhere / "texts")
-    source = FolderSource(
-        split="test", root=elsewhere, num_classes=2, images=elsewhere / "pictures", metadata=elsewhere / "texts"
-    )
-    np.testing.assert_array_equal(source[2].image, dataset.pixels(2))
-
-
 def test_missing_folders_are_named(dataset):
     assert complaint(dataset, root=dataset.root / "nowhere").startswith(f"{dataset.root / 'nowhere'}: no such folder")
     assert complaint(dataset, split="validation").endswith("metadata: has no split 'validation'; it has: test")

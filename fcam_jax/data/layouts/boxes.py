@@ -26,27 +26,17 @@ def fitting(boxes: Int[np.ndarray, "m 4"], size: tuple[int, int]) -> Bool[np.nda
 
 
 def of_images(
-    values: Float[np.ndarray, "m 4"],
-    rows: Int[np.ndarray, " m"],
-    sizes: Int[np.ndarray, "n 2"],
-    form: str,
-    file: File,
-    problems: Problems,
+    values: Float[np.ndarray, "m 4"],  # of all boxes
+    rows: Int[np.ndarray, " m"],  # the image of each box
+    sizes: Int[np.ndarray, "n 2"],  # width and height of each image as they are stated, 0 where they are not
+    form: str,  # one of `FORMS`
+    file: File,  # that holds the boxes
+    problems: Problems,  # is told of what looks wrong with all of them
     *,
-    shares: bool = False,
-    looked_up: Int[np.ndarray, "n 2"] | None = None,
+    shares: bool = False,  # of the image, whatever the numbers; otherwise where all lie in [0, 1]
+    looked_up: Int[np.ndarray, "n 2"] | None = None,  # sizes with those that the images' own files have
 ) -> tuple[list[Int[np.ndarray, "_ 4"]], Bool[np.ndarray, " m"]]:
     """The boxes of each image in pixels, and which of all were boxes of their image; the others are left out.
-
-    Args:
-      values: of all boxes.
-      rows: the image of each box.
-      sizes: width and height of each image as they are stated, 0 where they are not.
-      form: one of `FORMS`.
-      file: that holds the boxes.
-      problems: is told of what looks wrong with all of them.
-      shares: the numbers are shares of the image; otherwise they are where all lie in [0, 1].
-      looked_up: sizes with those that the images' own files have.
 
     Raises:
       InputError: the sizes that shares need are not known, or the boxes are of another form: several are no boxes of

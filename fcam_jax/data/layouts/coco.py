@@ -40,10 +40,8 @@ class _Image(Entry):
 
 
 def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
-    """The images of a split; `problems` is told of images and annotations that cannot be used.
-
-    Raises:
-      InputError: a file cannot be read, categories contradict each other, or there are more of them than classes.
+    """The images of a split; `problems` is told of images and annotations that cannot be used. Raises InputError: a
+    file cannot be read, categories contradict each other, or there are more of them than classes.
     """
     files = split_files(place.metadata)
     if "" in files:

@@ -12,7 +12,7 @@ from typing import Any
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.tree import fullest, in_order, listing, refused, split_of, subfolders
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import TABLE, open_regular, open_text, reason
+from fcam_jax.runtime.files import TABLE, open_regular, open_text
 from fcam_jax.runtime.text import listed
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -21,10 +21,8 @@ _PLAIN, _ROBOFLOW = ("train", "val", "valid", "test"), "_annotations.coco.json"
 
 
 def split_files(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The splits that a folder has, each with its annotation file; one file without a split is that of ``""``.
-
-    Raises:
-      InputError: a split has several files, or there are several without one.
+    """The splits that a folder has, each with its annotation file; one file without a split is that of ``""``. Raises
+    InputError: a split has several files, or there are several without one.
     """
     named = [name for name in subfolders(root) if split_of(name)]
     found = [(path.stem, path) for folder in (root / "annotations", root) for path in _json_files(folder)]
@@ -58,10 +56,8 @@ def _is_coco(path: pathlib.Path) -> bool:
 
 
 def read_json(path: pathlib.Path, problems: Problems) -> dict[str, list[Any]]:
-    """The lists `images`, `annotations` and `categories` of a file.
-
-    Raises:
-      InputError: the file is no JSON, or has none of these.
+    """The lists `images`, `annotations` and `categories` of a file. Raises InputError: the file is no JSON, or has none
+    of these.
     """
     try:
         with open_text(path) as file:
@@ -83,19 +79,14 @@ def read_json(path: pathlib.Path, problems: Problems) -> dict[str, list[Any]]:
 def categories(
     own: pathlib.Path, entries: list[dict[str, Any]], others: Sequence[pathlib.Path], problems: Problems
 ) -> dict[int, str]:
-    """Ids and names of the categories of several files, by id.
-
-    Args:
-      own: a file that is read already.
-      entries: its categories.
-      others: the other files.
-      problems: is told of what it raises.
-
-    Raises:
-      InputError: a category has no id or name, or two names.
+    """Names by id of the categories of a file, which is read already, and of others. Raises InputError: a category has
+    no id or name, or two names.
     """
     names: dict[int, tuple[str, pathlib.Path]] = {}
-    for path, found in ((own, _named(entries)), *((path, _categories(path, *_state(path))) for path in others)):
+    for path in (own, *others):
+        status = path.stat() if path.exists() else None
+        state = (status.st_mtime_ns, status.st_size) if status else ()
+        found = _named(entries) if path == own else _categories(path, state)
         for category_id, name in found:
             if category_id is None or not name or refused([name]):
                 shown = reprlib.repr((category_id, name))
@@ -106,18 +97,9 @@ def categories(
     return {category_id: names[category_id][0] for category_id in sorted(names)}
 
 
-def _state(path: pathlib.Path) -> tuple[int, int]:
-    """What tells a file from another one of its name."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {reason(error)}") from error
-    return status.st_mtime_ns, status.st_size
-
-
 # To read a file of a gigabyte takes ten seconds, and all splits ask for those of all others.
 @functools.lru_cache(maxsize=8)
-def _categories(path: pathlib.Path, modified: int, size: int) -> tuple[tuple[int | None, str], ...]:
+def _categories(path: pathlib.Path, state: tuple[int, ...]) -> tuple[tuple[int | None, str], ...]:
     return _named(read_json(path, Problems())["categories"])
 
 
@@ -136,26 +118,16 @@ def integer(value: Any) -> int | None:
 
 
 def image_folder(root: pathlib.Path, annotations: pathlib.Path, split: str, files: Sequence[str]) -> str:
-    """The folder below the root in which most of a split's first images lie.
+    """The folder, from the root on, in which most of a split's first images lie, whose names may be opened.
 
     Looked through are, in this order, the folder of the annotation file, the root, `images`, and folders of both which
     are called as the split or as the end of the file's name (`train2017` of `instances_train2017.json`).
-
-    Args:
-      root: the folder of all images.
-      annotations: the split's file.
-      split: which.
-      files: names of its images, those that may be opened.
-
-    Returns:
-      The folder relative to the root, ``""`` for the root itself.
     """
-    ending = annotations.stem.removeprefix("instances_")
-    parent = annotations.parent
+    ending, parent = annotations.stem.removeprefix("instances_"), annotations.parent
     own = [parent.relative_to(root).as_posix()] if parent.is_relative_to(root) else []
-    own += [f"{name}/data" for name in own]
     tags = [
-        [ending, *(name for name in subfolders(folder) if split_of(name) == split)]
-        for folder in (root, root / "images")
+        below + name
+        for below in ("", "images/")
+        for name in (ending, *(name for name in subfolders(root / below) if split_of(name) == split))
     ]
-    return fullest(root, [*own, "", "images", "data", *tags[0], *(f"images/{tag}" for tag in tags[1])], files)
+    return fullest(root, [*own, *(f"{name}/data" for name in own), "", "images", "data", *tags], files)

@@ -24,11 +24,7 @@ def present(root: pathlib.Path) -> bool:
 
 
 def read(place: Place, problems: Problems) -> Content:
-    """All images.
-
-    Raises:
-      InputError: a table cannot be read, or names other images than the first.
-    """
+    """All images. Raises InputError: a table cannot be read, or names other images than the first."""
     root = place.metadata
     tables = {name: _table(root / name, problems) for name in _TABLES if (root / name).is_file()}
     names, splits, boxes = tables[_IMAGES], tables.get(_SPLITS), tables.get(_BOXES, {})

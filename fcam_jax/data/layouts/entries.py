@@ -29,35 +29,20 @@ DIVIDED = "no splits are named: of every class a fifth of the images is taken fo
 
 @dataclasses.dataclass(slots=True)  # neither frozen nor with a dictionary: there may be a million
 class Entry:
-    """What is known of an image.
+    """What is known of an image."""
 
-    Attributes:
-      file: that describes it, for messages.
-      image_id: its key.
-      path: relative to the folder of images.
-      split: that it is of; empty where none is named.
-      size: width and height, 0 where they are not known.
-      classes: of its objects.
-      boxes: four numbers each, as the file has them.
-      masks: files and regions.
-      checksum: SHA-256 of its file, empty where it is not stated.
-      line: of the file; None where it is not about one line.
-      place: in the file, for messages.
-      places: likewise of each box.
-    """
-
-    file: pathlib.Path
-    image_id: str
-    path: str
-    split: str = ""
-    size: tuple[int, int] = (0, 0)
-    classes: Sequence[Any] = ()
-    boxes: Sequence[Sequence[int | float]] = ()
-    masks: Masks = NO_MASKS
-    checksum: str = ""
-    line: int | None = None
-    place: str = ""
-    places: Sequence[str] = ()
+    file: pathlib.Path  # that describes it, for messages
+    image_id: str  # its key
+    path: str  # relative to the folder of images
+    split: str = ""  # that it is of; empty where none is named
+    size: tuple[int, int] = (0, 0)  # width and height, 0 where they are not known
+    classes: Sequence[Any] = ()  # of its objects
+    boxes: Sequence[Sequence[int | float]] = ()  # four numbers each, as the file has them
+    masks: Masks = NO_MASKS  # files and regions
+    checksum: str = ""  # SHA-256 of its file, empty where it is not stated
+    line: int | None = None  # of the file; None where it is not about one line
+    place: str = ""  # in the file, for messages
+    places: Sequence[str] = ()  # likewise of each box
 
     def error(self, problems: Problems, text: str, *, place: str = "", line: int | None = None) -> None:
         """An error of this image, at its own place and line if at no other."""
@@ -67,21 +52,13 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Content:
-    """What a file, or a data set, says of its images.
+    """What a file, or a data set, says of its images."""
 
-    Attributes:
-      file: that describes them, for messages.
-      entries: of the images.
-      classes: names in the order of the labels.
-      form: of `boxes.FORMS`.
-      shares: boxes are shares of the image.
-    """
-
-    file: pathlib.Path
-    entries: list[Entry]
-    classes: list[str]
-    form: str
-    shares: bool = False
+    file: pathlib.Path  # that describes them, for messages
+    entries: list[Entry]  # of the images
+    classes: list[str]  # names in the order of the labels
+    form: str  # of `boxes.FORMS`
+    shares: bool = False  # boxes are shares of the image
 
     def divided(self) -> bool:
         """Name splits where none is named; whether that was needed."""
@@ -135,11 +112,7 @@ def divide(labels: Sequence[Any], turns: Sequence[str] = _FIFTHS) -> list[str]:
 
 
 def only_class(names: Collection[str]) -> str:
-    """The class of an image by those of its objects.
-
-    Raises:
-      ValueError: they have several, or there is none.
-    """
+    """The class of an image by those of its objects. Raises ValueError: they have several, or there is none."""
     if len(set(names)) == 1:
         return next(iter(names))
     text = f"objects of several categories: {listed(sorted(set(names)))}" if names else "no category: it has no object"
@@ -173,14 +146,7 @@ def metadata_of(
 ) -> Metadata:
     """Entries with their labels as metadata; `problems` is told of boxes that are none of their image.
 
-    Args:
-      content: the entries.
-      labels: of each.
-      num_classes: labels are below it.
-      names: of the classes.
-      place: may have another form of boxes.
-      problems: see above.
-      looked_up: sizes of the images, those of their files among them.
+    Sizes that are `looked_up` are those of the images' files, where they are not stated.
     """
     entries, form = content.entries, place.boxes or content.form
     sizes = np.array([entry.size for entry in entries], np.int32).reshape(-1, 2)

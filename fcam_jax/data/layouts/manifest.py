@@ -11,24 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from fcam_jax.data.layouts import tree
 from fcam_jax.data.layouts.entries import Content, Entry, metadata_of, report_refused, size_of
 from fcam_jax.data.layouts.metadata import NO_MASKS, Layout, Masks, Metadata, Place, folder_names, ordered, settle_names
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.regions import Region, parse_runs
 from fcam_jax.data.layouts.tables import NAMES, Table, read_rows, tables
-from fcam_jax.data.layouts.tree import (
-    SUFFIXES,
-    composed,
-    fullest,
-    held,
-    in_order,
-    refused,
-    relative,
-    split_of,
-    subfolders,
-)
 from fcam_jax.data.source import SPLITS
-from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
 
 _LOOKED_AT = 100  # headers of images without a stated size, to compare boxes with
@@ -36,29 +25,24 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
 def splits(folder: pathlib.Path) -> tuple[str, ...]:
-    """The splits that a folder's manifest has; none without a manifest.
-
-    Raises:
-      InputError: the manifest cannot be read, or its rows are of no split that is known.
+    """The splits that a folder's manifest has; none without a manifest. Raises InputError: the manifest cannot be read,
+    or its rows are of no split that is known.
     """
-    found: set[str] = set()
-    unknown = ""
+    found, problems = set[str](), Problems()
     for table in tables(folder):
         for line, row in read_rows(table, Problems()):
             try:
                 found.add(_split(row, table))
             except ValueError as error:
-                unknown = unknown or f"{table.path}, line {line}: {error}"
-    if unknown and not found:
-        raise InputError(unknown)
-    return in_order(found)
+                problems.error(table.path, str(error), line=line)
+    if not found:
+        problems.settle()
+    return tree.in_order(found)
 
 
 def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
-    """The images of a split; `problems` is told of values that are none of their column.
-
-    Raises:
-      InputError: the file cannot be read, or has other columns, or no such split, or names more classes.
+    """The images of a split; `problems` is told of values that are none of their column. Raises InputError: the file
+    cannot be read, or has other columns, or no such split, or names more classes.
     """
     found = tables(place.metadata)
     if not found:
@@ -87,7 +71,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
                     problems.error(table.path, f"{image_id}: {error}", line=line, image_id=image_id)
     if not entries:
         problems.settle()
-        raise problems.stop(path, f"has no split {split!r}; it has: {', '.join(in_order(seen)) or 'no image'}")
+        raise problems.stop(path, f"has no split {split!r}; it has: {', '.join(tree.in_order(seen)) or 'no image'}")
     entries = _united(entries, problems)
     report_refused(entries, problems)
     if not found[0].own:
@@ -98,7 +82,7 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
 
 def _split(values: dict[str, Any], table: Table) -> str:
     given = values.get("split", table.split)
-    found = split_of(given) if isinstance(given, str) else None
+    found = tree.split_of(given) if isinstance(given, str) else None
     if found is None:
         raise ValueError(f"unknown split {reprlib.repr(given)}; known: {', '.join(SPLITS)}")
     return found
@@ -106,23 +90,20 @@ def _split(values: dict[str, Any], table: Table) -> str:
 
 def _find(entries: list[Entry], split: str, table: pathlib.Path, images: pathlib.Path, problems: Problems) -> None:
     """Put the folder, and the ending, before and after paths that lack it: that of the table or split before others."""
-    inside = subfolders(images)
-    deeper = [f"images/{name}" for name in subfolders(images / "images")] if "images" in inside else []
+    inside = tree.subfolders(images)
+    deeper = [f"images/{name}" for name in tree.subfolders(images / "images")] if "images" in inside else []
     own = [table.relative_to(images).as_posix()] if table.is_relative_to(images) else []
-    of_split = [name for name in (*inside, *deeper) if split_of(name.removeprefix("images/")) == split]
+    of_split = [name for name in (*inside, *deeper) if tree.split_of(name.removeprefix("images/")) == split]
     folders = [*own, "", *of_split, *inside, *deeper]
     shown = [entry.path for entry in entries[:50]]
-    ending = max(("", *SUFFIXES), key=lambda end: sum(held(images / one, _ended(shown[:5], end)) for one in folders))
-    folder = fullest(images, folders, _ended(shown, ending))
-    if not held(images / folder, _ended(shown, ending)):
+    ended = {ending: [f"{path}{ending}" for path in shown] for ending in ("", *tree.SUFFIXES)}
+    ending = max(ended, key=lambda one: sum(tree.held(images / folder, ended[one][:5]) for folder in folders))
+    folder = tree.fullest(images, folders, ended[ending])
+    if not tree.held(images / folder, ended[ending]):
         text = f"its images are in no folder here, such as {shown[0][:200]}"
         problems.warn(images, f"{text} (of class folders, without a table: --config.data.layout=classes)")
     for entry in entries:
         entry.path = f"{folder}/{entry.path}{ending}" if folder else f"{entry.path}{ending}"
-
-
-def _ended(paths: list[str], ending: str) -> list[str]:
-    return [f"{path}{ending}" for path in paths]
 
 
 def _metadata(
@@ -164,7 +145,7 @@ def _metadata(
     boxed = [row for row, entry in enumerate(entries) if entry.boxes]
     shares = max((number for row in boxed for box in entries[row].boxes for number in box), default=2) <= 1.001
     for row in boxed if shares else boxed[:_LOOKED_AT]:  # shares need every size, mistakes show in some
-        if not sizes[row].any() and not refused([entries[row].path]):
+        if not sizes[row].any() and not tree.refused([entries[row].path]):
             sizes[row] = size_of(place.images / entries[row].path, place.upright)
     return metadata_of(content, values, count, names, place, problems, looked_up=sizes)
 
@@ -192,12 +173,8 @@ def _united(entries: list[Entry], problems: Problems) -> list[Entry]:
 
 
 def _entry(file: pathlib.Path, line: int, label: Any, values: dict[str, Any], images: pathlib.Path) -> Entry:
-    """A row's values.
-
-    Raises:
-      ValueError: one is none of its column; the message says which.
-    """
-    path = relative(_text(values, "path"), images)
+    """A row's values. Raises ValueError: one is none of its column; the message says which."""
+    path = tree.relative(_text(values, "path"), images)
     if not path:
         raise ValueError("no path")
     given = values.get("mask", [])
@@ -240,7 +217,7 @@ def _label(values: dict[str, Any]) -> Any:
     if label in ("", "nan", "NaN", "<NA>"):  # the last three as pandas writes what is not there
         raise ValueError("no label")
     if not (type(label) is int and abs(label) < 2**31):
-        label = composed(_text(values, "label"))
+        label = tree.composed(_text(values, "label"))
     if "class_name" in values and not (isinstance(label, int) and _text(values, "class_name")):
         raise ValueError("class_name must be a text beside a label that is an integer")
     return label
@@ -256,7 +233,7 @@ def _boxes(boxes: Any) -> list[list[int | float]]:
 
 def _mask(column: str, value: Any, images: pathlib.Path) -> str | Region:
     if isinstance(value, str):
-        return relative(value, images)
+        return tree.relative(value, images)
     if not isinstance(value, dict):
         raise ValueError(f"{column} must be a path or run lengths: {reprlib.repr(value)}")
     try:

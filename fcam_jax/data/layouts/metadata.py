@@ -26,15 +26,10 @@ UNLOCALIZED = ("fail", "allow")
 
 @dataclasses.dataclass(frozen=True)
 class Masks:
-    """The masks of one image: paths of files, relative to the image folder, and regions.
+    """The masks of one image: paths of files, relative to the image folder, and regions."""
 
-    Attributes:
-      instances: one for each object.
-      ignore: of undecided pixels.
-    """
-
-    instances: tuple[str | Region, ...] = ()
-    ignore: tuple[str | Region, ...] = ()
+    instances: tuple[str | Region, ...] = ()  # one for each object
+    ignore: tuple[str | Region, ...] = ()  # of undecided pixels
 
     def files(self) -> list[str]:
         """The paths among them."""
@@ -46,28 +41,20 @@ NO_MASKS = Masks()
 
 @dataclasses.dataclass(frozen=True)
 class Metadata:
-    """What a data set says of the images of a split.
+    """What a data set says of the images of a split."""
 
-    Attributes:
-      image_ids: keys of the images.
-      labels: class of each image, from 0; -1 where it is not known, which is an error.
-      sizes: width and height of each image, 0 where they are not stated; None where none are.
-      boxes: boxes of each image in its own pixels; None where there are none.
-      masks: of each image; None where there are none.
-      num_classes: labels are below it.
-      paths: of the images, relative to the image folder; the ids where it is empty.
-      checksums: SHA-256 of each image file, empty where it is not stated; None where none are.
-      class_names: in the order of the labels, "" where one has none; None where the data set does not say.
-    """
-
-    image_ids: list[str]
-    labels: Int[np.ndarray, " n"]
+    image_ids: list[str]  # keys of the images
+    labels: Int[np.ndarray, " n"]  # class of each image, from 0; -1 where it is not known, which is an error
+    # width and height of each image, 0 where they are not stated; None where none are
     sizes: Int[np.ndarray, "n 2"] | None
+    # boxes of each image in its own pixels; None where there are none
     boxes: list[Int[np.ndarray, "_ 4"]] | None = None
-    masks: list[Masks] | None = None
-    num_classes: int = 0
+    masks: list[Masks] | None = None  # of each image; None where there are none
+    num_classes: int = 0  # labels are below it
+    # of the images, relative to the image folder; the ids where it is empty
     paths: list[str] = dataclasses.field(default_factory=list)
-    checksums: list[str] | None = None
+    checksums: list[str] | None = None  # SHA-256 of each image file, empty where it is not stated; None where none are
+    # in the order of the labels, "" where one has none; None where the data set does not say
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -87,21 +74,15 @@ class Metadata:
         return self.class_names[label] if self.class_names else f"label {label}"
 
     def check_content(self, row: int, path: pathlib.Path, data: bytes) -> str:
-        """The SHA-256 of an image's file.
-
-        Raises:
-          InputError: another one is stated.
-        """
+        """The SHA-256 of an image's file. Raises InputError: another one is stated."""
         checksum = hashlib.sha256(data).hexdigest()
         if self.checksums and self.checksums[row] not in ("", checksum):
             raise InputError(f"{path}: is damaged or was exchanged: its SHA-256 is not the one of the manifest")
         return checksum
 
     def check_size(self, row: int, path: pathlib.Path, size: tuple[int, int]) -> None:
-        """Compare an image's width and height with what is said of the image, and its boxes with them.
-
-        Raises:
-          InputError: another size is stated, or a box lies outside.
+        """Compare an image's width and height with what is said of the image, and its boxes with them. Raises
+        InputError: another size is stated, or a box lies outside.
         """
         stated = (0, 0) if self.sizes is None else tuple(self.sizes[row].tolist())
         has = f"{path}: has {size[0]} x {size[1]} pixels"
@@ -158,27 +139,16 @@ class Metadata:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a data set lies.
+    """Where a data set lies."""
 
-    Attributes:
-      layout: one of `registry.LAYOUTS`.
-      root: its folder.
-      images: folder that the paths of images start from.
-      metadata: folder that holds what describes the images.
-      boxes: one of `boxes.FORMS`, in which boxes are written; empty: the layout's own.
-      unlocalized: one of `UNLOCALIZED`.
-      upright: images are turned as their EXIF orientation says.
-      guessed: the layout was found by looking.
-    """
-
-    layout: str
-    root: pathlib.Path
-    images: pathlib.Path
-    metadata: pathlib.Path
-    boxes: str = ""
-    unlocalized: str = "fail"
-    upright: bool = False
-    guessed: bool = False
+    layout: str  # one of `registry.LAYOUTS`
+    root: pathlib.Path  # its folder
+    images: pathlib.Path  # folder that the paths of images start from
+    metadata: pathlib.Path  # folder that holds what describes the images
+    boxes: str = ""  # one of `boxes.FORMS`, in which boxes are written; empty: the layout's own
+    unlocalized: str = "fail"  # one of `UNLOCALIZED`
+    upright: bool = False  # images are turned as their EXIF orientation says
+    guessed: bool = False  # the layout was found by looking
 
     def needs(self, split: str, found: Collection[str]) -> None:
         """Refuse a split that is not there."""
@@ -188,29 +158,21 @@ class Place:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A way to lay out a data set.
+    """A way to lay out a data set."""
 
-    Attributes:
-      splits: finds the splits in the folder of the metadata; none where the folder has another layout.
-      read: the metadata of a split, which must be there; the number of classes may be 0, for as many as there are.
-      sign: what it is recognised by, for messages.
-      localization: the file that holds boxes and masks of a split, for messages.
-      present: whether a folder of metadata has this layout; by default whether it has splits.
-      last: every layout has what it is recognised by, so it is taken where there is no other.
-      foreign: it is that of another program, and so told where it was not asked for: what is taken for what.
-      below: images and metadata lie in folders of these names below the root.
-      mask_threshold: the object lies above it in mask files, where that is known; -1 where it is not.
-    """
-
+    # finds the splits in the folder of the metadata; none where the folder has another layout
     splits: Callable[[pathlib.Path], tuple[str, ...]]
+    # the metadata of a split, which must be there; the number of classes may be 0, for as many as there are
     read: Callable[[Place, str, int, Problems], Metadata]
-    sign: str
+    sign: str  # what it is recognised by, for messages
+    # the file that holds boxes and masks of a split, for messages
     localization: Callable[[Place, str], pathlib.Path] = lambda place, split: place.metadata
+    # whether a folder of metadata has this layout; by default whether it has splits
     present: Callable[[pathlib.Path], bool] | None = None
-    last: bool = False
-    foreign: str = ""
-    below: tuple[str, str] = ("", "")
-    mask_threshold: float = -1.0
+    last: bool = False  # every layout has what it is recognised by, so it is taken where there is no other
+    foreign: str = ""  # it is that of another program, and so told where it was not asked for: what is taken for what
+    below: tuple[str, str] = ("", "")  # images and metadata lie in folders of these names below the root
+    mask_threshold: float = -1.0  # the object lies above it in mask files, where that is known; -1 where it is not
 
 
 def report_unlocalized(metadata: Metadata, file: pathlib.Path, problems: Problems, hint: str = "") -> None:
@@ -228,16 +190,8 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def settle_names(names: Sequence[str], num_classes: int, file: File, problems: Problems) -> tuple[int, tuple[str, ...]]:
-    """The number of classes and their names, where the data set names its classes.
-
-    Args:
-      names: in the order of the labels.
-      num_classes: that the user gave, 0 for as many as there are names. Of more, the last are called "".
-      file: that names them.
-      problems: is told of what is raised.
-
-    Raises:
-      InputError: there are more names than classes, or none.
+    """The number of classes, that of the names where the user gave 0, and a name for each, "" after the last. Raises
+    InputError: there are more names than classes, or none.
     """
     if not names:
         problems.settle()  # what is wrong already may be why
@@ -252,9 +206,8 @@ def settle_names(names: Sequence[str], num_classes: int, file: File, problems: P
 def folder_names(image_ids: Sequence[str], labels: Int[np.ndarray, " n"], num_classes: int) -> tuple[str, ...] | None:
     """Names of the classes by the folder that an id leads to, as in ``001.Albatross/1.jpg``.
 
-    Returns:
-      None unless every class has images, all of them in one folder which no other class has, and folders are not those
-      of splits; labels may be -1, unknown.
+    None unless every class has images, all of them in one folder which no other class has, and folders are not those of
+    splits. Labels may be -1, unknown.
     """
     folders: dict[int, set[str]] = collections.defaultdict(set)
     for image_id, label in zip(image_ids, labels.tolist(), strict=True):

@@ -20,20 +20,13 @@ File = str | os.PathLike[str]
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    Attributes:
-      file: path of the file, or what else it is about.
-      line: line in that file, from 1; None where it is not about one line.
-      image_id: the image that cannot be used because of it; None where it is about more than an image.
-      text: what is wrong.
-      severity: images with an error cannot be used; a warning is what the user should look at.
-    """
-
-    file: str
-    line: int | None
-    image_id: str | None
-    text: str
+    file: str  # path of the file, or what else it is about
+    line: int | None  # line in that file, from 1; None where it is not about one line
+    image_id: str | None  # the image that cannot be used because of it; None where it is about more than an image
+    text: str  # what is wrong
+    # images with an error cannot be used; a warning is what the user should look at
     severity: Literal["error", "warning"] = "error"
 
     def __str__(self) -> str:
@@ -70,17 +63,11 @@ class Problems:
         return {error.image_id for error in self.errors() if error.image_id is not None}
 
     def settle(self, on_error: str = "fail", root: File | None = None) -> dict[str, str]:
-        """Decide what becomes of the errors.
-
-        Args:
-          on_error: "fail" raises the first; "skip" raises only the first that is about more than an image.
-          root: the data set's folder; None where no checker can list the other errors.
-
-        Returns:
-          The images to leave out, by id, with one line on each.
+        """The images to leave out for their errors, by id, with one line on each.
 
         Raises:
-          InputError: the first error, with the number of the others.
+          InputError: the first error, with the number of the others; by "skip" only one that is about more than an
+            image. The data set's `root` is told where `fcam check` can list the others.
         """
         checker = f"; fcam check --root={shlex.quote(os.fspath(root))} lists them" if root else ""
         of_image: dict[str | None, list[Problem]] = collections.defaultdict(list)

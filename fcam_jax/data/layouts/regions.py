@@ -17,19 +17,13 @@ MAX_PIXELS = 10**8
 
 @dataclasses.dataclass(frozen=True)
 class Region:
-    """Pixels of a frame, decoded when they are asked for.
+    """Pixels of a frame, decoded when they are asked for."""
 
-    Attributes:
-      height: of the frame.
-      width: of the frame.
-      polygons: corners ``x, y, x, y, ...`` of each polygon in pixels, or None.
-      runs: lengths of background and foreground by turns, or None.
-    """
-
-    height: int
-    width: int
+    height: int  # of the frame
+    width: int  # of the frame
+    # corners ``x, y, x, y, ...`` of each polygon in pixels, or None
     polygons: tuple[list[int | float], ...] | None = None
-    runs: tuple[int, ...] | None = None
+    runs: tuple[int, ...] | None = None  # lengths of background and foreground by turns, or None
 
     def mask(self) -> Bool[np.ndarray, "h w"]:
         """True in the region; polygons are filled as by COCO's program."""
@@ -46,12 +40,7 @@ class Region:
 def parse_region(value: Any, size: tuple[int, int]) -> Region:
     """A region as it stands in a COCO file: a list of polygons, or an object with run lengths.
 
-    Args:
-      value: what stands there.
-      size: width and height of the image, which polygons lie in and whose size run lengths must have.
-
-    Raises:
-      ValueError: it is none; the message says why.
+    Polygons lie in the image, run lengths have its `size`, width and height. Raises ValueError: it is none of these.
     """
     width, height = size
     if isinstance(value, dict):
@@ -77,10 +66,8 @@ def parse_region(value: Any, size: tuple[int, int]) -> Region:
 
 
 def parse_runs(value: dict[str, Any]) -> Region:
-    """A region by its run lengths, ``{"size": [height, width], "counts": ...}``.
-
-    Raises:
-      ValueError: it is none; the message says why.
+    """A region by its run lengths, ``{"size": [height, width], "counts": ...}``. Raises ValueError: it is none; the
+    message says why.
     """
     size, counts = value.get("size"), value.get("counts")
     if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):

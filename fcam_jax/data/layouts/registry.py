@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import pathlib
 from typing import Any
 
@@ -11,12 +10,10 @@ import numpy as np
 from fcam_jax.component import Registry
 from fcam_jax.data.layouts import class_folders, coco, cub, manifest, voc, wsol, yolo
 from fcam_jax.data.layouts.metadata import Layout, Metadata, Place, report_unlocalized
-from fcam_jax.data.layouts.problems import Problems
+from fcam_jax.data.layouts.problems import File, Problems
 from fcam_jax.data.layouts.tree import absent, as_stored, listing
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.text import listed
-
-Path = str | os.PathLike[str]
 
 LAYOUTS: Registry[Layout] = Registry(
     "layout",
@@ -33,38 +30,25 @@ LAYOUTS: Registry[Layout] = Registry(
 _NEAR = 20  # sub-folders, beyond which none is looked into for a data set
 
 
-def locate(
-    root: Path, layout: str = "", images: Path | None = None, metadata: Path | None = None, **reading: Any
-) -> Place:
-    """Find out which layout a folder has.
-
-    Args:
-      root: the data set's folder.
-      layout: one of `LAYOUTS`; by default the one that the folder has.
-      images: folder that the paths of images start from; by default `images` below the root for "wsol", else the root.
-      metadata: folder that holds what describes the images; by default `metadata` below the root for "wsol", else the
-        root.
-      reading: the other fields of `Place`.
+def locate(root: File, layout: str = "", **reading: Any) -> Place:
+    """A data set's folder by its layout, which is looked for by default; `reading` has the other fields of `Place`.
 
     Raises:
       InputError: the folder is not there, or has no layout or several.
     """
     root = pathlib.Path(root)
+    place = _place(layout, root) if layout else None
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; data.root must be the folder of the data set")
-    place = _place(layout, root, images, metadata) if layout else _found(root, images, metadata)
+    place = dataclasses.replace(place or _found(root), guessed=not layout, **reading)
     for needed in (place.images, place.metadata):
         if not needed.is_dir():
             raise InputError(f"{needed}: no such folder (data.root must hold it)")
-    return dataclasses.replace(place, guessed=not layout, **reading)
+    return place
 
 
-def splits(root: Path, layout: str = "") -> tuple[str, ...]:
-    """Which of train, val and test a data set has.
-
-    Raises:
-      InputError: as for `locate`, and when it has none.
-    """
+def splits(root: File, layout: str = "") -> tuple[str, ...]:
+    """Which of train, val and test a data set has. Raises InputError: as for `locate`, and when it has none."""
     place = locate(root, layout)
     found = LAYOUTS[place.layout].splits(place.metadata)
     if not found:
@@ -75,11 +59,8 @@ def splits(root: Path, layout: str = "") -> tuple[str, ...]:
 def read(place: Place, split: str, num_classes: int, problems: Problems) -> Metadata:
     """What a data set says of a split; files of images and masks are not looked for.
 
-    Args:
-      place: see `locate`.
-      split: one of `splits`.
-      num_classes: labels must be below it; 0 for as many classes as the data set has.
-      problems: is told of everything that is wrong with the split.
+    Labels must be below the number of classes; 0 is for as many as the data set has. `problems` is told of everything
+    that is wrong with the split.
 
     Raises:
       InputError: there is no such split, or nothing can be made of what describes it.
@@ -117,9 +98,9 @@ def _settle_unlocalized(metadata: Metadata, place: Place, file: pathlib.Path, pr
     problems.warn(file, f"{text} {names}: they count for classification alone")
 
 
-def _found(root: pathlib.Path, *folders: Path | None) -> Place:
+def _found(root: pathlib.Path) -> Place:
     """The place by the layout that a folder has."""
-    places = [_place(name, root, *folders) for name in LAYOUTS]
+    places = [_place(name, root) for name in LAYOUTS]
     found = [place for place in places if not LAYOUTS[place.layout].last and _is_there(place)]
     if len(found) > 1:
         names = ", ".join(place.layout for place in found)
@@ -157,9 +138,9 @@ def _is_divided(folder: pathlib.Path) -> bool:
     return False
 
 
-def _place(name: str, root: pathlib.Path, images: Path | None = None, metadata: Path | None = None) -> Place:
-    below = LAYOUTS[name].below
-    return Place(name, root, pathlib.Path(images or root / below[0]), pathlib.Path(metadata or root / below[1]))
+def _place(name: str, root: pathlib.Path) -> Place:
+    images, metadata = LAYOUTS[name].below
+    return Place(name, root, root / images, root / metadata)
 
 
 def _is_there(place: Place) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 from fcam_jax.data.layouts.problems import Problems
 from fcam_jax.data.layouts.tree import listing, split_of, subfolders
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import TABLE, open_regular, open_text, reason
+from fcam_jax.runtime.files import TABLE, fresh_partial, open_regular, open_text, reason
 from fcam_jax.runtime.text import listed
 
 NAMES = ("manifest.csv", "manifest.jsonl")
@@ -53,17 +53,11 @@ _MARKS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A manifest.
+    """A manifest."""
 
-    Attributes:
-      path: its file.
-      split: that its rows are of where they say nothing.
-      own: it is one of `NAMES`; the columns of others may stay unused, and their images are looked for.
-    """
-
-    path: pathlib.Path
-    split: str = "train"
-    own: bool = True
+    path: pathlib.Path  # its file
+    split: str = "train"  # that its rows are of where they say nothing
+    own: bool = True  # it is one of `NAMES`; the columns of others may stay unused, and their images are looked for
 
     @property
     def form(self) -> str:
@@ -73,10 +67,8 @@ class Table:
 
 
 def tables(folder: pathlib.Path) -> list[Table]:
-    """The manifest in a folder or, without one, a table with paths and labels, or one for each split.
-
-    Raises:
-      InputError: there are several.
+    """The manifest in a folder or, without one, a table with paths and labels, or one for each split. Raises
+    InputError: there are several.
     """
     names = sorted(listing(folder))
     own = [folder / name for name in NAMES if name in names]
@@ -99,10 +91,8 @@ def tables(folder: pathlib.Path) -> list[Table]:
 
 
 def read_rows(table: Table, problems: Problems) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows that can be read, each with its line and those of its values that are neither empty nor null.
-
-    Raises:
-      InputError: the file is not text, not CSV, or has a column that is not known.
+    """The rows that can be read, each with its line and those of its values that are neither empty nor null. Raises
+    InputError: the file is not text, not CSV, or has a column that is not known.
     """
     rows = _json_rows(table.path, problems) if table.path.suffix == ".jsonl" else _csv_rows(table, problems)
     try:
@@ -114,16 +104,12 @@ def read_rows(table: Table, problems: Problems) -> Iterator[tuple[int, dict[str,
 
 
 def write_rows(out: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write `manifest.jsonl`, all of it or nothing.
-
-    Raises:
-      InputError: it cannot be written.
-    """
-    part = out.with_name(out.name + ".part")
+    """Write `manifest.jsonl`, all of it or nothing. Raises InputError: it cannot be written."""
     try:
-        with part.open("w", encoding="utf-8", newline="\n") as file:
+        partial = fresh_partial(out)
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        part.replace(out)
+        partial.replace(out)
     except OSError as error:
         raise InputError(f"--out={out}: cannot be written: {error.strerror or error}") from error
 
@@ -135,12 +121,12 @@ def _json_rows(path: pathlib.Path, problems: Problems) -> Iterator[tuple[int, di
                 continue
             try:
                 row = json.loads(line)
+                wrong = "" if isinstance(row, dict) else "must be an object, {...}"
             except (ValueError, RecursionError) as error:
                 where = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
-                _unreadable(path, number, f"cannot be read as JSON: {where}", problems)
-                continue
-            if not isinstance(row, dict):
-                _unreadable(path, number, "must be an object, {...}", problems)
+                wrong = f"cannot be read as JSON: {where}"
+            if wrong:
+                problems.error(path, wrong, line=number, image_id=f"line {number}")
                 continue
             if unknown := [key for key in row if key not in _COLUMNS]:
                 raise _refusal(path, number, unknown, problems)
@@ -163,7 +149,7 @@ def _csv_rows(table: Table, problems: Problems) -> Iterator[tuple[int, dict[str,
                 elif row:
                     text = f"has {len(row)} fields, the first line {len(header)}"
                     hint = f"a field with a {_MARKS[delimiter]} needs quotes"
-                    _unreadable(path, number, f"{text} ({hint})", problems)
+                    problems.error(path, f"{text} ({hint})", line=number, image_id=f"line {number}")
             number = reader.line_num + 1
         except csv.Error as error:
             raise problems.stop(path, f"cannot be read as CSV: {error}", line=number + 1) from error
@@ -263,11 +249,6 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "boxes": _boxes,
     "mask": lambda text: [name.strip() for name in text.split(";") if name.strip()],
 }
-
-
-def _unreadable(path: pathlib.Path, line: int, text: str, problems: Problems) -> None:
-    """An error of the one image that the line must be about, whichever that is."""
-    problems.error(path, text, line=line, image_id=f"line {line}")
 
 
 def _refusal(path: pathlib.Path, line: int, names: list[str], problems: Problems) -> InputError:

@@ -137,10 +137,8 @@ def relative(path: str, folder: pathlib.Path) -> str:
 
 
 def subfolders(folder: pathlib.Path) -> list[str]:
-    """The names of the folders in a folder, links to folders among them; none where it is no folder.
-
-    Raises:
-      InputError: it cannot be listed.
+    """The names of the folders in a folder, links to folders among them; none where it is no folder. Raises InputError:
+    it cannot be listed.
     """
     try:
         with os.scandir(folder) as entries:

@@ -45,10 +45,8 @@ def present(root: pathlib.Path) -> bool:
 
 
 def read(place: Place, problems: Problems) -> Content:
-    """All images; `problems` is told of annotations that cannot be read.
-
-    Raises:
-      InputError: a list cannot be read, or names an image of another one.
+    """All images; `problems` is told of annotations that cannot be read. Raises InputError: a list cannot be read, or
+    names an image of another one.
     """
     root = place.metadata
     images = [name for name in sorted(listing(root / "JPEGImages")) if name.lower().endswith(SUFFIXES)]

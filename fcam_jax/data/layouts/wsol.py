@@ -44,15 +44,8 @@ def read(place: Place, split: str, num_classes: int, problems: Problems) -> Meta
 
 
 def read_metadata(folder: pathlib.Path, num_classes: int, needs_localization: bool) -> Metadata:
-    """Read the text files of a split, all of which must be right; see `read_split`.
-
-    Args:
-      folder: holds the four files.
-      num_classes: labels must be below it.
-      needs_localization: every image must have a box or mask, as evaluation needs it.
-
-    Raises:
-      InputError: for the first thing that is wrong.
+    """Read the text files of a split, all of which must be right, see `read_split`; `needs_localization`: every image
+    must have a box or mask, as evaluation needs it. Raises InputError: for the first thing that is wrong.
     """
     problems = Problems()
     metadata = read_split(folder, num_classes, problems)

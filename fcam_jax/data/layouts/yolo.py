@@ -28,10 +28,8 @@ def present(root: pathlib.Path) -> bool:
 
 
 def read(place: Place, problems: Problems) -> Content:
-    """All images; `problems` is told of lines that cannot be read.
-
-    Raises:
-      InputError: the names of the classes cannot be read.
+    """All images; `problems` is told of lines that cannot be read. Raises InputError: the names of the classes cannot
+    be read.
     """
     root = place.metadata
     names, pose = _class_names(root, problems)

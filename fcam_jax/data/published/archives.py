@@ -6,14 +6,15 @@ is refused before it is.
 """
 
 import contextlib
+import functools
 import gzip
 import io
-import itertools
 import os
 import pathlib
 import shutil
 import stat
 import tarfile
+import types
 import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,7 @@ from fcam_jax.data.layouts.tree import listing
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime.files import ARCHIVE, IMAGE, open_regular
 from fcam_jax.runtime.progress import progress_bar
-from fcam_jax.runtime.text import first_line, fitted, printable, shorten
+from fcam_jax.runtime.text import first_line, fitted, shorten
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")  # of what is unpacked, in any case of letters
 _RATIO = 100  # bytes that one of an archive may become, beyond the first ones
@@ -35,32 +36,21 @@ _NAME, _PART, _FOLDERS = 1000, 255, 32  # bytes of a name, and of each part; par
 
 
 class Store:
-    """Files by their names, for several threads at once."""
+    """The files of an archive by their names, for several threads at once.
+
+    `load` gives the bytes of a member by what `members` has for its name, and by what messages call it.
+    """
 
     def __init__(self, path: pathlib.Path, members: Mapping[str, Any], load: Callable[[Any, str], bytes]):
-        """Take what is in an archive.
-
-        Args:
-          path: of the archive.
-          members: by name, what `load` finds them by.
-          load: gives the bytes of a member; its second argument is what messages call it.
-        """
         self.path, self._members, self._load = path, members, load
 
     def __contains__(self, name: str) -> bool:
         return name in self._members
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file that is there.
-
-        Raises:
-          InputError: they cannot be read.
-        """
-        return self._load(self._members[name], self.place(name))
-
-    def place(self, name: str) -> str:
-        """What messages call it: archive and member."""
-        return f"{self.path}:{name}"
+    def read(self, name: str) -> tuple[bytes, str]:
+        """The bytes of a file that is there, and what messages call it. Raises InputError: they cannot be read."""
+        place = f"{self.path}:{name}"
+        return self._load(self._members[name], place), place
 
 
 class Folder(Store):
@@ -68,21 +58,15 @@ class Folder(Store):
 
     def __init__(self, path: pathlib.Path):
         super().__init__(path, {}, lambda member, place: b"")
-        self._listed: dict[str, set[str]] = {}
+        self._listing = functools.cache(listing)
 
     def __contains__(self, name: str) -> bool:
         folder, _, file = name.rpartition("/")
-        if folder not in self._listed:
-            self._listed[folder] = listing(self.path / folder)
-        return file in self._listed[folder]
+        return file in self._listing(self.path / folder)
 
-    def read(self, name: str) -> bytes:
-        """The bytes of a file."""
-        return read_bytes(self.path / name)
-
-    def place(self, name: str) -> str:
-        """Its path."""
-        return str(self.path / name)
+    def read(self, name: str) -> tuple[bytes, str]:
+        """The bytes of a file, and its path."""
+        return read_bytes(self.path / name), str(self.path / name)
 
 
 def _tar(path: pathlib.Path) -> Store:
@@ -90,8 +74,6 @@ def _tar(path: pathlib.Path) -> Store:
 
     A file ``x.JPEG`` of a member ``n01440764.tar`` is called ``n01440764/x.JPEG``. Of 147 GB only the headers are read.
     """
-    with _opened(path) as file, progress_bar(f"listing {path.name}", path.stat().st_size, "B") as bar:
-        places = dict(_places(path, file, 0, "", bar))
 
     def load(where: tuple[int, int], name: str) -> bytes:
         start, size = where
@@ -101,7 +83,8 @@ def _tar(path: pathlib.Path) -> Store:
             raise InputError(f"{name}: ends early; download the archive again")
         return data
 
-    store = Store(path, places, load)
+    with _opened(path) as file, progress_bar(f"listing {path.name}", path.stat().st_size, "B") as bar:
+        store = Store(path, dict(_places(path, file, 0, "", bar)), load)
     weakref.finalize(store, file.close)
     return store
 
@@ -122,32 +105,24 @@ def _places(path: pathlib.Path, file: Any, start: int, prefix: str, bar: Any) ->
                 yield name, (start + member.offset_data, member.size)
 
 
-class _Bounded:
-    """A file of which no more is read at once than a header of a tar needs."""
+def _listing(file: Any) -> tarfile.TarFile:
+    """A tar of whose file no more is read at once than a header needs."""
 
-    def __init__(self, file: Any):
-        self._read, self.seek, self.tell, self.seekable = file.read, file.seek, file.tell, file.seekable
-
-    def read(self, size: int) -> bytes:
-        """So many bytes, which must be few."""
+    def read(size: int) -> bytes:
         if not 0 <= size <= _HEADER:
             raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return bytes(self._read(size))
+        return bytes(file.read(size))
 
-
-def _listing(file: Any) -> tarfile.TarFile:
-    bounded: Any = _Bounded(file)
+    bounded: Any = types.SimpleNamespace(read=read, seek=file.seek, tell=file.tell, seekable=file.seekable)
     return tarfile.open(fileobj=bounded, mode="r:")
 
 
 def _members(path: pathlib.Path, tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     """The members of a tar, each of which must lie behind the one before it."""
-    end = 0
-    for number in itertools.count():
-        member = tar.next()
-        if member is None:
-            return
-        if number >= _MEMBERS:
+    end = number = 0
+    while (member := tar.next()) is not None:
+        number += 1
+        if number > _MEMBERS:
             raise InputError(f"{path}: has more than {_MEMBERS:,} members; such an archive is not read")
         if member.size < 0 or member.offset_data < end:
             raise tarfile.ReadError("a member of negative size")
@@ -174,7 +149,7 @@ def _zip(path: pathlib.Path) -> Store:
             with archive.open(member) as unpacked:
                 return unpacked.read(member.file_size)  # no more, whatever else is in there
         except Exception as error:  # as in `_opened`
-            raise InputError(f"{name}: cannot be unpacked ({_told(error)}); download the archive again") from error
+            raise InputError(f"{name}: cannot be unpacked ({first_line(error)}); download the archive again") from error
 
     store = Store(path, members, load)
     weakref.finalize(store, file.close)
@@ -197,21 +172,13 @@ def _opened(path: pathlib.Path) -> Iterator[io.BufferedReader]:
 
 
 def open_archive(path: pathlib.Path, work: pathlib.Path) -> Store:
-    """The files of an archive.
-
-    Args:
-      path: of a .zip, .tar, .tgz or .tar.gz.
-      work: where a compressed tar is unpacked, once.
+    """The files of a .zip, .tar, .tgz or .tar.gz; in the folder `work` a compressed tar is unpacked, once.
 
     Raises:
       InputError: it is damaged, or holds what is refused.
       OSError: the folder cannot be written.
     """
-    if path.suffix == ".zip":
-        return _zip(path)
-    if path.suffix == ".tar":
-        return _tar(path)
-    return Folder(_unpacked(path, work))
+    return {".zip": _zip, ".tar": _tar}.get(path.suffix, lambda path: Folder(_unpacked(path, work)))(path)
 
 
 def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
@@ -235,7 +202,10 @@ def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
                 _check_size(path, member.name, end, path.stat().st_size, most=ARCHIVE)
                 if not member.isdir():
                     _check_member(path, member.name, member.isreg())
-                    _unpack(tar, member, folder)
+                    target = folder / member.name
+                    there = target.is_file() and target.stat().st_size == member.size
+                    if member.name.lower().endswith(_SUFFIXES) and not there:
+                        tar.extract(member, folder, filter="data")
             while unpacked.read(_HEADER):  # up to the checksum, over what fills up the last block
                 _check_size(path, "its end", unpacked.tell() - end, most=_FIRST)
     except Exception as error:  # as in `_opened`
@@ -248,24 +218,18 @@ def _unpacked(path: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _unpack(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: pathlib.Path) -> None:
-    target = folder / member.name
-    if not member.name.lower().endswith(_SUFFIXES):
-        return
-    if not (target.is_file() and target.stat().st_size == member.size):
-        tar.extract(member, folder, filter="data")
-
-
 def _check_member(path: pathlib.Path, name: str, is_file: bool) -> None:
     parts = name.replace("\\", "/").split("/")
     lengths = [len(os.fsencode(part)) for part in parts]
-    told = f"{path}: its member {shorten(repr(name), 200)}"
+    wrong = ""
     if not is_file:
-        raise InputError(f"{told} is a link or no file; such an archive is not read")
-    if not parts[0] or ".." in parts:
-        raise InputError(f"{told} leads out of the archive; such an archive is not read")
-    if len(parts) > _FOLDERS or max(lengths) > _PART or sum(lengths) > _NAME or "\0" in name:
-        raise InputError(f"{told} has a name that is too long or too deep; such an archive is not read")
+        wrong = "is a link or no file"
+    elif not parts[0] or ".." in parts:
+        wrong = "leads out of the archive"
+    elif len(parts) > _FOLDERS or max(lengths) > _PART or sum(lengths) > _NAME or "\0" in name:
+        wrong = "has a name that is too long or too deep"
+    if wrong:
+        raise InputError(f"{path}: its member {shorten(repr(name), 200)} {wrong}; such an archive is not read")
 
 
 def _check_size(path: pathlib.Path, name: str, size: int, packed: int | None = None, most: int = IMAGE) -> None:
@@ -278,8 +242,4 @@ def _check_size(path: pathlib.Path, name: str, size: int, packed: int | None = N
 def _damaged(path: pathlib.Path, error: Exception) -> InputError:
     if isinstance(error, InputError):
         return error
-    return InputError(f"{path}: cannot be read as an archive ({_told(error)}); download it again")
-
-
-def _told(error: Exception) -> str:
-    return printable(first_line(error))
+    return InputError(f"{path}: cannot be read as an archive ({first_line(error)}); download it again")

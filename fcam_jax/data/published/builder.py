@@ -37,17 +37,11 @@ Examples = Iterator[tuple[int, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class _Shard:
-    """A part of a split.
-
-    Attributes:
-      split: whose.
-      indices: positions of its images in the metadata.
-      path: where it lies when it is finished; the name hangs on all that it holds.
-    """
+    """A part of a split: positions of its images in the metadata, and where it lies when it is finished."""
 
     split: CheckedSplit
     indices: Int[np.ndarray, " n"]
-    path: pathlib.Path
+    path: pathlib.Path  # its name hangs on all that it holds
 
 
 class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -61,61 +55,48 @@ class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
 
     def __init__(
         self,
-        dataset: WsolDataset,
-        splits: Mapping[str, CheckedSplit],
+        dataset: WsolDataset,  # what is published of the data set
+        splits: Mapping[str, CheckedSplit],  # by name; images that are not good are left out
         *,
-        facts: Mapping[str, Any],
-        data_dir: pathlib.Path,
-        kept: pathlib.Path,
-        workers: int,
+        facts: Mapping[str, Any],  # what readers are to know besides the records, as JSON data
+        data_dir: pathlib.Path,  # folder of all prepared data sets
+        kept: pathlib.Path,  # folder of finished shards
+        workers: int,  # threads that read
     ):
-        """Plan the shards.
-
-        Args:
-          dataset: what is published of the data set.
-          splits: by name; images that are not good are left out.
-          facts: what readers are to know besides the records, as JSON data.
-          data_dir: folder of all prepared data sets.
-          kept: folder of finished shards.
-          workers: threads that read.
-        """
         self.name = dataset.name
-        self._dataset = dataset
-        self._kept = kept
-        self._facts = facts
-        self._workers = workers
+        self._dataset, self._kept, self._facts, self._workers = dataset, kept, facts, workers
         self._shards = {name: list(_shards(split, kept)) for name, split in splits.items()}
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def prepare(self) -> None:
-        """Write what is not written yet, and put everything in place as a whole.
-
-        Raises:
-          InputError: the disk has no room for it, or an image has changed since it was checked.
-          OSError: the folder cannot be written.
+        """Write what is not written yet, and put everything in place as a whole. Raises InputError: the disk has no
+        room for it, or an image has changed since it was checked. OSError: the folder cannot be written.
         """
-        self._check_room()
+        missing = [shard for shards in self._shards.values() for shard in shards if not shard.path.exists()]
+        needed = sum(int(shard.split.byte_counts[shard.indices].sum()) + _SHARD_EXTRA for shard in missing)
+        free = shutil.disk_usage(self._kept).free
+        if needed > free:
+            text = f"{needed / 1e9:.2f} GB are still to be written, but its disk has {free / 1e9:.2f} GB left"
+            raise InputError(f"--data_dir={self._data_dir_root}: {text}; free some, or name another folder")
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         # TFDS speaks of downloads, of which there are none, and makes a folder for them.
         with contextlib.redirect_stdout(io.StringIO()):
             self.download_and_prepare(download_config=config, download_dir=self._kept / "downloads")
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Image(shape=(None, None, 3)),
-                "image_id": tfds.features.Text(),
-                "label": tfds.features.ClassLabel(num_classes=self._dataset.num_classes),
-                "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.int32),
-                "masks": tfds.features.Sequence(tfds.features.Text()),
-                "ignore": tfds.features.Text(),
-            }
-        )
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "image_id": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(num_classes=self._dataset.num_classes),
+            "boxes": tfds.features.Tensor(shape=(None, 4), dtype=np.int32),
+            "masks": tfds.features.Sequence(tfds.features.Text()),
+            "ignore": tfds.features.Text(),
+        }
         return tfds.core.DatasetInfo(
             builder=self,
             description=self._dataset.description,
             homepage=self._dataset.homepage,
-            features=features,
+            features=tfds.features.FeaturesDict(features),
             metadata=tfds.core.MetadataDict(self._facts),
             disable_shuffling=True,
         )
@@ -130,38 +111,28 @@ class WsolBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):  # type:
         }
 
     def _example_writer(self) -> "_Shelf":
-        names = {}
-        for name, shards in self._shards.items():
-            for number, shard in enumerate(shards):
-                names[f"{self.name}-{name}.array_record-{number:05d}-of-{len(shards):05d}"] = shard.path
+        names = {
+            f"{self.name}-{name}.array_record-{number:05d}-of-{len(shards):05d}": shard.path
+            for name, shards in self._shards.items()
+            for number, shard in enumerate(shards)
+        }
         return _Shelf(names)
 
     def _examples(self, shard: _Shard, title: str) -> Examples:
         """The records of a shard; of one that is finished only their number matters."""
-        if shard.path.exists():
-            yield from ((index, None) for index in shard.indices.tolist())
-            return
         indices = shard.indices.tolist()
+        if shard.path.exists():
+            yield from ((index, None) for index in indices)
+            return
         with concurrent.futures.ThreadPoolExecutor(self._workers) as pool:
             records = pool.map(functools.partial(_example, shard.split), indices)
             yield from zip(indices, counted(records, title, len(indices), "image"), strict=True)
 
-    def _check_room(self) -> None:
-        missing = [shard for shards in self._shards.values() for shard in shards if not shard.path.exists()]
-        needed = sum(int(shard.split.byte_counts[shard.indices].sum()) + _SHARD_EXTRA for shard in missing)
-        free = shutil.disk_usage(self._kept).free
-        if needed > free:
-            raise InputError(
-                f"--data_dir={self._data_dir_root}: {needed / 1e9:.2f} GB are still to be written, but its disk has "
-                f"{free / 1e9:.2f} GB left; free some, or name another folder"
-            )
-
 
 class _Shelf(writer.ExampleWriter):
-    """Puts finished shards in place, and finishes those that are not."""
+    """Puts finished shards in place, and finishes those that are not; `paths`: where each is kept, by its file name."""
 
     def __init__(self, paths: Mapping[str, pathlib.Path]):
-        """Take where the shard of each file name is kept."""
         super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
         self._paths = paths
 
@@ -172,17 +143,20 @@ class _Shelf(writer.ExampleWriter):
             partial = kept.with_suffix(".partial")
             records = ArrayRecordWriter(str(partial), _WRITER_OPTIONS)
             for _, example in examples:
-                self._try(functools.partial(records.write, example))
-            self._try(records.close)
+                with _written():
+                    records.write(example)
+            with _written():
+                records.close()
             partial.replace(kept)
         link_or_copy(kept, pathlib.Path(path))
 
-    def _try(self, write: Callable[[], None]) -> None:
-        """array_record has one exception for all that can happen."""
-        try:
-            write()
-        except RuntimeError as error:
-            raise InputError(f"a shard cannot be written ({error}); make room and start again") from error
+
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # the one exception of array_record for all that can happen
+        raise InputError(f"a shard cannot be written ({error}); make room and start again") from error
 
 
 def _shards(split: CheckedSplit, kept: pathlib.Path) -> Iterator[_Shard]:
@@ -198,20 +172,21 @@ def _contents(split: CheckedSplit, indices: Int[np.ndarray, " n"]) -> str:
     metadata = split.metadata
     total = hashlib.sha256()
     for index in indices.tolist():
-        boxes = metadata.boxes[index].tolist() if metadata.boxes is not None else None
-        facts = (metadata.image_ids[index], int(metadata.labels[index]), boxes, split.digest(index))
+        boxes = metadata.boxes_of(index)
+        listed = None if boxes is None else boxes.tolist()
+        facts = (metadata.image_ids[index], int(metadata.labels[index]), listed, split.digest(index))
         total.update(repr(facts).encode())
     return total.hexdigest()[:32]
 
 
 def _example(split: CheckedSplit, index: int) -> dict[str, Any]:
     metadata, raw = split.metadata, split.read(index)
-    boxes = metadata.boxes[index] if metadata.boxes is not None else np.zeros((0, 4))
+    boxes = metadata.boxes_of(index)
     return {
         "image": io.BytesIO(raw.image),
         "image_id": metadata.image_ids[index],
         "label": int(metadata.labels[index]),
-        "boxes": boxes.astype(np.int32),
+        "boxes": np.zeros((0, 4), np.int32) if boxes is None else boxes.astype(np.int32),
         "masks": list(raw.masks),
         "ignore": raw.ignore,
     }

@@ -1,7 +1,7 @@
 """Every image and mask of a split decoded and compared with the metadata, in threads; what is done is noted down.
 
-The notes are a file with a row for each image. A row is written once the image has been found to be good, so a call
-that follows an interrupted one looks only at the others.
+The notes are a file with a row for each image, written once it has been found to be good: a call that follows an
+interrupted one looks only at the others.
 """
 
 import concurrent.futures
@@ -12,9 +12,8 @@ import pathlib
 import numpy as np
 from jaxtyping import Bool, Int
 
-from fcam_jax.data.checksums import SuspectError
-from fcam_jax.data.images import decode_image
-from fcam_jax.data.layouts.metadata import Masks, Metadata
+from fcam_jax.data.images import SuspectError, decode_image
+from fcam_jax.data.layouts.metadata import Metadata
 from fcam_jax.data.masks import decode_mask
 from fcam_jax.data.published.files import WsolFiles
 from fcam_jax.errors import InputError
@@ -33,23 +32,17 @@ class Raw:
     masks: tuple[bytes, ...]
     ignore: bytes
 
-    @property
     def digest(self) -> int:
         """64 bits that tell the files from others; not 0."""
-        return _hash(*(part for data in (self.image, *self.masks, self.ignore) for part in (b"%d," % len(data), data)))
+        return _hash(b"".join(b"%d,%b" % (len(data), data) for data in (self.image, *self.masks, self.ignore)))
 
 
 class CheckedSplit:
-    """A split whose files are being checked.
-
-    Attributes:
-      suspect: by position, what libjpeg warns of in images that this call has found to be good all the same.
-    """
+    """A split whose files are being checked; `notes` is made where it is not there or of another length."""
 
     def __init__(self, files: WsolFiles, metadata: Metadata, notes: pathlib.Path):
-        """Find out what has been checked already; `notes` is made where it is not there or of another length."""
         self.files, self.metadata = files, metadata
-        self.suspect: dict[int, str] = {}
+        self.suspect: dict[int, str] = {}  # what libjpeg warns of in images that are good all the same, by position
         count = len(metadata.image_ids)
         if not notes.exists() or notes.stat().st_size != count * _ROW.itemsize:
             notes.write_bytes(bytes(count * _ROW.itemsize))
@@ -82,19 +75,14 @@ class CheckedSplit:
             for first in range(0, len(todo), step):
                 some = todo[first : first + step]
                 for index, problem in zip(some, pool.map(self._try, some), strict=True):
-                    if problem:
-                        problems[index] = problem
+                    problems |= {index: problem} if problem else {}
                     bar.update()
         return problems
 
     def read(self, index: int) -> Raw:
-        """The files of a good image.
-
-        Raises:
-          InputError: they cannot be read, or are not those that were checked.
-        """
+        """The files of a good image. Raises InputError: they cannot be read, or are not those that were checked."""
         raw = self._raw(index)
-        if raw.digest != self.digest(index):
+        if raw.digest() != self.digest(index):
             self._rows[index] = 0
             raise InputError(f"{self.metadata.image_ids[index]}: has changed since it was checked; start again")
         return raw
@@ -106,7 +94,7 @@ class CheckedSplit:
         except InputError as error:
             return str(error)
         row = self._rows[index : index + 1]
-        row["digest"], row["bytes"] = raw.digest, len(raw.image) + sum(map(len, raw.masks)) + len(raw.ignore)
+        row["digest"], row["bytes"] = raw.digest(), len(raw.image) + sum(map(len, raw.masks)) + len(raw.ignore)
         row["asked"] = self._asked[index]  # last: it makes the row valid
         return None
 
@@ -117,7 +105,7 @@ class CheckedSplit:
         if decoded:
             height, width = self._decoded(index, image, name).shape[:2]
             metadata.check_size(index, pathlib.Path(name), (width, height))
-        masks = metadata.masks[index] if metadata.masks is not None else Masks()
+        masks = metadata.masks_of(index)
         instances, ignores = ([self.files.read(str(name)) for name in some] for some in (masks.instances, masks.ignore))
         if decoded:
             shapes = {decode_mask(*instance).object.shape for instance in instances}
@@ -143,8 +131,5 @@ class CheckedSplit:
         return _hash(repr((metadata.image_ids[index], size, masks)).encode())
 
 
-def _hash(*parts: bytes) -> int:
-    total = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        total.update(part)
-    return int.from_bytes(total.digest(), "little") | 1
+def _hash(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little") | 1

@@ -9,64 +9,49 @@ from collections.abc import Iterator, Mapping
 from fcam_jax.component import Registry
 from fcam_jax.data.source import SPLITS
 
+_IMAGENET_V2 = "imagenetv2-threshold0.7"
+_SHA256 = {
+    "CUB_200_2011": "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
+    "ILSVRC2012_img_train": "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
+    "ILSVRC2012_img_val": "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
+    "imagenetv2": "32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2",
+}
 # Of the prepared data; to be raised when what is stored changes.
 VERSION = "1.0.0"
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """A file that a data set is distributed in.
+    """A file that a data set is distributed in."""
 
-    Attributes:
-      name: of the file.
-      splits: whose images or masks it holds.
-      size: in bytes, where it is published.
-      sha256: likewise.
-    """
-
-    name: str
-    splits: tuple[str, ...]
-    size: int | None = None
-    sha256: str | None = None
+    name: str  # of the file
+    splits: tuple[str, ...]  # whose images or masks it holds
+    size: int | None = None  # in bytes, where it is published
+    sha256: str | None = None  # likewise
 
 
 @dataclasses.dataclass(frozen=True)
 class WsolDataset:
-    """What is known of a data set before its files are seen.
+    """What is known of a data set before its files are seen."""
 
-    Attributes:
-      key: what the command line calls it.
-      name: of the prepared data set.
-      folder: of its metadata in the published collection; also the folder that the published scripts put images in.
-      num_classes: labels are in [0, num_classes).
-      images: published number of images of each split.
-      boxes: published number of boxes, where it differs from that of the images.
-      archives: the files it is distributed in.
-      layouts: of each split, what an image id begins with, and by what that may be replaced to give a path in the
-        folder of the user or in an archive.
-      sized: whether sizes of the images are published.
-      homepage: of the data set.
-      description: one line.
-    """
-
-    key: str
-    name: str
-    folder: str
-    num_classes: int
-    images: Mapping[str, int]
-    boxes: Mapping[str, int]
-    archives: tuple[Archive, ...]
+    key: str  # what the command line calls it
+    name: str  # of the prepared data set
+    folder: str  # of its metadata in the published collection; also the folder that the published scripts put images in
+    num_classes: int  # labels are below it
+    images: Mapping[str, int]  # published number of images of each split
+    boxes: Mapping[str, int]  # published number of boxes, where it differs from that of the images
+    archives: tuple[Archive, ...]  # the files it is distributed in
+    # of each split, what an image id begins with, and by what that may be replaced to give a path in the folder of
+    # the user or in an archive
     layouts: Mapping[str, tuple[str, tuple[str, ...]]]
-    sized: bool
-    homepage: str
-    description: str
+    sized: bool  # whether sizes of the images are published
+    homepage: str  # of the data set
+    description: str  # one line
 
     def paths(self, split: str, name: str) -> Iterator[str]:
         """Where a file of the metadata may lie, the likeliest place first."""
         start, replacements = self.layouts[split]
-        end = name.removeprefix(start)
-        for replacement in replacements:
-            yield replacement + end
+        return (replacement + name.removeprefix(start) for replacement in replacements)
 
 
 _CUB = WsolDataset(
@@ -77,12 +62,7 @@ _CUB = WsolDataset(
     images={"train": 5994, "val": 1000, "test": 5794},
     boxes={},
     archives=(
-        Archive(
-            "CUB_200_2011.tgz",
-            ("train", "test"),
-            1150585339,
-            "0c685df5597a8b24909f6a7c9db6d11e008733779a671760afef78feb49bf081",
-        ),
+        Archive("CUB_200_2011.tgz", ("train", "test"), 1150585339, _SHA256["CUB_200_2011"]),
         Archive("CUBV2.tar", ("val",)),
     ),
     layouts=dict.fromkeys(SPLITS, ("", ("", "CUB/", "CUB_200_2011/images/", "images/", "CUBV2/"))),
@@ -117,32 +97,14 @@ _ILSVRC = WsolDataset(
     images={"train": 1281167, "val": 10000, "test": 50000},
     boxes={"val": 18532, "test": 80477},
     archives=(
-        Archive(
-            "ILSVRC2012_img_train.tar",
-            ("train",),
-            147897477120,
-            "b08200a27a8e34218a0e58fde36b0fe8f73bc377f4acea2d91602057c3ca45bb",
-        ),
-        Archive(
-            "imagenetv2-threshold0.7.tar.gz",
-            ("val",),
-            1249906176,
-            "32142bfe998f9cfa4141be691f6a80eeb1e27b24bd532a668eb08c26d98897a2",
-        ),
-        Archive(
-            "ILSVRC2012_img_val.tar",
-            ("test",),
-            6744924160,
-            "c7e06a6c0baccf06d8dbeb6577d71efff84673a5dbdd50633ab44f8ea0456ae0",
-        ),
+        Archive("ILSVRC2012_img_train.tar", ("train",), 147897477120, _SHA256["ILSVRC2012_img_train"]),
+        Archive(f"{_IMAGENET_V2}.tar.gz", ("val",), 1249906176, _SHA256["imagenetv2"]),
+        Archive("ILSVRC2012_img_val.tar", ("test",), 6744924160, _SHA256["ILSVRC2012_img_val"]),
     ),
     # Without a folder: the members of the archives. Data/CLS-LOC: the layout of Kaggle's copy.
     layouts={
         "train": ("train/", ("train/", "ILSVRC/train/", "", "ILSVRC/Data/CLS-LOC/train/", "Data/CLS-LOC/train/")),
-        "val": (
-            "val2/",
-            ("val2/", "ILSVRC/val2/", "imagenetv2-threshold0.7/", "imagenetv2-threshold0.7-format-val/"),
-        ),
+        "val": ("val2/", ("val2/", "ILSVRC/val2/", f"{_IMAGENET_V2}/", f"{_IMAGENET_V2}-format-val/")),
         "test": ("val/", ("val/", "ILSVRC/val/", "", "ILSVRC/Data/CLS-LOC/val/", "Data/CLS-LOC/val/")),
     },
     sized=True,

@@ -1,7 +1,6 @@
 """Where the images and masks of a data set are among what a user has: folders, archives, or some of both."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Sequence
 
@@ -9,7 +8,7 @@ from fcam_jax.data.layouts.metadata import Metadata
 from fcam_jax.data.published.archives import Folder, Store, open_archive
 from fcam_jax.data.published.datasets import Archive, WsolDataset
 from fcam_jax.errors import InputError
-from fcam_jax.runtime.files import ARCHIVE, open_regular
+from fcam_jax.runtime.files import ARCHIVE, open_regular, write_record
 from fcam_jax.runtime.progress import progress_bar
 from fcam_jax.runtime.records import read_record
 
@@ -20,59 +19,37 @@ class WsolFiles:
     """The files of one split, by their names in the metadata."""
 
     def __init__(self, dataset: WsolDataset, split: str, stores: Sequence[Store]):
-        self._dataset = dataset
-        self._split = split
-        self._stores = stores
+        self._dataset, self._split, self._stores = dataset, split, stores
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
 
     def read(self, name: str) -> tuple[bytes, str]:
-        """The bytes of a file, and what messages call it.
-
-        Raises:
-          InputError: it is not there, or cannot be read.
-        """
+        """The bytes of a file, and what messages call it. Raises InputError: it is not there, or cannot be read."""
         found = self._find(name)
         if found is None:
             raise InputError(f"{name}: is not in --source")
-        store, path = found
-        return store.read(path), store.place(path)
+        return found[0].read(found[1])
 
     def _find(self, name: str) -> tuple[Store, str] | None:
-        for store in self._stores:
-            for path in self._dataset.paths(self._split, name):
-                if path in store:
-                    return store, path
-        return None
+        paths = list(self._dataset.paths(self._split, name))
+        return next(((store, path) for store in self._stores for path in paths if path in store), None)
 
 
 class SourceFolder:
-    """The folder that a user names: of extracted images, of the archives, or of both. Archives are opened if needed."""
+    """The folder that a user names: of extracted images, of the archives, or of both. Archives are opened if needed.
+
+    In the folder `work` compressed tars are unpacked, and checksums are noted down.
+    """
 
     def __init__(self, path: pathlib.Path, work: pathlib.Path):
-        """Nothing is read yet.
-
-        Args:
-          path: the folder.
-          work: where compressed tars are unpacked, and checksums are noted down.
-
-        Raises:
-          InputError: there is no such folder.
-        """
         if not path.is_dir():
             raise InputError(f"--source={path}: no such folder; name the one that holds the images or archives")
-        self._path = path
-        self._work = work
-        self._folder = Folder(path)
+        self._path, self._work, self._folder = path, work, Folder(path)
         self._opened: dict[str, Store] = {}
 
     def files_of(self, dataset: WsolDataset, split: str, metadata: Metadata) -> WsolFiles:
-        """The files of a split.
-
-        Raises:
-          InputError: an archive is not the published one, or is damaged.
-        """
+        """The files of a split. Raises InputError: an archive is not the published one, or is damaged."""
         extracted = WsolFiles(dataset, split, [self._folder])
         if all(name in extracted for _, name in metadata.files()):
             return extracted
@@ -90,34 +67,27 @@ class SourceFolder:
         """Compare size and checksum with the published ones, once for each state of the file."""
         if archive.sha256 is None:
             return
+        cure = "download it again, or extract the images of yours into --source"
         status = path.stat()
         if status.st_size != archive.size:
-            raise InputError(
-                f"{path}: has {status.st_size} bytes, the published archive {archive.size}; download it again, or "
-                "extract the images of yours into --source"
-            )
+            raise InputError(f"{path}: has {status.st_size} bytes, the published archive {archive.size}; {cure}")
         notes = self._work / "checksums.json"
         known = read_record(notes, "delete it") if notes.exists() else {}
         state = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
         if state not in known:
             known[state] = _sha256(path)
-            partial = notes.with_suffix(".partial")
-            partial.write_text(json.dumps(known))
-            partial.replace(notes)
+            write_record(notes, known)
         if known[state] != archive.sha256:
-            raise InputError(
-                f"{path}: its SHA-256 is {known[state]}, that of the published archive {archive.sha256}; download it "
-                "again, or extract the images of yours into --source"
-            )
+            has = f"its SHA-256 is {known[state]}, that of the published archive {archive.sha256}"
+            raise InputError(f"{path}: {has}; {cure}")
 
 
 def nothing_found(source: pathlib.Path, dataset: WsolDataset, split: str) -> InputError:
     """The error for a folder that holds no image of a split."""
     archives = [archive.name for archive in dataset.archives if split in archive.splits]
-    return InputError(
-        f"--source={source}: holds no image of {dataset.folder}'s {split} split; it must hold {' or '.join(archives)}, "
-        f"or {dataset.folder}/ with the extracted images (--partial does without a split)"
-    )
+    cure = f"it must hold {' or '.join(archives)}, or {dataset.folder}/ with the extracted images"
+    text = f"holds no image of {dataset.folder}'s {split} split; {cure} (--partial does without a split)"
+    return InputError(f"--source={source}: {text}")
 
 
 def _sha256(path: pathlib.Path) -> str:

@@ -5,27 +5,25 @@ import pathlib
 import urllib.error
 import urllib.request
 
-import numpy as np
-
 from fcam_jax.data.layouts.metadata import Metadata, report_unlocalized
 from fcam_jax.data.layouts.problems import Problems
-from fcam_jax.data.layouts.wsol import read_split
+from fcam_jax.data.layouts.wsol import LOCALIZATION, SIZES, read_split
 from fcam_jax.data.published.datasets import WsolDataset
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.progress import progress_bar
 
 PUBLISHED_AT = "https://raw.githubusercontent.com/clovaai/wsolevaluation/master/metadata"
-SIZES = "image_sizes.txt"
-FILES = ("image_ids.txt", "class_labels.txt", SIZES, "localization.txt")
+FILES = ("image_ids.txt", "class_labels.txt", SIZES, LOCALIZATION)
 _TIMEOUT = 60  # seconds without an answer
 
 
 def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) -> None:
-    """Download the text files of all splits that are not in a folder yet.
+    """Download the text files of all splits that are not in a folder yet, from the address `base` of the collection.
 
     OpenImages has no sizes, and training splits need neither sizes nor boxes: files that do not exist for this reason
-    are empty here. `base` is the address of the collection.
+    are empty here.
 
     Raises:
       InputError: an address does not answer, or has no such file.
@@ -35,7 +33,7 @@ def fetch(dataset: WsolDataset, folder: pathlib.Path, base: str = PUBLISHED_AT) 
     with progress_bar(f"metadata of {dataset.folder}", len(wanted), "file") as bar:
         for name in wanted:
             split, _, file = name.partition("/")
-            optional = (file == "localization.txt" and split == "train") or (file == SIZES and _unsized(dataset, split))
+            optional = (file == LOCALIZATION and split == "train") or (file == SIZES and _unsized(dataset, split))
             _fetch(f"{base}/{dataset.folder}/{name}", folder / name, folder, optional)
             bar.update()
 
@@ -45,39 +43,24 @@ def _fetch(url: str, path: pathlib.Path, folder: pathlib.Path, optional: bool) -
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
             data = answer.read()
-    except urllib.error.HTTPError as error:
-        error.close()
-        if not (optional and error.code == 404):
-            raise _no_answer(url, error, folder) from error
-        data = b""
     except (OSError, http.client.HTTPException) as error:
-        raise _no_answer(url, error, folder) from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)
-
-
-def _no_answer(url: str, reason: Exception, folder: pathlib.Path) -> InputError:
-    return InputError(
-        f"{url}: cannot be downloaded ({reason}); try again, or get {', '.join(FILES)} of every split another way and "
-        f"put them in {folder}/{{{','.join(SPLITS)}}}, or in a folder named by --metadata=DIR"
-    )
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        if not (optional and getattr(error, "code", 0) == 404):
+            cure = f"get {', '.join(FILES)} of every split another way and put them in {folder}/{{{','.join(SPLITS)}}}"
+            text = f"cannot be downloaded ({error}); try again, or {cure}, or in a folder named by --metadata=DIR"
+            raise InputError(f"{url}: {text}") from error
+        data = b""
+    replace_file(path, data)
 
 
 def read_splits(
     dataset: WsolDataset, folder: pathlib.Path, *, partial: bool, skip: bool
 ) -> tuple[dict[str, Metadata], dict[str, list[str]]]:
-    """The metadata of all splits, by their names: of the images that can be used as far as the text files tell.
+    """The metadata of all splits, of the images that can be used as far as the text files in a folder for each tell.
 
-    Args:
-      dataset: which.
-      folder: holds a folder for each split.
-      partial: numbers need not be the published ones, and splits may be missing.
-      skip: leave out images of which a line is wrong.
-
-    Returns:
-      The metadata, and what is wrong with each image that is left out, a line each.
+    Numbers need not be the published ones of a `partial` data set, and its splits may be missing. Images of which a
+    line is wrong may be left out (`skip`); what is wrong with each comes with the metadata.
 
     Raises:
       InputError: the files cannot be used, or the numbers of images or boxes are not the published ones.
@@ -92,13 +75,15 @@ def read_splits(
         problems = Problems()
         metadata = read_split(folder / split, dataset.num_classes, problems, _unsized(dataset, split))
         if split != "train":
-            report_unlocalized(metadata, folder / split / "localization.txt", problems)
+            report_unlocalized(metadata, folder / split / LOCALIZATION, problems)
         if not skip:
             problems.settle()
         left_out = problems.settle("skip", folder)
-        keep = np.array([image_id not in left_out for image_id in metadata.image_ids], bool)
-        known[split], lines[split] = metadata.select(keep), list(left_out.values())
-        wrong += _other_numbers(dataset, split, metadata, bool(left_out))
+        known[split], lines[split] = metadata.select(metadata.without(left_out)), list(left_out.values())
+        counts = [("images", len(metadata.image_ids), dataset.images[split])]
+        if split in dataset.boxes and not left_out:  # wrong boxes are not among those that are counted
+            counts.append(("boxes", sum(map(len, metadata.boxes or ())), dataset.boxes[split]))
+        wrong += [f"{split} has {n} {what}, published are {wanted}" for what, n, wanted in counts if n != wanted]
     if wrong and not partial:
         raise InputError(f"{folder}: {'; '.join(wrong)}; give --partial if a part is what you want")
     return known, lines
@@ -107,11 +92,3 @@ def read_splits(
 def _unsized(dataset: WsolDataset, split: str) -> bool:
     """Whether there need be no sizes of the images."""
     return split == "train" or not dataset.sized
-
-
-def _other_numbers(dataset: WsolDataset, split: str, metadata: Metadata, incomplete: bool) -> list[str]:
-    """Where numbers of a split are not those that are published; wrong boxes are not among those that are counted."""
-    counts = [("images", len(metadata.image_ids), dataset.images[split])]
-    if split in dataset.boxes and not incomplete:
-        counts.append(("boxes", sum(map(len, metadata.boxes or ())), dataset.boxes[split]))
-    return [f"{split} has {count} {what}, published are {wanted}" for what, count, wanted in counts if count != wanted]

@@ -1,7 +1,6 @@
-"""A data set of the protocol made ready for training, out of whatever its user has: folders or archives.
+"""A data set of the protocol made ready for the source "tfds", out of whatever its user has: folders or archives.
 
-What is written is read by the source "tfds". What is half done is kept in a folder of its own, so that a call after an
-interrupted one goes on.
+What is half done is kept in a folder of its own, so that a call after an interrupted one goes on.
 """
 
 import contextlib
@@ -25,6 +24,7 @@ from fcam_jax.data.published.datasets import DATASETS, VERSION, WsolDataset
 from fcam_jax.data.published.files import SourceFolder, nothing_found
 from fcam_jax.data.source import SPLITS, fingerprint
 from fcam_jax.errors import InputError, extra
+from fcam_jax.runtime.files import replace_file
 from fcam_jax.runtime.lock import held
 from fcam_jax.runtime.text import aligned
 
@@ -62,7 +62,7 @@ class Preparation:
 
     @property
     def published(self) -> WsolDataset:
-        """What is published of the data set."""
+        """Of the data set."""
         return DATASETS[self.dataset]
 
     @property
@@ -75,11 +75,8 @@ class Preparation:
         return (self.folder / "dataset_info.json").exists()
 
     def prepare(self) -> None:
-        """Prepare the data set, unless it is prepared.
-
-        Raises:
-          InputError: for whatever the user can mend.
-          OSError: the disk is full, or cannot be written.
+        """Prepare the data set, unless it is prepared. Raises InputError: for whatever the user can mend. OSError: the
+        disk is full, or cannot be written.
         """
         if not self.is_done():
             with self._work_folder() as work:
@@ -87,18 +84,16 @@ class Preparation:
         shutil.rmtree(self.data_dir / f"{self.published.name}.work", ignore_errors=True)
 
     def finish(self) -> dict[str, Any]:
-        """What is known of the prepared data set; pages of samples and of images left out are written beside it.
+        """What is known of the prepared data set: "partial", and the facts of each of the "splits".
 
-        Returns:
-          "partial", and the facts of each of the "splits".
+        Pages of samples and of images left out are written beside it.
         """
         with extra("tfds", "fcam prepare"):
             import tensorflow_datasets as tfds
 
         facts = dict(tfds.builder_from_directory(self.folder).info.metadata)
-        left_out = left_out_of(facts)
-        if left_out and not (self.folder / LEFT_OUT).exists():
-            (self.folder / LEFT_OUT).write_text("".join(f"{line}\n" for line in left_out))
+        if (left_out := left_out_of(facts)) and not (self.folder / LEFT_OUT).exists():
+            replace_file(self.folder / LEFT_OUT, "".join(f"{line}\n" for line in left_out))
         if not (self.folder / SAMPLES).exists():
             sample_page.write(self.folder / SAMPLES, self.published, self.data_dir, list(facts["splits"]))
         return facts
@@ -112,29 +107,27 @@ class Preparation:
         if folder is None:
             folder = self.data_dir / f"{self.published.name}.metadata"
             texts.fetch(self.published, folder, self.metadata_url)
-        described, left_out = texts.read_splits(
-            self.published, folder, partial=self.partial, skip=self.on_error == "skip"
-        )
+        skip = self.on_error == "skip"
+        described, left_out = texts.read_splits(self.published, folder, partial=self.partial, skip=skip)
         checked = self._located(source, described, work)
         for name, lines in self._checked(checked, work).items():
             left_out[name] += lines
         facts = {"partial": self.partial, "splits": self._facts(checked, left_out)}
-        WsolBuilder(
-            self.published, checked, facts=facts, data_dir=self.data_dir, kept=work, workers=self.workers
-        ).prepare()
+        options: Any = {"facts": facts, "data_dir": self.data_dir, "kept": work, "workers": self.workers}
+        WsolBuilder(self.published, checked, **options).prepare()
 
     @contextlib.contextmanager
     def _work_folder(self) -> Iterator[pathlib.Path]:
         """The folder of what is half done; no other call may use it at the same time."""
-        name, stack = self.published.name, contextlib.ExitStack()
+        name = self.published.name
         work = self.data_dir / f"{name}.work"
-        try:
-            work.mkdir(parents=True, exist_ok=True)
-            complaint = f"--data_dir={self.data_dir}: {name} is being prepared by another call"
-            stack.enter_context(held(work / "lock", complaint))
-        except OSError as error:
-            raise InputError(f"--data_dir={self.data_dir} cannot be written ({error.strerror})") from error
-        with stack:
+        with contextlib.ExitStack() as stack:
+            try:
+                work.mkdir(parents=True, exist_ok=True)
+                complaint = f"--data_dir={self.data_dir}: {name} is being prepared by another call"
+                stack.enter_context(held(work / "lock", complaint))
+            except OSError as error:
+                raise InputError(f"--data_dir={self.data_dir} cannot be written ({error.strerror})") from error
             for stale in self.folder.parent.glob(f"incomplete.*_{VERSION}"):
                 shutil.rmtree(stale)  # what TFDS leaves behind when it is killed
             yield work
@@ -165,16 +158,13 @@ class Preparation:
             if split.suspect:
                 text = f"{len(split.suspect)} image(s) of {name} are kept though libjpeg warns of them"
                 print(f"warning: {text}, e.g. {split.suspect[min(split.suspect)]}", file=sys.stderr)
-        every = [line for found in lines.values() for line in found]
-        path = work / PROBLEMS
-        path.write_text("".join(f"{line}\n" for line in every))
+        every, path = [line for found in lines.values() for line in found], work / PROBLEMS
+        replace_file(path, "".join(f"{line}\n" for line in every))
         if every and self.on_error == "fail":
             first = "; ".join(every[:_NAMED])
             others = f"; and {len(every) - _NAMED} more, see {path}" if len(every) > _NAMED else ""
-            raise InputError(
-                f"{len(every)} image(s) cannot be used: {first}{others}. Mend them and start again (what is done is "
-                "kept), or leave them out with --on_error=skip"
-            )
+            cure = "Mend them and start again (what is done is kept), or leave them out with --on_error=skip"
+            raise InputError(f"{len(every)} image(s) cannot be used: {first}{others}. {cure}")
         empty = [name for name, split in splits.items() if not split.good.any()]
         if empty:
             raise InputError(f"no image of {', '.join(empty)} can be used, e.g. {lines[empty[0]][0]}")
@@ -187,7 +177,8 @@ class Preparation:
             metadata, good = split.metadata.select(split.good), np.flatnonzero(split.good)
             # The folders of the training images name the classes; those of ILSVRC's other splits do not.
             class_names = class_names or folder_names(metadata.image_ids, metadata.labels, self.published.num_classes)
-            masks = [some.instances for some in metadata.masks or ()]
+            masks, boxes = metadata.masks, metadata.boxes
+            regions_are = "masks" if masks is not None else "boxes" if boxes is not None else ""
             labels = metadata.labels.tolist()
             facts[name] = {
                 "identity": {
@@ -199,8 +190,8 @@ class Preparation:
                 "images": len(good),
                 "classes": len(set(labels)),
                 "labels": labels,
-                "regions_are": "masks" if metadata.masks is not None else "boxes" if metadata.boxes is not None else "",
-                "regions": sum(map(len, masks if metadata.masks is not None else metadata.boxes or ())),
+                "regions_are": regions_are,
+                "regions": sum(len(some.instances) for some in masks) if masks else sum(map(len, boxes or ())),
                 "bytes": int(split.byte_counts[good].sum()),
             }
         return facts

@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from fcam_jax.data.published.datasets import WsolDataset
 from fcam_jax.data.source import Record
 from fcam_jax.data.tfds_source import TfdsSource
+from fcam_jax.runtime.files import replace_file
 
 _IMAGES = 8  # of each split
 _SIDE = 240  # pixels of the longer side
@@ -22,17 +23,8 @@ _STYLE = "body{font:14px sans-serif;margin:2em}figure{display:inline-block;margi
 
 
 def write(path: pathlib.Path, dataset: WsolDataset, data_dir: pathlib.Path, splits: Sequence[str]) -> None:
-    """Write the page, one file that needs no other.
-
-    Args:
-      path: of the page.
-      dataset: which.
-      data_dir: folder of all prepared data sets.
-      splits: what has been prepared of it.
-
-    Raises:
-      InputError: the prepared data cannot be read.
-      OSError: the page cannot be written.
+    """Write the page, one file that needs no other, of the splits that have been prepared. Raises InputError: the
+    prepared data cannot be read. OSError: the page cannot be written.
     """
     title = f"{dataset.name}: boxes red, masks green, undecided blue"
     parts = [f"<!doctype html><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>"]
@@ -40,9 +32,7 @@ def write(path: pathlib.Path, dataset: WsolDataset, data_dir: pathlib.Path, spli
         source = TfdsSource(name=dataset.name, split=split, data_dir=data_dir, num_classes=dataset.num_classes)
         places = np.unique(np.linspace(0, len(source) - 1, _IMAGES).round().astype(int)).tolist()
         parts += [f"<h2>{split}, {len(source)} images</h2>", *(_figure(source[place]) for place in places)]
-    partial = path.with_suffix(".partial")
-    partial.write_text("\n".join(parts), encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, "\n".join(parts))
 
 
 def _figure(record: Record) -> str:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.data.settings import DataSettings
-from fcam_jax.data.source import Source
-from fcam_jax.data.subset import few, share
+from fcam_jax.data.source import Source, few, share
 from fcam_jax.data.synthetic import Synthetic
 from fcam_jax.errors import InputError
 
