@@ -253,6 +253,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         watch=trained_by.watch(settings.remedy),
         pictures_epochs=settings.pictures_epochs,
         search=part(config, "fcam.search"),
+        judge=trained_by.judge,
     )
 
 

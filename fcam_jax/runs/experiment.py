@@ -23,6 +23,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.contract import LAST, Localizer, Method
+from fcam_jax.methods.fcam import Judgement
 from fcam_jax.methods.soundness import Watch
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
@@ -79,6 +80,7 @@ class Stage:
       watch: what is watched of the epochs' figures.
       pictures_epochs: epochs from one picture to the next; 0 for none.
       search: settings that it finds itself; None for none.
+      judge: how good maps are, without boxes.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Stage:
     watch: Watch = dataclasses.field(default_factory=Watch)
     pictures_epochs: int = 0
     search: FcamSearch | None = None
+    judge: Callable[[Any, Batch], Judgement] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,8 +180,8 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
             cams = plan.whole_cams.load(model, stage.method, stage.whole_maps, run.cams)
         if folder.taken_from is None:
             training = _training(plan, stage, model, mesh, of, cams, folder.path, training_hash)
-            if progress is None and stage.search is not None and stage.search.factors:
-                score = _score(plan, stage, model, training)
+            if progress is None and stage.search and stage.search.factors and stage.judge:
+                score = _score(plan, stage, model, stage.judge, training)
                 training = found_settings(training, stage.search.factors, stage.search.updates, score)
             train(training, folder.checkpoints)
         else:
@@ -219,13 +222,15 @@ def _training(
     )
 
 
-def _score(plan: Experiment, stage: Stage, model: nnx.Module, training: Training) -> Score:
+def _score(
+    plan: Experiment, stage: Stage, model: nnx.Module, judge: Callable[[Any, Batch], Judgement], training: Training
+) -> Score:
     """What candidates for the settings of a stage are compared by: the figure that chooses its best model, or, where
     that is not known, the normalised cut of training images by their maps, negative.
 
     A map that explains the seeds no better than chance cuts nothing well: above ln 2 the seeds' cross-entropy counts.
     """
-    judge = Placed.split(model, stage.method, training.mesh).forward(stage.method.judge)
+    judged = Placed.split(model, stage.method, training.mesh).forward(judge)
     everywhere = NamedSharding(training.mesh, REPLICATED)  # so that every host has the same
     means = jax.jit(lambda found: jnp.stack([found.seeds.mean(), found.cut.mean()]), out_shardings=everywhere)
     begin, batches = training.stream.get_state(), math.ceil(JUDGED / plan.data.batch_size)
@@ -233,7 +238,7 @@ def _score(plan: Experiment, stage: Stage, model: nnx.Module, training: Training
 
     def score(state: TrainState) -> dict[str, float]:
         training.stream.set_state(begin)  # the same images for every candidate
-        found = jax.device_get([means(judge(state, next(training.stream))) for _ in range(batches)])
+        found = jax.device_get([means(judged(state, next(training.stream))) for _ in range(batches)])
         seeds, cut = (float(figure) for figure in np.mean(found, axis=0))
         without_boxes = -cut if seeds <= math.log(2) else -1 - seeds
         validated = training.validate(state)
