@@ -36,5 +36,10 @@ def kept_of(history: Sequence[Mapping[str, float]], by: str, ties: str = "") -> 
 
 
 def noise(percent: float, images: float) -> float:
-    """One standard error of a share of so many images, 100 sqrt(p (1 - p) / n) with p = percent / 100."""
-    return math.sqrt(max(percent * (100 - percent), 0.0) / images) if images else 0.0
+    """One standard error of a share of so many images, 100 sqrt(p (1 - p) / n) with p = percent / 100, and never less
+    than one image.
+    """
+    if not images:
+        return 0.0
+    one_image = 100 / images * (1 + 1e-6)  # figures are rounded
+    return max(math.sqrt(max(percent * (100 - percent), 0.0) / images), one_image)

@@ -15,7 +15,13 @@ def models(*figures, images=30):
 def test_the_noise_is_the_standard_error_of_a_share():
     hits = np.random.default_rng(0).binomial(30, 0.7, 100_000)
     assert noise(70.0, 30.0) == pytest.approx(100 * np.std(hits / 30), rel=0.01)
-    assert noise(100.0, 30.0) == noise(0.0, 30.0) == noise(70.0, 0.0) == noise(70.0, math.inf) == 0
+    assert noise(70.0, 0.0) == noise(70.0, math.inf) == 0
+
+
+@pytest.mark.parametrize("percent", [0.0, 97.2, 100.0])
+def test_one_image_is_within_the_noise(percent):
+    assert noise(percent, 36.0) == pytest.approx(100 / 36, rel=1e-5)
+    assert kept_of(models((100 * 35 / 36, 58), (100 * 34 / 36, 75), images=36), "places", "classes") == 1
 
 
 @pytest.mark.parametrize(
