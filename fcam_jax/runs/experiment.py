@@ -24,7 +24,7 @@ from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.contract import LAST, Localizer, Method
 from fcam_jax.methods.fcam import Judgement
-from fcam_jax.methods.soundness import Watch
+from fcam_jax.methods.soundness import CONTRADICTED, Watch
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.data import Data, EvaluationBatches
@@ -229,6 +229,7 @@ def _score(
     that is not known, the normalised cut of training images by their maps, negative.
 
     A map that explains the seeds no better than chance cuts nothing well: above ln 2 the seeds' cross-entropy counts.
+    Where boxes count it does from that of a flood on, which hits many boxes where objects fill their images.
     """
     judged = Placed.split(model, stage.method, training.mesh).forward(judge)
     everywhere = NamedSharding(training.mesh, REPLICATED)  # so that every host has the same
@@ -240,9 +241,9 @@ def _score(
         training.stream.set_state(begin)  # the same images for every candidate
         found = jax.device_get([means(judged(state, next(training.stream))) for _ in range(batches)])
         seeds, cut = (float(figure) for figure in np.mean(found, axis=0))
-        without_boxes = -cut if seeds <= math.log(2) else -1 - seeds
         validated = training.validate(state)
-        return {**validated, "seeds": seeds, "cut": cut, "score": without_boxes if by == LAST else validated[by]}
+        figure, limit = (-cut, math.log(2)) if by == LAST else (validated[by], CONTRADICTED)
+        return {**validated, "seeds": seeds, "cut": cut, "score": figure if seeds <= limit else -1 - seeds}
 
     return score
 
