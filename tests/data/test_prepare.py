@@ -52,13 +52,15 @@ def assert_as_in_folder(replica, splits=("train", "val", "test"), below=None):
     """The prepared records are those that `FolderSource` makes of the extracted files."""
     shutil.rmtree(replica.source, ignore_errors=True)
     replica.extract()
-    images = replica.source / replica.dataset.folder
+    laid_out = replica.root / "laid_out"
+    shutil.rmtree(laid_out, ignore_errors=True)
+    laid_out.mkdir()
+    (laid_out / "images").symlink_to(replica.source / replica.dataset.folder)
+    (laid_out / "metadata").symlink_to(replica.metadata)
     for split in splits:
         source = opened(replica, split)
         classes = replica.dataset.num_classes
-        folder = FolderSource(
-            split=split, root=replica.root, num_classes=classes, images=images, metadata=replica.metadata
-        )
+        folder = FolderSource(split=split, root=laid_out, num_classes=classes)
         assert len(source) == len(folder) == replica.counts[split]
         assert (source.fingerprint, source.truth, source.left_out) == (folder.fingerprint, folder.truth, ())
         np.testing.assert_array_equal(source.labels(), folder.labels())

@@ -354,7 +354,7 @@ def test_keras_names(layout, tmp_path):
 @pytest.mark.parametrize(
     "entries, match",
     [
-        ({"layers/conv1/vars/0": FLOATS}, r"Keras 3 without the names of its tensors: .*model\.save\('NAME\.h5'\)"),
+        ({"layers/conv1/vars/0": FLOATS}, r"Keras 3 without its tensors' names: .*model\.save\('NAME\.h5'\)"),
         ({"a/conv1/kernel:0": FLOATS, "b/conv1/kernel:0": FLOATS}, "two tensors 'conv1/kernel'"),
         ({"conv1/kernel:0": [b"text"]}, "'conv1/kernel:0' is not an array of numbers"),
         ({}, "holds no tensors"),

@@ -67,7 +67,7 @@ def test_two_runs_of_one_configuration_are_a_mistake():
     [
         {"cam.name": "layercam"},
         {"cam.stages": ("stage3",), "cam.name": "layercam", "cam.convention": "fcam"},
-        {"fcam.seeds.background_fraction": 0.5},
+        {"fcam.seeds.background_fraction": 0.6},
         {"model.decoder_widths": (8, 8, 8, 8)},
         {"evaluation.bootstrap": 0, "log_steps": 5},
     ],
