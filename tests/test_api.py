@@ -82,7 +82,7 @@ MISTAKES = {
     "fc.models.Decoder((4,), (8,), 8, rngs=nnx.Rngs(0))": "widths are 8; they must be whole numbers from 1",
     "fc.evaluate(maps, boxes=[(4, 4, 20, 24)] * 2, size=32.5)": "size is 32.5; it must be a number of pixels",
     "fc.evaluate(maps, boxes=[(4, 4, 20, 24)] * 2, size=10**9)": "size is 1000000000; it must be a number of pixels",
-    "fc.evaluate(maps, labels=[[0, 1], [1]], logits=np.zeros((2, 2)))": "labels has several for an image",
+    "fc.evaluate(maps, labels=[[0, 1], [1]], logits=np.zeros((2, 2)))": "labels has entries of several lengths",
     "fc.evaluate(maps, labels=[0, 0], logits=np.zeros((2, 1)))": "logits are of one class, whose top-1 is always 100",
     "fc.losses.log_barrier(1.0, t='x')": "t is 'x'; it must be above 0",
     "fc.train(None, 'x')": "config is None; it must be a path",

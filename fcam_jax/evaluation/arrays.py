@@ -211,6 +211,8 @@ def _array(values: Any) -> np.ndarray:
 
 def _numbers(name: str, values: Any, kinds: str, axes: tuple[int, ...], what: str) -> np.ndarray:
     found = _array(values)
+    if found.dtype == object:
+        raise InputError(f"{name} has entries of several lengths; give {what}")
     if found.dtype.kind not in kinds or found.ndim not in axes or 0 in found.shape:
         raise InputError(f"{name} is {found.dtype} of shape {found.shape}; give {what}")
     return found

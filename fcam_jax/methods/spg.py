@@ -122,16 +122,20 @@ class SPG(ClassifierTraining):
         top = model.map_of(stages[-1])
         lower, upper = (seen[place.name] for place in guide_places(model.encoder))
         maps = model.head.activation(top, labels), *model.head.sides(lower, upper, top)
-        class_map, b1, b2, c = (resize_bilinear(one, (images.shape[1], images.shape[2])) for one in maps)
+        terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)}
+        terms |= self.guided(*maps, size=(images.shape[1], images.shape[2]))
+        return sum(terms.values(), start=jnp.zeros(())), logits, terms
+
+    def guided(self, *maps: Float[Array, "b _ _"], size: tuple[int, int]) -> dict[str, Float[Array, ""]]:
+        """The three BCE terms over the global batch, by who learns; of the label's map and the scores of B1, B2, C."""
+        class_map, b1, b2, c = (resize_bilinear(one, size) for one in maps)
         fused = (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2
         lessons = {  # who learns, from which map, where that is sure; masks pass no gradient to the teachers
             "b2": (b2, minmax(class_map), self.attention),
             "b1": (b1, jax.nn.sigmoid(b2), self.b2),
             "c": (c, fused, self.fused),
         }
-        terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)}
-        terms |= {name: _binary(scores, guidance_mask(of, *sure)) for name, (scores, of, sure) in lessons.items()}
-        return sum(terms.values(), start=jnp.zeros(())), logits, terms
+        return {name: _binary(scores, guidance_mask(of, *sure)) for name, (scores, of, sure) in lessons.items()}
 
 
 def guide_places(encoder: Encoder) -> tuple[Place, ...]:

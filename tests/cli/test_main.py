@@ -108,7 +108,9 @@ def test_a_run_from_its_first_to_its_last_call(tmp_path):
     first = finished("configs/synthetic.py", tmp_path, **SMALL)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["images"] == 8 and results["methods"].keys() == {"Center", "CAM", "F-CAM, no threshold", "F-CAM"}
-    table = [re.split(r"\s{2,}", line) for line in first.stdout.splitlines()]
+    told, _, warned = first.stdout.partition("\n\n")
+    table = [re.split(r"\s{2,}", line) for line in told.splitlines()]
+    assert warned.startswith("warning: F-CAM is not surely better than CAM: ") is not results["gain"]["better"]
     assert [row[0] for row in table] == ["test, percent", *results["methods"], "gain"]
     assert table[4][1] == f"{results['methods']['F-CAM']['MaxBoxAcc']:.1f}"
     assert json.loads((tmp_path / "config.json").read_text())["data"]["size"] == 32

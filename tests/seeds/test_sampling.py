@@ -97,7 +97,7 @@ def test_counts_dilation_and_regions_of_the_draws():
 def test_a_pixel_that_both_draws_reach_is_unknown():
     maps = np.zeros((1, 6, 6), np.float32)
     maps[0, 3, 3] = 1.0
-    everywhere = SeedSettings(1.0, 1, 36, 0, 0)
+    everywhere = SeedSettings(1.0, 1, 36, 0.0, 0.0)
     seeds = draw(maps, everywhere)
     assert seeds[0, 3, 3] == UNKNOWN
     assert (seeds == BACKGROUND).sum() == 35

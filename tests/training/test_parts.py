@@ -52,6 +52,9 @@ def run(stage, devices, steps=STEPS, **how):
     return jax.device_get(state), logged
 
 
+# A mean of the parts' percentiles is not that of the batch.
+PERCENTILES = ("foreground_10", "foreground_50", "foreground_90")
+
 _RUNS: dict = {}
 
 
@@ -63,10 +66,11 @@ def recorded(stage, devices, **how):
     return _RUNS[key]
 
 
-def assert_same(one, other):
+def assert_same(one, other, but=()):
+    """The same figures, but for some, and the same parameters."""
     for a, b in zip(one[1], other[1], strict=True):
         assert a.keys() == b.keys()
-        for name in a:
+        for name in a.keys() - set(but):
             np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=1e-5, err_msg=name)
     for a, b in zip(jax.tree.leaves(one[0]), jax.tree.leaves(other[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -91,7 +95,7 @@ def without_ratios(stage):
 
 def test_without_statistics_and_ratios_of_the_batch_parts_make_the_same_update(still_stage):
     stage = without_ratios(still_stage)
-    assert_same(run(stage, 1), run(stage, 1, accumulate=4))
+    assert_same(run(stage, 1), run(stage, 1, accumulate=4), but=PERCENTILES)
 
 
 def test_the_parts_do_not_depend_on_the_number_of_devices(stage):
