@@ -4,7 +4,7 @@
 
 The argument chooses CAM and training of stage 1 (docs/methods.md): `configs/synthetic.py:method=has,cam=layercam`.
 
-Two minutes on 2 CPU cores; README.md has the figures to expect.
+Three minutes on 2 CPU cores; README.md has the figures to expect.
 
 A class is a small mark on a body that all classes share, so a CAM finds the mark while box and mask cover the body: the
 problem of weakly supervised localization in small.
