@@ -116,12 +116,11 @@ const verdict = (iou) => (iou === null ? "no ground truth" : `IoU ${iou.toFixed(
 const errors = (example) => example.masked && !example.boxes;
 const option = (value, text) => make("option", { value }, text);
 
-const sight = new IntersectionObserver((entries) => {
-  for (const { target, isIntersecting } of entries) {
-    if (isIntersecting) fill(target);
-    else if (!target.contains(document.activeElement)) target.replaceChildren();
-  }
-}, { rootMargin: "100% 0px" });
+// The browser says which cards come near the window (`content-visibility` in page.css); a focused one stays.
+cards.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+  if (!skipped) fill(target);
+  else target.replaceChildren();
+});
 
 function chooseRun() {
   const { methods, examples } = run(), classes = new Map();
@@ -150,10 +149,8 @@ function choose() {
   if (sign) shown.sort((a, b) => sign * ((iou(a) ?? -1) - (iou(b) ?? -1)));
   byId("count").textContent = `${shown.length.toLocaleString("en")} of ${run().examples.length.toLocaleString("en")} examples`;
   cards.style.setProperty("--cells", Math.min(4, 1 + onCards().length));
-  sight.disconnect();
   cards.replaceChildren(...shown.map((_, number) => make("li", { "data-number": number })));
   [...cards.children].slice(0, 12).forEach(fill);
-  for (const item of cards.children) sight.observe(item);
 }
 
 function canvasOf(example, side) {
