@@ -4,8 +4,8 @@ The last stage is what the classifier's head pools; the decoder takes all of the
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,6 +66,13 @@ class Encoder(nnx.Module):
     def stage(self, index: int, x: Stage, *, train: bool, rng: Keys = None, at: At = unchanged) -> Stage:
         """Stage `index` from all that the stage before it gave (from the image for stage 0)."""
         raise NotImplementedError
+
+    def offset(self, side: int) -> float:
+        """How far right of, or below, an even grid's the centres of the top map's cells lie, in pixels.
+
+        Cell i of an even grid has its centre at `(i + 1/2) s - 1/2`, s being the final stride. `side` is the image's.
+        """
+        return 0.0
 
     def map_of(self, stage: Stage) -> Map:
         """The map of a stage, for heads, decoders and CAMs."""
@@ -132,3 +139,56 @@ def strides_up_to(final_stride: int) -> tuple[int, ...]:
     if final_stride not in FINAL_STRIDES:
         raise InputError(f"final_stride is {final_stride!r}; it must be 8, 16 or 32")
     return tuple(min(stride, final_stride) for stride in (2, 4, 8, 16, 32))
+
+
+class Subsampling(NamedTuple):
+    """How a stage of a network of five is sampled: by the layer that carries its stride, and by those after it."""
+
+    stride: int  # of that layer: 2, or 1 where its subsampling is removed
+    dilation: int  # of that layer
+    inner: int  # dilation of the layers after it
+
+
+def subsamplings(final_stride: int, dilate: bool = False) -> tuple[Subsampling, ...]:
+    """Those of the five stages of a classifier whose last subsamplings are removed (`strides_up_to`).
+
+    With `dilate` the layers behind a removed stride are dilated, so that the network computes what it did before, at
+    more places: of the larger top map every 2nd (4th) value is one of the strided network's (a trous). Without it all
+    layers stay as they are and see less of the image.
+
+    Raises:
+      InputError: `final_stride` is not 8, 16 or 32.
+
+    Reference: Yu, Koltun and Funkhouser, Dilated residual networks, CVPR 2017, Sec. 2.
+    """
+    found, dilation = [], 1
+    for stride in (2, 4, 8, 16, 32):
+        if stride in strides_up_to(final_stride):
+            found.append(Subsampling(2, 1, 1))
+        else:
+            inner = 2 * dilation if dilate else 1
+            found.append(Subsampling(1, dilation, inner))
+            dilation = inner
+    return tuple(found)
+
+
+class Strided(NamedTuple):
+    """A layer with a stride, as far as places of the map hang on it."""
+
+    kernel: int
+    stride: int
+    padding: int | None  # zeros before the first value; None for TensorFlow's "SAME", which hang on the side
+
+
+def offset_of(side: int, layers: Iterable[Strided]) -> float:
+    """`Encoder.offset` of a network whose strided layers these are; all others must be symmetric.
+
+    A layer of kernel k, padding p and stride t puts the centre of its cell i over `(k - 1) / 2 - p + t i` of its input.
+    """
+    first, scale = 0.0, 1  # the centre of cell 0, and the distance of the centres, in pixels
+    for kernel, stride, padding in layers:
+        if padding is None:
+            padding = max((-(-side // stride) - 1) * stride + kernel - side, 0) // 2
+        first += scale * ((kernel - 1) / 2 - padding)
+        scale, side = scale * stride, -(-side // stride)
+    return first - (scale - 1) / 2
