@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
+from fcam_jax.models.pretrained import Pretrained
 from fcam_jax.models.weight_names import Names, of_torch
 from fcam_jax.runtime.remat import kept
 
@@ -57,6 +58,7 @@ class Encoder(nnx.Module):
     mean: tuple[float, float, float] = IMAGENET_MEAN  # what is subtracted from RGB in [0, 255]
     std: tuple[float, float, float] = IMAGENET_STD  # what the difference is divided by
     new_layers: tuple[str, ...] = ()  # first names of the parameter paths that stage 1 trains at the new head's rate
+    pretrained: ClassVar[tuple[Pretrained, ...]] = ()  # of several sizes: in `Sized`
     published_stride: ClassVar[int] = 32  # the final stride of the network whose weights are published
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)  # it is exported by the first
     head_names: ClassVar[Names | None] = None  # of the published classification layer, where PyTorch's do not fit

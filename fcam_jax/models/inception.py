@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import ConvBNReLU, Side, conv, dropout, max_pool
+from fcam_jax.models.pretrained import Pretrained, torchvision
 from fcam_jax.models.weight_names import Path, of_torch, torch_name
 
 
@@ -160,6 +161,10 @@ class InceptionV3(Encoder):
 
     Conv2d_4a_3x3: ConvBNReLU
     for_methods = ("top",)
+    pretrained = (
+        *torchvision("Inception_V3", IMAGENET1K_V1="inception_v3_google-0cc3c7bd.pth", side=299),
+        Pretrained("timm:inception_v3.tf_in1k", "Apache-2.0", side=299),
+    )
     weight_names = (
         of_torch("torchvision's InceptionV3", _name, "AuxLogits.", "Mixed_7", added=("SPG_A3_",)),
         of_torch("the F-CAM program's InceptionV3", _name, "features."),

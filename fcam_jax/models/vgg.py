@@ -12,6 +12,7 @@ from flax import nnx
 
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
 from fcam_jax.models.layers import conv
+from fcam_jax.models.pretrained import torchvision
 from fcam_jax.models.weight_names import Path, of_torch, torch_name
 
 # Channels of the 3x3 convolutions between the network's own max-pools.
@@ -38,6 +39,7 @@ class VGG16(Encoder):
 
     for_methods = ("top",)
     decoder_center = True
+    pretrained = torchvision("VGG16", IMAGENET1K_V1="vgg16-397923af.pth")
     weight_names = (
         of_torch("torchvision's VGG16", partial(_name, _TORCHVISION), "classifier.", added=("conv6.", "conv7.")),
         # The authors' module holds its layers twice.
