@@ -244,6 +244,25 @@ def dropout(x: Float[Array, "b h w c"], rate: float, keys: Key[Array, " b"]) -> 
     return jnp.where(keep, x / (1 - rate), 0)
 
 
+def drop_path(x: Float[Array, "b ..."], rate: float, keys: Key[Array, " b"] | None, branch: int) -> Array:
+    """Zero a residual branch of an image as a whole with probability `rate`, else divide it by `1 - rate`.
+
+    Args:
+      x: what the branch adds to its input, for every image.
+      rate: 0 leaves all as it is, and needs no keys.
+      keys: one for every image; its draw hangs on nothing else.
+      branch: number of the branch in its network: each draws by itself.
+
+    Reference: Huang et al., Deep networks with stochastic depth, ECCV 2016.
+    """
+    if not rate:
+        return x
+    if keys is None:
+        raise ValueError("drop path draws: give a key for every image to train with it")
+    keep = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, branch), 1 - rate))(keys)
+    return jnp.where(keep.reshape(-1, *[1] * (x.ndim - 1)), x / (1 - rate), 0)
+
+
 def resize_align_corners(x: Float[Array, "b h w c"], size: tuple[int, int]) -> Float[Array, "b _ _ c"]:
     """Bilinear resize where the centres of the corner pixels stay corners (PyTorch's ``align_corners=True``).
 

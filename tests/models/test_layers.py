@@ -13,6 +13,7 @@ from fcam_jax.models.layers import (
     DepthwiseConv,
     conv,
     depthwise,
+    drop_path,
     dropout,
     max_pool,
     resize_align_corners,
@@ -156,6 +157,22 @@ def test_dropout_keeps_the_mean_and_draws_by_image():
     np.testing.assert_allclose(y.mean((1, 2, 3)), 1, atol=0.03)
     np.testing.assert_array_equal(dropout(x[:1], 0.25, keys[2:3])[0], y[2])
     assert (y[0] != y[1]).any()
+
+
+def test_drop_path_keeps_the_mean_and_draws_by_image_and_branch():
+    x = jnp.ones((1000, 2, 3), jnp.bfloat16)
+    keys = jax.random.split(jax.random.key(0), 1000)
+    y = drop_path(x, 0.25, keys, 1)
+    assert y.dtype == x.dtype
+    y = np.asarray(y, np.float32)
+    np.testing.assert_array_equal(y, np.broadcast_to(y[:, :1, :1], y.shape))  # the whole of an image or nothing
+    np.testing.assert_allclose(np.unique(y), [0, 1 / 0.75], rtol=1e-2)
+    np.testing.assert_allclose((y[:, 0, 0] > 0).mean(), 0.75, atol=0.05)
+    np.testing.assert_array_equal(drop_path(x[:1], 0.25, keys[7:8], 1)[0], y[7])
+    assert 0.5 < (np.asarray(drop_path(x, 0.25, keys, 2))[:, 0, 0] == y[:, 0, 0]).mean() < 0.75  # 5/8 by chance
+    np.testing.assert_array_equal(drop_path(x, 0.0, None, 1), x)
+    with pytest.raises(ValueError, match="drop path"):
+        drop_path(x, 0.25, None, 1)
 
 
 def test_batch_norm_takes_the_statistics_of_the_whole_batch_over_the_mesh_axis():
