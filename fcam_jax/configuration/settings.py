@@ -8,6 +8,7 @@ import dataclasses
 
 from fcam_jax.component import at_least, is_number, known
 from fcam_jax.errors import InputError
+from fcam_jax.models.token_neck import NECKS
 
 INIT_HEAD = {"drop": False, "keep": True}
 LAST_STAGES = ("classifier", "fcam")
@@ -48,6 +49,7 @@ class Model:
       init_head: the classification layer in it: "drop" (start with a new one) or "keep".
       decoder_widths: channels of the decoder's blocks, from the top stage to the image; none: the paper's.
       decoder_center: two more convolutions on the top stage: "yes", "no", or "encoder", as the paper has for it.
+      decoder_neck: maps of falling stride out of a transformer's tokens: "reassemble" or "pyramid"; others need none.
       dtype: of the computation: "float32" or "bfloat16"; parameters stay float32.
     """
 
@@ -57,10 +59,11 @@ class Model:
     init_head: str = "drop"
     decoder_widths: tuple[int, ...] = ()
     decoder_center: str = "encoder"
+    decoder_neck: str = "reassemble"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        known(self, init_head=INIT_HEAD, dtype=DTYPES, decoder_center=DECODER_CENTER)
+        known(self, init_head=INIT_HEAD, dtype=DTYPES, decoder_center=DECODER_CENTER, decoder_neck=NECKS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

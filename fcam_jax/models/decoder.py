@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Map
 from fcam_jax.models.layers import KAIMING_FAN_IN, ConvBNReLU, resize_align_corners, upsample_nearest
+from fcam_jax.models.token_neck import NECKS, Neck, is_plain
 from fcam_jax.models.weight_names import Names, Path, of_torch, torch_name
 from fcam_jax.runtime.remat import kept
 
@@ -57,14 +58,18 @@ class Decoder(nnx.Module):
 
     Args:
       channels: channels of the encoder's stages, from high to low resolution.
-      strides: their strides. A stage of stride 1 is not used.
+      strides: their strides. A stage of stride 1 is not used, but where a neck makes it.
       widths: channels of each block's result; none for the paper's, `WIDTHS`.
       center: two further convolutions of unchanged width on the top stage first (VGG16).
+      neck: one of `NECKS`, which makes maps of falling stride where the encoder's have one, as a transformer's.
       reconstruction: a second head, which reconstructs the image.
       of_layers: `rngs`, and `dtype` of the computation; the result is float32 always.
 
     Raises:
-      InputError: there is not one width for every block.
+      InputError: there is not one width for every block, or the neck cannot be made.
+
+    Attributes:
+      takes: positions of the encoder's stages that it looks at.
 
     Reference: F-CAM (WACV 2022), Fig. 2 and section 4.1; Ronneberger et al., U-Net, MICCAI 2015.
     """
@@ -81,10 +86,16 @@ class Decoder(nnx.Module):
         widths: Sequence[int] = (),
         *,
         center: bool = False,
+        neck: str = "reassemble",
         reconstruction: bool = False,
         **of_layers: Any,
     ):
-        self.skips = skips_of(strides)
+        self.neck: Neck | None = NECKS[neck](channels, strides, **of_layers) if is_plain(strides) else None
+        if self.neck is not None:
+            channels, strides = self.neck.channels, self.neck.strides
+        self.skips = skips_of(strides, full_size=self.neck is not None)
+        used = {*(index for index in self.skips if index is not None), len(strides) - 1}
+        self.takes = tuple(sorted(used)) if self.neck is None else self.neck.takes
         blocks = len(self.skips)
         if isinstance(widths, int | str) or not all(isinstance(width, int) and width > 0 for width in widths):
             raise InputError(f"widths are {widths!r:.100}; they must be whole numbers from 1, one for each block")
@@ -103,16 +114,16 @@ class Decoder(nnx.Module):
         # After all others, whose initial weights do not depend on whether there is this one.
         self.reconstruction = _head(widths[-1], COLOURS, of_layers["rngs"]) if reconstruction else None
 
-    def __call__(self, stages: Sequence[Map], size: tuple[int, int], *, train: bool) -> Float[Array, "b h w 2"]:
+    def __call__(self, stages: Sequence[Map | None], size: tuple[int, int], *, train: bool) -> Float[Array, "b h w 2"]:
         """Scores of background and foreground before softmax, at the image's height and width.
 
-        `stages` are the encoder's, from high to low resolution; with `train`, BatchNorm takes the batch's statistics
-        and updates the running ones.
+        `stages` are the encoder's, from high to low resolution, of which those that it `takes` must be there; with
+        `train`, BatchNorm takes the batch's statistics and updates the running ones.
         """
         return _resized(self.head(self._features(stages, train=train)), size)
 
     def with_image(
-        self, stages: Sequence[Map], size: tuple[int, int], *, train: bool
+        self, stages: Sequence[Map | None], size: tuple[int, int], *, train: bool
     ) -> tuple[Float[Array, "b h w 2"], Float[Array, "b h w 3"] | None]:
         """The scores, and the image that is reconstructed beside them, in [0, 1]; None without a head for it.
 
@@ -122,8 +133,11 @@ class Decoder(nnx.Module):
         image = None if self.reconstruction is None else jax.nn.sigmoid(_resized(self.reconstruction(x), size))
         return _resized(self.head(x), size), image
 
-    def _features(self, stages: Sequence[Map], *, train: bool) -> Map:
+    def _features(self, stages: Sequence[Map | None], *, train: bool) -> Map:
+        if self.neck is not None:
+            stages = self.neck(stages, train=train)
         x = stages[-1]
+        assert x is not None
         for layer in self.center:
             x = layer(x, train=train)
         for block, index in zip(self.blocks, self.skips, strict=True):
@@ -131,15 +145,18 @@ class Decoder(nnx.Module):
         return x
 
 
-def skips_of(strides: Sequence[int]) -> tuple[int | None, ...]:
-    """Which stage every block of a decoder joins, from the top stage upwards; None where it only doubles the map."""
+def skips_of(strides: Sequence[int], full_size: bool = False) -> tuple[int | None, ...]:
+    """Which stage every block of a decoder joins, from the top stage upwards; None where it only doubles the map.
+
+    With `full_size` the first stage has the image's size and is joined, too.
+    """
     below = strides[-1]
     skips: list[int | None] = []
     for index in reversed(range(len(strides) - 1)):
-        if strides[index] > 1:
+        if strides[index] > 1 or full_size:
             skips += [*[None] * (_doublings(below, strides[index]) - 1), index]
             below = strides[index]
-    return (*skips, *[None] * _doublings(below, 1))
+    return (*skips, *[None] * (0 if full_size else _doublings(below, 1)))
 
 
 def _doublings(below: int, above: int) -> int:

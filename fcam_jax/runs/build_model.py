@@ -87,6 +87,7 @@ def decoder(config: ConfigDict, body: Encoder) -> Decoder:
             body.strides,
             model.decoder_widths,
             center=body.decoder_center if center is None else center,
+            neck=model.decoder_neck,
             reconstruction=alignment(config.fcam.loss).needs_image,
             dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.DECODER),
