@@ -29,8 +29,8 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.epochs = 6
     config.fcam.optimizer.decay_epochs = 5
     config.fcam.seeds.update(background_fraction=0.4, foreground_count=8, background_count=8)
-    config.fcam.loss.crf.update(weight=6e-9, start=30, stride=6)
+    config.fcam.loss.crf.update(weight=6e-9, start=20, stride=6)
     config.fcam.color.stride = 6
-    config.fcam.search.updates = 60
+    config.fcam.search.updates = 20
     config.fcam.remedy = True
     return config

@@ -146,26 +146,31 @@ class FcamSearch:
     """Settings of F-CAM that the run finds itself, by short trainings before its own.
 
     Attributes:
-      updates: length of a candidate's training; 0: nothing is searched for.
+      start: updates with the first of the values below, from where all candidates go on.
+      updates: of each candidate from there; 0: nothing is searched for.
       crf: factors on `fcam.loss.crf.weight`, the first one to begin with.
       background_fraction: likewise on `fcam.seeds.background_fraction`.
-      color: values to try of `fcam.color.share`, likewise.
+      color: values to try of `fcam.color.share`, likewise; without boxes the first one is taken.
     """
 
+    start: int = 20
     updates: int = 0
     crf: tuple[float, ...] = (1.0, 3.3, 0.2)
     background_fraction: tuple[float, ...] = (1.0, 1.5)
     color: tuple[float, ...] = (0.0, 0.5, 1.0)
 
     def __post_init__(self) -> None:
-        at_least(self, updates=0)
+        at_least(self, start=0, updates=0)
         for name in ("crf", "background_fraction", "color"):
             factors = getattr(self, name)
             if not factors or not all(is_number(factor) and factor >= 0 for factor in factors):
                 raise InputError(f"{name} is {factors}; it must hold numbers of at least 0")
 
-    @property
-    def factors(self) -> dict[str, tuple[float, ...]]:
-        """The factors to try, by what they are on; none where nothing is searched for."""
-        found = {"crf": self.crf, "background_fraction": self.background_fraction, "color": self.color}
+    def options(self, *, by_boxes: bool = True) -> dict[str, tuple[float, ...]]:
+        """The values to try, by setting; none where nothing is searched for.
+
+        Without boxes the shares of colour are not compared: what judges then is colour itself.
+        """
+        found = {"crf": self.crf, "background_fraction": self.background_fraction}
+        found["color"] = self.color if by_boxes else self.color[:1]
         return found if self.updates else {}

@@ -118,7 +118,7 @@ def pretrained_decoder(init: str, network: Decoder) -> Imported | None:
 
 def fcam(config: ConfigDict, trained: Classifier) -> FCAM:
     """F-CAM with an untrained decoder on a trained classifier."""
-    fitted = dict(part(config, "fcam.search").factors)
+    fitted = part(config, "fcam.search").options()
     if part(config, "fcam").remedy:
         fitted |= alignment(config.fcam.loss).flooding
     return FCAM(trained, decoder(config, trained.encoder), fitted)

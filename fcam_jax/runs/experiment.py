@@ -180,9 +180,10 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
             cams = plan.whole_cams.load(model, stage.method, stage.whole_maps, run.cams)
         if folder.taken_from is None:
             training = _training(plan, stage, model, mesh, of, cams, folder.path, training_hash)
-            if progress is None and stage.search and stage.search.factors and stage.judge:
+            if progress is None and stage.search and stage.search.updates and stage.judge:
+                options = stage.search.options(by_boxes=stage.loop.selection != LAST)
                 score = _score(plan, stage, model, stage.judge, training)
-                training = found_settings(training, stage.search.factors, stage.search.updates, score)
+                training = found_settings(training, options, stage.search.start, stage.search.updates, score)
             train(training, folder.checkpoints)
         else:
             logger.info("%s: that of %s is taken", stage.name, folder.taken_from["taken_from"])

@@ -1,7 +1,7 @@
 """Which model of a stage is kept: the rule by which validation chooses, one model after the other."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 
 def replaces(new: Mapping[str, float], kept: Mapping[str, float], highest: float, by: str, ties: str = "") -> bool:
@@ -22,17 +22,6 @@ def replaces(new: Mapping[str, float], kept: Mapping[str, float], highest: float
         return new[by] > kept[by]
     least = highest - noise(highest, new.get("images", math.inf))
     return new[by] >= least and (kept[by] < least or (new[ties], new[by]) > (kept[ties], kept[by]))
-
-
-def kept_of(history: Sequence[Mapping[str, float]], by: str, ties: str = "") -> int | None:
-    """Place of the model that is kept of some whose figures are known; None where none has the figure `by`."""
-    kept, highest = None, -math.inf
-    for place, values in enumerate(history):
-        if by in values:
-            highest = max(highest, values[by])
-            if kept is None or replaces(values, history[kept], highest, by, ties):
-                kept = place
-    return kept
 
 
 def noise(percent: float, images: float) -> float:

@@ -1,10 +1,11 @@
-"""Settings that a training finds itself: short trainings of some candidates from one start, the best one's are taken.
+"""Settings that a training finds itself: candidates go on for a while from one start, and the best one's are taken.
 
 In: a `Training` whose model holds the settings as `Fitted` variables. Out: their values, and `search.json` in the
 stage's folder, with the figures of every candidate. One compiled step serves all of them.
 """
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from collections.abc import Callable, Mapping
@@ -33,9 +34,7 @@ Options = Mapping[str, tuple[float, ...]]
 Score = Callable[[TrainState], dict[str, float]]
 
 
-def found_settings(
-    training: Training, options: Mapping[str, tuple[float, ...]], updates: int, score: Score
-) -> Training:
+def found_settings(training: Training, options: Options, start: int, updates: int, score: Score) -> Training:
     """The training with the settings that suit its data best.
 
     One setting is tried after the other, in their order, each with those before it as they were found; a value takes
@@ -44,27 +43,37 @@ def found_settings(
     Args:
       training: before its first step.
       options: by setting, the values to try; the first ones together are the first candidate.
-      updates: length of a candidate's training.
+      start: updates with the first candidate's settings, from where all of them go on.
+      updates: of each candidate from there.
       score: compares the candidates.
 
     Raises:
-      Preempted: it was asked to stop; the next call begins with the candidate that was not finished.
+      Preempted: it was asked to stop; the next call goes on with the candidate that was not finished.
     """
     record = training.directory / SEARCH
     known = _known(record)
     best = {name: float(values[0]) for name, values in options.items()}
     candidates = 1 + sum(len(values) - 1 for values in options.values())
     begin = training.stream.get_state()
-    with progress_bar(f"{training.settings.name} settings", candidates * updates, "step") as bar:
+    lengths = {"start": start, "updates": updates}
+    with progress_bar(f"{training.settings.name} settings", start + candidates * updates, "step") as bar:
+        first = dict(best)
+
+        @functools.cache
+        def common() -> tuple[TrainState, Any]:
+            """The state from where all candidates go on, and where the data stands then."""
+            return _trained(training, _with(training.state, first), start, bar.update), training.stream.get_state()
 
         def figures(values: Values) -> dict[str, float]:
             row = next((row for row in known if row["settings"] == values), None)
             if row is None:
-                training.stream.set_state(begin)
-                row = {"settings": values, "figures": score(_trained(training, values, updates, bar.update))}
+                state, place = common()
+                training.stream.set_state(place)
+                trained = _trained(training, _with(state, values), updates, bar.update)
+                row = {"settings": values, "figures": score(trained)}
                 known.append(row)
                 if hosts.is_first():
-                    write_record(record, {"updates": updates, "candidates": known, "chosen": None})
+                    write_record(record, lengths | {"candidates": known, "chosen": None})
             return row["figures"]
 
         top = figures(best)["score"]
@@ -75,7 +84,7 @@ def found_settings(
                     best, top = candidate, found
     training.stream.set_state(begin)
     if hosts.is_first():
-        write_record(record, {"updates": updates, "candidates": known, "chosen": best})
+        write_record(record, lengths | {"candidates": known, "chosen": best})
     _tell(training.settings.name, known, best)
     return dataclasses.replace(training, state=_with(training.state, best))
 
@@ -85,8 +94,8 @@ def _known(record: pathlib.Path) -> list[dict[str, Any]]:
     return list(found.get("candidates", []))
 
 
-def _trained(training: Training, values: Values, updates: int, tick: Callable[[], Any]) -> TrainState:
-    state = jax.tree.map(jnp.copy, _with(training.state, values))  # a step takes over its state
+def _trained(training: Training, state: TrainState, updates: int, tick: Callable[[], Any]) -> TrainState:
+    state = jax.tree.map(jnp.copy, state)  # a step takes over its state
     feed, rng = Feed(training.stream, training.mesh), replicate(training.rng, training.mesh)
     busy_with = None
     for step in range(updates):

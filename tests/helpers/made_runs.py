@@ -119,12 +119,20 @@ def write_log(folder, stage, values, name="MaxBoxAcc"):
     (folder / stage / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def write_results(folder, checkpoints, **facts):
-    """A run's `results.json`, as far as it is read beside the records: validation figures by row, and other facts."""
+def write_results(folder, checkpoints, marks=None, **facts):
+    """A run's `results.json`, as far as it is read beside the records.
+
+    Args:
+      folder: of the run.
+      checkpoints: validation figures by row.
+      marks: of the training of a row.
+      facts: others.
+    """
     results = {
         "config_hash": f"hash of {folder.name}",
         "checkpoints": {
             row: {"stage": "fcam" if row == "F-CAM" else "classifier", "step": 40, "val": val}
+            | ({"marks": marks[row]} if row in (marks or {}) else {})
             for row, val in checkpoints.items()
         },
     }

@@ -27,7 +27,7 @@ SMALL = {
     "fcam.pictures_epochs": 0,
     "fcam.search.updates": 2,
     "fcam.search.crf": (1.0, 0.0),
-    "fcam.search.background_fraction": (0.5,),
+    "fcam.search.background_fraction": (0.5, 1.0),
     "fcam.search.color": (1.0, 0.25),
     "evaluation.batch_size": 8,
     "evaluation.pictures": 0,
@@ -49,7 +49,7 @@ def test_the_model_holds_what_was_found_and_the_folder_every_candidate(run):
     record = json.loads((run / "fcam" / "search.json").read_text())
     tried = [row["settings"] for row in record["candidates"]]
     assert tried[:2] == [{"crf": crf, "background_fraction": 0.5, "color": 1.0} for crf in (1, 0)]
-    assert len(tried) == 3 and tried[2]["color"] == 0.25
+    assert len(tried) == 3 and tried[2]["background_fraction"] == 1.0  # and no share of colour, without boxes
     best = max(record["candidates"], key=lambda row: row["figures"]["score"])
     assert record["chosen"] == best["settings"]
     fitted = load_trained(run).model.fitted

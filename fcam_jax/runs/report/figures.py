@@ -22,7 +22,6 @@ from fcam_jax.runs.report.paper import main_rows
 from fcam_jax.runs.report.pictures import GridRow, save_grid, spread
 from fcam_jax.runs.report.runs import StoredExample, read_pixels
 from fcam_jax.runtime.text import file_name
-from fcam_jax.training.choice import kept_of
 from fcam_jax.types import Annotation
 
 ACTIVATIONS = Axes("value of the map", "pixels in a bin of 1/256, percent", y_powers=10)
@@ -130,14 +129,18 @@ def _main_first(rows: Sequence[str]) -> list[str]:
 
 def _epochs(one: Configuration, stage: str) -> list[Line]:
     """The metric that chose a stage's model, and the one that broke its ties, by epoch."""
-    known = {name for run in one.runs for history in run.history.values() for epoch in history for name in epoch}
-    selection = setting(one.config, "validation.selection") or next((n for n in selecting() if n in known), "")
+    names = {
+        name for run in one.runs for history in run.history.values() for epoch in history.values() for name in epoch
+    }
+    selection = setting(one.config, "validation.selection") or next((n for n in selecting() if n in names), "")
     ties, lines = tie_breaker(selection), []
     for metric in dict.fromkeys((selection, ties)):
         for run in one.runs:
-            values = [epoch.get(metric, np.nan) for epoch in run.history.get(stage, [])]
+            history = run.history.get(stage, {})
+            values = [epoch.get(metric, np.nan) for epoch in history.values()]
             if np.isfinite(values).any():
-                dot = kept_of(run.history[stage], selection, ties) if metric == selection else None
+                marked = metric == selection and run.kept.get(stage) in history
+                dot = [*history].index(run.kept[stage]) if marked else None
                 lines.append(Line(metric, range(len(values)), values, dot=dot))
     return lines
 

@@ -43,6 +43,7 @@ function tableOf(table) {
 function showTables() {
   const [results, ...others] = data.tables;
   if (results) byId("results").append(tableOf(results));
+  for (const line of data.unsound) byId("results").append(make("p", { class: "missed" }, line));
   for (const table of others) byId("results").append(make("details", null, make("summary", null, table.caption), tableOf(table)));
 }
 

@@ -68,7 +68,8 @@ def write_page(path: pathlib.Path, summary: Mapping[str, Any], pixels: PixelBloc
     Args:
       path: the HTML file.
       summary: by name: "about", a line on what the page is of; "tables"; "figures", groups with "title" and "figures",
-        of these "caption" and "svg"; "runs", see `run_facts`; "leftOut", a line for each file that could not be used.
+        of these "caption" and "svg"; "runs", see `run_facts`; "unsound", a line for each mark of a training;
+        "leftOut", a line for each file that could not be used.
       pixels: those of the runs' examples, in the same order.
     """
     parts = {"style": _resource("page.css"), "script": _resource("page_maps.js") + _resource("page.js")}

@@ -68,6 +68,8 @@ def _write(found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlock
     rows = [row for one in found for row in table_rows(one)]
     shown = [tables.results(rows), *tables.paper_tables(rows), *tables.details(found)]
     text = "\n".join(map(tables.markdown, shown))
+    unsound = [line for one in found for run in one.runs for line in _unsound(run)]
+    text += "".join(f"\n{printable(line)}\n" for line in unsound)
     if left_out:
         text += "\nLeft out:\n\n" + "".join(f"    {printable(line)}\n" for line in left_out)
     (out / "tables.md").write_text(f"# F-CAM report\n\n{text}", encoding="utf-8")
@@ -77,6 +79,7 @@ def _write(found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlock
     runs, configs, images = (f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items())
     summary = {
         "about": f"{runs} of {configs}, {images}",
+        "unsound": unsound,
         "tables": list(map(dataclasses.asdict, shown)),
         "figures": [{"title": title, "figures": group} for title, group in _figures(folder, found, first).items()],
         "runs": [one for one in facts if one["examples"]],
@@ -84,6 +87,16 @@ def _write(found: Sequence[Configuration], out: pathlib.Path, pixels: PixelBlock
     }
     write_page(page, summary, pixels)
     return page
+
+
+def _unsound(run: StoredRun) -> list[str]:
+    """A line on every mark of a run's trainings."""
+    where = f"{run.folder.name}: the training of"
+    return [
+        f"{where} {row} ended with the mark {name!r}: {why}"
+        for row, marks in run.marks.items()
+        for name, why in marks.items()
+    ]
 
 
 def _examples(

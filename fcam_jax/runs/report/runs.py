@@ -67,7 +67,9 @@ class StoredRun:
     folder: pathlib.Path
     config: dict[str, Any]
     records: tuple[StoredEvaluation, ...]  # of the methods that were evaluated, see `row_order`
-    history: dict[str, list[Figures]]  # by stage, the validation figures before the first epoch and after every one
+    history: dict[str, dict[int, Figures]]  # by stage and step, the validation figures of every epoch
+    kept: dict[str, int]  # by stage, the step of the model that was evaluated
+    marks: dict[str, dict[str, str]]  # by method, what was wrong at the end of its training: why, by what
     class_names: ClassNames = ()
     damaged: tuple[str, ...] = ()  # a line on each file that was left out
 
@@ -152,10 +154,26 @@ def read_run(folder: pathlib.Path) -> StoredRun:
     if not records:
         raise InputError(damaged[0])
     logs = [log.parent for log in sorted(home.glob("*/metrics.jsonl"))]
-    history = {stage.name: list(of.values()) for stage in logs for of in tried(logged, stage, "val")}
+    history = {stage.name: of for stage in logs for of in tried(logged, stage, "val")}
+    kept, marks = next(iter(tried(_checkpoints, where / "results.json")), ({}, {}))
     names = next(iter(tried(lambda: names_of_run(where) or names_of_run(home))), ())
     records.sort(key=lambda record: row_order(record.row))
-    return StoredRun(where, config, tuple(records), history, names, tuple(damaged))
+    return StoredRun(where, config, tuple(records), history, kept, marks, names, tuple(damaged))
+
+
+def _checkpoints(results: pathlib.Path) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
+    """`StoredRun.kept` and `marks`; none where there are no results."""
+    if not results.exists():
+        return {}, {}
+    rows = read_json(results, _AGAIN, checkpoints=dict)["checkpoints"]
+    try:
+        kept = {str(facts["stage"]): int(facts["step"]) for facts in rows.values()}
+        marks = {
+            row: {str(name): str(why) for name, why in facts.get("marks", {}).items()} for row, facts in rows.items()
+        }
+    except _ODD as error:
+        raise InputError(f"{results} is damaged ({first_line(error)}); {_AGAIN}") from error
+    return kept, {row: found for row, found in marks.items() if found}
 
 
 def read_record(path: pathlib.Path) -> StoredEvaluation:

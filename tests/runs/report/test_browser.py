@@ -293,7 +293,7 @@ def test_six_thousand_examples_open_within_three_seconds(browser, tmp_path):
             examples.append(StoredExample(name, i % 200, name[:9], file, None, finding.box[None], (finding,)))
             blocks.add(Pixels(np.stack([levels] * 3, -1), jpeg, None, (levels,)))
         runs = [run_facts("run", ["CAM"], [], examples, [(64, 64)] * len(examples))]
-        write_page(page, {"about": "", "tables": [], "figures": [], "runs": runs, "leftOut": []}, blocks)
+        write_page(page, {"about": "", "tables": [], "figures": [], "runs": runs, "unsound": [], "leftOut": []}, blocks)
     assert page.stat().st_size > 10e6
     started = time.monotonic()
     show(browser, page.as_uri())

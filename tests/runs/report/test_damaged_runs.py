@@ -56,7 +56,7 @@ def test_a_log_is_read_around_what_is_damaged(tmp_path):
     path = run / "fcam" / "metrics.jsonl"
     first, *others = path.read_text().splitlines()
     path.write_text("\n".join([first, "\x00", "[" * 10_000, '{"step": 1e999, "kind": "val"}', *others, '{"st']))
-    assert [epoch["MaxBoxAcc"] for epoch in read_run(run).history["fcam"]] == [1.0, 2.0]
+    assert [epoch["MaxBoxAcc"] for epoch in read_run(run).history["fcam"].values()] == [1.0, 2.0]
 
 
 def test_a_run_without_a_test_split_is_reported_by_the_split_that_it_has(reported, tmp_path):

@@ -6,7 +6,7 @@ import json
 import cv2
 import numpy as np
 import pytest
-from made_runs import TAUS, evaluation, ids, make_run, write_log
+from made_runs import TAUS, evaluation, ids, make_run, write_log, write_results
 
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.boxes import box_iou, largest_box, quantise
@@ -103,7 +103,18 @@ def test_the_evaluation_of_another_split_has_its_folder_in_the_run(tmp_path):
     write_log(tmp_path / "run", "classifier", [1.0])
     found = read_run(tmp_path / "run" / "val")
     assert found.records[0].split == "val" and found.records[0].figures["PxAP"] == 2.0
-    assert list(found.history) == ["classifier"] and found.seed == 0
+    assert list(found.history) == ["classifier"] and found.seed == 0 and found.kept == found.marks == {}
+
+
+def test_the_step_of_the_model_that_was_evaluated_is_known(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_results(run, {"CAM": {"MaxBoxAcc": 1.0}, "F-CAM": {"MaxBoxAcc": 2.0}})
+    found = read_run(run)
+    assert found.kept == {"classifier": 40, "fcam": 40} and found.marks == {}
+    (run / "results.json").write_text('{"checkpoints": {"CAM": {"stage": "classifier"}}}')
+    damaged = read_run(run)
+    assert damaged.kept == {} and len(damaged.records) == 2
+    assert damaged.damaged[0].startswith(f"{run / 'results.json'} is damaged")
 
 
 def damage(name, text):
@@ -177,7 +188,7 @@ def test_a_log_that_a_crash_cut_short_is_read_up_to_there(tmp_path):
     write_log(run, "classifier", [1.0, 2.0])
     with (run / "classifier" / "metrics.jsonl").open("a") as file:
         file.write('{"step": 30, "kind": "v')
-    assert [epoch["MaxBoxAcc"] for epoch in read_run(run).history["classifier"]] == [1.0, 2.0]
+    assert [epoch["MaxBoxAcc"] for epoch in read_run(run).history["classifier"].values()] == [1.0, 2.0]
 
 
 def test_examples_that_cannot_be_used_are_left_out_and_named(tmp_path):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from made_runs import ids, make_run, write_log
+from made_runs import ids, make_run, write_log, write_results
 from PIL import Image
 
 from fcam_jax.errors import InputError
@@ -111,6 +111,14 @@ def test_a_bad_example_is_left_out_and_listed(tmp_path, caplog):
     (line,) = shown["leftOut"]
     assert line.startswith(f"{bad.resolve()}: not an image")
     assert line in (tmp_path / "out" / "tables.md").read_text() and line in caplog.text
+
+
+def test_marks_of_a_training_stand_with_the_results(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_results(run, {"CAM": {}, "F-CAM": {}}, marks={"F-CAM": {"flooded": "foreground 99 %"}})
+    page = write_report([run], tmp_path / "out")
+    line = "run: the training of F-CAM ended with the mark 'flooded': foreground 99 %"
+    assert summary(page)["unsound"] == [line] and line in (tmp_path / "out" / "tables.md").read_text()
 
 
 def test_names_enter_the_page_as_data(page):
