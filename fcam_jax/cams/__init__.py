@@ -32,6 +32,7 @@ from fcam_jax.component import Registry, defaults_of
 from fcam_jax.data.arrays import array_of
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.models.classifier import check_images
+from fcam_jax.models.encoder import Grid
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.progress import progress_bar
 
@@ -147,7 +148,8 @@ def _at_once(
 ) -> tuple[Maps, Float[Array, "b k"]]:
     """Maps and class scores from a network, images, labels (None: the predicted ones) and keys."""
     target, logits = _target(*given)
-    return score_map(fused(cam, stages, len(target.stages))(target), size, convention), logits
+    chosen = fused(cam, stages, len(target.stages))
+    return score_map(chosen(target), size, convention, target.at(chosen.finest).grid), logits
 
 
 def _in_groups(
@@ -172,7 +174,7 @@ def _in_groups(
                 groups.append(jax.block_until_ready(scores(target, channels)))
                 bar.update(len(channels))
             found.append(combined(target, joined(jnp.stack(groups))))
-    return run(_sized, size, convention)(found), logits
+    return run(_sized, size, convention, tuple(target.grid for target in targets))(found), logits
 
 
 def _target(network: Network, images: Array, labels: Array | None, keys: Array) -> tuple[Target, Float[Array, "b k"]]:
@@ -183,8 +185,8 @@ def _target(network: Network, images: Array, labels: Array | None, keys: Array) 
     return Target(network, inputs, maps, labels, keys, len(maps) - 1), logits
 
 
-def _sized(size: tuple[int, int], convention: str, found: list[Array]) -> Array:
-    return score_map(fuse(found), size, convention)
+def _sized(size: tuple[int, int], convention: str, grids: tuple[Grid | None, ...], found: list[Array]) -> Array:
+    return score_map(fuse(found, grids), size, convention, grids[0])
 
 
 def _checked(labels: Array, count: int) -> Int[Array, " b"]:

@@ -76,7 +76,7 @@ def masked_scores(
     features = jnp.moveaxis(target.features[..., channels], -1, 1)
     (b, n, h, w), (y, x) = features.shape, target.inputs.shape[1:3]
     # Normalised twice: the first time to 0 where a map is constant, which enlarging would turn into rounding errors.
-    masks = minmax(resize_bilinear(minmax(features.reshape(-1, h, w)), (y, x))).reshape(b, n, y, x)
+    masks = minmax(resize_bilinear(minmax(features.reshape(-1, h, w)), (y, x), target.grid)).reshape(b, n, y, x)
     inputs = target.inputs[:, None] * alter(masks, channels)[..., None]
     masked = target.variations(inputs).at(len(target.stages) - 1)
     return masked.score(masked.features).reshape(b, n)

@@ -4,12 +4,13 @@ A CAM is called with a `Target` and returns a map of the target's stage. Those o
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
+
+from fcam_jax.models.encoder import Grid
 
 Images = Num[Array, "b y x 3"]
 Features = Float[Array, "b h w c"]
@@ -43,6 +44,14 @@ class StageNetwork(Network, Protocol):
 
 
 @runtime_checkable
+class PlacedNetwork(Network, Protocol):
+    """A network that knows where the cells of its maps lie; those of others are spread evenly over the image."""
+
+    def grid(self, stage: int, size: tuple[int, int]) -> Grid:
+        """Where the cells of a stage's map lie in images of a height and width."""
+
+
+@runtime_checkable
 class MapNetwork(Network, Protocol):
     """A network whose head has a map for every class; "cam" reads it."""
 
@@ -72,6 +81,12 @@ class Target:
     def features(self) -> Float[Array, "b h w c"]:
         """The activations A of the stage; float32, whatever the network computes in."""
         return self.map.astype(jnp.float32)
+
+    @property
+    def grid(self) -> Grid | None:
+        """Where the cells of the stage's map lie in the images; None where the network does not know."""
+        size = self.inputs.shape[1], self.inputs.shape[2]
+        return self.network.grid(self.stage, size) if isinstance(self.network, PlacedNetwork) else None
 
     def score(self, features: Float[Array, "n h w c"]) -> Float[Array, " n"]:
         """Score of each image's class, before softmax, with other features in place of the stage's map.
@@ -106,7 +121,16 @@ class Target:
         return Target(self.network, merged, self.network.stages(merged), labels, keys, self.stage)
 
 
-Cam = Callable[[Target], Float[Array, "b h w"]]
+@runtime_checkable
+class Cam(Protocol):
+    """What makes a map of a target, at low resolution."""
+
+    @property
+    def finest(self) -> int:
+        """Position of the stage whose cells the map has."""
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The map of each image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,6 +138,7 @@ class ActivationMap:
     """A CAM: a component defines `title`, a call that returns the map of the target's stage, and settings as fields."""
 
     title: ClassVar[str]  # what tables call it
+    finest: ClassVar[int] = -1  # as a `Cam` it is one of the top stage
     of_head: ClassVar[bool] = False  # the head's own map, which is one of the top stage alone
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:

@@ -10,6 +10,7 @@ from fcam_jax.cams.channels import ChannelCAM
 from fcam_jax.cams.contract import ActivationMap, Target
 from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.errors import InputError
+from fcam_jax.models.encoder import Grid
 
 _GAIN = 2.0  # of the shallow maps' tanh
 
@@ -22,8 +23,14 @@ class Fused:
     stages: tuple[int, ...]  # their positions, from high to low resolution
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
-        return fuse([self.cam(target.at(stage)) for stage in self.stages])
+        """The map of the finest stage."""
+        targets = [target.at(stage) for stage in self.stages]
+        return fuse([self.cam(one) for one in targets], [one.grid for one in targets])
+
+    @property
+    def finest(self) -> int:
+        """Position of the stage of the highest resolution."""
+        return self.stages[0]
 
     def passes(self, channels: Sequence[int]) -> int:
         """Passes of the network that an image takes for its feature maps, of which every stage has so many."""
@@ -48,8 +55,10 @@ def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
     return Fused(cam, tuple(sorted({names.index(stage) for stage in stages})) or (count - 1,))
 
 
-def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:
-    """Element-wise maximum of maps from fine to coarse, at the size of the finest; a single map stays as it is.
+def fuse(maps: list[Float[Array, "b _ _"]], grids: Sequence[Grid | None] = ()) -> Float[Array, "b h w"]:
+    """Element-wise maximum of maps from fine to coarse, at the cells of the finest; a single map stays as it is.
+
+    `grids` say where the cells of each lie in the image; by default they are spread evenly.
 
     $$ C_p = \\max_s \\hat C_{sp}, \\qquad \\hat C_s = \\tanh(2\\, C_s / \\max C_s), \\quad
        C_s / \\max C_s \\text{ for the coarsest} $$
@@ -64,8 +73,12 @@ def fuse(maps: list[Float[Array, "b _ _"]]) -> Float[Array, "b h w"]:
         return maps[0]
     *shallow, deepest = (_scaled(values) for values in maps)
     scaled = [*(jnp.tanh(_GAIN * values) for values in shallow), deepest]
-    size = (maps[0].shape[1], maps[0].shape[2])
-    return jnp.stack([resize_bilinear(values, size) for values in scaled]).max(axis=0)
+    size, finest = (maps[0].shape[1], maps[0].shape[2]), grids[0] if grids else None
+
+    def enlarged(values: Array, grid: Grid | None) -> Array:
+        return resize_bilinear(values, size, grid.within(finest, size) if grid and finest else None)
+
+    return jnp.stack([*map(enlarged, scaled, grids or [None] * len(scaled))]).max(axis=0)
 
 
 def _scaled(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:

@@ -1,6 +1,7 @@
 """From low-resolution CAMs to score maps of the images' size: the one place where maps are normalised and resized.
 
-Resizing is separable, so it is one small constant matrix per axis; OpenCV and PyTorch agree with it.
+Resizing is separable, so it is one small constant matrix per axis. Every cell is put where it lies in the image, by a
+`Grid`; without one the cells are spread evenly, and OpenCV and PyTorch agree. Beyond the outer cells these repeat.
 """
 
 from collections.abc import Callable
@@ -11,11 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fcam_jax.errors import unknown_name
+from fcam_jax.models.encoder import Grid
 
 Kernel = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]  # weight of a sample at a distance, 0 beyond 2
 
 
-def score_map(maps: Float[Array, "b h w"], size: tuple[int, int], convention: str) -> Float[Array, "b y x"]:
+def score_map(
+    maps: Float[Array, "b h w"], size: tuple[int, int], convention: str, grid: Grid | None = None
+) -> Float[Array, "b y x"]:
     """Score maps in [0, 1] at the images' height and width, from CAMs of any range at low resolution.
 
     A map that is constant, or holds a NaN, says nothing about where the object is and becomes 0. A map that holds an
@@ -27,7 +31,7 @@ def score_map(maps: Float[Array, "b h w"], size: tuple[int, int], convention: st
       InputError: the convention is unknown.
 
     Differs from: the protocol's program, which resizes a constant map first and then blows its rounding errors up to
-    [0, 1].
+    [0, 1]. Both programs stretch a map over the image, wherever its cells lie; so does this without a grid.
 
     Reference: Choe et al., CVPR 2020, released program; F-CAM (WACV 2022), released program.
     """
@@ -35,7 +39,7 @@ def score_map(maps: Float[Array, "b h w"], size: tuple[int, int], convention: st
         raise unknown_name("score map convention", convention, CONVENTIONS)
     broken = jnp.isinf(maps).any(axis=(1, 2), keepdims=True)
     flat = maps.min(axis=(1, 2), keepdims=True) == maps.max(axis=(1, 2), keepdims=True)
-    result = jnp.where(flat, 0, CONVENTIONS[convention](maps, size))
+    result = jnp.where(flat, 0, CONVENTIONS[convention](maps, size, grid))
     return jnp.where(broken, jnp.nan, result)
 
 
@@ -54,19 +58,23 @@ def minmax(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
     return jnp.where(empty, 0, scaled)
 
 
-def resize_bilinear(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+def resize_bilinear(
+    maps: Float[Array, "b h w"], size: tuple[int, int], grid: Grid | None = None
+) -> Float[Array, "b y x"]:
     """Bilinear interpolation with half-pixel centres, edges repeated, no smoothing before a reduction."""
-    return _resize(maps, size, lambda distance: np.maximum(1 - distance, 0))
+    return _resize(maps, size, grid, lambda distance: np.maximum(1 - distance, 0))
 
 
-def resize_bicubic(maps: Float[Array, "b h w"], size: tuple[int, int]) -> Float[Array, "b y x"]:
+def resize_bicubic(
+    maps: Float[Array, "b h w"], size: tuple[int, int], grid: Grid | None = None
+) -> Float[Array, "b y x"]:
     """Bicubic interpolation with half-pixel centres, edges repeated, no smoothing before a reduction.
 
     Differs from: `jax.image.resize`, whose cubic kernel has a = -0.5; here it is OpenCV's a = -0.75.
 
     Reference: Keys, Cubic convolution interpolation for digital image processing, 1981, Eq. 4.
     """
-    return _resize(maps, size, _cubic)
+    return _resize(maps, size, grid, _cubic)
 
 
 def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
@@ -76,9 +84,15 @@ def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
-def _matrix(source: int, target: int, kernel: Kernel) -> Float[np.ndarray, "target source"]:
+def _even(cells: tuple[int, int]) -> Grid:
+    """Cells that are spread evenly over the image."""
+    height, width = cells
+    return Grid((0.5 / height, 0.5 / width), (1 / height, 1 / width))
+
+
+def _matrix(source: int, target: int, first: float, step: float, kernel: Kernel) -> Float[np.ndarray, "target source"]:
     """Weights of every source sample in every target sample along one axis."""
-    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    centre = ((np.arange(target) + 0.5) / target - first) / step
     taps = np.floor(centre)[:, None] + np.arange(-1, 3)
     matrix = np.zeros((target, source))
     places = np.arange(target)[:, None], np.clip(taps, 0, source - 1).astype(int)
@@ -86,40 +100,47 @@ def _matrix(source: int, target: int, kernel: Kernel) -> Float[np.ndarray, "targ
     return matrix
 
 
-def _resize(maps: Float[Array, "b h w"], size: tuple[int, int], kernel: Kernel) -> Float[Array, "b y x"]:
+def _resize(
+    maps: Float[Array, "b h w"], size: tuple[int, int], grid: Grid | None, kernel: Kernel
+) -> Float[Array, "b y x"]:
+    cells = maps.shape[1], maps.shape[2]
     rows, columns = (
-        jnp.asarray(_matrix(source, target, kernel), maps.dtype)
-        for source, target in zip(maps.shape[1:], size, strict=True)
+        jnp.asarray(_matrix(source, target, first, step, kernel), maps.dtype)
+        for source, target, first, step in zip(cells, size, *(grid or _even(cells)), strict=True)
     )
     return jnp.einsum("yh,bhw,xw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
 
 
 CONVENTIONS: dict[str, Callable[..., Array]] = {
-    "protocol": lambda maps, size: minmax(resize_bicubic(maps, size)),
+    "protocol": lambda maps, size, grid: minmax(resize_bicubic(maps, size, grid)),
     # Accelerators round products such that the weights may add up to more than 1.
-    "fcam": lambda maps, size: jnp.clip(resize_bilinear(minmax(maps), size), 0, 1),
+    "fcam": lambda maps, size, grid: jnp.clip(resize_bilinear(minmax(maps), size, grid), 0, 1),
 }
 
 
 def cropped_maps(
-    maps: Float[Array, "b h w"], crop: Float[Array, "b 4"], size: tuple[int, int]
+    maps: Float[Array, "b h w"], crop: Float[Array, "b 4"], size: tuple[int, int], grid: Grid | None = None
 ) -> Float[Array, "b y x"]:
     """Low-resolution CAMs of whole images, seen through the crops that training works on: computed once for all crops.
 
     It equals enlarging the map to the whole image by `resize_bilinear`, cutting the crop out and mirroring it. A crop
-    is its top, left and side as shares of the whole image's side, and 1 where it is mirrored; `size` is in pixels.
+    is its top, left and side as shares of the whole image's side, and 1 where it is mirrored; `size` is in pixels, and
+    `grid` that of the map in the whole image.
     """
     top, left, side, mirrored = crop.T
-    columns = _weights(maps.shape[2], size[1], left, side)
+    (first_row, first_column), (row, column) = grid or _even((maps.shape[1], maps.shape[2]))
+    columns = _weights(maps.shape[2], size[1], (left - first_column) / column, side / column)
     columns = jnp.where(mirrored[:, None, None] > 0, columns[:, ::-1], columns)
-    rows = _weights(maps.shape[1], size[0], top, side)
+    rows = _weights(maps.shape[1], size[0], (top - first_row) / row, side / row)
     maps = maps.astype(jnp.float32)
     return jnp.einsum("byh,bhw,bxw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
 
 
-def _weights(cells: int, pixels: int, start: Float[Array, " b"], share: Float[Array, " b"]) -> Float[Array, "b y h"]:
-    """Weight of every cell of a map in every pixel, along one axis; beyond the outer cells' centres those repeat."""
+def _weights(cells: int, pixels: int, start: Float[Array, " b"], extent: Float[Array, " b"]) -> Float[Array, "b y h"]:
+    """Weight of every cell of a map in every pixel of a crop, along one axis.
+
+    The crop begins `start` cells after the first one's centre and spans `extent` of them.
+    """
     inside = (jnp.arange(pixels) + 0.5) / pixels
-    place = (start[:, None] + share[:, None] * inside) * cells - 0.5
-    place = jnp.clip(place, 0, cells - 1)
+    place = jnp.clip(start[:, None] + extent[:, None] * inside, 0, cells - 1)
     return jnp.maximum(0, 1 - jnp.abs(place[:, :, None] - jnp.arange(cells)))

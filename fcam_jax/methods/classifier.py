@@ -108,7 +108,7 @@ class ClassifierTraining:
         return by_cam(model, batch)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The maps that F-CAM draws its seeds from, of the labels, at low resolution; `cam` is the configuration's."""
+        """The maps that F-CAM draws its seeds from, of the labels, at the cells of `cam`, the configuration's."""
         return cam(target)
 
     @property
@@ -123,6 +123,23 @@ class Plain(ClassifierTraining):
 
     title = "CAM"
     plain = True
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedMaps:
+    """What F-CAM draws its seeds from, as the way to train the classifier has it."""
+
+    training: ClassifierTraining
+    cam: Cam  # of the configuration
+
+    def __call__(self, target: Target) -> Float[Array, "b h w"]:
+        """The maps of the labels."""
+        return self.training.seed_maps(target, self.cam)
+
+    @property
+    def finest(self) -> int:
+        """Position of the stage whose cells the maps have."""
+        return self.cam.finest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,5 +202,6 @@ def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) 
     images = jnp.asarray(batch.images)
     stages, logits = model(images, train=False)
     keys = image_keys(jax.random.key(0), batch)
-    maps = cam(explain(model, images, stages, jnp.asarray(batch.labels), keys))
-    return Localization(score_map(maps, (images.shape[1], images.shape[2]), convention), logits)
+    target = explain(model, images, stages, jnp.asarray(batch.labels), keys)
+    size = images.shape[1], images.shape[2]
+    return Localization(score_map(cam(target), size, convention, model.grid(cam.finest, size)), logits)

@@ -68,6 +68,7 @@ class FCAMMethod:
     alignment: PixelAlignment  # the loss; where one of its terms trains the classifier, that is trained, too
     classifier_factor: float = 1.0  # on the learning rate of the classifier
     color: ColorFilter = dataclasses.field(default_factory=ColorFilter)  # of the map that seeds are drawn from
+    whole_side: int = 0  # of the images that `Batch.cams` are of; 0: that of the batch's, which are whole then
 
     @property
     def trainable(self) -> Any:
@@ -166,12 +167,14 @@ class FCAMMethod:
         self, model: FCAM, stages: tuple[Stage, ...], batch: Batch, keys: Key[Array, " b"]
     ) -> Float[Array, "b h w"]:
         """The CAM C of the true label that seeds are drawn from, at the image's size; the batch's own if it has one."""
-        size = batch.images.shape[1], batch.images.shape[2]
+        size, network = (batch.images.shape[1], batch.images.shape[2]), model.classifier
         if batch.cams is not None and batch.crop is not None:
-            return jnp.clip(cropped_maps(jnp.asarray(batch.cams), jnp.asarray(batch.crop), size), 0, 1)
+            whole = (self.whole_side, self.whole_side) if self.whole_side else size
+            grid = network.grid(self.cam.finest, whole)
+            return jnp.clip(cropped_maps(jnp.asarray(batch.cams), jnp.asarray(batch.crop), size, grid), 0, 1)
         images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
-        maps = self.cam(explain(model.classifier, images, stages, labels, keys))
-        return jax.lax.stop_gradient(score_map(maps, size, "fcam"))
+        maps = self.cam(explain(network, images, stages, labels, keys))
+        return jax.lax.stop_gradient(score_map(maps, size, "fcam", network.grid(self.cam.finest, size)))
 
     def _colored(
         self, model: FCAM, cams: Float[Array, "b h w"], batch: Batch, keys: Key[Array, " b"]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
+from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.component import at_least
 from fcam_jax.data.source import Source, few
 from fcam_jax.errors import InputError
@@ -115,4 +116,5 @@ def pixel_cross_entropy(
 def _logits(model: Classifier, stages: tuple[Stage, ...], batch: Batch) -> Float[Array, "b h w"]:
     """The map before the sigmoid at the image's size, enlarged bilinearly."""
     maps = model.activation(model.map_of(stages[-1]), jnp.asarray(batch.labels))
-    return jax.image.resize(maps, batch.images.shape[:3], "bilinear")
+    size = batch.images.shape[1], batch.images.shape[2]
+    return resize_bilinear(maps, size, model.grid(-1, size))

@@ -17,7 +17,7 @@ from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.methods.places import OF_SPG, SPG_TOPS, SPG_WIDTHS, of_encoder, three_places
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.encoder import Encoder, Place
+from fcam_jax.models.encoder import Encoder, Grid, Place
 from fcam_jax.models.heads import GAP, Head
 from fcam_jax.models.layers import conv
 from fcam_jax.types import DATA_AXIS, Batch
@@ -120,15 +120,19 @@ class SPG(ClassifierTraining):
 
         stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
         top = model.map_of(stages[-1])
-        lower, upper = (seen[place.name] for place in guide_places(model.encoder))
+        guides, size = guide_places(model.encoder), (images.shape[1], images.shape[2])
+        lower, upper = (seen[place.name] for place in guides)
         maps = model.head.activation(top, labels), *model.head.sides(lower, upper, top)
         terms = {"ce": jax.lax.pmean(cross_entropy(logits, labels).mean(), DATA_AXIS)}
-        terms |= self.guided(*maps, size=(images.shape[1], images.shape[2]))
+        grids = [model.grid(stage, size) for stage in (-1, guides[0].stage, guides[1].stage, -1)]
+        terms |= self.guided(*maps, size=size, grids=grids)
         return sum(terms.values(), start=jnp.zeros(())), logits, terms
 
-    def guided(self, *maps: Float[Array, "b _ _"], size: tuple[int, int]) -> dict[str, Float[Array, ""]]:
+    def guided(
+        self, *maps: Float[Array, "b _ _"], size: tuple[int, int], grids: Sequence[Grid | None] = (None,) * 4
+    ) -> dict[str, Float[Array, ""]]:
         """The three BCE terms over the global batch, by who learns; of the label's map and the scores of B1, B2, C."""
-        class_map, b1, b2, c = (resize_bilinear(one, size) for one in maps)
+        class_map, b1, b2, c = (resize_bilinear(one, size, at) for one, at in zip(maps, grids, strict=True))
         fused = (jax.nn.sigmoid(b1) + jax.nn.sigmoid(b2)) / 2
         lessons = {  # who learns, from which map, where that is sure; masks pass no gradient to the teachers
             "b2": (b2, minmax(class_map), self.attention),

@@ -9,7 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, Stage, unchanged
+from fcam_jax.models.encoder import At, Encoder, Grid, Keys, Map, Stage, unchanged
 from fcam_jax.models.heads import Head
 
 Images = Num[Array | np.ndarray, "b h w 3"]  # RGB in [0, 255]
@@ -56,6 +56,10 @@ class Classifier(nnx.Module):
     def with_map(self, stage: Stage, features: Map) -> Stage:
         """The stage with another map, for `score`."""
         return self.encoder.with_map(stage, features)
+
+    def grid(self, stage: int, size: tuple[int, int]) -> Grid:
+        """Where the cells of a stage's map lie in images of a height and width."""
+        return self.encoder.grid(stage, size)
 
     def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
         """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""

@@ -4,6 +4,7 @@ The last stage is what the classifier's head pools; the decoder takes all of the
 """
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, NamedTuple
 
@@ -37,6 +38,33 @@ def unchanged(place: str, x: Map) -> Map:
     return x
 
 
+class Strided(NamedTuple):
+    """A layer that has a stride or is not symmetric, as far as the places of a map's cells hang on it."""
+
+    kernel: int  # with its dilation: how many values it spans
+    stride: int
+    padding: int | None  # zeros before the first value; None for TensorFlow's "SAME", which hang on the side
+
+
+class Grid(NamedTuple):
+    """Where the cells of a map lie in the image, down and across, in shares of its height and width.
+
+    The centre of cell i is at `first + i step`; that of pixel x of n at `(x + 1/2) / n`.
+    """
+
+    first: tuple[float, float]
+    step: tuple[float, float]
+
+    def within(self, other: "Grid", cells: tuple[int, int]) -> "Grid":
+        """The same places in shares of a map with so many cells on another grid, which is looked at as an image."""
+        first, step = [], []
+        for axis, count in enumerate(cells):
+            extent = other.step[axis] * count
+            first.append((self.first[axis] - other.first[axis]) / extent + 0.5 / count)
+            step.append(self.step[axis] / extent)
+        return Grid((first[0], first[1]), (step[0], step[1]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Place:
     """A layer or block whose map others may read or change."""
@@ -55,6 +83,7 @@ class Encoder(nnx.Module):
 
     channels: tuple[int, ...]  # of the map of every stage
     strides: tuple[int, ...]  # side of the image over that of every stage's map, but for rounding
+    strided: tuple[tuple[Strided, ...], ...] = ()  # of every stage, in their order; without any the grid is even
     mean: tuple[float, float, float] = IMAGENET_MEAN  # what is subtracted from RGB in [0, 255]
     std: tuple[float, float, float] = IMAGENET_STD  # what the difference is divided by
     new_layers: tuple[str, ...] = ()  # first names of the parameter paths that stage 1 trains at the new head's rate
@@ -69,12 +98,19 @@ class Encoder(nnx.Module):
         """Stage `index` from all that the stage before it gave (from the image for stage 0)."""
         raise NotImplementedError
 
-    def offset(self, side: int) -> float:
-        """How far right of, or below, an even grid's the centres of the top map's cells lie, in pixels.
+    def offset(self, side: int, stage: int = -1) -> float:
+        """How far right of, or below, an even grid's the centres of the cells of a stage's map lie, in pixels.
 
-        Cell i of an even grid has its centre at `(i + 1/2) s - 1/2`, s being the final stride. `side` is the image's.
+        Cell i of an even grid has its centre at `(i + 1/2) s - 1/2`, s being the stage's stride. `side` is the image's.
         """
-        return 0.0
+        stages = self.strided[: range(len(self.channels))[stage] + 1]
+        return offset_of(side, itertools.chain.from_iterable(stages))
+
+    def grid(self, stage: int, size: tuple[int, int]) -> Grid:
+        """Where the cells of a stage's map lie in an image of a height and width."""
+        stride = self.strides[stage]
+        rows, columns = ((stride / 2 + self.offset(side, stage)) / side for side in size)
+        return Grid((rows, columns), (stride / size[0], stride / size[1]))
 
     def map_of(self, stage: Stage) -> Map:
         """The map of a stage, for heads, decoders and CAMs."""
@@ -174,16 +210,8 @@ def subsamplings(final_stride: int, dilate: bool = False) -> tuple[Subsampling, 
     return tuple(found)
 
 
-class Strided(NamedTuple):
-    """A layer with a stride, as far as places of the map hang on it."""
-
-    kernel: int
-    stride: int
-    padding: int | None  # zeros before the first value; None for TensorFlow's "SAME", which hang on the side
-
-
 def offset_of(side: int, layers: Iterable[Strided]) -> float:
-    """`Encoder.offset` of a network whose strided layers these are; all others must be symmetric.
+    """`Encoder.offset` of a network whose layers these are; all others must be symmetric.
 
     A layer of kernel k, padding p and stride t puts the centre of its cell i over `(k - 1) / 2 - p + t i` of its input.
     """

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, unchanged
 from fcam_jax.models.layers import ConvBNReLU, Side, conv, dropout, max_pool
 from fcam_jax.models.pretrained import Pretrained, torchvision
 from fcam_jax.models.weight_names import Path, of_torch, torch_name
@@ -202,6 +202,9 @@ class InceptionV3(Encoder):
         # Without anything on top, Mixed_6e ends the last stage.
         self.channels = (64, 80, 288, 768, channels)[: None if self.plain or new else 4]
         self.strides = strides[: len(self.channels)]
+        halving, unit, mixed = (Strided(3, stride, edge) for stride in (2, 1, strides[3] // strides[2]))
+        last = (halving,) if self.plain else ()
+        self.strided = ((halving, unit), (halving,), (unit, halving), (mixed,), last)[: len(self.channels)]
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
         """The map of stage `index` from that of the stage before it (from the image for stage 0)."""

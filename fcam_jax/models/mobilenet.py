@@ -9,7 +9,7 @@ from typing import Any
 
 from flax import nnx
 
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, subsamplings, unchanged
 from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
 from fcam_jax.models.weight_names import Names, Path
 
@@ -71,6 +71,8 @@ class MobileNetV1(Encoder):
         stem = int(32 * width)
         self.channels = tuple(int(blocks[-1] * width) for blocks in _STAGES)
         self.strides = strides_up_to(final_stride)
+        halving = (Strided(3, 2, None),)
+        self.strided = tuple(halving if one.stride == 2 else () for one in subsamplings(final_stride))
         self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", **of_layers)
         self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, **of_layers)
 

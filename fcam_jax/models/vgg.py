@@ -10,7 +10,7 @@ from typing import Any
 
 from flax import nnx
 
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, unchanged
 from fcam_jax.models.layers import conv
 from fcam_jax.models.pretrained import torchvision
 from fcam_jax.models.weight_names import Path, of_torch, torch_name
@@ -52,6 +52,7 @@ class VGG16(Encoder):
         # Without their pools the last groups belong to one stage; with all of them the top is a stage of its own.
         self.stage_lengths = (*ends, len(_PLACES) - sum(ends))
         self.strides = tuple(2**index for index in range(pools + 1))
+        self.strided = ((), *[(Strided(2, 2, 0),)] * pools)
         widths = (3, *sum(_GROUPS, start=()), *top)
         self.channels = (*(group[-1] for group in _GROUPS[:pools]), widths[-1])
         convolutions = [conv(ins, outs, 3, bias=True, **of_layers) for ins, outs in itertools.pairwise(widths)]

@@ -5,7 +5,6 @@ An unknown name, a missing file or a setting outside its range fails here, befor
 
 import contextlib
 import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from fcam_jax.configuration.keys import part
 from fcam_jax.data.classes import ClassNames
 from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
-from fcam_jax.methods.classifier import ClassifierMethod, new_layers
+from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps, new_layers
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.runs.build_classes import label_space
 from fcam_jax.runs.build_data import chosen, data_set
@@ -226,14 +225,14 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     body = nnx.eval_shape(lambda: encoder(config))
     # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
-    seed_maps = functools.partial(method(config.classifier).seed_maps, cam=cam(config.cam, body))
     seeds = part(config, "fcam.seeds")
     trained_by = FCAMMethod(
-        cam=seed_maps,
+        cam=SeedMaps(method(config.classifier), cam(config.cam, body)),
         seeds=seeds,
         alignment=alignment(config.fcam.loss),
         color=part(config, "fcam.color"),
         classifier_factor=settings.classifier_factor,
+        whole_side=config.data.resize,
     )
     check_joint(config)
     return Stage(

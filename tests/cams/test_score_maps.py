@@ -5,9 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from fcam_jax.cams.score_maps import CONVENTIONS, minmax, resize_bicubic, resize_bilinear, score_map
 from fcam_jax.errors import InputError
+from fcam_jax.models.encoder import Grid
 
 SIZES = [((7, 7), (32, 32)), ((5, 8), (33, 20)), ((1, 1), (6, 5)), ((14, 9), (14, 9)), ((28, 28), (9, 13))]
 
@@ -33,6 +35,24 @@ def test_bilinear_enlargement_is_jax_images():
     np.testing.assert_allclose(
         resize_bilinear(maps, (30, 41)), jax.image.resize(maps, (2, 30, 41), "linear"), atol=1e-5
     )
+
+
+GRID = Grid(((2 + 3) / 24, (2 - 2) / 36), (4 / 24, 4 / 36))  # cells of 4 pixels, 3 lower and 2 further left than even
+
+
+def test_cells_are_put_where_the_grid_says_and_repeated_beyond():
+    maps = random_maps((6, 9))
+    places = np.meshgrid((np.arange(24) - 4.5) / 4, (np.arange(36) + 0.5) / 4, indexing="ij")
+    expected = [ndimage.map_coordinates(one, places, order=1, mode="nearest") for one in maps]
+    np.testing.assert_allclose(resize_bilinear(jnp.asarray(maps), (24, 36), GRID), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_a_grid_moves_the_score_map(convention):
+    maps = random_maps((6, 9))
+    maps[:, 3, 4], maps[:, 3, 5] = 5, -5  # the extrema lie inside, so that both maps are normalised alike
+    even, moved = (np.asarray(score_map(jnp.asarray(maps), (24, 36), convention, grid)) for grid in (None, GRID))
+    np.testing.assert_allclose(moved[:, 3:, :-2], even[:, :-3, 2:], atol=1e-5)
 
 
 def test_minmax_reaches_zero_and_exactly_one():

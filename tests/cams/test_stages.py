@@ -11,6 +11,7 @@ from fcam_jax.cams import CAMS, with_settings
 from fcam_jax.cams.contract import Target
 from fcam_jax.cams.fusion import fuse, fused
 from fcam_jax.errors import InputError
+from fcam_jax.models.encoder import Grid
 
 LABELS = np.array([0, 3, 4])
 
@@ -82,6 +83,18 @@ def test_fusion_is_the_maximum_of_scaled_maps_of_which_the_shallow_are_squashed(
         fine, middle, coarse = (np.asarray(one[i], np.float64) / float(one[i].max()) for one in maps)
         parts = [np.tanh(2 * fine), cv2.resize(np.tanh(2 * middle), (12, 8)), cv2.resize(coarse, (12, 8))]
         np.testing.assert_allclose(found, np.max(parts, axis=0), atol=1e-5)
+
+
+def test_maps_are_fused_where_their_cells_lie():
+    """Cells of 2 and of 8 pixels, these 3 pixels lower and 2 further right, whose values are their places."""
+    fine, coarse = Grid((1 / 48, 1 / 64), (2 / 48, 2 / 64)), Grid((7 / 48, 6 / 64), (8 / 48, 8 / 64))
+    for axis, (side, first) in enumerate([(48, 6.5), (64, 5.5)]):
+        ramp = first + 8 * np.arange(side // 8)
+        maps = [np.full((1, 24, 32), 1e-9), np.broadcast_to(np.expand_dims(ramp, 1 - axis), (1, 6, 8))]
+        maps[0][0, 0, 0] = 1
+        found = np.asarray(fuse([jnp.asarray(one, jnp.float32) for one in maps], [fine, coarse]))[0, 1:, 1:]
+        pixels = np.clip(0.5 + 2 * np.arange(1, side // 2), ramp[0], ramp[-1]) / ramp[-1]
+        np.testing.assert_allclose(found, np.broadcast_to(np.expand_dims(pixels, 1 - axis), found.shape), atol=1e-5)
 
 
 @pytest.mark.parametrize("nothing", [0.0, -1.0, np.nan])

@@ -1,7 +1,6 @@
 """A method of a user's own, in a file outside of the package: a branch, a memory, a map, an order of images, a rule."""
 
 import dataclasses
-import functools
 import importlib.util
 import sys
 
@@ -22,7 +21,7 @@ from fcam_jax.data.pipeline import TrainingStream
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
-from fcam_jax.methods.classifier import ClassifierMethod, new_layers
+from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps, new_layers
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
@@ -187,9 +186,7 @@ def test_f_cam_takes_its_map_and_trains_none_of_it(own):
     model = network(own())
     model.decoder.means[...] = jax.random.normal(jax.random.key(1), (CLASSES, 5))
     whole = FCAM(model, decoder(model.encoder))
-    method = dataclasses.replace(
-        STAGES["fcam"].method, cam=functools.partial(own().seed_maps, cam=STAGES["fcam"].method.cam)
-    )
+    method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(own(), STAGES["fcam"].method.cam))
     given = batch(0)
     images, labels = jnp.asarray(given.images), jnp.asarray(given.labels)
     stages, _, _ = whole(images, train=False)

@@ -122,7 +122,8 @@ def test_the_loss_reads_the_places_of_the_encoder_and_the_label_s_map():
     stages = model.stages(model.normalize(given.images))
     guidance = model.head.sides(stages[1], stages[2], stages[3])
     class_map = model.activation(stages[3], given.labels)
-    expected = on_one_device(functools.partial(SPG().guided, size=(16, 16)), class_map, *guidance)
+    grids = [model.grid(stage, (16, 16)) for stage in (3, 1, 2, 3)]
+    expected = on_one_device(functools.partial(SPG().guided, size=(16, 16), grids=grids), class_map, *guidance)
     for name in TERMS:
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-5)
     np.testing.assert_allclose(terms["ce"], cross_entropy(model(given.images, train=False)[1], given.labels), rtol=1e-5)

@@ -1,0 +1,61 @@
+"""Where the cells of every stage lie: a spot of light is seen where it is."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from abstract import abstract_encoder
+from point_source import misplaced
+
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.encoder import Strided, offset_of
+
+STRIDES = {"mobilenet_v1_025": (8, 16, 32), "vgg16": (8, 16, 32), "inceptionv3": (8, 16, 32)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "stride"), [(name, stride) for name, strides in STRIDES.items() for stride in strides]
+)
+def test_a_spot_is_seen_where_it_is(name, stride):
+    """Sides of both parities at every halving; the last of each is one that halves to odd sides."""
+    size = {8: (96, 89), 16: (194, 171), 32: (320, 301)}[stride]
+    np.testing.assert_allclose(misplaced(name, size, final_stride=stride), 0, atol=stride / 80)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "side", "offset"),
+    [
+        ("mobilenet_v1_075", 8, 128, 3.5),
+        ("mobilenet_v1_075", 8, 146, -2.5),  # 73 and 37 are odd
+        ("mobilenet_v1_075", 8, 113, -3.5),
+        ("mobilenet_v1_075", 16, 224, 7.5),
+        ("mobilenet_v1_075", 32, 224, 15.5),
+        ("vgg16", 8, 224, 0),
+        ("vgg16", 32, 224, 0),
+        ("inceptionv3", 8, 224, -3.5),
+        ("inceptionv3", 16, 224, -7.5),
+        # 3x3 windows without padding: 1 + 2 + 2 + 4 + 4 + 8 + 16 pixels after half a cell.
+        ("inceptionv3", 32, 299, 37 - 15.5),
+    ],
+)
+def test_offsets_of_the_top_map(name, stride, side, offset):
+    assert abstract_encoder(name, final_stride=stride).offset(side) == offset
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_the_strided_layers_of_every_encoder_make_its_strides(name):
+    encoder = abstract_encoder(name)
+    strides = [math.prod(layer.stride for layer in layers) for layers in encoder.strided]
+    found = tuple(itertools.accumulate(strides, lambda scale, stride: scale * stride))
+    assert found == tuple(encoder.strides) or encoder.strided == ()
+
+
+def test_an_even_grid_and_an_offset_of_one():
+    assert offset_of(64, ()) == 0 and offset_of(64, [Strided(4, 4, 0)]) == 0
+    assert offset_of(64, [Strided(7, 2, 3), Strided(3, 2, 1)]) == -1.5
+    encoder = abstract_encoder("mobilenet_v1_075")
+    grid = encoder.grid(-1, (128, 146))
+    assert grid.step == (8 / 128, 8 / 146)
+    np.testing.assert_allclose(grid.first, [(4 + 3.5) / 128, (4 - 2.5) / 146])
