@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Key
 from fcam_jax.types import DATA_AXIS
 
 Side = int | tuple[int, int]  # of a kernel, or its height and width
+Padding = int | str | None  # zeros on every side of a map, "SAME" (TensorFlow's), or None for half the kernel's span
 KAIMING_FAN_OUT = jax.nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 KAIMING_FAN_IN = jax.nn.initializers.variance_scaling(2.0, "fan_in", "uniform")
 
@@ -29,7 +30,9 @@ def conv(
     side: Side,
     *,
     stride: int = 1,
-    padding: int | str | None = None,
+    dilation: int = 1,
+    padding: Padding = None,
+    groups: int = 1,
     bias: bool = False,
     init: Initializer = KAIMING_FAN_OUT,
     dtype: DTypeLike = jnp.float32,
@@ -37,17 +40,20 @@ def conv(
 ) -> nnx.Conv:
     """Convolution whose kernel has the given side, or height and width, with zeros around the map.
 
-    These are as many as `padding` says on every side, or XLA's ``"SAME"``; by default half the kernel, as PyTorch's
-    networks pad. A bias starts at 0.
+    These are as many as `padding` says on every side, or XLA's ``"SAME"``; by default half the span of the kernel, as
+    PyTorch's networks pad. The values under the kernel are `dilation` apart. Each of the `groups` of output channels
+    sees its own group of input channels alone. A bias starts at 0.
     """
     sides = (side, side) if isinstance(side, int) else side
-    pointwise = sides == (1, 1) and padding is None
+    pointwise = sides == (1, 1) and padding is None and groups == 1
     return nnx.Conv(
         channels_in,
         channels_out,
         sides,
         stride,
-        padding=[(length // 2, length // 2) for length in sides] if padding is None else padding,
+        kernel_dilation=dilation,
+        padding=[(dilation * (length // 2),) * 2 for length in sides] if padding is None else padding,
+        feature_group_count=groups,
         use_bias=bias,
         kernel_init=init,
         conv_general_dilated=_product if pointwise else jax.lax.conv_general_dilated,
@@ -159,80 +165,27 @@ class ConvBNReLU(nnx.Module):
         return nnx.relu(self.bn(self.conv(x), train=train))
 
 
-class DepthwiseConv(nnx.Module):
-    """3x3 depthwise convolution with XLA's ``SAME`` padding and without bias; the kernel is [3, 3, c, 1].
-
-    $$ y_{pc} = \\sum_{ij} k_{ijc}\\, x_{sp + (i,j), c} $$
-
-    It is the sum of nine shifted products: XLA's grouped convolution is several times slower on CPUs.
-    """
-
-    def __init__(self, channels: int, *, stride: int = 1, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
-        init = jax.nn.initializers.normal((2 / 9) ** 0.5)  # Kaiming's for a fan of nine
-        self.kernel = nnx.Param(init(rngs.params(), (3, 3, channels, 1), jnp.float32))
-        self.stride, self.dtype = stride, dtype
-
-    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
-        """Convolve every channel by its own kernel."""
-        x = x.astype(self.dtype)
-        # As varied over the devices as the maps, so that each device has its own share of the gradient.
-        kernel = self.kernel[..., 0].astype(self.dtype) + jnp.zeros_like(x[0, 0, 0])
-        return depthwise(x, kernel, self.stride)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c"], stride: int) -> Float[Array, "b _ _ c"]:
-    """The convolution of `DepthwiseConv`.
-
-    The gradient of the kernel, nine sums over all positions, is taken one sum after the other: XLA makes one loop of
-    all nine otherwise, which is three times as slow on CPUs.
-    """
-    return _sum_of_shifted(x, kernel, stride)
-
-
-def _sum_of_shifted(x, kernel, stride):
-    rows, columns = (-(-side // stride) * stride for side in x.shape[1:3])
-    padded, total = _padded(x, stride), jnp.zeros((), x.dtype)
-    for i, j in np.ndindex(3, 3):
-        total = total + padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[i, j]
-    return total
-
-
-def _padded(x: Float[Array, "b h w c"], stride: int) -> Float[Array, "b _ _ c"]:
-    pads = jax.lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), "SAME")
-    return jnp.pad(x, [(0, 0), *pads, (0, 0)])
-
-
-def _depthwise_forward(x, kernel, stride):
-    return _sum_of_shifted(x, kernel, stride), (x, kernel)
-
-
-def _depthwise_backward(stride, kept, gradient):
-    x, kernel = kept
-    (of_x,) = jax.vjp(lambda x: _sum_of_shifted(x, kernel, stride), x)[1](gradient)
-    padded, (b, rows, columns, c) = _padded(x, stride), gradient.shape
-    sizes = b, (rows - 1) * stride + 1, (columns - 1) * stride + 1, c
-
-    def of_place(place):
-        shifted = jax.lax.dynamic_slice(padded, (0, place[0], place[1], 0), sizes)[:, ::stride, ::stride]
-        return (shifted * gradient).astype(jnp.float32).sum(axis=(0, 1, 2))
-
-    places = jnp.asarray(np.indices((3, 3)).reshape(2, 9).T)
-    return of_x, jax.lax.map(of_place, places).reshape(kernel.shape).astype(kernel.dtype)
-
-
-depthwise.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def max_pool(x: Float[Array, "b h w c"], *, stride: int, padding: int, ceil: bool = False) -> Float[Array, "b _ _ c"]:
-    """Maximum over 3x3 windows; what is padded, so much on every side, never wins.
+def max_pool(
+    x: Float[Array, "b h w c"], *, stride: int, padding: int, dilation: int = 1, ceil: bool = False
+) -> Float[Array, "b _ _ c"]:
+    """Maximum over 3x3 windows of values `dilation` apart; what is padded, so much on every side, never wins.
 
     With `ceil` a last, incomplete window counts (PyTorch's ``ceil_mode``): an even side n at stride 2 and padding 1
     becomes n/2 + 1.
     """
-    sides = x.shape[1:3]
-    extra = [-(side + 2 * padding - 3) % stride if ceil else 0 for side in sides]
-    return nnx.max_pool(x, (3, 3), (stride, stride), padding=[(padding, padding + more) for more in extra])
+    spans = [side + 2 * padding - 2 * dilation - 1 for side in x.shape[1:3]]
+    pads = [(padding, padding + (-span % stride if ceil else 0)) for span in spans]
+    if dilation == 1:
+        return nnx.max_pool(x, (3, 3), (stride, stride), padding=pads)
+    # Of a dilated window JAX has no gradient.
+    x = jnp.pad(x, [(0, 0), *pads, (0, 0)], constant_values=-jnp.inf)
+    for axis in (1, 2):
+        length = x.shape[axis] - 2 * dilation
+        shifted = (
+            jax.lax.slice_in_dim(x, start, start + length, stride, axis) for start in (0, dilation, 2 * dilation)
+        )
+        x = functools.reduce(jnp.maximum, shifted)
+    return x
 
 
 def dropout(x: Float[Array, "b h w c"], rate: float, keys: Key[Array, " b"]) -> Float[Array, "b h w c"]:

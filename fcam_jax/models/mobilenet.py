@@ -9,8 +9,9 @@ from typing import Any
 
 from flax import nnx
 
+from fcam_jax.models.depthwise import DepthwiseConv
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, subsamplings, unchanged
-from fcam_jax.models.layers import BatchNorm, DepthwiseConv, conv
+from fcam_jax.models.layers import BatchNorm, conv
 from fcam_jax.models.weight_names import Names, Path
 
 _EPSILON = 1e-3
@@ -36,7 +37,7 @@ class SeparableBlock(nnx.Module):
     """3x3 depthwise and 1x1 pointwise convolution, each with BatchNorm and ReLU6."""
 
     def __init__(self, channels_in: int, channels_out: int, *, stride: int, **of_layers: Any):
-        self.dw = DepthwiseConv(channels_in, stride=stride, **of_layers)
+        self.dw = DepthwiseConv(channels_in, stride=stride, padding="SAME", **of_layers)
         self.dw_bn = BatchNorm(channels_in, epsilon=_EPSILON, **of_layers)
         self.pw = conv(channels_in, channels_out, 1, **of_layers)
         self.pw_bn = BatchNorm(channels_out, epsilon=_EPSILON, **of_layers)

@@ -55,10 +55,18 @@ def torch_name(path: Path) -> str:
 
 
 def of_torch(
-    family: str, name: Callable[[Path], str] = torch_name, *ignored: str, added: tuple[str, ...] = ()
+    family: str,
+    name: Callable[[Path], str] = torch_name,
+    *ignored: str,
+    added: tuple[str, ...] = (),
+    depthwise: bool = False,
 ) -> Names:
-    """A family of PyTorch's files, whose kernels are OIHW and output x input."""
-    return Names(family, name, _from_torch, _to_torch, (*ignored, ".num_batches_tracked"), added)
+    """A family of PyTorch's files, whose kernels are OIHW and output x input.
+
+    With `depthwise` kernels of one input channel are those of `DepthwiseConv`, which are HWO1 here.
+    """
+    ours, theirs = (_from_depthwise, _to_depthwise) if depthwise else (_from_torch, _to_torch)
+    return Names(family, name, ours, theirs, (*ignored, ".num_batches_tracked"), added)
 
 
 def _from_torch(array: np.ndarray) -> np.ndarray:
@@ -67,3 +75,11 @@ def _from_torch(array: np.ndarray) -> np.ndarray:
 
 def _to_torch(array: np.ndarray) -> np.ndarray:
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+
+
+def _from_depthwise(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 3, 0, 1) if array.ndim == 4 and array.shape[1] == 1 else _from_torch(array)
+
+
+def _to_depthwise(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 3, 0, 1) if array.ndim == 4 and array.shape[3] == 1 else _to_torch(array)

@@ -10,9 +10,7 @@ from scipy import ndimage
 
 from fcam_jax.models.layers import (
     BatchNorm,
-    DepthwiseConv,
     conv,
-    depthwise,
     drop_path,
     dropout,
     max_pool,
@@ -84,32 +82,6 @@ def test_upsampling_to_a_size_is_nearest_followed_by_the_resize(size):
     np.testing.assert_allclose(upsample_nearest(jnp.asarray(x), size), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(8, 6), (7, 9), (5, 4), (1, 2)])
-def test_depthwise_convolution_and_its_gradient_equal_the_grouped_one(stride, size):
-    layer = DepthwiseConv(4, stride=stride, rngs=nnx.Rngs(0))
-    kernel = layer.kernel[...]
-
-    def grouped(x):
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel.transpose(0, 1, 3, 2),
-            (stride, stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=4,
-        )
-
-    x = jnp.asarray(maps(2, *size, 4))
-
-    def result_and_gradient(convolution):
-        result, pull_back = jax.vjp(convolution, x)
-        return result, pull_back(jnp.cos(result))[0]
-
-    for ours, expected in zip(*(jax.jit(lambda f=f: result_and_gradient(f))() for f in (layer, grouped)), strict=True):
-        np.testing.assert_allclose(ours, expected, atol=1e-5)
-
-
 @pytest.mark.parametrize("ceil", [False, True])
 @pytest.mark.parametrize("stride, padding", [(1, 1), (2, 1), (2, 0)])
 @pytest.mark.parametrize("size", [(112, 57), (7, 8), (4, 3), (5, 6)])
@@ -131,6 +103,42 @@ def test_max_pool_takes_the_windows_that_pytorch_takes(size, stride, padding, ce
     ).transpose(2, 0, 1, 3)
     found = max_pool(jnp.asarray(x), stride=stride, padding=padding, ceil=ceil)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [2, 4])
+def test_a_dilated_max_pool_is_one_of_every_second_or_fourth_value(dilation, stride):
+    x = jnp.asarray(maps(2, 16, 12, 3) - 10)
+    found = max_pool(x, stride=1, padding=dilation, dilation=dilation)
+    for row, column in np.ndindex(dilation, dilation):
+        phase = slice(None), slice(row, None, dilation), slice(column, None, dilation)
+        np.testing.assert_array_equal(found[phase], max_pool(x[phase], stride=1, padding=1))
+    strided = max_pool(x, stride=stride, padding=dilation, dilation=dilation)
+    np.testing.assert_array_equal(strided, found[:, ::stride, ::stride])
+    gradient = jax.grad(lambda x: max_pool(x, stride=1, padding=dilation, dilation=dilation).sum())(x)
+    assert gradient.sum() == found.size and (gradient >= 0).all()
+
+
+@pytest.mark.parametrize("padding", [None, "SAME", 1])
+def test_a_dilated_convolution_has_zeros_between_the_values_of_its_kernel(padding):
+    layer = conv(2, 3, 3, dilation=2, padding=padding, rngs=nnx.Rngs(0))
+    spread = conv(2, 3, 5, padding=padding, rngs=nnx.Rngs(0))
+    spread.kernel[...] = jnp.zeros((5, 5, 2, 3)).at[::2, ::2].set(layer.kernel[...])
+    x = jnp.asarray(maps(2, 7, 8, 2))
+    np.testing.assert_allclose(layer(x), spread(x), atol=1e-5)
+
+
+def test_groups_of_channels_are_convolutions_side_by_side():
+    layer = conv(6, 12, 3, groups=3, rngs=nnx.Rngs(0))
+    x, parts = jnp.asarray(maps(2, 5, 6, 6)), []
+    for group in range(3):
+        own = conv(2, 4, 3, rngs=nnx.Rngs(0))
+        own.kernel[...] = layer.kernel[..., 4 * group : 4 * group + 4]
+        parts.append(own(x[..., 2 * group : 2 * group + 2]))
+    np.testing.assert_allclose(layer(x), jnp.concatenate(parts, -1), atol=1e-5)
+    pointwise = conv(6, 12, 1, groups=3, rngs=nnx.Rngs(0))
+    expected = jnp.einsum("bhwgi,igo->bhwgo", x.reshape(2, 5, 6, 3, 2), pointwise.kernel[0, 0].reshape(2, 3, 4))
+    np.testing.assert_allclose(pointwise(x), expected.reshape(2, 5, 6, 12), atol=1e-5)
 
 
 @pytest.mark.parametrize("side", [3, (1, 7), (7, 1), 1])
@@ -237,29 +245,6 @@ def test_gradients_of_batch_norm_are_those_of_its_equation_over_the_mesh_axis():
     )(params, x, weights)
     expected = jax.grad(of_equation, (0, 1))(params, x, weights)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), found, expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [(6, 7), (9, 8)])
-def test_gradients_of_a_depthwise_convolution_are_those_of_xlas(stride, size):
-    x, kernel = jnp.asarray(maps(2, *size, 4)), jnp.asarray(maps(3, 3, 4))
-
-    def of_xla(x, kernel, stride):
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel[:, :, None],
-            (stride, stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=4,
-        )
-
-    def gradients(conv):
-        return jax.grad(lambda x, kernel: jnp.tanh(conv(x, kernel, stride)).sum(), (0, 1))(x, kernel)
-
-    for found, expected in zip(gradients(depthwise), gradients(of_xla), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_batch_norm_at_bfloat16_keeps_the_bits_of_its_running_statistics():

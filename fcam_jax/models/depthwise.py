@@ -1,0 +1,103 @@
+"""Depthwise convolutions as sums of shifted products, which CPUs do several times faster than XLA's grouped ones."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from fcam_jax.models.layers import Padding
+
+_Pads = tuple[tuple[int, int], tuple[int, int]]  # zeros before and after the rows, and the columns
+
+
+class DepthwiseConv(nnx.Module):
+    """Convolution of every channel by its own kernel, with zeros around the map; kernels are [side, side, c, 1].
+
+    $$ y_{pc} = b_c + \\sum_{ij} k_{ijc}\\, x_{sp + d (i,j), c} $$
+
+    with stride s and dilation d. Zeros are as many as `padding` says on every side, or TensorFlow's ``"SAME"``; by
+    default half the span of the kernel, as PyTorch's networks pad. A bias, if there is one, starts at 0.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        side: int = 3,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        padding: Padding = None,
+        bias: bool = False,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+    ):
+        init = jax.nn.initializers.normal((2 / side**2) ** 0.5)  # Kaiming's for a fan of one channel
+        self.kernel = nnx.Param(init(rngs.params(), (side, side, channels, 1), jnp.float32))
+        self.bias: nnx.Param | None = nnx.data(nnx.Param(jnp.zeros(channels)) if bias else None)
+        self.side, self.stride, self.dilation, self.padding, self.dtype = side, stride, dilation, padding, dtype
+
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b _ _ c"]:
+        """Convolve every channel by its own kernel."""
+        x = x.astype(self.dtype)
+        # As varied over the devices as the maps, so that each device has its own share of the gradient.
+        zero = jnp.zeros_like(x[0, 0, 0], jnp.float32)
+        y = depthwise(x, self.kernel[..., 0] + zero, self.stride, self.dilation, self._pads(x))
+        return y if self.bias is None else y + (self.bias[...] + zero).astype(self.dtype)
+
+    def _pads(self, x: Array) -> _Pads:
+        span = self.dilation * (self.side - 1) + 1
+        if self.padding == "SAME":
+            rows, columns = jax.lax.padtype_to_pads(x.shape[1:3], (span, span), (self.stride, self.stride), "SAME")
+            return rows, columns
+        around = span // 2 if self.padding is None else int(self.padding)
+        return (around, around), (around, around)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def depthwise(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "side side c"], stride: int, dilation: int, pads: _Pads
+) -> Float[Array, "b _ _ c"]:
+    """The convolution of `DepthwiseConv`, summed up in float32 and returned in the type of x.
+
+    The gradient of the kernel, a sum over all positions for each of its places, is taken one sum after the other: XLA
+    makes one loop of all of them otherwise, which is three times as slow on CPUs.
+    """
+    return _sum_of_shifted(x, kernel, stride, dilation, pads)
+
+
+def _sum_of_shifted(x, kernel, stride, dilation, pads):
+    padded, total = _padded(x, pads), jnp.zeros((), jnp.float32)
+    rows, columns = (side - dilation * (len(kernel) - 1) for side in padded.shape[1:3])
+    for place in np.ndindex(kernel.shape[:2]):
+        i, j = (dilation * shift for shift in place)
+        total = total + padded[:, i : i + rows : stride, j : j + columns : stride] * kernel[place]
+    return total.astype(x.dtype)
+
+
+def _padded(x: Float[Array, "b h w c"], pads: _Pads) -> Float[Array, "b _ _ c"]:
+    return jnp.pad(x, [(0, 0), *pads, (0, 0)])
+
+
+def _forward(x, kernel, stride, dilation, pads):
+    return _sum_of_shifted(x, kernel, stride, dilation, pads), (x, kernel)
+
+
+def _backward(stride, dilation, pads, kept, gradient):
+    x, kernel = kept
+    (of_x,) = jax.vjp(lambda x: _sum_of_shifted(x, kernel, stride, dilation, pads), x)[1](gradient)
+    padded, (b, rows, columns, c) = _padded(x, pads), gradient.shape
+    sizes = b, (rows - 1) * stride + 1, (columns - 1) * stride + 1, c
+
+    def of_place(place):
+        shifted = jax.lax.dynamic_slice(padded, (0, place[0], place[1], 0), sizes)[:, ::stride, ::stride]
+        return (shifted * gradient).astype(jnp.float32).sum(axis=(0, 1, 2))
+
+    places = dilation * jnp.asarray(np.indices(kernel.shape[:2]).reshape(2, -1).T)
+    return of_x, jax.lax.map(of_place, places).reshape(kernel.shape).astype(kernel.dtype)
+
+
+depthwise.defvjp(_forward, _backward)
