@@ -13,6 +13,7 @@ A.2 of F-CAM: one image on a P100.
 """
 
 import argparse
+import contextlib
 import csv
 import importlib.resources
 import importlib.util
@@ -31,6 +32,7 @@ from flax import nnx
 from fcam_jax.cams import CAMS
 from fcam_jax.cams.contract import explain
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
@@ -130,7 +132,7 @@ def ours(name: str, model: FCAM, images: jax.Array, labels: jax.Array) -> dict[s
     if name == FCAM_ROW:
         whole = jax.jit(lambda state: jax.nn.softmax(nnx.merge(structure, state)(images, train=False)[2])[..., 1])
         return {"ms": lambda: jax.block_until_ready(whole(state))}
-    cam = CAMS[name]()  # of the top stage, which the target explains by
+    cam = CAMS[name]()  # of the stage that the target explains by, the top one for most
 
     def maps(network: Classifier, stages: tuple[jax.Array, ...]) -> jax.Array:
         return score_map(cam(explain(network, images, stages, labels, keys)), size, "protocol")
@@ -216,6 +218,14 @@ def paper(name: str, encoder: str) -> float | None:
     return float(found[0]["value"]) if found else None
 
 
+def _fitting(network: Classifier) -> Iterator[str]:
+    """The CAMs that a network can be explained by."""
+    for name in CAMS:
+        with contextlib.suppress(InputError):
+            CAMS[name]().check(network)
+            yield name
+
+
 def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A record for every encoder, batch and method."""
     with_torch = all(importlib.util.find_spec(name) for name in ("torch", "torchvision")) and not options.no_torch
@@ -232,7 +242,7 @@ def measure(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             comparable = encoder in TORCH and (options.final_stride == 32 or encoder in TORCH[2:])
             torch = Torch(encoder, options.final_stride, images, labels) if with_torch and comparable else None
             forward = None
-            for name in (FORWARD, *options.cams, FCAM_ROW):
+            for name in (FORWARD, *(options.cams or _fitting(model.classifier)), FCAM_ROW):
                 calls = ours(name, model, jnp.asarray(images), jnp.asarray(labels))
                 calls |= torch.calls(name) if torch is not None else {}
                 times = {key: value / batch for key, value in median_ms(calls, options.seconds).items()}
@@ -269,7 +279,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cams", description=__doc__.splitlines()[0])
     parser.add_argument("--encoders", type=_names, default=("resnet50", "vgg16", "inceptionv3"))
-    parser.add_argument("--cams", type=_names, default=tuple(CAMS))
+    parser.add_argument("--cams", type=_names, default=(), help="by default all that fit the encoder")
     parser.add_argument("--batches", type=lambda text: tuple(map(int, text.split(","))), default=(1, 32))
     parser.add_argument("--size", type=int, default=224, help="side of the images")
     parser.add_argument("--final_stride", type=int, default=8, help="of the encoders: 8, 16 or 32")

@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from fcam_jax.cams.attention import AttentionRollout, LeGrad
 from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ChannelCAM, ScoreCAM, joined
-from fcam_jax.cams.contract import ActivationMap, Network, Target
+from fcam_jax.cams.contract import ActivationMap, Network, Target, default_stage
 from fcam_jax.cams.eigencam import EigenCAM
-from fcam_jax.cams.fusion import fuse, fused
+from fcam_jax.cams.fusion import Fused, fuse, fused
 from fcam_jax.cams.gradients import (
     CAM,
     ElementwiseGradCAM,
@@ -54,6 +55,8 @@ CAMS: Registry[type[ActivationMap]] = Registry(
         "iscam": ISCAM,
         "ablationcam": AblationCAM,
         "eigencam": EigenCAM,
+        "rollout": AttentionRollout,
+        "legrad": LeGrad,
     },
 )
 
@@ -92,7 +95,8 @@ def compute(
       model: a `Classifier`, an `FCAM` (its classifier is explained), or any other `Network`.
       images: RGB in [0, 255], [b, h, w, 3], of any dtype; a list of images of one size; or one image, [h, w, 3].
       labels: class of each image, or of the one; the predicted one where there are none.
-      stages: names of the stages, "stage1" for the highest resolution and so on; none for the top one.
+      stages: names of the stages, "stage1" for the highest resolution and so on; none for the top one, or the
+        network's `cam_stage`.
       convention: how maps are brought to the images' size, see `score_maps`.
       keys: a key for every image, for the CAMs that draw; by default of the image's place in the batch.
       **settings: of a CAM that is given by its name, where they differ from its defaults.
@@ -112,6 +116,7 @@ def compute(
         raise InputError(f"cam is {cam!r:.100}; it must be the name of a CAM, or one with its settings")
     elif settings:
         raise InputError(f"{', '.join(settings)}: give the settings to the CAM itself, {type(cam).__name__}(...)")
+    cam.check(network)
     images = array_of(images, "images")
     if single := images.ndim == 3:
         images, labels = images[None], None if labels is None else jnp.atleast_1d(jnp.asarray(labels))
@@ -148,7 +153,7 @@ def _at_once(
 ) -> tuple[Maps, Float[Array, "b k"]]:
     """Maps and class scores from a network, images, labels (None: the predicted ones) and keys."""
     target, logits = _target(*given)
-    chosen = fused(cam, stages, len(target.stages))
+    chosen = _fused(cam, stages, target)
     return score_map(chosen(target), size, convention, target.at(chosen.finest).grid), logits
 
 
@@ -164,7 +169,7 @@ def _in_groups(
     """The same, a group of feature maps at a time, counted by a bar; `run` compiles a function with its settings."""
     seen, logits = run(_target)(network, *given)
     whole = dataclasses.replace(seen, network=network)  # not a copy of it
-    targets = [whole.at(stage) for stage in fused(cam, stages, len(whole.stages)).stages]
+    targets = [whole.at(stage) for stage in _fused(cam, stages, whole).stages]
     scores, combined = run(type(cam).scores, cam), run(type(cam).combined, cam)
     found, total = [], sum(target.map.shape[-1] for target in targets)
     with progress_bar(f"{cam.title} of {len(whole.labels)} image(s)", total, "feature map") as bar:
@@ -183,6 +188,10 @@ def _target(network: Network, images: Array, labels: Array | None, keys: Array) 
     logits = network.score(maps[-1], len(maps) - 1)
     labels = logits.argmax(axis=-1) if labels is None else labels
     return Target(network, inputs, maps, labels, keys, len(maps) - 1), logits
+
+
+def _fused(cam: ActivationMap, stages: tuple[str, ...], target: Target) -> Fused:
+    return fused(cam, stages, len(target.stages), default_stage(target.network))
 
 
 def _sized(size: tuple[int, int], convention: str, grids: tuple[Grid | None, ...], found: list[Array]) -> Array:

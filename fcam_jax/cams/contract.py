@@ -4,13 +4,14 @@ A CAM is called with a `Target` and returns a map of the target's stage. Those o
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
-from fcam_jax.models.encoder import Grid
+from fcam_jax.models.encoder import BlockAttention, Grid
 
 Images = Num[Array, "b y x 3"]
 Features = Float[Array, "b h w c"]
@@ -57,6 +58,24 @@ class MapNetwork(Network, Protocol):
 
     def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
         """The head's map of the given class of each image, from the map of the top stage."""
+
+
+@runtime_checkable
+class AttentionNetwork(Network, Protocol):
+    """A transformer, whose blocks show their attention; the top map holds its last tokens, row by row."""
+
+    attention_blocks: int  # their number; 0: it has none after all
+
+    def attentions(self, inputs: Float[Array, "b y x _"]) -> Iterator[BlockAttention]:
+        """Every block of normalised images in turn, from the first to the last."""
+
+
+def default_stage(network: Any) -> int:
+    """Position of the stage that explains where nobody names one: `cam_stage` of a network that has it, or the top one.
+
+    It is another one than the top where the head does not see the top map, but a class token.
+    """
+    return int(getattr(network, "cam_stage", -1))
 
 
 @jax.tree_util.register_dataclass
@@ -139,7 +158,10 @@ class ActivationMap:
 
     title: ClassVar[str]  # what tables call it
     finest: ClassVar[int] = -1  # as a `Cam` it is one of the top stage
-    of_head: ClassVar[bool] = False  # the head's own map, which is one of the top stage alone
+    whole: ClassVar[str] = ""  # what it is the map of, where that is no stage which could be chosen
+
+    def check(self, network: Any) -> None:
+        """Raise an `InputError` where a network cannot be explained by it; nothing is computed."""
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
@@ -147,5 +169,5 @@ class ActivationMap:
 
 
 def explain(network: Network, images: Images, stages: tuple[Any, ...], labels: Labels, keys: Keys) -> Target:
-    """The target whose features are those of the top of a network's stages of images, RGB in [0, 255]."""
-    return Target(network, network.normalize(images), stages, labels, keys, len(stages) - 1)
+    """The target whose features are those of a network's `default_stage` of images, RGB in [0, 255]."""
+    return Target(network, network.normalize(images), stages, labels, keys, default_stage(network) % len(stages))

@@ -38,8 +38,10 @@ class Fused:
         return sum(cam.passes(channels[stage]) for stage in self.stages) if isinstance(cam, ChannelCAM) else 0
 
 
-def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
-    """A CAM of the top one of `count` stages, or of those named: "stage1" for the highest resolution and so on.
+def fused(cam: ActivationMap, stages: Sequence[str], count: int, default: int = -1) -> Fused:
+    """A CAM of the stages named, "stage1" for the highest resolution and so on, or of the one at position `default`.
+
+    There are `count` of them; -1 is the top one.
 
     Raises:
       InputError: there is no such stage, or the CAM is of the top one alone.
@@ -48,11 +50,13 @@ def fused(cam: ActivationMap, stages: Sequence[str], count: int) -> Fused:
     for stage in stages:
         if stage not in names:
             raise InputError(f"stages hold {stage!r}; known: {', '.join(names)}")
-        if cam.of_head and stage != names[-1]:
+        if cam.whole and stage != names[-1]:
             raise InputError(
-                f"stages hold {stage!r}; {cam.title} is the head's own map: it takes {names[-1]}, the top stage, alone"
+                f"stages hold {stage!r}; {cam.title} is {cam.whole}: it takes {names[-1]}, the top stage, alone"
             )
-    return Fused(cam, tuple(sorted({names.index(stage) for stage in stages})) or (count - 1,))
+    return Fused(
+        cam, tuple(sorted({names.index(stage) for stage in stages})) or ((-1 if cam.whole else default) % count,)
+    )
 
 
 def fuse(maps: list[Float[Array, "b _ _"]], grids: Sequence[Grid | None] = ()) -> Float[Array, "b h w"]:

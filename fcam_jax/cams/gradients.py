@@ -4,12 +4,13 @@ A is a `Target`'s features, A_k a feature map, g the gradient of the class's sco
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import ActivationMap, MapNetwork, Target
+from fcam_jax.cams.contract import ActivationMap, MapNetwork, Target, default_stage
 from fcam_jax.component import at_least, known
 from fcam_jax.errors import InputError
 
@@ -22,21 +23,31 @@ class CAM(ActivationMap):
     $$ C = \\sum_k W_{yk} A_k $$
 
     Raises:
-      InputError: the network has no map of its own.
+      InputError: the network has no map of its own, or its head sees a class token.
 
     Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016, Eq. 2.
     """
 
     title = "CAM"
-    of_head = True
+    whole = "the head's own map"
+
+    def check(self, network: Any) -> None:
+        """The network needs a head with a map, which sees the top one."""
+        if not isinstance(network, MapNetwork):
+            raise InputError(
+                f"the CAM 'cam' needs a method activation(features, labels) of {type(network).__name__}; "
+                "'hirescam' is the same map, without one, of a head that averages and then is linear"
+            )
+        if default_stage(network) != -1:
+            raise InputError(
+                "the CAM 'cam' needs a head on the map, and this one sees the class token alone: "
+                "let it see the mean of the patches (pool=mean), or take 'gradcam', 'layercam' or 'legrad'"
+            )
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
-        if not isinstance(target.network, MapNetwork):
-            raise InputError(
-                f"the CAM 'cam' needs a method activation(features, labels) of {type(target.network).__name__}; "
-                "'hirescam' is the same map, without one, of a head that averages and then is linear"
-            )
+        self.check(target.network)
+        assert isinstance(target.network, MapNetwork)
         return target.network.activation(target.map, target.labels).astype(jnp.float32)
 
 

@@ -1,5 +1,6 @@
 """The classifier of stage 1: raw images in, the encoder's stages and class scores out."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import At, Encoder, Grid, Keys, Map, Stage, unchanged
+from fcam_jax.models.encoder import At, BlockAttention, Encoder, Grid, Keys, Map, Stage, unchanged
 from fcam_jax.models.heads import Head
 
 Images = Num[Array | np.ndarray, "b h w 3"]  # RGB in [0, 255]
@@ -60,6 +61,20 @@ class Classifier(nnx.Module):
     def grid(self, stage: int, size: tuple[int, int]) -> Grid:
         """Where the cells of a stage's map lie in images of a height and width."""
         return self.encoder.grid(stage, size)
+
+    @property
+    def cam_stage(self) -> int:
+        """Position of the stage that CAMs explain where nobody names one."""
+        return self.encoder.cam_stage
+
+    @property
+    def attention_blocks(self) -> int:
+        """Number of blocks that `attentions` shows; 0 for an encoder without self-attention."""
+        return self.encoder.attention_blocks
+
+    def attentions(self, inputs: Float[Array, "b h w 3"]) -> Iterator[BlockAttention]:
+        """Every block of a transformer in turn, in inference mode; raises a `NotImplementedError` for others."""
+        return self.encoder.attentions(inputs, self.head)
 
     def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
         """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""

@@ -5,7 +5,7 @@ The last stage is what the classifier's head pools; the decoder takes all of the
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -74,6 +74,14 @@ class Place:
     channels: int  # of the map there
 
 
+class BlockAttention(NamedTuple):
+    """The self-attention of one block on a batch of images, n tokens each."""
+
+    matrices: Float[Array, "b heads n n"]  # shares of all keys in each query, after the softmax
+    scores: Callable[[Float[Array, "b heads n n"]], Float[Array, "b k"]]  # if the block, with such ones, were the last
+    read: Float[Array, " n"]  # share of each token in what the head sees: of the class token 1, of n patches 1/n each
+
+
 class Encoder(nnx.Module):
     """A chain of stages, each computed from the one before it and the first from the image.
 
@@ -92,6 +100,8 @@ class Encoder(nnx.Module):
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)  # it is exported by the first
     head_names: ClassVar[Names | None] = None  # of the published classification layer, where PyTorch's do not fit
     for_methods: ClassVar[tuple[str, ...]] = ()  # keywords that ways to train stage 1 set, and that are no settings
+    cam_stage: int = -1  # position of the stage that CAMs explain where nobody names one
+    attention_blocks: int = 0  # blocks of self-attention that `attentions` shows
     decoder_center: ClassVar[bool] = False  # the paper's decoder has two further convolutions on the top stage
 
     def stage(self, index: int, x: Stage, *, train: bool, rng: Keys = None, at: At = unchanged) -> Stage:
@@ -119,6 +129,12 @@ class Encoder(nnx.Module):
     def with_map(self, stage: Stage, features: Map) -> Stage:
         """The stage with another map, from which the rest of the network can be resumed."""
         return features
+
+    def attentions(
+        self, images: Float[Array, "b h w 3"], head: Callable[[Map], Float[Array, "b k"]]
+    ) -> Iterator[BlockAttention]:
+        """Every block of a transformer in turn, in inference mode, from normalised images; memory is that of one."""
+        raise NotImplementedError(f"{type(self).__name__} has no self-attention")
 
     def places(self) -> tuple[Place, ...]:
         """All places in the order in which their maps are computed.

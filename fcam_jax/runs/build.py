@@ -192,11 +192,15 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     way = method(config.classifier)
     # A mistake in the network's settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
+    by = cam(config.cam, network.encoder)
+    if way.by_cam:
+        with at_key(f"config.cam.name={config.cam.name}: "):
+            by.cam.check(network)
     settings = part(config, "classifier")
     rule = _optimizer(config, "classifier")
     loop = _loop(config, "classifier", settings.epochs, steps_per_epoch)
     trained_by = ClassifierMethod(
-        cam=cam(config.cam, network.encoder),
+        cam=by,
         cam_convention=config.cam.convention,
         new_layers=new_layers(network),
         new_layers_factor=settings.new_layers_factor,

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from ml_collections import ConfigDict
 
-from fcam_jax.cams.contract import Cam
-from fcam_jax.cams.fusion import fused
+from fcam_jax.cams.fusion import Fused, fused
 from fcam_jax.component import at_key
 from fcam_jax.configuration.components import member, own
 from fcam_jax.configuration.keys import part
@@ -148,10 +147,10 @@ def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
     return nnx.Rngs(stream(jax.random.key(seed), part))
 
 
-def cam(settings: ConfigDict, body: Encoder) -> Cam:
+def cam(settings: ConfigDict, body: Encoder) -> Fused:
     """The CAM of the chosen stages of an encoder."""
     kind = member("cam.name", settings.name)
     with at_key(f"config.cam.{settings.name}."):
         chosen = kind(**own(settings, settings.name))
     with at_key("config.cam."):
-        return fused(chosen, settings.stages, len(body.channels))
+        return fused(chosen, settings.stages, len(body.channels), body.cam_stage)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from explained import CLASSES, FEW, HeadAlone, of_features
+from explained import CLASSES, FEW, OF_FEATURES, HeadAlone, of_features
 from flax import nnx
 
 from fcam_jax.cams import CAMS
@@ -16,7 +16,7 @@ from fcam_jax.cams.contract import Target
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.models.heads import WGAP
 
-NAMES = sorted(CAMS)
+NAMES = sorted(OF_FEATURES)
 MASKED = ["scorecam", "sscam", "iscam", "ablationcam"]
 NOISELESS = {"gradcampp": {}, "smooth_gradcampp": {"std": 0.0}}
 

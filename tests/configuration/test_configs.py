@@ -241,6 +241,11 @@ def test_a_setting_outside_its_range_is_named(key, value):
             {"cam__name": "gradcampp", "cam__gradcampp__variant": "mine"},
             "config.cam.gradcampp.variant is 'mine'; known: paper, released",
         ),
+        (
+            {"cam__name": "rollout"},
+            "config.cam.name=rollout: Attention rollout is made of attention matrices, and the network has none: "
+            "take a transformer, or another CAM such as 'gradcam'",
+        ),
     ],
 )
 def test_settings_of_the_chosen_cam_are_checked_before_any_training(settings, message):
@@ -251,8 +256,8 @@ def test_both_stages_get_the_chosen_cam_with_its_settings():
     settings = {"cam__name": "smooth_gradcampp", "cam__smooth_gradcampp__variant": "released"}
     plan = build.experiment(small_synthetic(cam__stages=("stage4", "stage2"), **settings))
     classifier, fcam = (stage.method for stage in plan.stages)
-    assert fcam.cam.func.__self__ == classifier.training
-    for fused in (classifier.cam, fcam.cam.keywords["cam"]):
+    assert fcam.cam.training == classifier.training
+    for fused in (classifier.cam, fcam.cam.cam):
         assert fused.stages == (1, 3)
         assert fused.cam == CAMS["smooth_gradcampp"](variant="released", samples=4, std=0.3)
 

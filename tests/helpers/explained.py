@@ -5,12 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from fcam_jax.cams import CAMS
+from fcam_jax.cams.attention import AttentionCAM
 from fcam_jax.cams.contract import Target, explain
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
 
 CLASSES = 5
+OF_FEATURES = [name for name in CAMS if not issubclass(CAMS[name], AttentionCAM)]  # of any network
 # Fewer noisy passes than the published ones.
 FEW = {"sscam": {"samples": 3}, "iscam": {"samples": 3}}
 

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from explained import OF_FEATURES
 from jax.sharding import AxisType
 from tiny_stages import STAGES, batch, optimizer
 
@@ -18,7 +19,7 @@ from fcam_jax.types import DATA_AXIS
 pytestmark = pytest.mark.slow
 
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}}
-ALL = [fused(CAMS[name](**FEW.get(name, {})), (), 3) for name in CAMS]
+ALL = [fused(CAMS[name](**FEW.get(name, {})), (), 3) for name in OF_FEATURES]
 ALL += [fused(CAMS["layercam"](), ("stage2", "stage3"), 3)]
 
 

@@ -60,8 +60,10 @@ class ByCam:
 
     def cam(self, model: Classifier | FCAM) -> Cam:
         """The CAM for a network; raises an `InputError` where that cannot be explained by it."""
-        stages = len(_classifier(model).encoder.channels)
-        return fused(with_settings(self.name, self.settings), self.stages, stages)
+        network = _classifier(model)
+        cam = with_settings(self.name, self.settings)
+        cam.check(network)
+        return fused(cam, self.stages, len(network.encoder.channels), network.cam_stage)
 
     def localize(self, model: Any, batch: Batch) -> Localization:
         """The CAM of a classifier, or of F-CAM's."""
