@@ -86,7 +86,7 @@ class CamSettings:
       stages: "stage1" is the one of the highest resolution; several are fused; none: the top one.
       convention: how the baseline's map is brought to image size: "protocol" or "fcam".
       cache: the seeds' CAM once for each whole training image, not for every crop at every step.
-      cache_dir: where these are kept, for several runs to share; empty: in the run's folder.
+      cache_dir: where these, or `fcam.features`, are kept, for several runs to share; empty: in the run's folder.
     """
 
     name: str = "cam"
@@ -128,6 +128,8 @@ class FcamStage:
       epochs: length of its training.
       classifier_factor: on the learning rate of the classifier, where it is trained, too.
       remedy: where maps flood or vanish, go back to the last sound epoch with a quarter of the CRF's weight, once.
+      features: fixed crops of every training image, of which what the classifier makes is computed once and kept; 0:
+        new crops at every step.
       pictures_epochs: epochs between two pictures of what training sees; 0: none.
     """
 
@@ -135,10 +137,11 @@ class FcamStage:
     epochs: int = 50
     classifier_factor: float = 0.1
     remedy: bool = False
+    features: int = 0
     pictures_epochs: int = 5
 
     def __post_init__(self) -> None:
-        at_least(self, epochs=0, classifier_factor=0, pictures_epochs=0)
+        at_least(self, epochs=0, classifier_factor=0, features=0, pictures_epochs=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -27,6 +27,7 @@ class Loaded:
     index: int  # its position in the split
     annotation: Annotation | None = None  # ground truth in the frame of the image; None where it was not asked for
     crop: tuple[float, float, float, float] | None = None  # the part of its whole image that it shows; see `Batch.crop`
+    row: int | None = None  # its number among the fixed crops of all images, where it is one
 
 
 class Memory:

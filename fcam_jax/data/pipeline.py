@@ -10,7 +10,7 @@ from typing import Any
 
 import grain
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Int
 
 from fcam_jax.data.loaded import Loaded, LoadedImages
 from fcam_jax.data.transforms import crop_annotation, cut_out, object_map, random_crop
@@ -21,7 +21,28 @@ from fcam_jax.types import Annotation, Batch
 # nothing else, so that a run goes on where it stood, with any number of processes.
 Order = Callable[[int], int]
 
+# From the numbers of some images or crops to what was computed of them before.
+Known = Callable[[Int[np.ndarray, " b"]], Any]
+
 READ_THREADS = min(16, os.cpu_count() or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedCrops:
+    """A few crops of every image, which are always the same ones.
+
+    Attributes:
+      count: crops of an image.
+      seed: of their places and flips.
+    """
+
+    count: int
+    seed: int
+
+    def crop(self, loaded: Loaded, number: int, side: int) -> Loaded:
+        """The crop of an image that has this number in [0, count)."""
+        rng = np.random.default_rng((self.seed, loaded.index, number))
+        return dataclasses.replace(_cropped(loaded, side, rng), row=loaded.index * self.count + number)
 
 
 class TrainingStream:
@@ -43,8 +64,9 @@ class TrainingStream:
         batch_size: int,  # images of a batch over all processes
         crop: int,  # side of the images in the batch, in pixels
         seed: int,  # of order, crops and flips; not negative
-        # a CAM of every image, by position, to travel with it; see `Batch.cams`
-        cams: Float[np.ndarray, "n h w"] | None = None,
+        cams: Known | None = None,  # `Batch.cams` of images by their positions
+        fixed: FixedCrops | None = None,  # what crops are chosen among; None for a new one every time
+        features: Known | None = None,  # `Batch.features` of fixed crops by their numbers
         # whether `Batch.objects` says where the objects are, of images loaded with their ground truth
         objects: bool = False,
         order: Order | None = None,  # of the images; None to shuffle them every epoch
@@ -57,7 +79,12 @@ class TrainingStream:
             raise InputError(f"a crop of {crop} pixels does not fit into images resized to {images.side}")
         places = grain.MapDataset.range(len(images)).seed(seed)
         positions = places.repeat().map_with_index(lambda at, _: order(at)) if order else places.shuffle().repeat()
-        self._examples = positions.map(images.usable).random_map(lambda loaded, rng: _cropped(loaded, crop, rng))
+
+        def cropped(loaded: Loaded, rng: np.random.Generator) -> Loaded:
+            return fixed.crop(loaded, int(rng.integers(fixed.count)), crop) if fixed else _cropped(loaded, crop, rng)
+
+        self._examples = positions.map(images.usable).random_map(cropped)
+        self._features = features
         self._cams, self._objects, self._crop, self._batch_size = cams, objects, crop, batch_size
         self._process_index, self._process_count = process_index, process_count
         self._per_process = _per_process(batch_size, process_count)
@@ -82,7 +109,10 @@ class TrainingStream:
         batch, annotations = _batch(examples)
         if self._cams is not None:
             crops = np.array([example.crop for example in examples], np.float32)
-            batch = dataclasses.replace(batch, cams=self._cams[batch.index], crop=crops)
+            batch = dataclasses.replace(batch, cams=self._cams(np.asarray(batch.index)), crop=crops)
+        if self._features is not None:
+            rows = np.array([example.row for example in examples])
+            batch = dataclasses.replace(batch, features=self._features(rows))
         if self._objects:
             maps = np.stack([object_map(annotation, self._crop) for annotation in annotations])
             batch = dataclasses.replace(batch, objects=maps)
@@ -120,21 +150,38 @@ def evaluation_batches(
     """
     per_process = _per_process(batch_size, process_count)
     positions = range(len(images))[process_index::process_count]
-    return _in_order(images, positions, per_process, -(-len(images) // batch_size))
+    count = -(-len(images) // batch_size)
+    return (_padded(there, per_process, images.side) for there in _in_order(images, positions, per_process, count))
 
 
-def whole_batches(images: LoadedImages, positions: Sequence[int], *, batch_size: int) -> Iterator[Batch]:
-    """The images at some positions of a split, whole and in this order; batches are padded as for evaluation. Raises
-    InputError: from `next`, for an image that cannot be used.
+def whole_batches(
+    images: LoadedImages, positions: Sequence[int], *, batch_size: int
+) -> Iterator[tuple[Int[np.ndarray, " n"], Batch]]:
+    """The images at some positions of a split, whole and in this order, and the positions of those that can be used.
+
+    Batches are padded as for evaluation. Raises InputError: from `next`, for an image that cannot be used.
     """
-    batches = _in_order(images, positions, batch_size, -(-len(positions) // batch_size))
-    return (batch for batch, _ in batches)
+    for there in _in_order(images, positions, batch_size, -(-len(positions) // batch_size)):
+        yield np.array([loaded.index for loaded in there], np.int64), _padded(there, batch_size, images.side)[0]
+
+
+def crop_batches(
+    images: LoadedImages, rows: Sequence[int], *, batch_size: int, fixed: FixedCrops, side: int
+) -> Iterator[tuple[Int[np.ndarray, " n"], Batch]]:
+    """As `whole_batches`, the fixed crops of some numbers; each image has `fixed.count`, one after the other."""
+
+    def crop(row: int) -> Loaded | None:
+        loaded = images(row // fixed.count)
+        return loaded and fixed.crop(loaded, row % fixed.count, side)
+
+    for there in _in_order(crop, rows, batch_size, -(-len(rows) // batch_size)):
+        yield np.array([loaded.row for loaded in there], np.int64), _padded(there, batch_size, side)[0]
 
 
 def _in_order(
-    images: LoadedImages, positions: Sequence[int], batch_size: int, batches: int
-) -> Iterator[tuple[Batch, list[Annotation]]]:
-    """The images at some positions in batches of equal size; what is missing to that is padding, at the end."""
+    images: Callable[[int], Loaded | None], positions: Sequence[int], batch_size: int, batches: int
+) -> Iterator[list[Loaded]]:
+    """The images at some positions, so many or, where some are left out and at the end, fewer at a time."""
 
     def example(place: int) -> list[Loaded]:
         loaded = images(positions[place]) if place < len(positions) else None
@@ -142,9 +189,13 @@ def _in_order(
 
     examples = grain.MapDataset.range(batches * batch_size).map(example).to_iter_dataset(_read_options(batch_size))
     for group in iter(examples.batch(batch_size, batch_fn=list)):
-        there = [loaded for some in group for loaded in some]
-        blank = Loaded(np.zeros((images.side, images.side, 3), np.uint8), label=0, index=0)
-        yield _batch([*there, *[blank] * (batch_size - len(there))], len(there))
+        yield [loaded for some in group for loaded in some]
+
+
+def _padded(there: Sequence[Loaded], batch_size: int, side: int) -> tuple[Batch, list[Annotation]]:
+    """A batch that black images make as large as it should be."""
+    blank = Loaded(np.zeros((side, side, 3), np.uint8), label=0, index=0)
+    return _batch([*there, *[blank] * (batch_size - len(there))], len(there))
 
 
 def _cropped(loaded: Loaded, side: int, rng: np.random.Generator) -> Loaded:

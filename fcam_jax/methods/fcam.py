@@ -27,7 +27,7 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.runtime.random import OfImage, stream
 from fcam_jax.runtime.remat import kept
 from fcam_jax.seeds.sampling import SeedSettings, dead_seeds, draw_seeds
-from fcam_jax.types import DATA_AXIS, Batch, Localization
+from fcam_jax.types import DATA_AXIS, Batch, Features, Localization
 
 DECODER = nnx.All(nnx.Param, lambda path, _: path[0] == "decoder")  # not what a classifier may call so
 
@@ -144,6 +144,9 @@ class FCAMMethod:
     ]:
         """The model that seeds come from and its stages, both in inference mode; class scores, map scores and image."""
         images = jnp.asarray(batch.images)
+        if (known := batch.features) is not None:
+            maps = {stage: jnp.asarray(features) for stage, features in known.maps.items()}
+            return model, (), jnp.asarray(known.scores), *model.decoded(images, maps)
         if self.alignment.trains_classifier:
             fixed = _fixed(model)
             stages, _ = fixed.classifier(images, train=False)
@@ -172,8 +175,8 @@ class FCAMMethod:
             whole = (self.whole_side, self.whole_side) if self.whole_side else size
             grid = network.grid(self.cam.finest, whole)
             return jnp.clip(cropped_maps(jnp.asarray(batch.cams), jnp.asarray(batch.crop), size, grid), 0, 1)
-        images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
-        maps = self.cam(explain(network, images, stages, labels, keys))
+        given = batch.features
+        maps = self._cams(model, stages, batch, keys) if given is None else jnp.asarray(given.cams)
         return jax.lax.stop_gradient(score_map(maps, size, "fcam", network.grid(self.cam.finest, size)))
 
     def _colored(
@@ -193,12 +196,21 @@ class FCAMMethod:
         many = dataclasses.replace(self.seeds, foreground_count=JUDGED, background_count=JUDGED, dilation=0.0)
         return judgement(logits, draw_seeds(seed_keys, cams, many), _raw(batch), cut_keys)
 
+    def _cams(
+        self, model: FCAM, stages: tuple[Stage, ...], batch: Batch, keys: Key[Array, " b"]
+    ) -> Float[Array, "b _ _"]:
+        images, labels = jnp.asarray(batch.images), jnp.asarray(batch.labels)
+        return self.cam(explain(model.classifier, images, stages, labels, keys))
+
     def whole_maps(self, model: FCAM, batch: Batch) -> Float[Array, "b h w"]:
         """CAMs of the true label at low resolution, in [0, 1], for `Batch.cams`; drawn alike every time."""
-        images = jnp.asarray(batch.images)
-        stages, _ = model.classifier(images, train=False)
-        keys = image_keys(jax.random.key(0), batch)
-        return minmax(self.cam(explain(model.classifier, images, stages, jnp.asarray(batch.labels), keys)))
+        return minmax(jnp.asarray(self.features(model, batch).cams))
+
+    def features(self, model: FCAM, batch: Batch) -> Features:
+        """All that the loss takes of a frozen classifier; what a CAM draws, it draws alike every time."""
+        stages, scores = model.classifier(jnp.asarray(batch.images), train=False)
+        cams = self._cams(model, stages, batch, image_keys(jax.random.key(0), batch))
+        return Features(model.taken(stages), scores, cams)
 
     def localize(self, model: FCAM, batch: Batch) -> Localization:
         """The foreground map S^2: class-agnostic, in [0, 1], not normalised again."""

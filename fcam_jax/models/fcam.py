@@ -1,6 +1,6 @@
 """F-CAM, stage 2: a classifier and the decoder that is trained on its stages (F-CAM, section 3)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,21 @@ class FCAM(nnx.Module):
         stages, class_logits = jax.lax.stop_gradient(self.classifier(images, train=False))
         height, width = images.shape[1:3]
         return stages, class_logits, self.decoder(self._maps(stages), (height, width), train=train)
+
+    def taken(self, stages: tuple[Stage, ...]) -> dict[int, Map]:
+        """The maps of the stages that the decoder takes, by their positions; not that which is the image itself."""
+        there = [index for index in self.decoder.takes if index > 0 or self.decoder.neck is None]
+        return {index: self.classifier.map_of(stages[index]) for index in there}
+
+    def decoded(
+        self, images: Images, maps: Mapping[int, Map]
+    ) -> tuple[Float[Array, "b h w 2"], Float[Array, "b h w 3"] | None]:
+        """Scores of background and foreground and the image again, as of `training_pass`, from what was `taken`."""
+        stages = [maps.get(index) for index in range(len(self.classifier.encoder.channels))]
+        if self.decoder.neck is not None:
+            stages[0] = self.classifier.normalize(images)
+        height, width = images.shape[1:3]
+        return self.decoder.with_image(stages, (height, width), train=True)
 
     def training_pass(
         self, images: Images, *, rng: Keys

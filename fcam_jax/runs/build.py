@@ -28,7 +28,7 @@ from fcam_jax.runs.build_data import chosen, data_set
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
     cam,
-    check_joint,
+    check_frozen,
     classifier,
     decoder,
     encoder,
@@ -37,11 +37,12 @@ from fcam_jax.runs.build_model import (
     pretrained_classifier,
     pretrained_decoder,
 )
+from fcam_jax.runs.data import Data
 from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.runs.selection import check_asked_for, selected
 from fcam_jax.runtime.text import first_line
-from fcam_jax.training.cam_cache import WholeCams
+from fcam_jax.training.frozen_cache import FrozenCache, half
 from fcam_jax.training.optimizer import Optimizer, OptimizerChoice
 from fcam_jax.training.settings import LoopSettings
 
@@ -80,15 +81,7 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
         stages=stages,
         data=data,
         train=train,
-        whole_cams=WholeCams(
-            batches=data.whole,
-            count=images,
-            batch_size=evaluation.batch_size,
-            of=_cam_facts(config) | {"images": data.sources["train"].fingerprint},
-            folder=config.cam.cache_dir,
-        )
-        if config.cam.cache and images and len(stages) > 1
-        else None,
+        frozen=_frozen_cache(config, data) if images and len(stages) > 1 else None,
         validation=validation,
         evaluation=evaluation,
         record={
@@ -97,6 +90,25 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
             "cam": config.cam.name,
             "image_size": config.data.size,
         },
+    )
+
+
+def _frozen_cache(config: ConfigDict, data: Data) -> FrozenCache | None:
+    """How what stage 2 takes of the frozen classifier is computed once; None where it is computed at every step."""
+    crops = config.fcam.features
+    if not crops and not config.cam.cache:
+        return None
+    of = _cam_facts(config) | {"images": data.sources["train"].fingerprint}
+    if crops:
+        of |= {"crops": crops, "seed": config.seed, "size": config.data.size}
+    return FrozenCache(
+        key="fcam.features" if crops else "cam.cache",
+        batches=data.kept,
+        count=len(data.sources["train"]) * (crops or 1),
+        batch_size=config.evaluation.batch_size,
+        side=config.data.size if crops else config.data.resize,
+        of=of,
+        folder=config.cam.cache_dir,
     )
 
 
@@ -238,7 +250,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         classifier_factor=settings.classifier_factor,
         whole_side=config.data.resize,
     )
-    check_joint(config)
+    check_frozen(config)
     return Stage(
         name="fcam",
         row="F-CAM",
@@ -248,7 +260,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
             load=lambda network: pretrained_decoder(settings.init, network.decoder),
             check=lambda: pretrained_decoder(settings.init, untrained),
         ),
-        whole_maps=trained_by.whole_maps,
+        frozen=trained_by.features if settings.features else half(trained_by.whole_maps),
         method=trained_by,
         optimizer=lambda: rule.update(rule.schedule(steps_per_epoch), trained_by.learning_rate_factor),
         loop=_loop(config, "fcam", settings.epochs, steps_per_epoch),

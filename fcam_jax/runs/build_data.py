@@ -2,8 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from fcam_jax.component import at_key, defaults_of
@@ -13,7 +17,7 @@ from fcam_jax.data import SOURCES
 from fcam_jax.data.augment import augmenter
 from fcam_jax.data.classes import ClassNames, matched
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
-from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
+from fcam_jax.data.pipeline import FixedCrops, Known, TrainingStream, crop_batches, evaluation_batches, whole_batches
 from fcam_jax.data.source import SPLITS, DataSet, share
 from fcam_jax.data.summary import summary
 from fcam_jax.errors import InputError
@@ -90,6 +94,28 @@ def data_set(
     validation = functools.cache(lambda: loaded("val", data.size, annotated=True, kept=True))
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
+    crops = config.fcam.features
+    fixed = FixedCrops(crops, config.seed) if crops else None
+
+    def stream(seed: int, kept: Known | None) -> TrainingStream:
+        known: dict[str, Any] = {} if kept is None else {"fixed": fixed, "features": kept} if fixed else {"cams": kept}
+        return TrainingStream(
+            training(),
+            batch_size=data.batch_size,
+            crop=data.size,
+            seed=seed,
+            objects=objects,
+            order=way.order(sources["train"], seed),
+            **known,
+            **here,
+        )
+
+    def kept(rows: Sequence[int]) -> Iterator[tuple[Int[np.ndarray, " n"], Batch]]:
+        size = config.evaluation.batch_size
+        if fixed is None:
+            return whole_batches(training(), rows, batch_size=size)
+        return crop_batches(training(), rows, batch_size=size, fixed=fixed, side=data.size)
+
     def sample(count: int, seed: int) -> tuple[Batch, list[Annotation]]:
         images = loaded("train", data.resize, annotated=True, kept=False)
         return TrainingStream(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
@@ -106,18 +132,9 @@ def data_set(
         sources=sources,
         batch_size=data.batch_size,
         augment=augmenter(part(config, "data").augmentations),
-        stream=lambda seed, cams: TrainingStream(
-            training(),
-            batch_size=data.batch_size,
-            crop=data.size,
-            seed=seed,
-            cams=cams,
-            objects=objects,
-            order=way.order(sources["train"], seed),
-            **here,
-        ),
+        stream=stream,
         sample=sample,
-        whole=lambda positions: whole_batches(training(), positions, batch_size=config.evaluation.batch_size),
+        kept=kept,
         evaluated=evaluated,
         left_out=lines,
         summary=lambda: summary(opened),

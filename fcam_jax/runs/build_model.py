@@ -123,12 +123,20 @@ def fcam(config: ConfigDict, trained: Classifier) -> FCAM:
     return FCAM(trained, decoder(config, trained.encoder), fitted)
 
 
-def check_joint(config: ConfigDict) -> None:
-    """Refuse to train classifier and decoder together where that cannot be.
+def check_frozen(config: ConfigDict) -> None:
+    """Refuse to keep what changes, and to train classifier and decoder together where that cannot be.
 
     Raises:
-      InputError: the classifier has an objective of its own, or the seeds' CAMs are kept.
+      InputError: the classifier that is trained has an objective of its own, or what it made before is kept; kept are
+        features of images that are augmented, or CAMs twice.
     """
+    if config.fcam.features and config.cam.cache:
+        raise InputError("fcam.features keeps the CAMs of its crops, too: set cam.cache=False")
+    if config.fcam.features and config.data.augment:
+        raise InputError(
+            f"fcam.features keeps what the classifier makes of images, which data.augment={config.data.augment} "
+            "changes at every step: set one of them to nothing"
+        )
     joint = [(name, one) for name, one in alignment(config.fcam.loss).active.items() if one.term.trains_classifier]
     if not joint:
         return
@@ -140,6 +148,8 @@ def check_joint(config: ConfigDict) -> None:
         )
     if config.cam.cache:
         raise InputError(f"{key}, but cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False")
+    if config.fcam.features:
+        raise InputError(f"{key}, but fcam.features keeps maps of the classifier as it was before: set fcam.features=0")
 
 
 def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:

@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from fcam_jax.data.augment import Augment
+from fcam_jax.data.pipeline import Known
 from fcam_jax.data.source import Source
 from fcam_jax.training.feed import DataStream
 from fcam_jax.types import Annotation, Batch
@@ -21,9 +23,9 @@ class Data:
       sources: records of the splits that there are; in the place of "train" what is trained on, which may be less.
       batch_size: images of a training step, over all devices.
       augment: changes the images that the network is trained on; None where it sees them as they are.
-      stream: training batches from a seed on, with the CAMs of the images if given.
+      stream: training batches from a seed on, with what is kept of the images if given.
       sample: a training batch of so many images from a seed, with its ground truth, to be looked at.
-      whole: batches of the training images at some positions.
+      kept: batches of the training images, or of their fixed crops, of some numbers, to compute what is kept of them.
       evaluated: the batches of a split, each image once; those of val are kept in memory for the next time.
       left_out: what was wrong with each image that was left out so far, a line each.
       summary: lines on the splits, and on what a look at some of their images finds.
@@ -32,9 +34,9 @@ class Data:
     sources: dict[str, Source]
     batch_size: int
     augment: Augment | None
-    stream: Callable[[int, np.ndarray | None], DataStream]
+    stream: Callable[[int, Known | None], DataStream]
     sample: Callable[[int, int], tuple[Batch, list[Annotation]]]
-    whole: Callable[[Sequence[int]], Iterator[Batch]]
+    kept: Callable[[Sequence[int]], Iterator[tuple[Int[np.ndarray, " n"], Batch]]]
     evaluated: Callable[[str], EvaluationBatches]
     left_out: Callable[[], list[str]]
     summary: Callable[[], list[str]]

@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
 from fcam_jax.configuration.settings import FcamSearch
+from fcam_jax.data.pipeline import Known
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
@@ -34,8 +35,8 @@ from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, V
 from fcam_jax.runtime import hosts, preemption, watchdog
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.random import OfRun, order_seed, stream
-from fcam_jax.training.cam_cache import WholeCams
 from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST
+from fcam_jax.training.frozen_cache import FrozenCache
 from fcam_jax.training.loop import OnEpoch, Training, Validate, is_finished, train
 from fcam_jax.training.placed import REPLICATED, Placed, data_mesh
 from fcam_jax.training.search import Score, found_settings
@@ -75,7 +76,7 @@ class Stage:
       method: what is trained.
       optimizer: makes the update from gradients.
       loop: how long.
-      whole_maps: yields the CAMs of whole images that seeds are drawn from; None where there are no seeds.
+      frozen: yields what may be kept of the images, from the model and a batch; None where nothing may.
       view: what training sees of a batch, for pictures; None where there are none.
       watch: what is watched of the epochs' figures.
       pictures_epochs: epochs from one picture to the next; 0 for none.
@@ -91,7 +92,7 @@ class Stage:
     method: Method
     optimizer: Callable[[], optax.GradientTransformation]
     loop: LoopSettings
-    whole_maps: Callable[[Any, Batch], jax.Array] | None = None
+    frozen: Callable[[Any, Batch], Any] | None = None
     view: ViewOf | None = None
     watch: Watch = dataclasses.field(default_factory=Watch)
     pictures_epochs: int = 0
@@ -108,7 +109,7 @@ class Experiment:
       stages: in the order in which they build on each other.
       data: what is trained and evaluated on.
       train: how updates are computed.
-      whole_cams: of the seeds, where they are computed once for each training image; None where they are not.
+      frozen: how what stage 2 takes of the frozen classifier is computed once and kept; None where it is not.
       validation: what is measured while training.
       evaluation: what is measured for the results.
       record: facts about the run's inputs that belong into its results.
@@ -118,7 +119,7 @@ class Experiment:
     stages: tuple[Stage, ...]
     data: Data
     train: TrainSettings
-    whole_cams: WholeCams | None
+    frozen: FrozenCache | None
     validation: ValidationSettings
     evaluation: EvaluationSettings
     record: dict[str, Any]
@@ -162,8 +163,8 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
     for stage in plan.stages:
         if run.stage(stage.name).progress is None:
             stage.pretrained.check()  # now, not after the hours that an earlier stage takes
-    if plan.whole_cams is not None:
-        plan.whole_cams.check(run.cams)
+    if plan.frozen is not None:
+        plan.frozen.check(run.cams)
     mesh = data_mesh(plan.data.batch_size, plan.train.accumulate)
     record_left_out(plan.data.left_out(), run.path)
     if hosts.is_first():
@@ -175,11 +176,11 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
         progress = folder.progress
         if progress is None and (imported := stage.pretrained.load(model)) is not None:
             folder.record_pretrained(dataclasses.asdict(imported))
-        cams = None
-        if plan.whole_cams and stage.whole_maps and not (progress and is_finished(progress, stage.loop)):
-            cams = plan.whole_cams.load(model, stage.method, stage.whole_maps, run.cams)
+        kept = None
+        if plan.frozen and stage.frozen and not (progress and is_finished(progress, stage.loop)):
+            kept = plan.frozen.load(model, stage.method, stage.frozen, run.cams)
         if folder.taken_from is None:
-            training = _training(plan, stage, model, mesh, of, cams, folder.path, training_hash)
+            training = _training(plan, stage, model, mesh, of, kept, folder.path, training_hash)
             if progress is None and stage.search and stage.search.updates and stage.judge:
                 options = stage.search.options(by_boxes=stage.loop.selection != LAST)
                 score = _score(plan, stage, model, stage.judge, training)
@@ -197,7 +198,7 @@ def _training(
     model: Any,
     mesh: Mesh,
     of: OfRun,
-    cams: np.ndarray | None,
+    kept: Known | None,
     folder: pathlib.Path,
     training_hash: str,
 ) -> Training:
@@ -210,7 +211,7 @@ def _training(
         step=make_train_step(
             placed, stage.method, optimizer, plan.data.augment, accumulate=how.accumulate, remat=how.remat
         ),
-        stream=plan.data.stream(order_seed(plan.seed, of), cams),
+        stream=plan.data.stream(order_seed(plan.seed, of), kept),
         validate=_validation(plan, stage, model),
         mesh=mesh,
         rng=rng,

@@ -12,12 +12,13 @@ from jaxtyping import Int, UInt8
 
 if TYPE_CHECKING:
     from fcam_jax.types.batch import Batch as Batch
+    from fcam_jax.types.batch import Features as Features
     from fcam_jax.types.batch import Localization as Localization
 else:
 
     def __getattr__(name: str) -> Any:
         """What goes to the device; without it, as where arrays are measured, JAX is not loaded."""
-        if name not in ("Batch", "Localization"):
+        if name not in ("Batch", "Features", "Localization"):
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from fcam_jax.types import batch
 

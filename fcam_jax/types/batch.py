@@ -10,6 +10,22 @@ from jaxtyping import Array, Float, Int, Num, UInt8
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Features:
+    """What a frozen classifier makes of some images.
+
+    Attributes:
+      maps: of the stages that the decoder takes, by their positions; without that which is the image itself.
+      scores: of the classes, before softmax.
+      cams: of the labels, at low resolution and as they are.
+    """
+
+    maps: Mapping[int, Float[Array | np.ndarray, "b _ _ _"]]
+    scores: Float[Array | np.ndarray, "b k"]
+    cams: Float[Array | np.ndarray, "b _ _"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Batch:
     """The part of a batch that goes to the device.
 
@@ -22,6 +38,7 @@ class Batch:
         the model's own are meant.
       crop: where each image lies in its whole image: top, left and side as shares of the whole one's side, and 1 where
         it is mirrored left to right; None without `cams`.
+      features: of the images, where they were computed before; None where the model computes them.
       raw: the images before augmentation, which the CRF sees; None where they are `images`.
       objects: where the object is (`OBJECT`) and where that is not known (`UNDECIDED`), for training by ground truth of
         places; None where there is none of that.
@@ -34,6 +51,7 @@ class Batch:
     valid: Float[Array | np.ndarray, " b"]
     cams: Float[Array | np.ndarray, "b _ _"] | None = None
     crop: Float[Array | np.ndarray, "b 4"] | None = None
+    features: Features | None = None
     raw: UInt8[Array, "b h w 3"] | None = None
     objects: UInt8[Array | np.ndarray, "b h w"] | None = None
     part: Int[Array, ""] | None = None

@@ -285,6 +285,7 @@ def test_a_missing_data_root_names_the_key():
             "set the weight to 0, or classifier.method=cam",
         ),
         ({"cam__cache": True}, "cam.cache keeps CAMs of the classifier as it was before: set cam.cache=False"),
+        ({"fcam__features": 2}, "fcam.features keeps maps of the classifier as it was before: set fcam.features=0"),
     ],
 )
 def test_what_joint_training_does_not_go_with_is_told_before_any_training(settings, message):
@@ -292,6 +293,16 @@ def test_what_joint_training_does_not_go_with_is_told_before_any_training(settin
     assert complaint(small_synthetic(**joint, **settings)) == f"fcam.loss.classification.weight is 0.5, but {message}"
     build.experiment(small_synthetic(**settings))
     build.experiment(small_synthetic(**joint, **settings, last_stage="classifier"))
+
+
+def test_features_are_not_kept_of_images_that_change_nor_cams_twice():
+    twice = complaint(small_synthetic(fcam__features=2, cam__cache=True))
+    assert twice == "fcam.features keeps the CAMs of its crops, too: set cam.cache=False"
+    changing = complaint(small_synthetic(fcam__features=2, data__augment="blur"))
+    assert changing.endswith("which data.augment=blur changes at every step: set one of them to nothing")
+    kept = build.experiment(small_synthetic(fcam__features=2)).frozen
+    assert kept.count == 2 * len(build.experiment(small_synthetic()).data.sources["train"])
+    assert kept.key == "fcam.features" and build.experiment(small_synthetic()).frozen is None
 
 
 @pytest.mark.slow

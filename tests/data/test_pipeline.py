@@ -10,10 +10,11 @@ import pytest
 
 from fcam_jax.data import pipeline
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
-from fcam_jax.data.pipeline import TrainingStream, evaluation_batches, whole_batches
+from fcam_jax.data.pipeline import FixedCrops, TrainingStream, crop_batches, evaluation_batches, whole_batches
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 from fcam_jax.types import OBJECT, UNDECIDED
+from fcam_jax.types.batch import Features
 
 
 class Numbered:
@@ -71,7 +72,7 @@ def assert_same(some, others) -> None:
 def test_cams_travel_with_their_images_and_the_crop_says_where_an_image_lies():
     source = Numbered(9, side=16)
     cams = np.arange(9, dtype=np.float16)[:, None, None] * np.ones((1, 3, 3), np.float16)
-    batch = next(stream(source, batch_size=8, resize=16, crop=8, cams=cams))
+    batch = next(stream(source, batch_size=8, resize=16, crop=8, cams=cams.__getitem__))
     np.testing.assert_array_equal(batch.cams[:, 1, 1], batch.index)
     assert batch.cams.dtype == np.float16 and batch.crop.dtype == np.float32
     for image, index, (top, left, side, mirrored) in zip(batch.images, batch.index, 16 * batch.crop, strict=True):
@@ -228,7 +229,13 @@ def test_ground_truth_is_cut_out_and_mirrored_with_its_image():
             return Record(image, 0, str(index), np.array([[x0, y0, x1, y1], [0, 0, 0, 0]]), mask, ignore)
 
     batches = stream(
-        Marked(20), batch_size=20, resize=16, crop=10, annotated=True, objects=True, cams=np.zeros((20, 2, 2))
+        Marked(20),
+        batch_size=20,
+        resize=16,
+        crop=10,
+        annotated=True,
+        objects=True,
+        cams=np.zeros((20, 2, 2)).__getitem__,
     )
     corners = 0
     for batch, annotations in (batches.with_annotations() for _ in range(3)):
@@ -286,9 +293,40 @@ def test_an_image_that_cannot_be_used_is_left_out_of_evaluation_as_padding(broke
 def test_whole_images_come_in_the_order_of_their_positions():
     images = LoadedImages(Numbered(10, broken=2), 6, left_out=LeftOut())
     batches = list(whole_batches(images, [7, 2, 0, 9], batch_size=3))
-    assert [batch.index[batch.valid > 0].tolist() for batch in batches] == [[7, 0], [9]]
-    assert [batch.images.shape for batch in batches] == [(3, 6, 6, 3)] * 2
+    assert [positions.tolist() for positions, _ in batches] == [[7, 0], [9]]
+    assert [batch.index[batch.valid > 0].tolist() for _, batch in batches] == [[7, 0], [9]]
+    assert [batch.images.shape for _, batch in batches] == [(3, 6, 6, 3)] * 2
     assert list(whole_batches(images, [], batch_size=3)) == []
+
+
+def test_fixed_crops_are_the_same_at_every_visit_and_those_of_their_numbers():
+    source, fixed = Numbered(5, side=16), FixedCrops(3, seed=7)
+    images = LoadedImages(source, 16)
+    rows = crop_batches(images, range(15), batch_size=4, fixed=fixed, side=8)
+    crops = {int(row): batch.images[n] for found, batch in rows for n, row in enumerate(found)}
+    assert sorted(crops) == list(range(15))
+    assert all((crops[row][..., 0] == row // 3).all() for row in crops)
+    assert len({crop[..., 1:].tobytes() for crop in crops.values()}) == 15
+
+    def features(rows):
+        return Features({}, scores=rows[:, None].astype(np.float32), cams=np.zeros((len(rows), 1, 1), np.float32))
+
+    given = {"resize": 16, "crop": 8, "batch_size": 5, "fixed": fixed, "features": features}
+    seen = take(stream(source, seed=1, **given), 12)
+    for batch in seen:
+        for image, index, row in zip(batch.images, batch.index, batch.features.scores[:, 0], strict=True):
+            assert row // 3 == index
+            np.testing.assert_array_equal(image, crops[int(row)])
+    assert {int(row) for batch in seen for row in batch.features.scores[:, 0]} == set(range(15))
+    other = next(crop_batches(images, [0], batch_size=1, fixed=FixedCrops(3, seed=8), side=8))[1]
+    assert not np.array_equal(other.images[0], crops[0])
+
+
+def test_fixed_crops_of_images_that_are_left_out_are_no_rows():
+    images = LoadedImages(Numbered(4, side=16, broken=1), 16, left_out=LeftOut())
+    batches = crop_batches(images, range(8), batch_size=3, fixed=FixedCrops(2, seed=0), side=8)
+    found = [(rows.tolist(), batch.index[batch.valid > 0].tolist()) for rows, batch in batches]
+    assert found == [([0, 1], [0, 0]), ([4, 5], [2, 2]), ([6, 7], [3, 3])]
 
 
 def test_a_bad_training_image_reaches_the_caller_as_it_is():

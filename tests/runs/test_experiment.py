@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -307,21 +308,21 @@ def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_pat
 
     def watched(**more):
         found = plan(**values, **more)
-        batches = found.whole_cams.batches
+        batches = found.frozen.batches
 
         def counted(positions):
             asked.extend(positions)
             return batches(positions)
 
-        return dataclasses.replace(found, whole_cams=dataclasses.replace(found.whole_cams, batches=counted))
+        return dataclasses.replace(found, frozen=dataclasses.replace(found.frozen, batches=counted))
 
     for run, more in (("first", {}), ("second", {"fcam__seeds__erosion": 0.15})):
         shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
         train_stages(watched(**more), tmp_path / run)
         assert sorted(asked) == list(range(24))
-    (path,) = (tmp_path / "cache").glob("*.npy")
-    maps = np.load(path)
-    assert maps.shape == (24, 5, 5) and maps.min() == 0 and maps.max() == 1
+    (path,) = (tmp_path / "cache").glob("*.rows")
+    rows = np.fromfile(path, np.dtype([("maps", np.float16, (5, 5)), ("done", "u1")], align=True))
+    assert rows["done"].tolist() == [1] * 24 and rows["maps"].min() == 0 and rows["maps"].max() == 1
     evaluate_stages(watched(), tmp_path / "first", "0")
     evaluate_stages(watched(), tmp_path / "second", "0")
     found = [results(folder)["methods"]["F-CAM"] for folder in (trained, tmp_path / "first", tmp_path / "second")]
@@ -332,10 +333,44 @@ def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_pat
     assert len(asked) == 24
 
 
+def test_features_of_fixed_crops_are_computed_once_and_an_interrupted_training_on_them_is_the_whole_one(
+    trained, tmp_path, monkeypatch
+):
+    values = {"fcam__features": 2, "fcam__epochs": 2, "evaluation__bootstrap": 0, "train__checkpoint_steps": 2}
+    for run in ("whole", "parts"):
+        shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
+    train_stages(plan(**values), tmp_path / "whole")
+    (path,) = (tmp_path / "whole" / "cams").glob("*.rows")
+    assert len(json.loads(path.with_suffix(".json").read_text())["sha256"]) == 64
+
+    made = experiment.make_train_step
+
+    def failing(*given, **options):
+        step, done = made(*given, **options), itertools.count()
+
+        def stopped(*given):
+            if next(done) == 3:
+                raise KeyboardInterrupt
+            return step(*given)
+
+        return stopped
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(experiment, "make_train_step", failing)
+        train_stages(plan(**values), tmp_path / "parts")
+    found = plan(**values)
+    unasked = dataclasses.replace(found.frozen, batches=lambda positions: pytest.fail("computed twice"))
+    train_stages(dataclasses.replace(found, frozen=unasked), tmp_path / "parts")
+    for name in ("whole", "parts"):
+        evaluate_stages(plan(**values), tmp_path / name, "0")
+    whole, parts = (results(tmp_path / name)["methods"] for name in ("whole", "parts"))
+    assert whole == parts != results(trained)["methods"]
+
+
 def test_a_cache_of_cams_that_cannot_be_used_is_told_before_the_first_step(tmp_path):
     (tmp_path / "file").write_text("")
     broken = plan(cam__cache=True, cam__cache_dir=str(tmp_path / "file" / "cams"))
-    with pytest.raises(InputError, match=r"the CAM cache in .*file/cams cannot be used: Not a directory"):
+    with pytest.raises(InputError, match=r"config.cam.cache: .*file/cams cannot be used: Not a directory"):
         train_stages(broken, tmp_path / "run")
     assert not (tmp_path / "run" / "classifier").exists()
 
