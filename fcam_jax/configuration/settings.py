@@ -44,7 +44,7 @@ class Model:
 
     Attributes:
       encoder: what makes the classifier's maps.
-      final_stride: side of the image over the side of the top map: 8, 16 or 32.
+      final_stride: side of the image over the side of the top map: 8, 16 or 32; of a transformer, its patch.
       init: weight file, or folder, of the classifier; without one it is trained from scratch.
       init_head: the classification layer in it: "drop" (start with a new one) or "keep".
       decoder_widths: channels of the decoder's blocks, from the top stage to the image; none: the paper's.

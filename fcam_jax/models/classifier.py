@@ -44,7 +44,7 @@ class Classifier(nnx.Module):
         """
         check_images(images)
         stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
-        return stages, self.head(self.map_of(stages[-1]))
+        return stages, self.head(self.encoder.for_head(stages[-1]))
 
     def stages(self, inputs: Float[Array, "b h w 3"]) -> tuple[Stage, ...]:
         """The encoder's stages of normalised images from high to low resolution, in inference mode."""
@@ -80,7 +80,7 @@ class Classifier(nnx.Module):
         """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""
         for index in range(stage + 1, len(self.encoder.channels)):
             features = self.encoder.stage(index, features, train=False)
-        return self.head(self.map_of(features))
+        return self.head(self.encoder.for_head(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The head's own map of the given class of each image, from the map of the top stage."""

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fcam_jax.component import at_key, path_of
+from fcam_jax.component import at_key, defaults_of, path_of
 from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import FINAL_STRIDES, Encoder
@@ -20,7 +20,7 @@ from fcam_jax.models.import_weights import FINAL_STRIDE, Imported, MisfitError, 
 from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.runtime.random import OfWeights, stream
 
-_FINE_STRIDE = 8  # of a network that is trained from scratch: that of F-CAM, section 4.1
+_FINE_STRIDE = 8  # of a network that is trained from scratch and says nothing else: that of F-CAM, section 4.1
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -51,6 +51,7 @@ def create_model(
         with another number the layer is a new one.
       final_stride: side of the image over the side of the top map: 8, 16 or 32. By default the one that the file names,
         as those of `fcam export` do, else the one that published weights were trained at; 8 where weights are random.
+        That of a transformer is its patch.
       head: of the classifier, such as ``"wgap"`` or ``"wildcat"``, with its default settings.
       dtype: of the computation; parameters and class scores are float32.
       seed: of the random weights.
@@ -87,7 +88,7 @@ def create(
         raise InputError(f"dtype is {dtype!r}; it must be that of numbers, such as 'bfloat16'") from None
     path = None if weights is None else path_of(weights, "weights")
     if final_stride is None:
-        final_stride = _FINE_STRIDE if path is None else _stride_of(build, path)
+        final_stride = defaults_of(build).get(FINAL_STRIDE, _FINE_STRIDE) if path is None else _stride_of(build, path)
     key = jax.random.key(seed)
 
     def encoder() -> Encoder:

@@ -5,7 +5,7 @@ The last stage is what the classifier's head pools; the decoder takes all of the
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -31,6 +31,27 @@ Keys = Key[Array, " b"] | None
 
 # Called with the name of a place within an encoder and the map there; the encoder goes on with what it returns.
 At = Callable[[str, Map], Map]
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """An `At` for whose sake the encoder computes what it has no need of: the attention matrices of some blocks.
+
+    A transformer calls ``at("blocks.I.attn", matrices)`` for the places that are asked for, and for no other: a fused
+    kernel makes no matrices. They are [b, heads, queries, keys], float32, after the softmax.
+    """
+
+    at: At
+    places: Collection[str]
+
+    def __call__(self, place: str, x: Map) -> Map:
+        """What `at` makes of the map."""
+        return self.at(place, x)
+
+
+def asked_for(at: At, place: str) -> bool:
+    """Whether what is computed on request alone is wanted at a place."""
+    return isinstance(at, Asking) and place in at.places
 
 
 def unchanged(place: str, x: Map) -> Map:
@@ -125,6 +146,10 @@ class Encoder(nnx.Module):
     def map_of(self, stage: Stage) -> Map:
         """The map of a stage, for heads, decoders and CAMs."""
         return stage
+
+    def for_head(self, stage: Stage) -> Map:
+        """What the classifier's head sees of the top stage; a class token is a map of one cell."""
+        return self.map_of(stage)
 
     def with_map(self, stage: Stage, features: Map) -> Stage:
         """The stage with another map, from which the rest of the network can be resumed."""

@@ -8,7 +8,8 @@ from fcam_jax.models.inception import InceptionV3
 from fcam_jax.models.mobilenet import MOBILENETS
 from fcam_jax.models.resnet import RESNETS, Small
 from fcam_jax.models.vgg import VGG16
+from fcam_jax.models.vit import VITS
 
 ENCODERS: Registry[Callable[..., Encoder]] = Registry(
-    "encoder", {**RESNETS, "vgg16": VGG16, "inceptionv3": InceptionV3, **MOBILENETS, "small": Small}
+    "encoder", {**RESNETS, "vgg16": VGG16, "inceptionv3": InceptionV3, **MOBILENETS, **VITS, "small": Small}
 )

@@ -222,7 +222,7 @@ def resize_align_corners(x: Float[Array, "b h w c"], size: tuple[int, int]) -> F
     $$ y_i = \\sum_j \\max(0, 1 - |i\\,(n-1)/(m-1) - j|)\\, x_j \\quad\\text{along each axis, from n to m samples} $$
     """
     height, width = x.shape[1:3]
-    return _along_axes(x, _align_corners_matrix(height, size[0]), _align_corners_matrix(width, size[1]))
+    return along_axes(x, _align_corners_matrix(height, size[0]), _align_corners_matrix(width, size[1]))
 
 
 def upsample_nearest(x: Float[Array, "b h w c"], size: tuple[int, int] | None = None) -> Float[Array, "b _ _ c"]:
@@ -238,7 +238,7 @@ def upsample_nearest(x: Float[Array, "b h w c"], size: tuple[int, int] | None = 
         _align_corners_matrix(2 * source, target).reshape(target, source, 2).sum(-1)
         for source, target in zip((height, width), size, strict=True)
     )
-    return _along_axes(x, rows, columns)
+    return along_axes(x, rows, columns)
 
 
 def _align_corners_matrix(source: int, target: int) -> Float[np.ndarray, "target source"]:
@@ -246,10 +246,13 @@ def _align_corners_matrix(source: int, target: int) -> Float[np.ndarray, "target
     return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(source)))
 
 
-def _along_axes(
+def along_axes(
     x: Float[Array, "b h w c"], rows: Float[np.ndarray, "new_h h"], columns: Float[np.ndarray, "new_w w"]
 ) -> Float[Array, "b new_h new_w c"]:
-    # Full precision: on accelerators the default would round float32 maps to fewer bits.
+    """Every column times one matrix and every row times another.
+
+    In full precision: on accelerators the default would round float32 maps to fewer bits.
+    """
     exact = jax.lax.Precision.HIGHEST
     x = jnp.einsum("ih,bhwc->biwc", jnp.asarray(rows, x.dtype), x, precision=exact)
     return jnp.einsum("jw,biwc->bijc", jnp.asarray(columns, x.dtype), x, precision=exact)

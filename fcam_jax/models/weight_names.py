@@ -51,7 +51,7 @@ def named_variables(module: Named, names: Names) -> dict[str, nnx.Variable]:
 def torch_name(path: Path) -> str:
     """PyTorch's name of a parameter: ``("layer1", 0, "bn1", "mean")`` is ``layer1.0.bn1.running_mean``."""
     *modules, leaf = path
-    return ".".join([*map(str, modules), _TORCH_LEAVES[str(leaf)]])
+    return ".".join([*map(str, modules), _TORCH_LEAVES.get(str(leaf), str(leaf))])
 
 
 def of_torch(
@@ -70,11 +70,11 @@ def of_torch(
 
 
 def _from_torch(array: np.ndarray) -> np.ndarray:
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else _transposed(array)
 
 
 def _to_torch(array: np.ndarray) -> np.ndarray:
-    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T
+    return array.transpose(3, 2, 0, 1) if array.ndim == 4 else _transposed(array)
 
 
 def _from_depthwise(array: np.ndarray) -> np.ndarray:
@@ -83,3 +83,7 @@ def _from_depthwise(array: np.ndarray) -> np.ndarray:
 
 def _to_depthwise(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 0, 1) if array.ndim == 4 and array.shape[3] == 1 else _to_torch(array)
+
+
+def _transposed(array: np.ndarray) -> np.ndarray:
+    return array.T if array.ndim == 2 else array

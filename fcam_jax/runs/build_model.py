@@ -70,6 +70,7 @@ def encoder(config: ConfigDict) -> Encoder:
     with at_key("config.model."):
         return build_encoder(
             final_stride=model.final_stride,
+            **own(config.model, model.encoder),
             **top,
             dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.ENCODER),
