@@ -6,7 +6,7 @@ stage 4 what enters the attention of the last block, and stage 5 the end, after 
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,7 +18,18 @@ from jaxtyping import Array, Float
 
 from fcam_jax.component import known
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import IMAGENET_MEAN, IMAGENET_STD, At, Encoder, Keys, Map, Stage, unchanged
+from fcam_jax.models.encoder import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Asking,
+    At,
+    BlockAttention,
+    Encoder,
+    Keys,
+    Map,
+    Stage,
+    unchanged,
+)
 from fcam_jax.models.layers import conv
 from fcam_jax.models.positions import resampled
 from fcam_jax.models.tokens import Tokens
@@ -110,7 +121,7 @@ class ViT(Encoder):
         self.design, self.dtype = design, dtype
         self.ends = (0, depth // 4, depth // 2, 3 * depth // 4, depth - 1)  # blocks before the end of stages 0 to 4
         self.channels, self.strides = (3, *[width] * 5), (1, *[patch] * 5)
-        self.cam_stage = 4 if pool == "token" else -1
+        self.cam_stage, self.attention_blocks = 4 if pool == "token" else -1, depth
 
         of_layers: dict[str, Any] = {"dtype": dtype, "rngs": rngs}
         self.patch_embed = PatchEmbed(patch, width, **of_layers)
@@ -143,8 +154,7 @@ class ViT(Encoder):
         last = len(self.blocks) - 1
         go_on = partial(self._block, train=train, rng=rng, at=at)
         if index == 5:
-            tokens = go_on(last, x, x.residual, x.joined())
-            tokens = tokens.refilled(self.norm(tokens.joined()))
+            tokens = self._end(go_on(last, x, x.residual, x.joined()))
             return self.with_map(tokens, at("norm", tokens.patches))
         tokens = self._embedded(x) if index == 1 else x
         for number in range(self.ends[index - 1], self.ends[index]):
@@ -156,6 +166,28 @@ class ViT(Encoder):
         normed = tokens.refilled(self.blocks[last].norm1(before))
         patches = at(f"blocks.{last}.norm1", normed.patches)
         return dataclasses.replace(normed, patches=patches, residual=before)
+
+    def attentions(
+        self, images: Float[Array, "b y x 3"], head: Callable[[Map], Float[Array, "b k"]]
+    ) -> Iterator[BlockAttention]:
+        """Every block in turn, in inference mode, from normalised images."""
+        tokens = self._embedded(images)
+        cells, others = tokens.patches[0, ..., 0].size, tokens.prefix.shape[1]
+        patches = jnp.pad(jnp.full(cells, 1 / cells), (others, 0))
+        read = jnp.eye(others + cells)[0] if self.pool == "token" else patches
+        for number, block in enumerate(self.blocks):
+            place, seen, before = f"blocks.{number}.attn", {}, tokens.joined()
+            go_on = partial(self._block, number, tokens, before, block.norm1(before), train=False, rng=None)
+
+            def scores(matrices: Array, go_on: Callable[..., Tokens] = go_on, place: str = place) -> Array:
+                end = self._end(go_on(at=Asking(lambda name, x: matrices if name == place else x, (place,))))
+                return head(self.for_head(end))
+
+            tokens = go_on(at=Asking(lambda name, x, seen=seen: seen.setdefault(name, x), (place,)))
+            yield BlockAttention(seen[place], scores, read)
+
+    def _end(self, tokens: Tokens) -> Tokens:
+        return tokens.refilled(self.norm(tokens.joined()))
 
     def _block(self, number: int, grid: Tokens, before: Array, normed: Array, *, at: At, **how: Any) -> Tokens:
         tokens = grid.refilled(self.blocks[number](before, normed, number, at=at, **how))

@@ -106,6 +106,24 @@ def test_attention_matrices_are_computed_for_whom_they_are_asked_and_may_be_repl
     assert not np.allclose(after, before, atol=1e-3)
 
 
+@pytest.mark.parametrize("pool", ["token", "mean"])
+def test_blocks_show_their_attention_and_what_it_would_score_were_they_the_last(pool):
+    model = classifier(pool=pool)
+    blocks = list(model.attentions(IMAGES))
+    assert len(blocks) == model.attention_blocks == 4
+    stages = model.stages(IMAGES)
+    np.testing.assert_allclose(blocks[-1].scores(blocks[-1].matrices), model.score(stages[-1], 5), atol=1e-5)
+    np.testing.assert_allclose(blocks[-1].read, [1, *[0] * 6] if pool == "token" else [0, *[1 / 6] * 6], rtol=1e-6)
+    seen = {}
+    asking = Asking(lambda place, x: seen.setdefault(place, x), [f"blocks.{number}.attn" for number in range(4)])
+    model.encoder(IMAGES, train=False, at=asking)
+    for number, block in enumerate(blocks):
+        np.testing.assert_allclose(block.matrices, seen[f"blocks.{number}.attn"], atol=1e-6)
+        alone = jax.grad(lambda matrices, block=block: block.scores(matrices)[:, 0].sum())(block.matrices)
+        # Of a class token, only what it takes itself counts in the block that would be the last one.
+        assert (jnp.abs(alone[:, :, 1:]).max() == 0) == (pool == "token") and jnp.abs(alone).max() > 0
+
+
 def test_the_patch_is_the_only_stride():
     with pytest.raises(InputError, match=r"^final_stride is 8; that of this transformer is its patch, 16"):
         abstract("deit_tiny", final_stride=8)
