@@ -4,7 +4,7 @@
 
 The argument chooses CAM and training of stage 1 (docs/methods.md): `configs/synthetic.py:method=has,cam=layercam`.
 
-Three minutes on 2 CPU cores; README.md has the figures to expect.
+Two minutes on 2 CPU cores; README.md has the figures to expect.
 
 A class is a small mark on a body that all classes share, so a CAM finds the mark while box and mask cover the body: the
 problem of weakly supervised localization in small.
@@ -16,7 +16,7 @@ from fcam_jax.configuration import choose, defaults
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """Settings that two CPU cores train within five minutes; `args` chooses "cam" and "method"."""
+    """Settings that two CPU cores train within two minutes; `args` chooses "cam" and "method"."""
     config = defaults()
     choose(config, "source=synthetic,encoder=small", ("source", "encoder"))
     choose(config, args, ("cam", "method"))
@@ -25,10 +25,10 @@ def get_config(args: str = "") -> ConfigDict:
     config.data.synthetic.train = 2000
     config.data.synthetic.val = 200
     config.data.synthetic.test = 500
-    config.model.decoder_widths = (64, 48, 32, 24)
-    config.classifier.epochs = 12
+    config.model.decoder_widths = (64, 48, 32, 16)
+    config.classifier.epochs = 9
     config.classifier.new_layers_factor = 1.0
-    config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=9)
+    config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=7)
     if config.classifier.method == "acol":
         config.classifier.acol.width = 64
     if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
