@@ -1,7 +1,7 @@
 """Your own images in a folder; docs/data/own.md shows the layouts that are understood.
 
     python -m fcam_jax.main --config=configs/folder.py:resnet50,layercam --workdir=runs/mine \\
-        --config.data.root=DIR --config.model.init=resnet50.pth
+        --config.data.root=DIR --config.model.init=torchvision:resnet50
 
 The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=has` (docs/methods.md), or
 `encoder,cam`; without it, ResNet50, CAM and its plain training. The number of classes is the data's. Without

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fcam_jax import losses as losses
     from fcam_jax import models as models
     from fcam_jax import seeds as seeds
+    from fcam_jax.data.classes import imagenet_classes as imagenet_classes
     from fcam_jax.errors import InputError as InputError
     from fcam_jax.evaluation.arrays import evaluate_arrays as evaluate
     from fcam_jax.models.create import create_model as create_model
@@ -27,6 +28,7 @@ __version__ = "0.2.0"
 _PUBLIC = {
     "create_model": "fcam_jax.models.create:create_model",
     "list_models": "fcam_jax.models.create:list_models",
+    "imagenet_classes": "fcam_jax.data.classes:imagenet_classes",
     "load": "fcam_jax.runs.prediction.public:load",
     "show": "fcam_jax.runs.prediction.public:show",
     "evaluate": "fcam_jax.evaluation.arrays:evaluate_arrays",

@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": "maps, boxes and pictures of your own images",
     "evaluate": "figures of score maps that any program has saved",
     "export": "a run's weights as files for other programs",
+    "models": "encoders, and the weights that are published for them",
     "weights": "what a weight file is, and its conversion to safetensors",
     "sweep": "many runs as one job",
     "check": "list everything that is wrong with a data set",

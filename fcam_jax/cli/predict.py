@@ -1,7 +1,7 @@
 """Maps of a user's own images, by a trained F-CAM or by a CAM of any classifier.
 
     fcam predict --checkpoint=runs/cub --images=photos --out=DIR [--cam=layercam]
-    fcam predict --weights=resnet50.pth --encoder=resnet50 --cam=layercam --images='photos/**/*.jpg' --out=DIR
+    fcam predict --weights=torchvision:resnet50 --encoder=resnet50 --cam=layercam --images='photos/*.jpg' --out=DIR
 
 Writes maps, pictures with boxes, and a line of predictions for each image. `docs/predict.md` says what is in them.
 """
@@ -22,11 +22,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from fcam_jax.cams import CAMS
     from fcam_jax.models import ENCODERS
+    from fcam_jax.models.weights_by_name import FORMS
 
     path = pathlib.Path
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--checkpoint", type=path, help="folder of a run, of a stage, or of a checkpoint")
-    model.add_argument("--weights", type=path, help="weight file of a classifier")
+    model.add_argument("--weights", type=path, help=f"of a classifier: a path, {FORMS}")
     parser.add_argument("--images", nargs="+", action="extend", required=True, help="files, folders, quoted patterns")
     parser.add_argument("--out", type=path, required=True, help="folder for the outputs")
     parser.add_argument("--cam", help=f"instead of F-CAM or the run's own: {', '.join(CAMS)}")

@@ -1,6 +1,8 @@
 """Say what a weight file is and which network it fits; convert it to safetensors by the published names.
 
 fcam weights SOURCE [--out=DIR] [--drop_head]
+
+SOURCE is a path, or a name, such as torchvision:resnet50; `fcam models` lists names.
 """
 
 import argparse
@@ -9,7 +11,7 @@ import pathlib
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("source", type=pathlib.Path, help="weight file, or folder with encoder.pt, decoder.pt, ...")
+    parser.add_argument("source", type=pathlib.Path, help="file, folder with encoder.pt, ..., or name")
     parser.add_argument("--out", type=pathlib.Path, help="folder for classifier.safetensors and decoder.safetensors")
     parser.add_argument("--drop_head", action="store_true", help="leave the classification layer out")
 

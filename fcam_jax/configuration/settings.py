@@ -45,7 +45,8 @@ class Model:
     Attributes:
       encoder: what makes the classifier's maps.
       final_stride: side of the image over the side of the top map: 8, 16 or 32; of a transformer, its patch.
-      init: weight file, or folder, of the classifier; without one it is trained from scratch.
+      init: weights of the classifier: a file, a folder, or by name, timm:NAME, torchvision:NAME, hub:ORG/REPO[:FILE];
+        without any it is trained from scratch.
       init_head: the classification layer in it: "drop" (start with a new one) or "keep".
       decoder_widths: channels of the decoder's blocks, from the top stage to the image; none: the paper's.
       decoder_center: two more convolutions on the top stage: "yes", "no", or "encoder", as the paper has for it.
@@ -124,7 +125,7 @@ class FcamStage:
     """Stage 2.
 
     Attributes:
-      init: weight file, or folder, of a trained decoder; without one it is trained from scratch.
+      init: weights of a trained decoder, as for model.init; without any it is trained from scratch.
       epochs: length of its training.
       classifier_factor: on the learning rate of the classifier, where it is trained, too.
       remedy: where maps flood or vanish, go back to the last sound epoch with a quarter of the CRF's weight, once.

@@ -1,6 +1,7 @@
 """The labels of a split in the numbering of a model, by the names of the classes: every data set counts for itself."""
 
 import dataclasses
+import importlib.resources
 import logging
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,15 @@ logger = logging.getLogger(__name__)
 ClassNames = Sequence[str | None]
 
 _LETTERS = 40  # of a name in a message
+
+
+def imagenet_classes() -> list[str]:
+    """What the 1000 classes of ImageNet (ILSVRC 2012) are called, in the order of pretrained networks' scores.
+
+    Source: torchvision's names, `torchvision.models._meta._IMAGENET_CATEGORIES`.
+    """
+    path = importlib.resources.files("fcam_jax.data") / "imagenet_classes.txt"
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 def same_name(name: str) -> str:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.component import at_least
+from fcam_jax.data.classes import imagenet_classes
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
 from fcam_jax.methods.contract import Localizer
@@ -103,8 +104,9 @@ class Pretrained(ClassifierTraining):
         return self.num_classes
 
     def class_names(self) -> list[str | None] | None:
-        """The file does not say."""
-        return [None] * self.num_classes
+        """ImageNet's, of as many; a file does not say."""
+        names = imagenet_classes()
+        return [*names] if self.num_classes == len(names) else [None] * self.num_classes
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """There is none: a run of this method has no step."""

@@ -18,6 +18,7 @@ from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.heads import HEADS
 from fcam_jax.models.import_weights import FINAL_STRIDE, Imported, MisfitError, advising, count_classes, load_classifier
 from fcam_jax.models.weight_files import metadata_of
+from fcam_jax.models.weights_by_name import located
 from fcam_jax.runtime.random import OfWeights, stream
 
 _FINE_STRIDE = 8  # of a network that is trained from scratch and says nothing else: that of F-CAM, section 4.1
@@ -46,7 +47,8 @@ def create_model(
 
     Args:
       name: of the encoder, one of `list_models`.
-      weights: file, or folder, of pretrained weights (docs/models.md); without it weights are random.
+      weights: pretrained ones, by path or by name, such as "torchvision:resnet50" (docs/models.md); without it weights
+        are random.
       num_classes: number of class scores. By default as many as the file has, whose classification layer is kept then;
         with another number the layer is a new one.
       final_stride: side of the image over the side of the top map: 8, 16 or 32. By default the one that the file names,
@@ -88,7 +90,8 @@ def create(
         raise InputError(f"dtype is {dtype!r}; it must be that of numbers, such as 'bfloat16'") from None
     path = None if weights is None else path_of(weights, "weights")
     if final_stride is None:
-        final_stride = defaults_of(build).get(FINAL_STRIDE, _FINE_STRIDE) if path is None else _stride_of(build, path)
+        stride = defaults_of(build).get(FINAL_STRIDE, _FINE_STRIDE)
+        final_stride = stride if path is None else _stride_of(build, located(path))
     key = jax.random.key(seed)
 
     def encoder() -> Encoder:
@@ -116,7 +119,12 @@ def create(
     return model, imported
 
 
+def published_stride(build: Any) -> int:
+    """The final stride at which the weights of what a constructor builds are published."""
+    return int(getattr(build, "func", build).published_stride)
+
+
 def _stride_of(build: Any, weights: pathlib.Path) -> int:
     """What an exported file names, else that of the published network."""
     named = metadata_of(weights / "classifier.safetensors" if weights.is_dir() else weights).get(FINAL_STRIDE, "")
-    return int(named) if named in map(str, FINAL_STRIDES) else int(getattr(build, "func", build).published_stride)
+    return int(named) if named in map(str, FINAL_STRIDES) else published_stride(build)

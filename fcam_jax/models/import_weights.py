@@ -1,8 +1,8 @@
 """Pretrained weights into our networks and back: all that fits is set at once, or every mismatch is listed and nothing
 is set.
 
-In: a weight file, or a folder with the parts that the authors' program saves; out: the module's weights replaced, and a
-record of what came from where. `export_weights` is the inverse; `identify` says what a file is.
+In: a weight file by its path or name, or a folder with the parts that the authors' program saves; out: the module's
+weights replaced, and a record of what came from where. `export_weights` is the inverse; `identify` says what a file is.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from fcam_jax.models.weight_files import Weights, read_weights
 from fcam_jax.models.weight_match import Part, Plan, best_plan, classes_of, closest_encoder, encoder_and_head, part_of
 from fcam_jax.models.weight_match import plan as plan_of
 from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, Names, named_variables
+from fcam_jax.models.weights_by_name import Download, download_of, located, unlike
 from fcam_jax.runtime.text import listed, printable, shorten
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Imported:
     untouched: tuple[str, ...] = ()  # layers that the files lack and that keep their own values
     head: str = "absent"  # what became of the files' classification layer: "kept", "left out" or "absent"
     told: str = ""  # which tensors of the files were taken and which left out, where that was a question
+    download: Download | None = None  # where the file comes from, if it was given by a name
 
 
 def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_head: bool) -> Imported:
@@ -89,8 +91,8 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
       InputError: the file is absent, damaged, of another network (the closest one is named), or its head has another
         number of classes.
     """
-    weights, files = _read_parts(pathlib.Path(path), _CLASSIFIER_PARTS)
-    source, encoder = f"weights {path}", classifier.encoder
+    weights, files = _read_parts(path, _CLASSIFIER_PARTS)
+    source, encoder, download = f"weights {path}", classifier.encoder, download_of(path)
     names = _head_names(classifier)
     part = part_of(weights, encoder)
     body, last = encoder_and_head(part, encoder, named_variables(classifier.head, names))
@@ -108,7 +110,8 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     _refuse(source, part, [*plan.problems, *of_head])
     tensors = plan.carry_out() + (head.carry_out() if head else 0)
     fate = "absent" if not last else "kept" if keep_head else "left out"
-    return Imported(files, plan.names.family, tensors, plan.untouched, fate, _told(source, part))
+    told = _told(source, part.told, unlike(download, encoder) if download else "")
+    return Imported(files, plan.names.family, tensors, plan.untouched, fate, told, download)
 
 
 def count_classes(path: str | pathlib.Path, encoder: Encoder | None = None) -> int | None:
@@ -119,7 +122,7 @@ def count_classes(path: str | pathlib.Path, encoder: Encoder | None = None) -> i
     Raises:
       InputError: the file is absent or damaged.
     """
-    weights, _ = _read_parts(pathlib.Path(path), _CLASSIFIER_PARTS)
+    weights, _ = _read_parts(path, _CLASSIFIER_PARTS)
     if encoder is None:
         plain = classes_of({name: array for name, array in weights.items() if name.startswith(HEAD_PREFIXES)})
         if plain is not None:
@@ -135,8 +138,9 @@ def load_decoder(decoder: Decoder, path: str | pathlib.Path) -> Imported:
     Raises:
       InputError: the file is absent, damaged, or of a decoder of another shape.
     """
-    weights, files = _read_parts(pathlib.Path(path), _DECODER_PARTS)
-    return dataclasses.replace(set_weights(decoder, weights, f"weights {path}"), files=files)
+    weights, files = _read_parts(path, _DECODER_PARTS)
+    imported = set_weights(decoder, weights, f"weights {path}")
+    return dataclasses.replace(imported, files=files, download=download_of(path))
 
 
 def set_weights(module: Named, weights: Weights, source: str) -> Imported:
@@ -151,7 +155,7 @@ def set_weights(module: Named, weights: Weights, source: str) -> Imported:
     part = part_of(weights, module)
     plan = best_plan(module, part.weights, part.prefix)
     _refuse(source, part, plan.problems)
-    return Imported({}, plan.names.family, plan.carry_out(), plan.untouched, told=_told(source, part))
+    return Imported({}, plan.names.family, plan.carry_out(), plan.untouched, told=_told(source, part.told))
 
 
 def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarray]:
@@ -202,6 +206,8 @@ def identify(source: pathlib.Path, keep_head: bool = True) -> tuple[dict[str, We
     lines: list[str] = []
     for parts in there or groups[:1]:
         weights, files = _read_parts(source, parts)
+        download = download_of(source)
+        lines += [f"{source}: {download.url}, {download.size / 1e6:.1f} MB"] if download else []
         lines += [f"{path}: {len(weights)} tensors, sha256 {digest}" for path, digest in files.items()]
         decoder = next((name for name in weights if name.endswith(_OF_DECODERS)), None)
         if decoder is not None:
@@ -237,8 +243,9 @@ def _as_decoder(weights: Weights, prefix: str) -> tuple[Weights, list[str]]:
     return {name: array for name, array in weights.items() if not name.endswith("num_batches_tracked")}, [line]
 
 
-def _read_parts(path: pathlib.Path, parts: Mapping[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def _read_parts(given: str | pathlib.Path, parts: Mapping[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Tensors of a file, or of the files of a folder that have the names of the parts; and the files' sha256."""
+    path = located(given)
     if not path.is_dir():
         weights, digest = read_weights(path)
         return dict(weights), {str(path): digest}
@@ -269,10 +276,10 @@ def _refuse(source: str, part: Part, problems: Sequence[str], of: str = "") -> N
         raise InputError(_unfit(f"{source}{of}", problems))
 
 
-def _told(source: str, part: Part) -> str:
-    if part.told:
-        logger.warning("%s: %s", source, part.told)
-    return part.told
+def _told(source: str, *lines: str) -> str:
+    for line in filter(None, lines):
+        logger.warning("%s: %s", source, line)
+    return "; ".join(filter(None, lines))
 
 
 def _unfit(source: str, problems: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from fcam_jax.configuration.settings import INIT_HEAD
 from fcam_jax.data.classes import ClassNames, described, differing
 from fcam_jax.errors import InputError
+from fcam_jax.models.weights_by_name import is_name
 from fcam_jax.runs.build_model import method
 from fcam_jax.runs.class_names import CLASS_NAMES, names_from_file, names_given
 from fcam_jax.runs.classifiers import classes_of
@@ -51,7 +52,7 @@ def _taken_over(config: ConfigDict) -> ClassNames | None:
     if config.classifier.from_run:
         return classes_of(pathlib.Path(config.classifier.from_run), "classifier.from_run")
     model = config.model
-    if not model.init or not INIT_HEAD[model.init_head]:
+    if not model.init or not INIT_HEAD[model.init_head] or is_name(model.init):
         return None
     init = pathlib.Path(model.init)
     path = (init if init.is_dir() else init.parent) / CLASS_NAMES

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from fcam_jax.data.classes import ClassNames as ClassNames
+from fcam_jax.data.classes import imagenet_classes
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import read_text, replace_file
 from fcam_jax.runtime.text import printable
@@ -33,6 +34,17 @@ def names_of_run(run: pathlib.Path, num_classes: int | None = None) -> list[str 
     """The names that a run has written down of its data set, none where that has none; raises as `names_from_file`."""
     path = run / CLASS_NAMES
     return names_from_file(path, num_classes) if path.is_file() else [None] * (num_classes or 0)
+
+
+def names_of_weights(weights: pathlib.Path, num_classes: int) -> list[str | None]:
+    """What the classes of a weight file or folder are called: by the names beside it, as an export leaves them, else,
+    of 1000, ImageNet's; raises as `names_from_file`.
+    """
+    folder = weights if weights.is_dir() else weights.parent
+    imagenet = imagenet_classes()
+    if not (folder / CLASS_NAMES).is_file() and num_classes == len(imagenet):
+        return [*imagenet]
+    return names_of_run(folder, num_classes)
 
 
 def names_given(setting: str) -> list[str] | None:

@@ -1,11 +1,14 @@
 """What is published for the encoders."""
 
 import pytest
+from flax import nnx
 
+from fcam_jax.models.create import published_stride
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.mobilenet import MobileNetV1
 from fcam_jax.models.pretrained import Pretrained, Sized, published, torchvision
+from fcam_jax.models.weights_by_name import Download, unlike
 
 OURS = Pretrained("hub:somebody/something:weights.safetensors", "MIT", side=64, classes=5)
 
@@ -36,3 +39,36 @@ def test_what_the_encoders_name(name):
         assert source in ("timm", "torchvision", "hub")
         assert weights.licence and weights.side > 0 and weights.classes >= 0
         assert bool(weights.file) == (source == "torchvision")
+
+
+def of(source):
+    return [
+        (name, weights) for name in ENCODERS for weights in published(ENCODERS[name]) if weights.name.startswith(source)
+    ]
+
+
+def test_the_facts_are_those_of_torchvision():
+    models = pytest.importorskip("torchvision.models")
+    for _, weights in of("torchvision:"):
+        there = models.get_weight(weights.name.partition(":")[2])
+        assert there.url == f"https://download.pytorch.org/models/{weights.file}"
+        assert there.transforms.keywords["crop_size"] == weights.side
+        assert len(there.meta["categories"]) == weights.classes
+    first = {weights.name.partition("_Weights")[0]: weights for _, weights in reversed(of("torchvision:"))}
+    for weights in first.values():
+        there = models.get_weight(weights.name.partition(":")[2])
+        assert there is type(there).DEFAULT
+
+
+def test_the_facts_are_those_of_timm():
+    timm = pytest.importorskip("timm")
+    for name, weights in of("timm:"):
+        there = timm.get_pretrained_cfg(weights.name.partition(":")[2])
+        assert there is not None and there.hf_hub_id == weights.name.replace(":", "/"), weights.name
+        assert (there.license or "").lower() == weights.licence.lower(), weights.name
+        assert (there.test_input_size or there.input_size)[-1] == weights.side or there.input_size[-1] == weights.side
+        assert there.num_classes == weights.classes, weights.name
+        mean, std = (tuple(255 * value for value in values) for values in (there.mean, there.std))
+        build = ENCODERS[name]
+        body = nnx.eval_shape(lambda build=build: build(final_stride=published_stride(build), rngs=nnx.Rngs(0)))
+        assert unlike(Download("", "", "", 0, "", mean, std), body) == "", weights.name

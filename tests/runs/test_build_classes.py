@@ -130,3 +130,11 @@ def test_a_run_is_evaluated_on_data_that_has_some_of_its_classes_and_keeps_its_n
     assert names_of_run(run, 3) == ["ant", "bee", "cat"]
     with pytest.raises(InputError, match=r"begun with the classes 3 \(ant, bee, cat\), the data has 2 \(ant, bee\)"):
         job.train(config(data(tmp_path / "third", "ant", "bee")), run)
+
+
+def test_what_lies_where_the_program_is_called_is_no_name_of_weights_by_name(tmp_path, monkeypatch):
+    root = data(tmp_path / "data", "bee", "cat")
+    (tmp_path / CLASS_NAMES).write_text("wolf\n" * 5)
+    monkeypatch.chdir(tmp_path)
+    settings = config(root, model__init="timm:resnet18.tv_in1k", model__init_head="keep")
+    assert build.resolved(settings).data.num_classes == 2

@@ -28,7 +28,8 @@ from fcam_jax.models.create import create
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import advising
-from fcam_jax.runs.class_names import ClassNames, names_of_run
+from fcam_jax.models.weights_by_name import located
+from fcam_jax.runs.class_names import ClassNames, names_of_weights
 from fcam_jax.runs.prediction.restored import Predicted, Threshold
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.runtime.text import listed, printable
@@ -198,7 +199,7 @@ def imported_network(
     """A classifier of a weight file, with a CAM.
 
     Args:
-      weights: the file, or a folder as for ``config.model.init``.
+      weights: as for ``config.model.init``.
       encoder: its name.
       cam: yields its maps.
       num_classes: of its last layer; by default as many as the file has.
@@ -226,7 +227,7 @@ def imported_network(
         raise InputError(f"weights {weights}: they lack {', '.join(imported.untouched)}; train a classifier with them")
     settings = {"encoder": encoder, "num_classes": classes, "final_stride": stride, "size": size}
     settings |= {"probability": probability} if probability != "softmax" else {}
-    names = names_of_run(weights if weights.is_dir() else weights.parent, classes)  # as an export leaves them
+    names = names_of_weights(located(weights), classes)
     return Network(model, cam, cam.title, size, CAM_THRESHOLD, names, settings, probability).by_cam(cam)
 
 

@@ -15,6 +15,7 @@ from fcam_jax.component import path_of
 from fcam_jax.data.transforms import resize
 from fcam_jax.errors import InputError
 from fcam_jax.models.import_weights import advising
+from fcam_jax.models.weights_by_name import is_name
 from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.prediction.doubts import doubt, tell
 from fcam_jax.runs.prediction.images import images_of, names_of
@@ -165,8 +166,8 @@ def load(
     """A trained network, to be called on images.
 
     Args:
-      path: folder of a run (its last trained stage), of a stage or of a checkpoint in it; or, with `encoder`, a file of
-        a classifier's weights.
+      path: folder of a run (its last trained stage), of a stage or of a checkpoint in it; or, with `encoder`, a
+        classifier's weights, by path or by name, such as "torchvision:resnet50".
       encoder: the network whose weights are in the file.
       cam: the CAM that yields the maps; by default F-CAM's or the classifier's own, and "cam" for a file.
       batch_size: images at a time.
@@ -182,8 +183,8 @@ def load(
     if encoder is not None:
         with advising(encoder="encoder={!r}"):
             network = imported_network(there, encoder, by_cam or ByCam("cam"), **of_weights)
-    elif there.is_file():
-        raise InputError(f"{path} is a file of weights: say of which encoder, as in load(path, encoder='resnet50')")
+    elif there.is_file() or is_name(there):
+        raise InputError(f"{path} is weights alone: say of which encoder, as in load(path, encoder='resnet50')")
     elif of_weights:
         raise InputError(f"{', '.join(of_weights)}: a run knows its own")
     else:

@@ -68,8 +68,11 @@ class StoredRun:
     config: dict[str, Any]
     records: tuple[StoredEvaluation, ...]  # of the methods that were evaluated, see `row_order`
     history: dict[str, dict[int, Figures]]  # by stage and step, the validation figures of every epoch
-    kept: dict[str, int]  # by stage, the step of the model that was evaluated
-    marks: dict[str, dict[str, str]]  # by method, what was wrong at the end of its training: why, by what
+    kept: dict[str, int] = dataclasses.field(default_factory=dict)  # by stage, the step of the model that was evaluated
+    # By method, what was wrong at the end of its training: why, by what.
+    marks: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    # By method, the weights that its training started from: what they are called, their source, SHA-256.
+    started: dict[str, list[tuple[str, str, str]]] = dataclasses.field(default_factory=dict)
     class_names: ClassNames = ()
     damaged: tuple[str, ...] = ()  # a line on each file that was left out
 
@@ -155,25 +158,32 @@ def read_run(folder: pathlib.Path) -> StoredRun:
         raise InputError(damaged[0])
     logs = [log.parent for log in sorted(home.glob("*/metrics.jsonl"))]
     history = {stage.name: of for stage in logs for of in tried(logged, stage, "val")}
-    kept, marks = next(iter(tried(_checkpoints, where / "results.json")), ({}, {}))
+    kept, marks, started = next(iter(tried(_results, where / "results.json")), ({}, {}, {}))
     names = next(iter(tried(lambda: names_of_run(where) or names_of_run(home))), ())
     records.sort(key=lambda record: row_order(record.row))
-    return StoredRun(where, config, tuple(records), history, kept, marks, names, tuple(damaged))
+    return StoredRun(where, config, tuple(records), history, kept, marks, started, names, tuple(damaged))
 
 
-def _checkpoints(results: pathlib.Path) -> tuple[dict[str, int], dict[str, dict[str, str]]]:
-    """`StoredRun.kept` and `marks`; none where there are no results."""
-    if not results.exists():
-        return {}, {}
-    rows = read_json(results, _AGAIN, checkpoints=dict)["checkpoints"]
+def _results(path: pathlib.Path) -> tuple[dict[str, int], dict[str, dict[str, str]], dict[str, list[Any]]]:
+    """`StoredRun.kept`, `marks` and `started`; none where there are no results."""
+    if not path.exists():
+        return {}, {}, {}
+    facts = read_json(path, _AGAIN, checkpoints=dict)
     try:
-        kept = {str(facts["stage"]): int(facts["step"]) for facts in rows.values()}
-        marks = {
-            row: {str(name): str(why) for name, why in facts.get("marks", {}).items()} for row, facts in rows.items()
-        }
+        rows, files = facts["checkpoints"], facts.get("pretrained", {})
+        kept = {str(of["stage"]): int(of["step"]) for of in rows.values()}
+        marks = {row: {str(name): str(why) for name, why in of.get("marks", {}).items()} for row, of in rows.items()}
+        started = {row: _started(of) for row, of in files.items()}
     except _ODD as error:
-        raise InputError(f"{results} is damaged ({first_line(error)}); {_AGAIN}") from error
-    return kept, {row: found for row, found in marks.items() if found}
+        raise InputError(f"{path} is damaged ({first_line(error)}); {_AGAIN}") from error
+    return kept, {row: found for row, found in marks.items() if found}, started
+
+
+def _started(imported: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Weights by their name with their source, or by their path."""
+    named = imported.get("download") or {}
+    called, source = (str(named.get(key, "")) for key in ("name", "url"))
+    return [(called or str(path), source, str(digest)) for path, digest in imported["files"].items()]
 
 
 def read_record(path: pathlib.Path) -> StoredEvaluation:

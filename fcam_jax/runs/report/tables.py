@@ -81,7 +81,9 @@ def paper_tables(rows: Sequence[Row]) -> list[Table]:
 
 
 def details(found: Sequence[Configuration]) -> list[Table]:
-    """Every figure of every evaluation; by the object's size; by class, of the methods that the paper compares."""
+    """Every figure of every evaluation; by the object's size; by class, of the methods that the paper compares; what
+    trainings started from.
+    """
     records = [(one, run, record) for one in found for run in one.runs for record in run.records]
     compared = [of for of in records if of[2].row in main_rows([record.row for record in of[1].records])]
 
@@ -92,7 +94,7 @@ def details(found: Sequence[Configuration]) -> list[Table]:
         _by_part(records, "the object's share of the image", lambda run, record: record.by_size),
         _by_part(compared, "class", by_class),
     )
-    return [_every_figure(records), *(table for table in by_part if table.rows)]
+    return [_every_figure(records), *(table for table in (*by_part, _weights(found)) if table.rows)]
 
 
 def markdown(table: Table) -> str:
@@ -188,6 +190,18 @@ def _every_figure(records: Records) -> Table:
     ]
     columns = ("method", "No.", "seed", "split", "figure", "at threshold", "percent", "95 % from", "to")
     return Table("Every figure of every run, with 95 % bootstrap intervals over its images", columns, tuple(rows), 6)
+
+
+def _weights(found: Sequence[Configuration]) -> Table:
+    rows = [
+        (Cell(row), _number(one), Cell(str(run.seed)), Cell(called), Cell(source or _NOTHING.text), Cell(digest[:16]))
+        for one in found
+        for run in one.runs
+        for row, files in run.started.items()
+        for called, source, digest in files
+    ]
+    columns = ("method", "No.", "seed", "weights", "from", "SHA-256")
+    return Table("What trainings started from", columns, tuple(rows), len(columns))
 
 
 def _threshold(name: str, record: StoredEvaluation) -> str:

@@ -117,6 +117,21 @@ def test_the_step_of_the_model_that_was_evaluated_is_known(tmp_path):
     assert damaged.damaged[0].startswith(f"{run / 'results.json'} is damaged")
 
 
+def test_what_a_training_started_from_is_known(tmp_path):
+    run, file, name = make_run(tmp_path / "run"), "/cache/model.safetensors", "timm:resnet18.tv_in1k"
+    by_path = {"files": {"a/encoder.pt": "1" * 64, "a/head.pt": "2" * 64}, "download": None}
+    by_name = {"files": {file: "3" * 64}, "download": {"name": name, "url": "https://hub", "path": file}}
+    write_results(run, {"CAM": {"MaxBoxAcc": 1.0}}, pretrained={"CAM": by_name, "F-CAM": by_path})
+    found = read_run(run).started
+    assert found["CAM"] == [(name, "https://hub", "3" * 64)]
+    assert found["F-CAM"] == [("a/encoder.pt", "", "1" * 64), ("a/head.pt", "", "2" * 64)]
+    table = details(configurations([read_run(run)]))[-1]
+    assert [cell.text for cell in table.rows[0]] == ["CAM", "1", "0", name, "https://hub", "3" * 16]
+    assert table.caption == "What trainings started from" and len(table.rows) == 3
+    (run / "results.json").write_text('{"checkpoints": {}, "pretrained": {"CAM": {}}}')
+    assert read_run(run).damaged[0].startswith(f"{run / 'results.json'} is damaged")
+
+
 def damage(name, text):
     return lambda run: (run / name).write_text(text)
 
