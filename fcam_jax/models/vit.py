@@ -32,6 +32,7 @@ from fcam_jax.models.encoder import (
 )
 from fcam_jax.models.layers import conv
 from fcam_jax.models.positions import resampled
+from fcam_jax.models.pretrained import Pretrained, Sized
 from fcam_jax.models.tokens import Tokens
 from fcam_jax.models.transformer import INIT, Block, layer_norm
 from fcam_jax.models.weight_names import Names, Path, of_torch, torch_name
@@ -234,27 +235,37 @@ class DINOv2(ViT):
     )
 
 
-def _published(kind: type[ViT], heads: int, grid: int, resampling: str, **more: Any) -> Callable[..., ViT]:
-    return partial(kind, Design(width=64 * heads, heads=heads, grid=grid, resampling=resampling, **more))
+def _published(
+    kind: type[ViT], heads: int, grid: int, resampling: str, timm: str, classes: int = 1000, **more: Any
+) -> Sized:
+    design = Design(width=64 * heads, heads=heads, grid=grid, resampling=resampling, **more)
+    weights = Pretrained(f"timm:{timm}", "Apache-2.0", grid * kind.published_stride, classes)
+    return Sized(kind, design, pretrained=(weights,))
 
 
 _TINY, _SMALL, _BASE = 3, 6, 12  # heads
-_OF_VIT = {"mean": _HALF, "std": _HALF}
-_REGISTERS = {"layer_scale": True, "registers": 4}
+_OF_VIT: dict[str, Any] = {"mean": _HALF, "std": _HALF}
+_DINO: dict[str, Any] = {"classes": 0}
+_DINOV2: dict[str, Any] = {"classes": 0, "layer_scale": True}
+_REGISTERS = {**_DINOV2, "registers": 4}
 
 # DINO's and DINOv2's by their names in torch.hub.
 VITS: dict[str, Callable[..., Encoder]] = {
-    "deit_tiny": _published(ViT, _TINY, 14, "size"),
-    "deit_small": _published(ViT, _SMALL, 14, "size"),
-    "deit_base": _published(ViT, _BASE, 14, "size"),
-    "vit_tiny": _published(ViT, _TINY, 14, "antialias", **_OF_VIT),
-    "vit_small": _published(ViT, _SMALL, 14, "antialias", **_OF_VIT),
-    "vit_base": _published(ViT, _BASE, 14, "antialias", **_OF_VIT),
-    "dino_vits16": _published(ViT, _SMALL, 14, "offset"),
-    "dino_vits8": _published(ViT8, _SMALL, 28, "offset"),
-    "dino_vitb16": _published(ViT, _BASE, 14, "offset"),
-    "dinov2_vits14": _published(DINOv2, _SMALL, 37, "offset", layer_scale=True),
-    "dinov2_vitb14": _published(DINOv2, _BASE, 37, "offset", layer_scale=True),
-    "dinov2_vits14_reg": _published(DINOv2, _SMALL, 37, "antialias", **_REGISTERS),
-    "dinov2_vitb14_reg": _published(DINOv2, _BASE, 37, "antialias", **_REGISTERS),
+    "deit_tiny": _published(ViT, _TINY, 14, "size", "deit_tiny_patch16_224.fb_in1k"),
+    "deit_small": _published(ViT, _SMALL, 14, "size", "deit_small_patch16_224.fb_in1k"),
+    "deit_base": _published(ViT, _BASE, 14, "size", "deit_base_patch16_224.fb_in1k"),
+    "vit_tiny": _published(ViT, _TINY, 14, "antialias", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", **_OF_VIT),
+    "vit_small": _published(ViT, _SMALL, 14, "antialias", "vit_small_patch16_224.augreg_in21k_ft_in1k", **_OF_VIT),
+    "vit_base": _published(ViT, _BASE, 14, "antialias", "vit_base_patch16_224.augreg_in21k_ft_in1k", **_OF_VIT),
+    "dino_vits16": _published(ViT, _SMALL, 14, "offset", "vit_small_patch16_224.dino", **_DINO),
+    "dino_vits8": _published(ViT8, _SMALL, 28, "offset", "vit_small_patch8_224.dino", **_DINO),
+    "dino_vitb16": _published(ViT, _BASE, 14, "offset", "vit_base_patch16_224.dino", **_DINO),
+    "dinov2_vits14": _published(DINOv2, _SMALL, 37, "offset", "vit_small_patch14_dinov2.lvd142m", **_DINOV2),
+    "dinov2_vitb14": _published(DINOv2, _BASE, 37, "offset", "vit_base_patch14_dinov2.lvd142m", **_DINOV2),
+    "dinov2_vits14_reg": _published(
+        DINOv2, _SMALL, 37, "antialias", "vit_small_patch14_reg4_dinov2.lvd142m", **_REGISTERS
+    ),
+    "dinov2_vitb14_reg": _published(
+        DINOv2, _BASE, 37, "antialias", "vit_base_patch14_reg4_dinov2.lvd142m", **_REGISTERS
+    ),
 }
