@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from flax import nnx
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, unchanged
 from fcam_jax.models.layers import BatchNorm, ConvBNReLU, conv, max_pool
 from fcam_jax.models.weight_names import of_torch
 
@@ -118,6 +118,8 @@ class Small(Encoder):
         stem, quarter, eighth, top = widths
         self.channels = (stem, quarter, eighth, top)
         self.strides = (2, 4, 8, 8)
+        halving = (Strided(3, 2, 1),)
+        self.strided = (halving, halving, halving, ())
         self.stem = ConvBNReLU(3, stem, stride=2, **of_layers)
         blocks = (BasicBlock(ins, outs, stride=2, **of_layers) for ins, outs in ((stem, quarter), (quarter, eighth)))
         self.blocks = nnx.List([*blocks, ConvBNReLU(eighth, top, side=1, **of_layers)])
