@@ -23,7 +23,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A case of one of these takes seconds, however quick its test is with another.
-LARGE = {"resnet101", "inceptionv3", "sscam"}
+LARGE = {"resnet101", "inceptionv3", "convnext_small", "convnext_base", "sscam"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -115,7 +115,7 @@ class ACoL(ClassifierTraining):
         assert isinstance(model.head, ACoLHead)
         labels = jnp.asarray(batch.labels)
         stages, _ = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
-        first, second = model.head.both(model.map_of(stages[-1]), labels)
+        first, second = model.head.both(model.encoder.for_head(stages[-1]), labels)
         means = cross_entropy(first, labels).mean(), cross_entropy(second, labels).mean()
         terms = dict(zip(("first", "second"), jax.lax.pmean(means, DATA_AXIS), strict=True))
         return terms["first"] + terms["second"], first, terms

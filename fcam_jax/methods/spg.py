@@ -119,7 +119,7 @@ class SPG(ClassifierTraining):
             return x
 
         stages, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
-        top = model.map_of(stages[-1])
+        top = model.encoder.for_head(stages[-1])
         guides, size = guide_places(model.encoder), (images.shape[1], images.shape[2])
         lower, upper = (seen[place.name] for place in guides)
         maps = model.head.activation(top, labels), *model.head.sides(lower, upper, top)

@@ -84,7 +84,7 @@ class Classifier(nnx.Module):
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The head's own map of the given class of each image, from the map of the top stage."""
-        return self.head.activation(features, labels)
+        return self.head.activation(self.encoder.before_head(features), labels)
 
 
 def check_images(images: Any) -> None:

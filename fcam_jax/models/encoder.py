@@ -149,7 +149,11 @@ class Encoder(nnx.Module):
 
     def for_head(self, stage: Stage) -> Map:
         """What the classifier's head sees of the top stage; a class token is a map of one cell."""
-        return self.map_of(stage)
+        return self.before_head(self.map_of(stage))
+
+    def before_head(self, features: Map) -> Map:
+        """The map of the top stage as a head takes its mean, and a CAM its weighted sum."""
+        return features
 
     def with_map(self, stage: Stage, features: Map) -> Stage:
         """The stage with another map, from which the rest of the network can be resumed."""

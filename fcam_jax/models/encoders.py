@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from fcam_jax.component import Registry
+from fcam_jax.models.convnext import CONVNEXTS
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.inception import InceptionV3
 from fcam_jax.models.mobilenet import MOBILENETS
@@ -11,5 +12,14 @@ from fcam_jax.models.vgg import VGG16
 from fcam_jax.models.vit import VITS
 
 ENCODERS: Registry[Callable[..., Encoder]] = Registry(
-    "encoder", {**RESNETS, "vgg16": VGG16, "inceptionv3": InceptionV3, **MOBILENETS, **VITS, "small": Small}
+    "encoder",
+    {
+        **RESNETS,
+        "vgg16": VGG16,
+        "inceptionv3": InceptionV3,
+        **MOBILENETS,
+        **CONVNEXTS,
+        **VITS,
+        "small": Small,
+    },
 )

@@ -9,6 +9,7 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.convnext import CONVNEXTS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
 from fcam_jax.models.vit import VITS
@@ -30,6 +31,8 @@ def sides(name, side):
     """Sides of the stages at a final stride of 8, from the arithmetic of the layers that halve the map."""
     if name == "vgg16":  # 2x2 windows that must be whole
         return [side, side // 2, side // 4, side // 8]
+    if name in CONVNEXTS:  # patches that must be whole
+        return [side // 4, *[side // 4 // 2] * 3]
     if name in VITS:
         patch = abstract(name).strides[-1]
         return [side, *[-(-side // patch)] * 5]
