@@ -4,14 +4,16 @@ publish them; what is not there yet is downloaded.
 Of a repository of Hugging Face, as timm's are, `@REVISION` behind its name is a branch, tag or commit.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import functools
 import json
+import logging
 import os
 import pathlib
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -142,7 +144,8 @@ def _from_hub(repo: str, file: str, name: str, hint: str = "") -> Download:
     with extra("hub", "a name of Hugging Face"):
         import huggingface_hub as hub
     try:
-        path = pathlib.Path(hub.hf_hub_download(repo, file, revision=revision or None))
+        with _quiet():
+            path = pathlib.Path(hub.hf_hub_download(repo, file, revision=revision or None))
     except Exception as error:  # a dozen of types, and those of the connection
         raise InputError(_why(error, repo, file, revision, hint)) from error
     digest, kept = file_digest(path), path.resolve()
@@ -153,10 +156,24 @@ def _from_hub(repo: str, file: str, name: str, hint: str = "") -> Download:
     return Download(name, url, str(path), path.stat().st_size, digest, *_normalisation(hub, repo, commit))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Within this, Hugging Face's library does not tell of every attempt; what it raises is told in a line."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
 def _normalisation(hub: Any, repo: str, commit: str) -> tuple[tuple[float, ...], ...]:
     """Mean and deviation that timm's configuration in a repository names, for RGB in [0, 255]; none without it."""
     try:
-        text = pathlib.Path(hub.hf_hub_download(repo, "config.json", revision=commit)).read_text(encoding="utf-8")
+        with _quiet():
+            path = hub.hf_hub_download(repo, "config.json", revision=commit)
+        text = pathlib.Path(path).read_text(encoding="utf-8")
         facts = json.loads(text)["pretrained_cfg"]
         mean, std = (tuple(round(255 * float(value), 3) for value in facts[key]) for key in ("mean", "std"))
     except Exception:  # it is not there, or of another kind, and all that can be done without it
@@ -179,7 +196,7 @@ def _why(error: Exception, repo: str, file: str, revision: str, hint: str) -> st
     if isinstance(error, errors.LocalEntryNotFoundError | errors.OfflineModeIsEnabled):
         offline = constants.is_offline_mode()
         why = f"{_OFFLINE} forbids to download it" if offline else f"{constants.ENDPOINT} cannot be reached"
-        return f"{file} of {repo} is not in the cache {constants.HF_HUB_CACHE}, and {why}"
+        return f"{file} of {repo} is not in the cache {constants.HF_HUB_CACHE}, and {why}; or give a file's path"
     if isinstance(error, errors.EntryNotFoundError):
         return f"{repo} has no file {file}{_files(repo, revision)}"
     return f"{file} of {repo} cannot be downloaded: {first_line(error)}; the same call tries again"

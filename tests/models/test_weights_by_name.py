@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import logging
 import pathlib
 import sys
 import types
@@ -173,7 +174,7 @@ def test_those_of_torchvision_lie_where_pytorch_has_them(pytorch, tmp_path, name
 
 def test_torchvision_what_cannot_be_is_a_line(pytorch, monkeypatch, tmp_path):
     told = "no encoder here has such weights of torchvision"
-    assert complaint("torchvision:tiny_ned") == f"{told}; did you mean tiny_net?"
+    assert complaint("torchvision:tiny_ned").startswith(f"{told}; did you mean tiny_net")
     assert complaint("torchvision:xyz") == f"{told}; `fcam models` lists the names"
     message = complaint("torchvision:Tiny_Net_Weights.V1")
     assert "tiny-00000000.pth: the file's SHA-256 begins with " in message and "it is discarded" in message
@@ -208,7 +209,21 @@ def test_what_is_in_the_cache_needs_no_network(hub):
     assert download_of("timm:tiny.in1k") == first
     weights_by_name._found.cache_clear()
     told = f"classifier.safetensors of somebody/some.thing is not in the cache {hub.cache}, and HF_HUB_OFFLINE forbids"
-    assert complaint("hub:somebody/some.thing:classifier.safetensors") == f"{told} to download it"
+    assert (
+        complaint("hub:somebody/some.thing:classifier.safetensors") == f"{told} to download it; or give a file's path"
+    )
+
+
+def test_without_a_network_there_is_one_line(hub, monkeypatch, caplog):
+    library = importlib.import_module("huggingface_hub")
+
+    def unreachable(repo, file, revision):
+        logging.getLogger("huggingface_hub.utils").warning("Retrying in 1s")
+        raise importlib.import_module("huggingface_hub.errors").LocalEntryNotFoundError(file)
+
+    monkeypatch.setattr(library, "hf_hub_download", unreachable)
+    told = f"model.safetensors of timm/tiny.in1k is not in the cache {hub.cache}, and {hub.url} cannot be reached"
+    assert complaint("timm:tiny.in1k") == f"{told}; or give a file's path" and not caplog.text
 
 
 def test_a_damaged_file_of_the_cache_is_told(hub):
@@ -220,8 +235,8 @@ def test_a_damaged_file_of_the_cache_is_told(hub):
 
 @pytest.mark.usefixtures("pytorch")
 def test_what_a_hub_does_not_have_is_a_line(hub):
-    told = f"there is no repository timm/tiny.in21k at {hub.url}, or it is private; did you mean tiny.in1k?"
-    assert complaint("timm:tiny.in21k") == told
+    told = f"there is no repository timm/tiny.in21k at {hub.url}, or it is private; did you mean tiny.in1k"
+    assert complaint("timm:tiny.in21k").startswith(told)
     assert complaint("hub:nobody/nothing") == f"there is no repository nobody/nothing at {hub.url}, or it is private"
     assert complaint("timm:tiny.in1k@old") == "timm/tiny.in1k has no revision 'old'"
     told = "somebody/some.thing has no file model.safetensors; there: classifier.safetensors"
