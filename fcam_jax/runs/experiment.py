@@ -183,7 +183,7 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
             training = _training(plan, stage, model, mesh, of, kept, folder.path, training_hash)
             if progress is None and stage.search and stage.search.updates and stage.judge:
                 options = stage.search.options(by_boxes=stage.loop.selection != LAST)
-                score = _score(plan, stage, model, stage.judge, training)
+                score = _score(plan, stage, model, stage.judge, training, stage.search.by)
                 training = found_settings(training, options, stage.search.start, stage.search.updates, score)
             train(training, folder.checkpoints)
         else:
@@ -225,10 +225,15 @@ def _training(
 
 
 def _score(
-    plan: Experiment, stage: Stage, model: nnx.Module, judge: Callable[[Any, Batch], Judgement], training: Training
+    plan: Experiment,
+    stage: Stage,
+    model: nnx.Module,
+    judge: Callable[[Any, Batch], Judgement],
+    training: Training,
+    by: str,
 ) -> Score:
-    """What candidates for the settings of a stage are compared by: the figure that chooses its best model, or, where
-    that is not known, the normalised cut of training images by their maps, negative.
+    """What candidates for the settings of a stage are compared by: the figure `by`, or the one that chooses its best
+    model; where neither is known, the normalised cut of training images by their maps, negative.
 
     A map that explains the seeds no better than chance cuts nothing well: above ln 2 the seeds' cross-entropy counts.
     Where boxes count it does from that of a flood on, which hits many boxes where objects fill their images.
@@ -237,14 +242,15 @@ def _score(
     everywhere = NamedSharding(training.mesh, REPLICATED)  # so that every host has the same
     means = jax.jit(lambda found: jnp.stack([found.seeds.mean(), found.cut.mean()]), out_shardings=everywhere)
     begin, batches = training.stream.get_state(), math.ceil(JUDGED / plan.data.batch_size)
-    by = stage.loop.selection
+    selection = stage.loop.selection
 
     def score(state: TrainState) -> dict[str, float]:
         training.stream.set_state(begin)  # the same images for every candidate
         found = jax.device_get([means(judged(state, next(training.stream))) for _ in range(batches)])
         seeds, cut = (float(figure) for figure in np.mean(found, axis=0))
         validated = training.validate(state)
-        figure, limit = (-cut, math.log(2)) if by == LAST else (validated[by], CONTRADICTED)
+        blind = selection == LAST
+        figure, limit = (-cut, math.log(2)) if blind else (validated.get(by, validated[selection]), CONTRADICTED)
         return {**validated, "seeds": seeds, "cut": cut, "score": figure if seeds <= limit else -1 - seeds}
 
     return score
