@@ -21,6 +21,7 @@ from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.vit import VITS
 from fcam_jax.runs import build
 from fcam_jax.seeds.sampling import THRESHOLDS
 
@@ -80,6 +81,9 @@ def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
     config = get_config(name, args)
     if config.data.source != "synthetic":
         changed(config, data__source="folder", data__root=str(bird_folder), data__batch_size=4)
+    if config.model.encoder in VITS:  # whose stride is their patch, and whose head has no map of its own
+        patch = VITS[config.model.encoder].func.published_stride
+        changed(config, model__final_stride=patch, cam__name="gradcam")
     config = build.resolved(config)
     first, second = build.experiment(config).stages
     model = nnx.eval_shape(lambda: second.build_model(first.build_model(None)))
