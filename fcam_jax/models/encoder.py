@@ -108,6 +108,9 @@ class Encoder(nnx.Module):
 
     Every layer or block whose map others may read or change is a place with a name, such as ``"layer3.0"``. A
     constructor has the keywords `final_stride`, `dtype` and `rngs`; others have a default.
+
+    Args:
+      dilate: the layers behind a removed stride are dilated, so that the pretrained network is kept as it was.
     """
 
     channels: tuple[int, ...]  # of the map of every stage

@@ -100,7 +100,8 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     if plan.problems:
         name, _, _, closest = closest_encoder(weights, encoder.strides[-1])
         _refuse_unsupported(source, weights, name, closest)
-        if closest.fit > plan.fit:  # a list of the other network's tensors would only be long
+        # A smaller network of the family may be whole in a larger one's file, so that the rest tells them apart.
+        if (closest.fit, -len(closest.problems)) > (plan.fit, -len(plan.problems)):  # a list would only be long
             other = f"another network than this {type(encoder).__name__}; the closest supported one is {name}"
             raise MisfitError(f"{source}: they belong to {other}", "encoder", name)
     head = plan_of(classifier.head, last, names, part.prefix) if keep_head else None

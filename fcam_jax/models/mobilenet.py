@@ -36,8 +36,8 @@ def keras_name(path: Path) -> str:
 class SeparableBlock(nnx.Module):
     """3x3 depthwise and 1x1 pointwise convolution, each with BatchNorm and ReLU6."""
 
-    def __init__(self, channels_in: int, channels_out: int, *, stride: int, **of_layers: Any):
-        self.dw = DepthwiseConv(channels_in, stride=stride, padding="SAME", **of_layers)
+    def __init__(self, channels_in: int, channels_out: int, *, stride: int, dilation: int, **of_layers: Any):
+        self.dw = DepthwiseConv(channels_in, stride=stride, dilation=dilation, padding="SAME", **of_layers)
         self.dw_bn = BatchNorm(channels_in, epsilon=_EPSILON, **of_layers)
         self.pw = conv(channels_in, channels_out, 1, **of_layers)
         self.pw_bn = BatchNorm(channels_out, epsilon=_EPSILON, **of_layers)
@@ -68,20 +68,22 @@ class MobileNetV1(Encoder):
         lambda array: array.reshape(1, 1, *array.shape) if array.ndim == 2 else array,
     )
 
-    def __init__(self, width: float, *, final_stride: int = 8, **of_layers: Any):
+    def __init__(self, width: float, *, final_stride: int = 8, dilate: bool = False, **of_layers: Any):
         stem = int(32 * width)
         self.channels = tuple(int(blocks[-1] * width) for blocks in _STAGES)
         self.strides = strides_up_to(final_stride)
-        halving = (Strided(3, 2, None),)
-        self.strided = tuple(halving if one.stride == 2 else () for one in subsamplings(final_stride))
+        sampled = subsamplings(final_stride, dilate)
+        self.strided = tuple((Strided(3, 2, None),) if one.stride == 2 else () for one in sampled)
         self.conv1 = conv(3, stem, 3, stride=2, padding="SAME", **of_layers)
         self.conv1_bn = BatchNorm(stem, epsilon=_EPSILON, **of_layers)
 
-        blocks, channels, scale = [], stem, 2
-        for stage, stride in zip(_STAGES, self.strides, strict=True):
-            for filters in stage:
-                blocks.append(SeparableBlock(channels, int(filters * width), stride=stride // scale, **of_layers))
-                channels, scale = int(filters * width), stride
+        blocks, channels = [], stem
+        for index, (stage, (stride, first, inner)) in enumerate(zip(_STAGES, sampled, strict=True)):
+            for position, filters in enumerate(int(filters * width) for filters in stage):
+                carries = index > 0 and position == 0  # that of the first stage is before its block
+                of_block = {"stride": stride, "dilation": first} if carries else {"stride": 1, "dilation": inner}
+                blocks.append(SeparableBlock(channels, filters, **of_block, **of_layers))
+                channels = filters
         self.blocks = nnx.List(blocks)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:

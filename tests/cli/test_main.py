@@ -59,7 +59,7 @@ def test_a_misspelt_key_in_a_benchmark_file_gets_one_line(tmp_path):
 
 def test_an_encoder_that_does_not_exist_gets_one_line(tmp_path):
     line = complaint("configs/synthetic.py", tmp_path / "run", model__encoder="vgg99")
-    assert line.startswith("unknown config.model.encoder 'vgg99'; known: inceptionv3, mobilenet_v1_025, ")
+    assert line.startswith("unknown config.model.encoder 'vgg99'; known: ") and ", mobilenet_v1_025, " in line
     assert not (tmp_path / "run").exists()
 
 

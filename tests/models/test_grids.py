@@ -11,7 +11,8 @@ from point_source import misplaced
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.encoder import Strided, offset_of
 
-STRIDES = {"mobilenet_v1_025": (8, 16, 32), "vgg16": (8, 16, 32), "inceptionv3": (8, 16, 32)}
+ALL = (8, 16, 32)
+STRIDES = dict.fromkeys(("mobilenet_v1_025", "mobilenet_v2", "efficientnet_lite0", "vgg16", "inceptionv3"), ALL)
 
 
 @pytest.mark.slow
@@ -32,6 +33,11 @@ def test_a_spot_is_seen_where_it_is(name, stride):
         ("mobilenet_v1_075", 8, 113, -3.5),
         ("mobilenet_v1_075", 16, 224, 7.5),
         ("mobilenet_v1_075", 32, 224, 15.5),
+        ("efficientnet_lite0", 8, 128, 3.5),
+        ("efficientnet_lite0", 32, 224, 15.5),
+        ("efficientnet_lite0", 32, 260, -12.5),  # 65, 33 and 17 are odd
+        ("mobilenet_v2", 8, 128, -3.5),
+        ("mobilenet_v2", 32, 224, -15.5),
         ("vgg16", 8, 224, 0),
         ("vgg16", 32, 224, 0),
         ("inceptionv3", 8, 224, -3.5),
