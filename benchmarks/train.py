@@ -47,7 +47,6 @@ from fcam_jax.training.step import TrainState, initial_state, jitted_step
 from fcam_jax.types import Batch
 
 STAGES = ("classifier", "fcam")
-WIDTHS = (256, 128, 64, 32, 16)
 TITLES = (
     "     stage|             encoder|   dtype|batch|images/s|step ms|data ms|log ms|save ms|GFLOP/image|% of matmul|"
     "compile s|cached s|planned GB|peak GB|CRF %|seeds %|torch images/s|ratio"
@@ -60,15 +59,8 @@ def network(stage: str, encoder: str, dtype: str) -> nnx.Module:
     if stage == "classifier":
         return classifier
     body = classifier.encoder
-    used = sum(stride > 1 for stride in body.strides)
-    decoder = Decoder(
-        body.channels,
-        body.strides,
-        WIDTHS[:used],
-        center=encoder == "vgg16",
-        dtype=jax.numpy.dtype(dtype),
-        rngs=nnx.Rngs(2),
-    )
+    of_layers = {"dtype": jax.numpy.dtype(dtype), "rngs": nnx.Rngs(2)}
+    decoder = Decoder(body.channels, body.strides, center=body.decoder_center, **of_layers)
     return FCAM(classifier, decoder)
 
 
