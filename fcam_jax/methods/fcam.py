@@ -137,7 +137,7 @@ class FCAMMethod:
         self, model: FCAM, batch: Batch, rng: Key[Array, ""]
     ) -> tuple[
         FCAM,
-        tuple[Float[Array, "b _ _ _"], ...],
+        tuple[Stage, ...],
         Float[Array, "b k"],
         Float[Array, "b h w 2"],
         Float[Array, "b h w 3"] | None,

@@ -1,5 +1,6 @@
 """A tiny classifier and F-CAM, batches and a stream of them, and the two methods, for the tests of training."""
 
+import dataclasses
 import types
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from fcam_jax.cams import CAMS
+from fcam_jax.cams.fusion import fused
 from fcam_jax.losses import DenseCRF, PixelAlignment, Seeds, Size, Weighted
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.fcam import FCAMMethod
@@ -16,6 +18,7 @@ from fcam_jax.models.encoder import Encoder, unchanged
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.layers import ConvBNReLU
+from fcam_jax.models.vit import Design, ViT8
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.optimizer import SGD
 from fcam_jax.training.placed import Placed
@@ -65,6 +68,14 @@ def fcam(fitted=()):
     return FCAM(trained, decoder(trained.encoder), fitted)
 
 
+def fcam_on_tokens():
+    """F-CAM on a transformer of four blocks and four patches, whose head sees the class token."""
+    design = Design(width=12, heads=2, grid=2, resampling="size", depth=4)
+    trained = Classifier(ViT8(design, rngs=nnx.Rngs(0)), WGAP(12, CLASSES, rngs=nnx.Rngs(1)))
+    body = trained.encoder
+    return FCAM(trained, Decoder(body.channels, body.strides, (6, 4, 4, 4), rngs=nnx.Rngs(2)))
+
+
 def placed(stage, mesh):
     """A stage's model on the devices."""
     return Placed.split(stage.model, stage.method, mesh)
@@ -94,6 +105,12 @@ STAGES = {
         ),
     ),
 }
+
+
+TOKENS = types.SimpleNamespace(
+    model=fcam_on_tokens,
+    method=dataclasses.replace(STAGES["fcam"].method, cam=fused(CAMS["gradcam"](), (), 6, 4)),
+)
 
 
 class Stream:

@@ -3,7 +3,7 @@
 import types
 
 import pytest
-from tiny_stages import STAGES, optimizer
+from tiny_stages import STAGES, TOKENS, optimizer
 
 
 @pytest.fixture(params=sorted(STAGES))
@@ -21,4 +21,12 @@ def fcam_stage():
     found = STAGES["fcam"]
     return types.SimpleNamespace(
         name="fcam", model=found.model(), method=found.method, optimizer=optimizer(found.method)
+    )
+
+
+@pytest.fixture
+def token_stage():
+    """Model, method and optimiser of the second stage on a transformer."""
+    return types.SimpleNamespace(
+        name="tokens", model=TOKENS.model(), method=TOKENS.method, optimizer=optimizer(TOKENS.method)
     )

@@ -7,41 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tiny_stages import BATCH, CLASSES, STAGES, batch, fcam, optimizer
+from tiny_stages import BATCH, STAGES, TOKENS, batch, fcam, optimizer
 
 from fcam_jax.cams import CAMS
 from fcam_jax.losses import Entropy, Reconstruction, Weighted
-from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
-from fcam_jax.models.encoder import Encoder, unchanged
-from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import WGAP
-from fcam_jax.models.layers import conv
 from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 
 METHOD = STAGES["fcam"].method
-
-
-class Plain(Encoder):
-    """Stages as a transformer's: the image, and three maps at 1/4 of it."""
-
-    channels, strides = (3, 8, 8, 8), (1, 4, 4, 4)
-
-    def __init__(self, *, rngs):
-        self.patches = conv(3, 8, 4, stride=4, padding=0, bias=True, rngs=rngs)
-        self.mix = nnx.List([conv(8, 8, 1, bias=True, rngs=rngs) for _ in range(2)])
-
-    def stage(self, index, x, *, train, rng=None, at=unchanged):
-        if index == 0:
-            return x
-        return at(f"stage{index}", self.patches(x) if index == 1 else x + jnp.tanh(self.mix[index - 2](x)))
-
-
-def on_tokens():
-    encoder = Plain(rngs=nnx.Rngs(0))
-    decoder = Decoder(encoder.channels, encoder.strides, (6, 4, 4), neck="pyramid", rngs=nnx.Rngs(2))
-    return FCAM(Classifier(encoder, WGAP(8, CLASSES, rngs=nnx.Rngs(1))), decoder)
 
 
 def with_image():
@@ -59,7 +33,7 @@ def method(cam="cam", **terms):
 CASES = {
     "decoder": (fcam, method("layercam")),
     "scores and image": (with_image, method(entropy=Entropy(), reconstruction=Reconstruction())),
-    "neck": (on_tokens, method("gradcam")),
+    "tokens": (TOKENS.model, TOKENS.method),
 }
 
 
@@ -86,15 +60,16 @@ def test_steps_on_kept_features_are_those_that_compute_them(case):
         return jax.device_get((state, figures))
 
     (one, figures), (same, others) = trained(False), trained(True)
-    assert figures[0] == others[0]  # features, seeds, loss: to the last bit
+    for name in ("loss", *how.alignment.active):  # features, seeds, loss: to the last bit
+        assert figures[0][name] == others[0][name]
     # Gradients are rounded otherwise, as those of another compiled program.
     for a, b in zip(jax.tree.leaves((one, figures)), jax.tree.leaves((same, others)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_taken_is_what_the_decoder_looks_at():
+def test_what_is_taken_is_what_the_decoder_looks_at_but_not_the_image():
     assert fcam().decoder.takes == (0, 1, 2)
-    model = on_tokens()
-    assert model.decoder.takes == (0, 3)
-    stages = [jnp.full((1, 2, 2, 1), float(index)) for index in range(4)]
-    assert {index: float(x[0, 0, 0, 0]) for index, x in model.taken(tuple(stages)).items()} == {3: 3.0}
+    model = TOKENS.model()
+    assert model.decoder.takes == (0, 1, 2, 3, 5)
+    stages = [jnp.full((1, 2, 2, 1), float(index)) for index in range(6)]
+    assert {index: float(x[0, 0, 0, 0]) for index, x in model.taken(tuple(stages)).items()} == {1: 1, 2: 2, 3: 3, 5: 5}

@@ -91,6 +91,11 @@ def test_four_steps_equal_two_and_a_restore_and_two(stage, tmp_path):
     assert logs[0] == logs[1] and len(logs[0]) == 4
 
 
+@pytest.mark.slow
+def test_four_steps_on_tokens_equal_two_and_a_restore_and_two(token_stage, tmp_path):
+    test_four_steps_equal_two_and_a_restore_and_two(token_stage, tmp_path)
+
+
 def test_the_line_of_an_epoch_has_loss_and_accuracy(stage, tmp_path, caplog):
     caplog.set_level("INFO", "fcam_jax.training.loop")
     run(stage, tmp_path, epochs=1, validate=lambda state: {"value": 0.25, "classes": 87.5}, ties="classes")

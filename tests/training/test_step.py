@@ -38,6 +38,10 @@ def test_one_device_equals_four(stage):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
+def test_one_device_equals_four_on_tokens(token_stage):
+    test_one_device_equals_four(token_stage)
+
+
 def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
     mesh = data_mesh(8)
     state = initial_state(placed(stage, mesh), stage.optimizer)

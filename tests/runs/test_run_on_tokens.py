@@ -1,0 +1,77 @@
+"""F-CAM on a transformer by the ordinary commands: trained on kept features, evaluated, shown, exported, resumed."""
+
+import json
+
+import numpy as np
+import pytest
+from program import SMALL, call, program
+
+import fcam_jax as fc
+from fcam_jax.data.synthetic import render
+
+pytestmark = pytest.mark.slow
+
+CROPS = 2
+SETTINGS = SMALL | {
+    "model.encoder": "deit_tiny",
+    "model.final_stride": 16,
+    "model.decoder_widths": "(8,8,4,4,4)",
+    "cam.name": "gradcam",
+    "classifier.optimizer.learning_rate": 0.001,
+    "fcam.features": CROPS,
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """The folder of a finished run."""
+    folder = tmp_path_factory.mktemp("tokens") / "run"
+    done = call("synthetic", folder, **SETTINGS)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_both_stages_are_trained_and_evaluated(run):
+    found = json.loads((run / "results.json").read_text())
+    assert found["encoder"] == "deit_tiny" and {"CAM", "F-CAM"} <= found["methods"].keys()
+    assert all(np.isfinite(value) for value in found["methods"]["F-CAM"].values())
+    (record,) = (run / "cams").glob("*.json")
+    kept = json.loads(record.read_text())
+    assert kept["count"] == CROPS * SMALL["data.synthetic.train"]
+    size = SMALL["data.size"] // 16
+    assert kept["row"].count(f"({size}, {size}, 192)") == 4  # of the blocks 3, 6, 9 and 12
+
+
+def test_a_finished_run_on_tokens_is_not_trained_again(run):
+    before = (run / "fcam" / "metrics.jsonl").read_text()
+    assert call("synthetic", run, **SETTINGS).returncode == 0
+    assert (run / "fcam" / "metrics.jsonl").read_text() == before
+
+
+def test_its_maps_have_the_size_of_the_images(run):
+    images = [render(np.random.default_rng((0, n)), n, 48).image for n in range(2)]
+    found = fc.load(run)(images)
+    assert [one.shape for one in found.maps] == [(48, 48)] * 2
+    assert all(one.min() >= 0 and one.max() <= 1 and np.ptp(one) > 0 for one in found.maps)
+
+
+def test_its_decoder_is_exported_with_its_neck(run, tmp_path):
+    done = program("fcam_jax", "export", f"--workdir={run}", f"--out={tmp_path / 'weights'}")
+    assert done.returncode == 0, done.stderr
+    again = call(
+        "synthetic",
+        tmp_path / "again",
+        **SETTINGS
+        | {
+            "model.init": tmp_path / "weights",
+            "model.init_head": "keep",
+            "classifier.epochs": 0,
+            "fcam.init": tmp_path / "weights",
+            "fcam.epochs": 0,
+            "fcam.features": 0,
+        },
+    )
+    assert again.returncode == 0, again.stderr
+    first, same = (json.loads((folder / "results.json").read_text())["methods"] for folder in (run, tmp_path / "again"))
+    for name, value in first["F-CAM"].items():
+        assert same["F-CAM"][name] == pytest.approx(value, abs=1e-6), name
