@@ -65,6 +65,7 @@ class Strided(NamedTuple):
     kernel: int  # with its dilation: how many values it spans
     stride: int
     padding: int | None  # zeros before the first value; None for TensorFlow's "SAME", which hang on the side
+    shift: float = 0.0  # how far after its middle the weight of a trained kernel lies, in cells of its input
 
 
 class Grid(NamedTuple):
@@ -261,12 +262,13 @@ def subsamplings(final_stride: int, dilate: bool = False) -> tuple[Subsampling, 
 def offset_of(side: int, layers: Iterable[Strided]) -> float:
     """`Encoder.offset` of a network whose layers these are; all others must be symmetric.
 
-    A layer of kernel k, padding p and stride t puts the centre of its cell i over `(k - 1) / 2 - p + t i` of its input.
+    A layer of kernel k, shift d, padding p and stride t puts the centre of its cell i over `(k - 1) / 2 + d - p + t i`
+    of its input.
     """
     first, scale = 0.0, 1  # the centre of cell 0, and the distance of the centres, in pixels
-    for kernel, stride, padding in layers:
+    for kernel, stride, padding, shift in layers:
         if padding is None:
             padding = max((-(-side // stride) - 1) * stride + kernel - side, 0) // 2
-        first += scale * ((kernel - 1) / 2 - padding)
+        first += scale * ((kernel - 1) / 2 + shift - padding)
         scale, side = scale * stride, -(-side // stride)
     return first - (scale - 1) / 2

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, unchanged
+from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, subsamplings, unchanged
 from fcam_jax.models.layers import ConvBNReLU, Side, conv, dropout, max_pool
 from fcam_jax.models.pretrained import Pretrained, torchvision
 from fcam_jax.models.weight_names import Path, of_torch, torch_name
@@ -27,7 +27,7 @@ class _Layer(NamedTuple):
 
 
 class _Pool(NamedTuple):
-    """3x3 pooling: the maximum, or the mean at stride 1 that counts the zeros of the padding."""
+    """3x3 pooling: the maximum, or the mean at every place that counts the zeros around the map."""
 
     kind: str
     stride: int = 1
@@ -103,15 +103,15 @@ _STAGES = (
 class Mixed(nnx.Module):
     """An Inception block: several branches on the same input, joined along the channels, which are `channels` then."""
 
-    def __init__(self, channels_in: int, branches: tuple[_Branch, ...], **of_layers: Any):
-        self.branches = branches
+    def __init__(self, channels_in: int, branches: tuple[_Branch, ...], *, dilation: int = 1, **of_layers: Any):
+        self.branches, self.dilation = branches, dilation
         self.channels = 0
         for branch in branches:
             channels = channels_in
             for step in branch:
                 layers = (step,) if isinstance(step, _Layer) else () if isinstance(step, _Pool) else step
                 for layer in layers:
-                    setattr(self, layer.name, _convolution(channels, layer, **of_layers))
+                    setattr(self, layer.name, _convolution(channels, layer, dilation=dilation, **of_layers))
                 channels = sum(layer.channels for layer in layers) or channels
             self.channels += channels
 
@@ -126,10 +126,17 @@ class Mixed(nnx.Module):
             elif not isinstance(step, _Pool):
                 x = jnp.concatenate([getattr(self, layer.name)(x, train=train) for layer in step], axis=-1)
             elif step.kind == "mean":
-                x = nnx.avg_pool(x, (3, 3), padding=[(step.padding, step.padding)] * 2)
+                x = _mean_pool(x, self.dilation)
             else:
                 x = max_pool(x, stride=step.stride, padding=step.padding)
         return x
+
+
+def _mean_pool(x: Array, dilation: int) -> Array:
+    zero, around, window = jnp.zeros((), x.dtype), (dilation, dilation), (1, 3, 3, 1)
+    apart, padding = (1, dilation, dilation, 1), ((0, 0), around, around, (0, 0))
+    sums = jax.lax.reduce_window(x, zero, jax.lax.add, window, (1, 1, 1, 1), padding, window_dilation=apart)
+    return sums / 9
 
 
 def _convolution(channels: int, layer: _Layer, **of_layers: Any) -> ConvBNReLU:
@@ -150,7 +157,7 @@ class InceptionV3(Encoder):
     convolution and max-pool is padded by 1, and the two max-pools of the stem count their last window (so 224 gives
     112, 57, 29). Mixed_6a halves the map at 16, not at 8. At 32 it is the classification network as published, with
     unpadded layers, Mixed_7a to 7c and no new layer; its images, of a side of 75 pixels at least, are then scaled to
-    [-1, 1], as its weights were trained.
+    [-1, 1], as its weights were trained. With `dilate` every second cell at 8, from the first on, is one at 16.
 
     Differs from: at 8 and 16 the images are normalised with ImageNet's mean and deviation, as the authors of F-CAM
       do, although the published weights were trained on [-1, 1].
@@ -170,8 +177,10 @@ class InceptionV3(Encoder):
         of_torch("the F-CAM program's InceptionV3", _name, "features."),
     )
 
-    def __init__(self, *, final_stride: int = 8, top: Sequence[int] = (1024, 1024), **of_layers: Any):
-        strides = strides_up_to(final_stride)
+    def __init__(
+        self, *, final_stride: int = 8, dilate: bool = False, top: Sequence[int] = (1024, 1024), **of_layers: Any
+    ):
+        strides, dilation = strides_up_to(final_stride), subsamplings(final_stride, dilate)[3].inner
         self.plain = final_stride == 32
         if self.plain:
             self.mean = self.std = (127.5, 127.5, 127.5)
@@ -191,13 +200,14 @@ class InceptionV3(Encoder):
         blocks += [_block_c(128), _block_c(160), _block_c(160), _block_c(192), _BLOCK_D, _BLOCK_E, _BLOCK_E]
         names = [name for stage in _STAGES for name in stage if name.startswith("Mixed_")]
         for name, branches in zip(names[: None if self.plain else 8], blocks, strict=False):
-            block = Mixed(channels, branches, **of_layers)
+            rate = dilation if name in _STAGES[3][2:] else 1  # what comes after Mixed_6a
+            block = Mixed(channels, branches, dilation=rate, **of_layers)
             setattr(self, name, block)
             channels = block.channels
         new = () if self.plain else tuple(top)
         self.new_layers = tuple(f"SPG_A3_{number}b" for number in range(1, 1 + len(new)))
         for name, width in zip(self.new_layers, new, strict=True):
-            setattr(self, name, conv(channels, width, 3, bias=True, **of_layers))
+            setattr(self, name, conv(channels, width, 3, dilation=dilation, bias=True, **of_layers))
             channels = width
         # Without anything on top, Mixed_6e ends the last stage.
         self.channels = (64, 80, 288, 768, channels)[: None if self.plain or new else 4]

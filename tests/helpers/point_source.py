@@ -35,11 +35,13 @@ def centre(values):
 def blurring(encoder):
     """An abstract encoder with layers that average and no more, most of all at their kernels' centre.
 
-    So the spot stays symmetric.
+    So the spot stays symmetric, and no kernel's weight lies beside its middle as training would have it.
     """
     state = nnx.to_flat_state(nnx.state(encoder, nnx.Any(nnx.Param, nnx.BatchStat)))
     values = nnx.from_flat_state({path: leaf.replace(_averaging(path, leaf.shape)) for path, leaf in state})
-    return nnx.merge(nnx.graphdef(encoder), values)
+    found = nnx.merge(nnx.graphdef(encoder), values)
+    found.strided = tuple(tuple(layer._replace(shift=0.0) for layer in layers) for layers in encoder.strided)
+    return found
 
 
 def _averaging(path, shape):
