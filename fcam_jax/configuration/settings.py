@@ -45,6 +45,7 @@ class Model:
     Attributes:
       encoder: what makes the classifier's maps.
       final_stride: side of the image over the side of the top map: 8, 16 or 32; of a transformer, its patch.
+      dilate: dilate the layers behind removed strides, so that they compute what they did, at more places.
       init: weights of the classifier: a file, a folder, or by name, timm:NAME, torchvision:NAME, hub:ORG/REPO[:FILE];
         without any it is trained from scratch.
       init_head: the classification layer in it: "drop" (start with a new one) or "keep".
@@ -56,6 +57,7 @@ class Model:
 
     encoder: str = "resnet50"
     final_stride: int = 8
+    dilate: bool = False
     init: str = ""
     init_head: str = "drop"
     decoder_widths: tuple[int, ...] = ()

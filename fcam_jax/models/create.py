@@ -14,9 +14,17 @@ from fcam_jax.component import at_key, defaults_of, path_of
 from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import FINAL_STRIDES, Encoder
-from fcam_jax.models.encoders import ENCODERS
+from fcam_jax.models.encoders import ENCODERS, dilated
 from fcam_jax.models.heads import HEADS
-from fcam_jax.models.import_weights import FINAL_STRIDE, Imported, MisfitError, advising, count_classes, load_classifier
+from fcam_jax.models.import_weights import (
+    DILATE,
+    FINAL_STRIDE,
+    Imported,
+    MisfitError,
+    advising,
+    count_classes,
+    load_classifier,
+)
 from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.models.weights_by_name import located
 from fcam_jax.runtime.random import OfWeights, stream
@@ -40,6 +48,7 @@ def create_model(
     head: str = "wgap",
     dtype: DTypeLike = jnp.float32,
     seed: int = 0,
+    dilate: bool | None = None,
 ) -> Classifier:
     """A classifier: an encoder, and a head that scores its top stage.
 
@@ -57,6 +66,7 @@ def create_model(
       head: of the classifier, such as ``"wgap"`` or ``"wildcat"``, with its default settings.
       dtype: of the computation; parameters and class scores are float32.
       seed: of the random weights.
+      dilate: dilate the layers behind removed strides (docs/models.md); by default as the file names it, else not.
 
     Raises:
       InputError: a name is not known, a number is outside its range, or the file does not fit; nothing is loaded then.
@@ -66,7 +76,7 @@ def create_model(
         head="another num_classes than {} starts with a new layer",
         layer="give num_classes for a new one",
     ):
-        return create(name, weights, num_classes, final_stride, head, dtype, seed)[0]
+        return create(name, weights, num_classes, final_stride, head, dtype, seed, dilate)[0]
 
 
 def create(
@@ -77,6 +87,7 @@ def create(
     head: str = "wgap",
     dtype: DTypeLike = jnp.float32,
     seed: int = 0,
+    dilate: bool | None = None,
 ) -> tuple[Classifier, Imported | None]:
     """As `create_model`, with what was taken from the file; a `MisfitError` has no advice yet."""
     build: Any = ENCODERS[name]
@@ -92,10 +103,12 @@ def create(
     if final_stride is None:
         stride = defaults_of(build).get(FINAL_STRIDE, _FINE_STRIDE)
         final_stride = stride if path is None else _stride_of(build, located(path))
-    key = jax.random.key(seed)
+    if dilate is None:
+        dilate = path is not None and _named(path, DILATE) == str(True)
+    key, how = jax.random.key(seed), dilated(build, dilate)
 
     def encoder() -> Encoder:
-        return build(final_stride=final_stride, dtype=dtype, rngs=nnx.Rngs(stream(key, OfWeights.ENCODER)))
+        return build(final_stride=final_stride, **how, dtype=dtype, rngs=nnx.Rngs(stream(key, OfWeights.ENCODER)))
 
     def classifier(body: Encoder, classes: int) -> Classifier:
         rngs = nnx.Rngs(stream(key, OfWeights.HEAD))
@@ -126,5 +139,10 @@ def published_stride(build: Any) -> int:
 
 def _stride_of(build: Any, weights: pathlib.Path) -> int:
     """What an exported file names, else that of the published network."""
-    named = metadata_of(weights / "classifier.safetensors" if weights.is_dir() else weights).get(FINAL_STRIDE, "")
+    named = _named(weights, FINAL_STRIDE)
     return int(named) if named in map(str, FINAL_STRIDES) else published_stride(build)
+
+
+def _named(weights: pathlib.Path, what: str) -> str:
+    """What the metadata of an exported file say; empty where they do not."""
+    return metadata_of(weights / "classifier.safetensors" if weights.is_dir() else weights).get(what, "")

@@ -116,6 +116,7 @@ class Encoder(nnx.Module):
 
     channels: tuple[int, ...]  # of the map of every stage
     strides: tuple[int, ...]  # side of the image over that of every stage's map, but for rounding
+    dilated: bool = False  # whether a run has built it so, for exports
     strided: tuple[tuple[Strided, ...], ...] = ()  # of every stage, in their order; without any the grid is even
     mean: tuple[float, float, float] = IMAGENET_MEAN  # what is subtracted from RGB in [0, 255]
     std: tuple[float, float, float] = IMAGENET_STD  # what the difference is divided by

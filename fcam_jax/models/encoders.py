@@ -1,8 +1,10 @@
 """The encoders by name. A new one is a class and a line."""
 
 from collections.abc import Callable
+from typing import Any
 
-from fcam_jax.component import Registry
+from fcam_jax.component import Registry, defaults_of
+from fcam_jax.errors import InputError
 from fcam_jax.models.convnext import CONVNEXTS
 from fcam_jax.models.efficientnet_lite import EFFICIENTNET_LITES
 from fcam_jax.models.encoder import Encoder
@@ -27,3 +29,16 @@ ENCODERS: Registry[Callable[..., Encoder]] = Registry(
         "small": Small,
     },
 )
+
+
+def dilated(build: Callable[..., Encoder], dilate: bool) -> dict[str, Any]:
+    """The keyword `dilate` for what builds an encoder; none where it has no such choice.
+
+    Raises:
+      InputError: it has none, but is asked for it.
+    """
+    if "dilate" in defaults_of(build):
+        return {"dilate": dilate}
+    if dilate:
+        raise InputError("dilate is True; this encoder has no strides whose removal dilates layers: leave it False")
+    return {}

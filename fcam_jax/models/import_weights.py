@@ -33,6 +33,7 @@ from fcam_jax.runtime.text import listed, printable, shorten
 
 logger = logging.getLogger(__name__)
 
+DILATE = "dilate"  # and whether it was dilated, where it was
 FINAL_STRIDE = "final_stride"  # what the metadata of exported classifiers call that of the encoder
 _SUFFIXES = (".safetensors", ".pt", ".pth", ".h5")
 # Names, without suffix, of the files of a folder that together hold a classifier or a decoder, and what is put before

@@ -18,6 +18,7 @@ from fcam_jax.methods.classifier import ClassifierTraining
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
+from fcam_jax.models.encoders import dilated
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
 from fcam_jax.runs.build_loss import alignment
@@ -68,13 +69,16 @@ def encoder(config: ConfigDict) -> Encoder:
     build_encoder = member("model.encoder", model.encoder)
     top = method(config.classifier).encoder_settings(build_encoder)
     with at_key("config.model."):
-        return build_encoder(
+        body = build_encoder(
             final_stride=model.final_stride,
+            **dilated(build_encoder, model.dilate),
             **own(config.model, model.encoder),
             **top,
             dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.ENCODER),
         )
+        body.dilated = model.dilate
+        return body
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.import_weights import FINAL_STRIDE, export_weights, save_weights
+from fcam_jax.models.import_weights import DILATE, FINAL_STRIDE, export_weights, save_weights
 from fcam_jax.runs.class_names import names_of_run, save_names
 from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder
@@ -38,7 +38,9 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
     files = []
     for name, part in parts.items():
         files.append(out / f"{name}.safetensors")
-        stride = {FINAL_STRIDE: str(part.encoder.strides[-1])} if name == "classifier" else {}
-        save_weights(export_weights(part), files[-1], stride)
+        told = {}
+        if name == "classifier":
+            told = {FINAL_STRIDE: str(part.encoder.strides[-1])} | ({DILATE: "True"} if part.encoder.dilated else {})
+        save_weights(export_weights(part), files[-1], told)
     save_names(out, names_of_run(folder))
     return files

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fcam_jax.models import ENCODERS
+from fcam_jax.errors import InputError
+from fcam_jax.models import ENCODERS, create_model
+from fcam_jax.models.import_weights import DILATE, FINAL_STRIDE, export_weights, save_weights
 from fcam_jax.models.inception import Mixed, _block_c
 
 
@@ -61,3 +63,18 @@ def test_a_dilated_mean_has_gradients():
     gradient = jax.grad(lambda x: block(x, train=False)[0, 4, 4].sum())(x)
     seen = np.argwhere(np.abs(gradient[0]).sum(-1))
     np.testing.assert_array_equal(seen, [(i, j) for i in (2, 4, 6) for j in (2, 4, 6)])
+
+
+def test_who_builds_by_name_says_whether_it_is_dilated(tmp_path):
+    model = create_model("mobilenet_v1_025", num_classes=3, dilate=True)
+    assert model.encoder.blocks[-1].dw.dilation == 4
+    save_weights(export_weights(model), tmp_path / "classifier.safetensors", {FINAL_STRIDE: "8", DILATE: "True"})
+    loaded = create_model("mobilenet_v1_025", tmp_path)
+    assert loaded.encoder.blocks[-1].dw.dilation == 4 and loaded.encoder.strides[-1] == 8
+    assert create_model("mobilenet_v1_025", tmp_path, dilate=False).encoder.blocks[-1].dw.dilation == 1
+
+
+@pytest.mark.parametrize("name", ["small", "deit_tiny"])
+def test_an_encoder_without_the_choice_says_so(name):
+    with pytest.raises(InputError, match=r"^dilate is True; this encoder has no strides .*: leave it False$"):
+        create_model(name, num_classes=3, dilate=True)
