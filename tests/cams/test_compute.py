@@ -51,12 +51,14 @@ class Plain:
 
     def __init__(self, network):
         self.normalize, self.stages, self.score = network.normalize, network.stages, network.score
+        self.grid = network.grid
 
 
 @pytest.mark.slow
 def test_maps_are_those_of_the_cam_at_the_images_size(network):
     maps = cams.compute("layercam", network, np.asarray(images()), LABELS.tolist())
-    expected = score_map(cams.LayerCAM()(of_images(network, images(), LABELS)), (24, 32), "protocol")
+    target = of_images(network, images(), LABELS)
+    expected = score_map(cams.LayerCAM()(target), (24, 32), "protocol", target.grid)
     assert maps.dtype == jnp.float32 and maps.min() == 0 and maps.max() == 1
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
@@ -64,10 +66,12 @@ def test_maps_are_those_of_the_cam_at_the_images_size(network):
 @pytest.mark.slow
 def test_several_stages_are_fused_and_the_convention_can_be_chosen(network):
     target = of_images(network, images(), LABELS)
-    fused = fuse([cams.GradCAMPP(variant="released")(target.at(stage)) for stage in (2, 3)])
+    targets = [target.at(stage) for stage in (2, 3)]
+    grids = [target.grid for target in targets]
+    fused = fuse([cams.GradCAMPP(variant="released")(target) for target in targets], grids)
     stages = ("stage3", "stage4")
     maps = cams.compute("gradcampp", network, images(), LABELS, stages=stages, convention="fcam", variant="released")
-    np.testing.assert_allclose(maps, score_map(fused, (24, 32), "fcam"), atol=1e-5)
+    np.testing.assert_allclose(maps, score_map(fused, (24, 32), "fcam", grids[0]), atol=1e-5)
     alone = cams.compute("gradcam", network, images(), LABELS, stages="stage3")
     np.testing.assert_array_equal(alone, cams.compute("gradcam", network, images(), LABELS, stages=["stage3"]))
 
@@ -127,7 +131,8 @@ def test_what_takes_a_pass_for_each_feature_map_is_counted_outside_of_the_progra
     (title, total, unit), *counts = seen
     assert title.endswith(" of 3 image(s)") and (total, unit) == (10, "feature map") and counts == [2] * 5
     cam = cams.CAMS[name](chunk=6, **settings)
-    at_once = score_map(cam(of_images(network, images(), LABELS)), (24, 32), "protocol")
+    target = of_images(network, images(), LABELS)
+    at_once = score_map(cam(target), (24, 32), "protocol", target.grid)
     np.testing.assert_allclose(found, at_once, atol=1e-4)
     assert cam.passes(10) == passes
     several = cams.compute(name, network, images(), LABELS, stages=("stage3", "stage4"), **settings)

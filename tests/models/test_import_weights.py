@@ -96,6 +96,7 @@ def test_a_torchvision_file_fills_the_encoder_and_the_record_says_from_what(resn
         "untouched": [],
         "head": "left out",
         "told": "",
+        "download": None,
     }
 
 
