@@ -28,6 +28,9 @@ def every_cam(target):
     return sum(minmax(cam(target)) for cam in ALL) / len(ALL)
 
 
+every_cam.finest = -1  # as a `Cam`
+
+
 def mesh_of(devices):
     return jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
 
