@@ -6,12 +6,15 @@ from abstract import abstract_encoder
 from flax import nnx
 
 
-def misplaced(name, size, **settings):
-    """By how many pixels, down and across, each stage shows a spot beside its place: an array [stages, 2]."""
+def misplaced(name, size, light=1, **settings):
+    """By how many pixels, down and across, each stage shows a spot beside its place: an array [stages, 2].
+
+    Of little `light` no layer with an upper bound cuts the spot, however often residuals have added it up.
+    """
     encoder = blurring(abstract_encoder(name, **settings))
     place = 0.52 * size[0], 0.52 * size[1]
     image = jnp.asarray(spot(size, place, encoder.strides[-1])[None, :, :, None].repeat(3, axis=-1), jnp.float32)
-    stages = nnx.jit(lambda encoder, x: encoder(x, train=False))(encoder, image)
+    stages = nnx.jit(lambda encoder, x: encoder(x, train=False))(encoder, light * image)
     errors = []
     for index, stage in enumerate(stages):
         cells = centre(np.asarray(encoder.map_of(stage))[0].mean(axis=-1))

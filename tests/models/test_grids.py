@@ -12,6 +12,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.encoder import Strided, offset_of
 
 NAMES = ("mobilenet_v1_025", "mobilenet_v2", "efficientnet_lite0", "vgg16", "inceptionv3")
+LIGHT = dict.fromkeys(("mobilenet_v2", "efficientnet_lite0"), 1e-4)  # ReLU6, and sums of many residuals
 
 
 @pytest.mark.slow
@@ -20,7 +21,8 @@ NAMES = ("mobilenet_v1_025", "mobilenet_v2", "efficientnet_lite0", "vgg16", "inc
 def test_a_spot_is_seen_where_it_is(name, stride, dilate):
     """Sides of both parities at every halving; the last of each is one that halves to odd sides."""
     size = {8: (96, 89), 16: (194, 171), 32: (320, 301)}[stride]
-    np.testing.assert_allclose(misplaced(name, size, final_stride=stride, dilate=dilate), 0, atol=stride / 80)
+    errors = misplaced(name, size, light=LIGHT.get(name, 1), final_stride=stride, dilate=dilate)
+    np.testing.assert_allclose(errors, 0, atol=stride / 80)
 
 
 @pytest.mark.parametrize(
