@@ -4,8 +4,8 @@ import json
 import os
 import pathlib
 import signal
-import zlib
 
+import by_formula
 import numpy as np
 import PIL.Image
 import pytest
@@ -23,7 +23,16 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".jax_cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 # A case of one of these takes seconds, however quick its test is with another.
-LARGE = {"resnet101", "inceptionv3", "convnext_small", "convnext_base", "sscam"}
+LARGE = {
+    "resnet101",
+    "resnet152",
+    "resnext50",
+    "densenet121",
+    "inceptionv3",
+    "convnext_small",
+    "convnext_base",
+    "sscam",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -73,7 +82,7 @@ def golden_weights(shared):
     def weights(name: str) -> dict[str, dict[str, np.ndarray]]:
         parts = json.loads((shared / "golden" / f"state_dict_keys_{name}.json").read_text())
         return {
-            part: {key: _regenerated(tensor["seed_key"], tensor["shape"]) for key, tensor in tensors.items()}
+            part: {key: by_formula.weight(tensor["seed_key"], tensor["shape"]) for key, tensor in tensors.items()}
             for part, tensors in parts.items()
         }
 
@@ -83,21 +92,7 @@ def golden_weights(shared):
 @pytest.fixture(scope="session")
 def golden_images() -> np.ndarray:
     """The normalised images that the golden networks were given."""
-    images = np.random.default_rng(0).standard_normal((2, 3, 96, 96)).astype(np.float32)
-    return images.transpose(0, 2, 3, 1)
-
-
-def _regenerated(key: str, shape: list[int]) -> np.ndarray:
-    values = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(shape)
-    if key.endswith("running_var"):
-        values = 0.5 + np.abs(values)
-    elif key.endswith("running_mean"):
-        values = 0.1 * values
-    elif len(shape) >= 2:
-        values = values * np.sqrt(2 / np.prod(shape[1:]))
-    else:
-        values = 1 + 0.1 * values if key.endswith("weight") else 0.05 * values
-    return values.astype(np.float32)
+    return by_formula.images(96)
 
 
 @pytest.fixture

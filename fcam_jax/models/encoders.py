@@ -6,6 +6,7 @@ from typing import Any
 from fcam_jax.component import Registry, defaults_of
 from fcam_jax.errors import InputError
 from fcam_jax.models.convnext import CONVNEXTS
+from fcam_jax.models.densenet import DENSENETS
 from fcam_jax.models.efficientnet_lite import EFFICIENTNET_LITES
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.inception import InceptionV3
@@ -19,6 +20,7 @@ ENCODERS: Registry[Callable[..., Encoder]] = Registry(
     "encoder",
     {
         **RESNETS,
+        **DENSENETS,
         "vgg16": VGG16,
         "inceptionv3": InceptionV3,
         **MOBILENETS,

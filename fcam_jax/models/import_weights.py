@@ -94,9 +94,9 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     """
     weights, files = _read_parts(path, _CLASSIFIER_PARTS)
     source, encoder, download = f"weights {path}", classifier.encoder, download_of(path)
-    names = _head_names(classifier)
+    families = _head_names(classifier)
     part = part_of(weights, encoder)
-    body, last = encoder_and_head(part, encoder, named_variables(classifier.head, names))
+    body, last = encoder_and_head(part, encoder, named_variables(classifier.head, families[0]))
     plan = best_plan(encoder, body, part.prefix)
     if plan.problems:
         name, _, _, closest = closest_encoder(weights, encoder.strides[-1])
@@ -105,7 +105,8 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
         if (closest.fit, -len(closest.problems)) > (plan.fit, -len(plan.problems)):  # a list would only be long
             other = f"another network than this {type(encoder).__name__}; the closest supported one is {name}"
             raise MisfitError(f"{source}: they belong to {other}", "encoder", name)
-    head = plan_of(classifier.head, last, names, part.prefix) if keep_head else None
+    heads = (plan_of(classifier.head, last, names, part.prefix) for names in families)
+    head = min(heads, key=lambda found: len(found.problems)) if keep_head else None
     of_head = _head_problems(head, last) if head else []
     if of_head and not plan.problems and not part.doubt:
         raise MisfitError(_unfit(source, of_head), "head", classes_of(last))
@@ -166,7 +167,7 @@ def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarr
     Loading the result gives the same bits back. The layers that localization adds have the authors' names.
     """
     if isinstance(module, Classifier):
-        return export_weights(module.encoder) | _export(module.head, _head_names(module))
+        return export_weights(module.encoder) | _export(module.head, _head_names(module)[0])
     return _export(module, module.weight_names[0])
 
 
@@ -307,10 +308,10 @@ def _export(module: Named, names: Names) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(names.theirs(np.asarray(value[...]))) for name, value in variables.items()}
 
 
-def _head_names(classifier: Classifier) -> Names:
-    """The head's own names, but those of the published network's for the linear layer that it has."""
+def _head_names(classifier: Classifier) -> tuple[Names, ...]:
+    """The published network's names for the linear layer that it has, if there are any, then the head's own."""
     published = classifier.encoder.head_names if isinstance(classifier.head, WGAP) else None
-    return published or classifier.head.weight_names[0]
+    return (*([published] if published else []), classifier.head.weight_names[0])
 
 
 def _head_problems(plan: Plan, weights: Weights) -> list[str]:

@@ -45,7 +45,9 @@ def conv(
     sees its own group of input channels alone. A bias starts at 0.
     """
     sides = (side, side) if isinstance(side, int) else side
-    pointwise = sides == (1, 1) and padding is None and groups == 1
+    convolve = jax.lax.conv_general_dilated if groups == 1 else _in_groups
+    if sides == (1, 1) and padding is None and groups == 1:
+        convolve = _product
     return nnx.Conv(
         channels_in,
         channels_out,
@@ -56,7 +58,7 @@ def conv(
         feature_group_count=groups,
         use_bias=bias,
         kernel_init=init,
-        conv_general_dilated=_product if pointwise else jax.lax.conv_general_dilated,
+        conv_general_dilated=convolve,
         dtype=dtype,
         rngs=rngs,
     )
@@ -71,6 +73,34 @@ def _product(inputs: Array, kernel: Array, strides: Sequence[int], padding: obje
     given = {name: settings.get(name) for name in ("precision", "preferred_element_type")}
     product = jnp.matmul(rows, kernel[0, 0], **given)
     return product.reshape(*seen.shape[:-1], kernel.shape[-1])
+
+
+_JOINED = 32  # channels from which on a convolution with some zeros is no faster on a CPU than one of half as many
+
+
+def _in_groups(inputs: Array, kernel: Array, *args: Any, feature_group_count: int, **settings: Any) -> Array:
+    """A convolution in groups, which on CPUs is one convolution after the other, each of several groups at once.
+
+    The kernel of these is zero where input and output are not of one group. XLA's own gradient of a convolution in
+    groups takes a hundred times as long there (benchmarks/grouped_convolution.py).
+    """
+    width = inputs.shape[-1] // feature_group_count
+    together = math.gcd(feature_group_count, max(1, _JOINED // width))
+
+    def one_by_one(inputs: Array, kernel: Array) -> Array:
+        height, across, _, channels_out = kernel.shape
+        apart = kernel.reshape(height, across, width, -1, together, channels_out // feature_group_count)
+        # From g groups in each of n convolutions to as many blocks on a diagonal.
+        blocks = jnp.einsum("hwingo,gk->nhwgiko", apart, jnp.eye(together, dtype=kernel.dtype))
+        kernels = blocks.reshape(-1, height, across, together * width, channels_out // len(blocks))
+        parts = jnp.split(inputs, len(kernels), axis=-1)
+        done = [jax.lax.conv_general_dilated(x, k, *args, **settings) for x, k in zip(parts, kernels, strict=True)]
+        return jnp.concatenate(done, axis=-1)
+
+    def at_once(inputs: Array, kernel: Array) -> Array:
+        return jax.lax.conv_general_dilated(inputs, kernel, *args, feature_group_count=feature_group_count, **settings)
+
+    return jax.lax.platform_dependent(inputs, kernel, cpu=one_by_one, default=at_once)
 
 
 class BatchNorm(nnx.BatchNorm):

@@ -1,19 +1,32 @@
-"""ResNet, with the last subsamplings removed so that the top map is 1/8 of the image; a small encoder of its blocks.
+"""ResNet and ResNeXt, with the last subsamplings removed so that the top map is 1/8 of the image; a small encoder of
+their blocks.
 
 The layout and the names are torchvision's (the stride of a bottleneck is on its 3x3 convolution), so that its weights
 fit without translation. Stages: the stem before its max-pool, then layer1 to layer4.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 from flax import nnx
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, unchanged
+from fcam_jax.models.encoder import (
+    At,
+    Encoder,
+    Keys,
+    Map,
+    Strided,
+    Subsampling,
+    strides_up_to,
+    subsamplings,
+    unchanged,
+)
 from fcam_jax.models.layers import BatchNorm, ConvBNReLU, conv, max_pool
+from fcam_jax.models.pretrained import Pretrained, Sized, torchvision
 from fcam_jax.models.weight_names import of_torch
+
+_WHOLE = Subsampling(1, 1, 1)  # neither a stride nor dilated
 
 
 class Residual(nnx.Module):
@@ -21,19 +34,30 @@ class Residual(nnx.Module):
 
     expansion: ClassVar[int]  # channels of the result over `width`
     sides: ClassVar[tuple[int, ...]]  # of the kernels, as many as there are convolutions
-    strided: ClassVar[int]  # which of them has the stride
+    strided: ClassVar[int]  # which of them has the stride, and the groups
 
-    def __init__(self, channels_in: int, width: int, *, stride: int = 1, **of_layers: Any):
-        channels_out = width * self.expansion
+    def __init__(
+        self,
+        channels_in: int,
+        width: int,
+        *,
+        sampling: Subsampling = _WHOLE,
+        groups: int = 1,
+        width_of_groups: int = 64,
+        **of_layers: Any,
+    ):
+        channels_out, inner = width * self.expansion, width * width_of_groups // 64 * groups
         self.downsample: nnx.List | None = nnx.data(None)
-        if stride != 1 or channels_in != channels_out:
-            projection = conv(channels_in, channels_out, 1, stride=stride, **of_layers)
+        if sampling.stride != 1 or channels_in != channels_out:
+            projection = conv(channels_in, channels_out, 1, stride=sampling.stride, **of_layers)
             self.downsample = nnx.List([projection, BatchNorm(channels_out, **of_layers)])
-        widths = (channels_in, *[width] * (len(self.sides) - 1), channels_out)
+        widths = (channels_in, *[inner] * (len(self.sides) - 1), channels_out)
         for number, side in enumerate(self.sides, start=1):
+            settings: dict[str, int] = {"dilation": sampling.inner} if side > 1 else {}
+            if number == self.strided:
+                settings = {"stride": sampling.stride, "dilation": sampling.dilation, "groups": groups}
             inputs, outputs = widths[number - 1 : number + 1]
-            step = stride if number == self.strided else 1
-            setattr(self, f"conv{number}", conv(inputs, outputs, side, stride=step, **of_layers))
+            setattr(self, f"conv{number}", conv(inputs, outputs, side, **settings, **of_layers))
             setattr(self, f"bn{number}", BatchNorm(outputs, **of_layers))
 
     def __call__(self, x: Map, *, train: bool) -> Map:
@@ -55,13 +79,18 @@ class BasicBlock(Residual):
 
 
 class Bottleneck(Residual):
-    """1x1 convolution to `width` channels, 3x3 with the stride, 1x1 to four times as many."""
+    """1x1 convolution to `width` channels, 3x3 with the stride, 1x1 to four times as many.
+
+    ResNeXt's 3x3 convolution has groups of `width_of_groups / 64 width` channels.
+
+    Reference: Xie et al., Aggregated residual transformations for deep neural networks, CVPR 2017, Sec. 3.
+    """
 
     expansion, sides, strided = 4, (1, 3, 1), 2
 
 
 class ResNet(Encoder):
-    """ResNet of any depth, without its pooling and classification layer.
+    """ResNet or ResNeXt of any depth, without its pooling and classification layer; `of_blocks` are a `Residual`'s.
 
     Reference: He et al., Deep residual learning, CVPR 2016; F-CAM, section 4.1 for the removed strides.
     """
@@ -69,19 +98,34 @@ class ResNet(Encoder):
     new_layers = ("layer4",)
     weight_names = (of_torch("torchvision's ResNet"),)  # timm's are the same
 
-    def __init__(self, block: type[Residual], depths: Sequence[int], *, final_stride: int = 8, **of_layers: Any):
+    def __init__(
+        self,
+        block: type[Residual],
+        depths: Sequence[int],
+        *,
+        final_stride: int = 8,
+        dilate: bool = False,
+        groups: int = 1,
+        width_of_groups: int = 64,
+        **of_layers: Any,
+    ):
         widths = (64, 128, 256, 512)
+        of_blocks = {"groups": groups, "width_of_groups": width_of_groups, **of_layers}
         self.channels = (64, *(width * block.expansion for width in widths))
         self.strides = strides_up_to(final_stride)
+        samplings = subsamplings(final_stride, dilate)
+        self.strided = ((Strided(7, 2, 3),), *((Strided(3, 2, 1),) if one.stride == 2 else () for one in samplings[1:]))
         self.conv1 = conv(3, 64, 7, stride=2, **of_layers)
         self.bn1 = BatchNorm(64, **of_layers)
 
         layers = []
         for index, depth in enumerate(depths, start=1):
+            inner = samplings[index].inner
             # layer1 follows a max-pool that has already halved its input.
-            stride = 1 if index == 1 else self.strides[index] // self.strides[index - 1]
-            steps = [(self.channels[index - 1], stride)] + [(self.channels[index], 1)] * (depth - 1)
-            layers.append(nnx.List([block(c, widths[index - 1], stride=s, **of_layers) for c, s in steps]))
+            first = _WHOLE if index == 1 else samplings[index]
+            steps = [(self.channels[index - 1], first)]
+            steps += [(self.channels[index], Subsampling(1, inner, inner))] * (depth - 1)
+            layers.append(nnx.List([block(c, widths[index - 1], sampling=s, **of_blocks) for c, s in steps]))
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
@@ -95,11 +139,23 @@ class ResNet(Encoder):
         return x
 
 
+def _sized(of: str, hashes: Sequence[str], block: type[Residual], depths: Sequence[int], **settings: Any) -> Sized:
+    """A network with torchvision's weights, by the hashes of their versions, and timm's, which were trained longer."""
+    name = of.lower()
+    files = {f"IMAGENET1K_V{version}": f"{name}-{digits}.pth" for version, digits in enumerate(hashes, start=1)}
+    weights = *torchvision(of, **dict(reversed(files.items()))), Pretrained(f"timm:{name}.a1_in1k", "Apache-2.0")
+    return Sized(ResNet, block, depths, pretrained=weights, **settings)
+
+
 RESNETS = {
-    "resnet18": partial(ResNet, BasicBlock, (2, 2, 2, 2)),
-    "resnet34": partial(ResNet, BasicBlock, (3, 4, 6, 3)),
-    "resnet50": partial(ResNet, Bottleneck, (3, 4, 6, 3)),
-    "resnet101": partial(ResNet, Bottleneck, (3, 4, 23, 3)),
+    "resnet18": _sized("ResNet18", ("f37072fd",), BasicBlock, (2, 2, 2, 2)),
+    "resnet34": _sized("ResNet34", ("b627a593",), BasicBlock, (3, 4, 6, 3)),
+    "resnet50": _sized("ResNet50", ("0676ba61", "11ad3fa6"), Bottleneck, (3, 4, 6, 3)),
+    "resnet101": _sized("ResNet101", ("63fe2227", "cd907fc2"), Bottleneck, (3, 4, 23, 3)),
+    "resnet152": _sized("ResNet152", ("394f9c45", "f82ba261"), Bottleneck, (3, 8, 36, 3)),
+    "resnext50": _sized(
+        "ResNeXt50_32X4D", ("7cdf4587", "1a0047aa"), Bottleneck, (3, 4, 6, 3), groups=32, width_of_groups=4
+    ),
 }
 
 
@@ -112,7 +168,15 @@ class Small(Encoder):
 
     published_stride = 8
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), *, final_stride: int = 8, **of_layers: Any):
+    def __init__(
+        self,
+        widths: Sequence[int] = (16, 32, 64, 128),
+        *,
+        final_stride: int = 8,
+        dilate: bool = False,
+        **of_layers: Any,
+    ):
+        del dilate  # no stride is removed
         if final_stride != 8:
             raise InputError(f"final_stride is {final_stride!r}; that of the small encoder is 8")
         stem, quarter, eighth, top = widths
@@ -121,7 +185,8 @@ class Small(Encoder):
         halving = (Strided(3, 2, 1),)
         self.strided = (halving, halving, halving, ())
         self.stem = ConvBNReLU(3, stem, stride=2, **of_layers)
-        blocks = (BasicBlock(ins, outs, stride=2, **of_layers) for ins, outs in ((stem, quarter), (quarter, eighth)))
+        pairs, halved = ((stem, quarter), (quarter, eighth)), Subsampling(2, 1, 1)
+        blocks = (BasicBlock(ins, outs, sampling=halved, **of_layers) for ins, outs in pairs)
         self.blocks = nnx.List([*blocks, ConvBNReLU(eighth, top, side=1, **of_layers)])
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:

@@ -27,7 +27,7 @@ def leaves(model):
 
 def test_names_are_those_of_the_registry():
     assert list_models() == list(ENCODERS)
-    assert list_models("resnet*") == ["resnet18", "resnet34", "resnet50", "resnet101"]
+    assert list_models("resnet*") == ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
     assert list_models("nothing*") == []
 
 

@@ -42,6 +42,8 @@ def sides(name, side):
         top = pooled // 2 + 1 if pooled % 2 == 0 else (pooled + 1) // 2
         return [half, pooled, top, top, top]
     quarter, eighth = -(-side // 4), -(-side // 8)
+    if name == "densenet121":  # the mean over 2x2 windows that must be whole
+        eighth = quarter // 2
     return [half, quarter, eighth, eighth] + ([] if name == "small" else [eighth])
 
 
@@ -74,7 +76,7 @@ def test_stages_at_224_are_those_of_the_released_program(name, expected):
     "name, final_stride, expected",
     [
         (name, stride, expected)
-        for name in ("resnet50", "mobilenet_v1_075")
+        for name in ("resnet50", "densenet121", "mobilenet_v1_075")
         for stride, expected in ((8, [32, 16, 8, 8, 8]), (16, [32, 16, 8, 4, 4]), (32, [32, 16, 8, 4, 2]))
     ]
     + [
@@ -127,6 +129,9 @@ def test_an_impossible_final_stride_is_named():
         ("resnet34", 21_797_672 - 513_000),
         ("resnet50", 23_508_032),
         ("resnet101", 44_549_160 - 2_049_000),
+        ("resnet152", 60_192_808 - 2_049_000),
+        ("resnext50", 25_028_904 - 2_049_000),
+        ("densenet121", 7_978_856 - 1_025_000),
         ("mobilenet_v1_100", 3_206_976),
         # The released program's, with the layers that localization adds.
         ("vgg16", 19_434_304),
@@ -161,7 +166,7 @@ def test_the_published_inception_has_torchvision_s_parameters():
 def test_the_layers_that_learn_as_new_ones_exist(name):
     expected = {"vgg16": ("conv6",), "inceptionv3": ("SPG_A3_1b", "SPG_A3_2b")}
     encoder = abstract(name)
-    assert encoder.new_layers == expected.get(name, ("layer4",) if name.startswith("resnet") else ())
+    assert encoder.new_layers == expected.get(name, ("layer4",) if name.startswith(("resnet", "resnext")) else ())
     assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys()
 
 

@@ -11,7 +11,7 @@ from point_source import misplaced
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.encoder import Strided, offset_of
 
-NAMES = ("mobilenet_v1_025", "mobilenet_v2", "efficientnet_lite0", "vgg16", "inceptionv3")
+NAMES = ("mobilenet_v1_025", "mobilenet_v2", "efficientnet_lite0", "vgg16", "inceptionv3", "resnet18", "densenet121")
 LIGHT = dict.fromkeys(("mobilenet_v2", "efficientnet_lite0"), 1e-4)  # ReLU6, and sums of many residuals
 
 
@@ -23,6 +23,10 @@ def test_a_spot_is_seen_where_it_is(name, stride, dilate):
     size = {8: (96, 89), 16: (194, 171), 32: (320, 301)}[stride]
     errors = misplaced(name, size, light=LIGHT.get(name, 1), final_stride=stride, dilate=dilate)
     np.testing.assert_allclose(errors, 0, atol=stride / 80)
+
+
+def test_a_spot_is_seen_where_it_is_by_the_small_encoder():
+    np.testing.assert_allclose(misplaced("small", (96, 89), light=1, final_stride=8), 0, atol=0.1)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,8 @@ def test_a_spot_is_seen_where_it_is(name, stride, dilate):
         ("efficientnet_lite0", 32, 260, -12.5),  # 65, 33 and 17 are odd
         ("mobilenet_v2", 8, 128, -3.5),
         ("mobilenet_v2", 32, 224, -15.5),
+        *(("resnet18", 8, 224, -3.5), ("resnext50", 32, 224, -15.5), ("small", 8, 64, -3.5)),
+        *(("densenet121", stride, 224, -1.5) for stride in (8, 16, 32)),
         ("vgg16", 8, 224, 0),
         ("vgg16", 32, 224, 0),
         ("inceptionv3", 8, 224, -3.5),

@@ -253,3 +253,32 @@ def test_batch_norm_at_bfloat16_keeps_the_bits_of_its_running_statistics():
     y = norm(jnp.full((1, 2, 2, 1), 1004.0, jnp.bfloat16), train=False)
     assert y.dtype == jnp.bfloat16
     np.testing.assert_allclose(y.astype(jnp.float32), 3.5, rtol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("channels_in", "channels_out", "groups", "stride", "dilation"),
+    [(128, 64, 32, 2, 1), (128, 128, 2, 1, 2), (12, 18, 6, 1, 3), (96, 96, 48, 1, 1)],
+)
+def test_a_convolution_in_groups_is_xlas_in_value_and_gradient(channels_in, channels_out, groups, stride, dilation):
+    settings = {"stride": stride, "dilation": dilation, "groups": groups}
+    layer = conv(channels_in, channels_out, 3, **settings, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    assert layer.kernel.shape == (3, 3, channels_in // groups, channels_out)
+
+    def ours(x, kernel):
+        changed = nnx.clone(layer)
+        changed.kernel[...] = kernel
+        return changed(x)
+
+    def xlas(x, kernel):
+        pads, strides, dilations = [(dilation, dilation)] * 2, (stride, stride), (dilation, dilation)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        settings = {"rhs_dilation": dilations, "dimension_numbers": numbers, "feature_group_count": groups}
+        return jax.lax.conv_general_dilated(x, kernel, strides, pads, **settings)
+
+    def results(convolve):
+        value, pull_back = jax.vjp(convolve, x, layer.kernel[...])
+        return value, *pull_back(jnp.cos(value))
+
+    x = jnp.asarray(maps(2, 5, 6, channels_in))
+    for found, expected in zip(*(jax.jit(lambda of=of: results(of))() for of in (ours, xlas)), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())

@@ -43,7 +43,8 @@ def ours(name, network, folder, **settings):
     classifier = nnx.eval_shape(build)
     state = {key: np.ascontiguousarray(tensor.numpy()) for key, tensor in network.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    same_head = hasattr(network, "fc") and network.fc.in_features == classifier.encoder.channels[-1]
+    last = getattr(network, "fc", getattr(network, "classifier", None))
+    same_head = getattr(last, "in_features", 0) == classifier.encoder.channels[-1]
     load_classifier(classifier, folder / "weights.safetensors", keep_head=same_head)
     return classifier
 
@@ -75,6 +76,9 @@ def score(classifier, x):
         ("resnet34", "resnet34"),
         ("resnet50", "resnet50"),
         ("resnet101", "resnet101"),
+        ("resnet152", "resnet152"),
+        ("resnext50", "resnext50_32x4d"),
+        ("densenet121", "densenet121"),
         ("inceptionv3", "inception_v3"),
     ],
 )
