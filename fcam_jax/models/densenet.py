@@ -108,7 +108,7 @@ class DenseNet(Encoder):
         self.conv0 = conv(3, stem, 7, stride=2, **of_layers)
         self.norm0 = BatchNorm(stem, **of_layers)
         channels = [stem]
-        strided = [(Strided(7, 2, 3),), (Strided(3, 2, 1),)]
+        strided: list[tuple[Strided, ...]] = [(Strided(7, 2, 3),), (Strided(3, 2, 1),)]
         for index, depth in enumerate(depths, start=1):
             first = channels[-1] // 2 if index > 1 else stem
             channels.append(first + depth * growth)

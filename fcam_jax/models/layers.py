@@ -5,7 +5,7 @@ Everything is NHWC. Parameters and BatchNorm statistics are float32; `dtype` is 
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -45,7 +45,7 @@ def conv(
     sees its own group of input channels alone. A bias starts at 0.
     """
     sides = (side, side) if isinstance(side, int) else side
-    convolve = jax.lax.conv_general_dilated if groups == 1 else _in_groups
+    convolve: Callable[..., Array] = jax.lax.conv_general_dilated if groups == 1 else _in_groups
     if sides == (1, 1) and padding is None and groups == 1:
         convolve = _product
     return nnx.Conv(
@@ -78,11 +78,13 @@ def _product(inputs: Array, kernel: Array, strides: Sequence[int], padding: obje
 _JOINED = 32  # channels from which on a convolution with some zeros is no faster on a CPU than one of half as many
 
 
-def _in_groups(inputs: Array, kernel: Array, *args: Any, feature_group_count: int, **settings: Any) -> Array:
+def _in_groups(
+    inputs: Array, kernel: Array, strides: Sequence[int], padding: Any, *, feature_group_count: int, **settings: Any
+) -> Array:
     """A convolution in groups, which on CPUs is one convolution after the other, each of several groups at once.
 
     The kernel of these is zero where input and output are not of one group. XLA's own gradient of a convolution in
-    groups takes a hundred times as long there (benchmarks/grouped_convolution.py).
+    groups takes a hundred times as long there.
     """
     width = inputs.shape[-1] // feature_group_count
     together = math.gcd(feature_group_count, max(1, _JOINED // width))
@@ -94,11 +96,16 @@ def _in_groups(inputs: Array, kernel: Array, *args: Any, feature_group_count: in
         blocks = jnp.einsum("hwingo,gk->nhwgiko", apart, jnp.eye(together, dtype=kernel.dtype))
         kernels = blocks.reshape(-1, height, across, together * width, channels_out // len(blocks))
         parts = jnp.split(inputs, len(kernels), axis=-1)
-        done = [jax.lax.conv_general_dilated(x, k, *args, **settings) for x, k in zip(parts, kernels, strict=True)]
+        done = [
+            jax.lax.conv_general_dilated(x, k, strides, padding, **settings)
+            for x, k in zip(parts, kernels, strict=True)
+        ]
         return jnp.concatenate(done, axis=-1)
 
     def at_once(inputs: Array, kernel: Array) -> Array:
-        return jax.lax.conv_general_dilated(inputs, kernel, *args, feature_group_count=feature_group_count, **settings)
+        return jax.lax.conv_general_dilated(
+            inputs, kernel, strides, padding, feature_group_count=feature_group_count, **settings
+        )
 
     return jax.lax.platform_dependent(inputs, kernel, cpu=one_by_one, default=at_once)
 

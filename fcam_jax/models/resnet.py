@@ -53,7 +53,7 @@ class Residual(nnx.Module):
             self.downsample = nnx.List([projection, BatchNorm(channels_out, **of_layers)])
         widths = (channels_in, *[inner] * (len(self.sides) - 1), channels_out)
         for number, side in enumerate(self.sides, start=1):
-            settings: dict[str, int] = {"dilation": sampling.inner} if side > 1 else {}
+            settings: dict[str, Any] = {"dilation": sampling.inner} if side > 1 else {}
             if number == self.strided:
                 settings = {"stride": sampling.stride, "dilation": sampling.dilation, "groups": groups}
             inputs, outputs = widths[number - 1 : number + 1]
@@ -142,8 +142,13 @@ class ResNet(Encoder):
 def _sized(of: str, hashes: Sequence[str], block: type[Residual], depths: Sequence[int], **settings: Any) -> Sized:
     """A network with torchvision's weights, by the hashes of their versions, and timm's, which were trained longer."""
     name = of.lower()
-    files = {f"IMAGENET1K_V{version}": f"{name}-{digits}.pth" for version, digits in enumerate(hashes, start=1)}
-    weights = *torchvision(of, **dict(reversed(files.items()))), Pretrained(f"timm:{name}.a1_in1k", "Apache-2.0")
+    files: dict[str, Any] = {
+        f"IMAGENET1K_V{version}": f"{name}-{digits}.pth" for version, digits in enumerate(hashes, start=1)
+    }
+    weights = (
+        *torchvision(of, side=224, **dict(reversed(files.items()))),
+        Pretrained(f"timm:{name}.a1_in1k", "Apache-2.0"),
+    )
     return Sized(ResNet, block, depths, pretrained=weights, **settings)
 
 
