@@ -177,15 +177,18 @@ class ViT(Encoder):
         patches = jnp.pad(jnp.full(cells, 1 / cells), (others, 0))
         read = jnp.eye(others + cells)[0] if self.pool == "token" else patches
         for number, block in enumerate(self.blocks):
-            place, seen, before = f"blocks.{number}.attn", {}, tokens.joined()
+            place, before = f"blocks.{number}.attn", tokens.joined()
+            seen: dict[str, Array] = {}
             go_on = partial(self._block, number, tokens, before, block.norm1(before), train=False, rng=None)
+            tokens = go_on(at=Asking(seen.setdefault, (place,)))
+            yield BlockAttention(seen[place], partial(self._scores_with, place, go_on, head), read)
 
-            def scores(matrices: Array, go_on: Callable[..., Tokens] = go_on, place: str = place) -> Array:
-                end = self._end(go_on(at=Asking(lambda name, x: matrices if name == place else x, (place,))))
-                return head(self.for_head(end))
-
-            tokens = go_on(at=Asking(lambda name, x, seen=seen: seen.setdefault(name, x), (place,)))
-            yield BlockAttention(seen[place], scores, read)
+    def _scores_with(
+        self, place: str, go_on: Callable[..., Tokens], head: Callable[[Map], Array], given: Array
+    ) -> Array:
+        """Scores of the tokens of a block, as if it were the last one, with given matrices at its place."""
+        end = self._end(go_on(at=Asking(lambda name, x: given if name == place else x, (place,))))
+        return head(self.for_head(end))
 
     def _end(self, tokens: Tokens) -> Tokens:
         return tokens.refilled(self.norm(tokens.joined()))

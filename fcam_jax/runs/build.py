@@ -220,7 +220,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     )
 
     def optimizer() -> optax.GradientTransformation:
-        schedule = rule.schedule(steps_per_epoch)
+        schedule = rule.schedule(steps_per_epoch, settings.epochs)
         return way.optimizer(rule.update(schedule, trained_by.learning_rate_factor), schedule)
 
     return Stage(
@@ -262,7 +262,7 @@ def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         ),
         frozen=trained_by.features if settings.features else half(trained_by.whole_maps),
         method=trained_by,
-        optimizer=lambda: rule.update(rule.schedule(steps_per_epoch), trained_by.learning_rate_factor),
+        optimizer=lambda: rule.update(rule.schedule(steps_per_epoch, settings.epochs), trained_by.learning_rate_factor),
         loop=_loop(config, "fcam", settings.epochs, steps_per_epoch),
         view=trained_by.view,
         watch=trained_by.watch(settings.remedy),
