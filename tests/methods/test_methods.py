@@ -104,7 +104,8 @@ def test_images_and_steps_draw_differently(network):
 def test_seeds_come_from_the_cam_of_the_label(network):
     batch = images([0, 3])
     stages, _, _ = network(batch.images, train=False)
-    expected = score_map(network.classifier.activation(stages[-1], batch.labels), (SIDE, SIDE), "fcam")
+    cams, grid = network.classifier.activation(stages[-1], batch.labels), network.classifier.grid(3, (SIDE, SIDE))
+    expected = score_map(cams, (SIDE, SIDE), "fcam", grid)
     source = FCAM_METHOD.seed_source(network, stages, batch, jax.random.split(jax.random.key(0), 2))
     np.testing.assert_array_equal(source, expected)
     assert source.min() >= 0 and source.max() <= 1

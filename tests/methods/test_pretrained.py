@@ -81,7 +81,7 @@ def test_the_map_is_the_cam_of_the_predicted_class(network):
     features = np.asarray(stages[-1], np.float64)
     predicted = (features.mean((1, 2)) @ kernel + bias).argmax(-1)
     cams = np.stack([image @ kernel[:, one] for image, one in zip(features, predicted, strict=True)])
-    expected = score_map(jnp.asarray(cams, jnp.float32), (32, 32), "protocol")
+    expected = score_map(jnp.asarray(cams, jnp.float32), (32, 32), "protocol", network.grid(3, (32, 32)))
     np.testing.assert_allclose(found.maps, expected, atol=1e-4)
     assert found.logits is None
     other = METHOD.localize(network, dataclasses.replace(given, labels=(given.labels + 1) % 3))
