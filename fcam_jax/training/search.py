@@ -104,7 +104,7 @@ def _trained(training: Training, state: TrainState, updates: int, tick: Callable
         state, figures = training.step(state, batch, rng)
         busy_with = figures["loss"]
         tick()
-    return state
+    return jax.block_until_ready(state)  # what comes next is another program over all devices
 
 
 def _with(state: TrainState, values: Values) -> TrainState:

@@ -107,9 +107,10 @@ def test_a_map_that_says_nothing_adds_nothing_to_the_fusion(nothing):
 @pytest.mark.slow
 def test_stages_are_chosen_by_name_from_fine_to_coarse():
     target = of_images(classifier(), images(), LABELS)
-    maps = [CAMS["layercam"]()(target.at(stage)) for stage in (1, 3)]
+    targets = [target.at(stage) for stage in (1, 3)]
+    maps, grids = [CAMS["layercam"]()(one) for one in targets], [one.grid for one in targets]
     found = fused(CAMS["layercam"](), ("stage4", "stage2", "stage4"), 4)(target)
-    np.testing.assert_array_equal(found, fuse(maps))
+    np.testing.assert_array_equal(found, fuse(maps, grids))
     np.testing.assert_array_equal(fused(CAMS["layercam"](), ("stage2",), 4)(target.at(0)), maps[0])
     np.testing.assert_array_equal(fused(CAMS["layercam"](), (), 4)(target.at(0)), maps[1])
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from abstract import FAMILIES
 from flax import nnx
 
 from configs import cub, synthetic
@@ -27,7 +28,7 @@ from fcam_jax.seeds.sampling import THRESHOLDS
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).resolve().parents[2] / "configs").glob("[!_]*.py"))
 # The decoder's widths in cub.py are for five stages, "small" has four; resnet101 is resnet50 with more blocks.
-CUB_ENCODERS = sorted(ENCODERS.keys() - {"small", "resnet101"})
+CUB_ENCODERS = sorted({*FAMILIES} - {"small"})
 PAPERS = ("vgg16", "inceptionv3", "resnet50")
 VARIANTS = [
     *((name, ()) for name in NAMES),
@@ -339,7 +340,7 @@ def test_an_optimizer_is_chosen_by_its_name_and_brings_its_settings():
     counts = [len(jax.tree.leaves(stage.optimizer().init({"encoder": jnp.zeros(2)}))) for stage in (first, second)]
     assert counts == [4, 2]  # two means and two numbers of steps, one momentum and one
     assert complaint(changed(config, fcam__optimizer__decay_epochs=-1)).startswith("config.fcam.optimizer.decay_epochs")
-    with pytest.raises(InputError, match=r"config\.fcam\.optimizer\.name 'adam'; did you mean|known: adamw, sgd"):
+    with pytest.raises(InputError, match=r"config\.fcam\.optimizer\.name 'adam'; did you mean|known: adamw, adamw_cosine, sgd"):
         changed(config, fcam__optimizer__name="adam")
 
 

@@ -6,6 +6,22 @@ from flax import nnx
 
 from fcam_jax.models import ENCODERS
 
+# One network of each family, the smallest.
+FAMILIES = (
+    "resnet18",
+    "resnext50",
+    "densenet121",
+    "vgg16",
+    "inceptionv3",
+    "mobilenet_v1_025",
+    "mobilenet_v2",
+    "efficientnet_lite0",
+    "convnext_tiny",
+    "deit_tiny",
+    "dinov2_vits14_reg",
+    "small",
+)
+
 
 @functools.cache
 def abstract_encoder(name, **settings):

@@ -2,16 +2,16 @@
 
 import jax.numpy as jnp
 import pytest
-from abstract import abstract_encoder
+from abstract import FAMILIES, abstract_encoder
 from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.adl import attention_places
 from fcam_jax.methods.places import three_places
 from fcam_jax.methods.spg import SPG, guide_places
-from fcam_jax.models import ENCODERS
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.resnet import Small
+from fcam_jax.models.vit import VITS
 
 # Places of ADL, those of SPG with their channels, and the width of SPG's branches on them.
 KNOWN = {
@@ -35,7 +35,7 @@ def test_they_are_those_of_the_authors_programs_and_ends_of_stages_elsewhere(nam
 
 @pytest.mark.slow
 @pytest.mark.parametrize("final_stride", [8, 16, 32])
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name != "small"])
+@pytest.mark.parametrize("name", sorted({*FAMILIES} - {"small", *VITS}))
 def test_they_exist_in_the_order_of_the_maps(name, final_stride):
     encoder = abstract_encoder(name, final_stride=final_stride)
     order = [place.name for place in encoder.places()]

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from abstract import FAMILIES
 from abstract import abstract_encoder as abstract
 from flax import nnx
 
@@ -49,7 +50,7 @@ def sides(name, side):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (224, 224), (33, 47), (75, 50)])
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", FAMILIES)
 def test_stages_have_the_stated_channels_and_their_sides_for_any_image(name, size):
     encoder = abstract(name)
     rows, columns = (sides(name, side) for side in size)
@@ -173,7 +174,7 @@ def test_the_layers_that_learn_as_new_ones_exist(name):
 @pytest.mark.parametrize(
     ("name", "final_stride"),
     [
-        *((name, 8) for name in sorted(ENCODERS.keys() - VITS)),
+        *((name, 8) for name in sorted({*FAMILIES} - VITS.keys())),
         ("vit_tiny", 16),
         ("vgg16", 16),
         ("vgg16", 32),

@@ -102,6 +102,6 @@ def test_what_comes_before_the_signals_are_taken_is_little():
 
 @pytest.mark.slow
 def test_programs_that_are_asked_to_stop_at_any_moment_say_so_in_a_line_or_are_done(tmp_path):
-    outcomes, different, _ = spread(tmp_path, moments=6, seed=1, compared=4)
+    outcomes, different, _ = spread(tmp_path, moments=3, seed=1, compared=2)
     assert different == []
     assert {found for _, found in outcomes} <= {"done", "asked to stop", "before Python had begun", "the same"}
