@@ -70,7 +70,8 @@ class InvertedResiduals(Encoder):
 
     Stages end after `blocks.0`, `.1`, `.2`, `.4` and the last convolution. With `dilate` the layers behind a removed
     stride are dilated: the published network's value at row i of a stage is found, for every stride that was removed,
-    at row 2i; at row 2i + 1 where the padding is TensorFlow's and the layer's map had an even number of rows.
+    at row 2i; at row 2i + 1 where the padding is TensorFlow's and the layer's map had an even number of rows. `shift`
+    is where training puts the weight of kernels that have a stride, or had one (`Strided`).
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class InvertedResiduals(Encoder):
         *,
         padding: Padding,
         epsilon: float,
+        shift: float = 0.0,
         final_stride: int = 8,
         dilate: bool = False,
         **of_layers: Any,
@@ -88,14 +90,14 @@ class InvertedResiduals(Encoder):
         self.conv_stem = conv(3, _STEM, 3, stride=2, padding=padding, **of_layers)
         self.bn1 = BatchNorm(_STEM, epsilon=epsilon, **of_layers)
         sampled = subsamplings(final_stride, dilate)
-        blocks, channels, strided = [], _STEM, {0: Strided(3, 2, _zeros(padding, 3))}
+        blocks, channels, strided = [], _STEM, {0: Strided(3, 2, _zeros(padding, 3), shift)}
         for number, (side, width, depth) in enumerate(groups):
             stage = _STAGES[number]
             stride, first, inner = sampled[stage]
             steps = [(1, inner)] * depth
             if stage not in strided:
                 steps[0] = stride, first
-                strided[stage] = Strided(side, stride, _zeros(padding, side))
+                strided[stage] = Strided(side, stride, _zeros(padding, side), first * shift)
             group: list[InvertedResidual] = []
             for step in steps:
                 block = InvertedResidual(channels, width, side, *step, expand=number > 0, add=bool(group), **of_blocks)

@@ -340,7 +340,9 @@ def test_an_optimizer_is_chosen_by_its_name_and_brings_its_settings():
     counts = [len(jax.tree.leaves(stage.optimizer().init({"encoder": jnp.zeros(2)}))) for stage in (first, second)]
     assert counts == [4, 2]  # two means and two numbers of steps, one momentum and one
     assert complaint(changed(config, fcam__optimizer__decay_epochs=-1)).startswith("config.fcam.optimizer.decay_epochs")
-    with pytest.raises(InputError, match=r"config\.fcam\.optimizer\.name 'adam'; did you mean|known: adamw, adamw_cosine, sgd"):
+    with pytest.raises(
+        InputError, match=r"config\.fcam\.optimizer\.name 'adam'; did you mean|known: adamw, adamw_cosine, sgd"
+    ):
         changed(config, fcam__optimizer__name="adam")
 
 
