@@ -14,8 +14,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
+# Types with shapes are checked here while tests run; `test`, which has all tests, would take a third longer by them.
 check: lint types
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow"
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow" \
+	    --jaxtyping-packages=fcam_jax,beartype.beartype
 
 lint: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .

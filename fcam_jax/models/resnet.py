@@ -178,10 +178,8 @@ class Small(Encoder):
         widths: Sequence[int] = (16, 32, 64, 128),
         *,
         final_stride: int = 8,
-        dilate: bool = False,
         **of_layers: Any,
     ):
-        del dilate  # no stride is removed
         if final_stride != 8:
             raise InputError(f"final_stride is {final_stride!r}; that of the small encoder is 8")
         stem, quarter, eighth, top = widths

@@ -136,12 +136,17 @@ def best_plan(module: Named, weights: Weights, prefix: str = "") -> Plan:
 def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encoder, Part, Plan]:
     """The encoder that shares the most tensors with a file: its name, its shapes, its part, and how they compare.
 
-    The first one that it fits is taken; no other is looked at then.
+    The first one that it fits is taken; no other is looked at then, nor other sizes of a network that shares no names.
     """
-    found = []
+    found, strangers = [], set()
     for name, build in ENCODERS.items():
+        network = getattr(build, "func", build)
+        if network in strangers:
+            continue
         encoder = _shapes(build, final_stride)
         part = part_of(weights, encoder)
+        if not part.shared:
+            strangers.add(network)
         found.append((name, encoder, part, best_plan(encoder, encoder_and_head(part, encoder)[0], part.prefix)))
         if not found[-1][3].problems:
             return found[-1]
