@@ -173,13 +173,7 @@ class Small(Encoder):
 
     published_stride = 8
 
-    def __init__(
-        self,
-        widths: Sequence[int] = (16, 32, 64, 128),
-        *,
-        final_stride: int = 8,
-        **of_layers: Any,
-    ):
+    def __init__(self, widths: Sequence[int] = (16, 32, 64, 128), *, final_stride: int = 8, **of_layers: Any):
         if final_stride != 8:
             raise InputError(f"final_stride is {final_stride!r}; that of the small encoder is 8")
         stem, quarter, eighth, top = widths
