@@ -8,9 +8,8 @@ The argument chooses by name, in any order: `encoder=vgg16,cam=layercam,method=h
 boxes or masks nothing is known of places: the model is then chosen by its classes, and the last sound decoder is taken.
 
 Settings: those of CUB with a shorter training and more seeds of each image. An epoch has at least 40 updates, so few
-images are gone through several times. The CRF's weight and n- are found by the run
-itself before it trains the decoder (docs/seeds.md), with boxes or without; with boxes the share of colour in the seeds,
-too. What matters most besides:
+images are gone through several times. The CRF's weight and n- are found by the run itself before it trains the decoder
+(docs/seeds.md), with boxes or without; with boxes the share of colour in the seeds, too. What matters most besides:
 `classifier.optimizer.learning_rate`, and what docs/poor_results.md says.
 """
 

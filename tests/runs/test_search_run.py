@@ -62,6 +62,17 @@ def test_without_boxes_a_candidate_is_scored_by_its_cut(run):
         assert figures["score"] == (-figures["cut"] if figures["seeds"] <= 0.6931 else -1 - figures["seeds"])
 
 
+def test_with_boxes_a_candidate_is_scored_by_the_figure_of_least_noise(run, tmp_path):
+    by_boxes = {"validation.selection": "MaxBoxAcc", "classifier.from_run": str(run), "fcam.search.crf": (1.0,)}
+    one = {"fcam.search.background_fraction": (0.5,), "fcam.search.color": (1.0, 0.0)}
+    job.train(override(synthetic.get_config(), SMALL | by_boxes | one), tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "fcam" / "search.json").read_text())["candidates"]
+    assert [row["settings"]["color"] for row in rows] == [1.0, 0.0]
+    for row in rows:
+        figures = row["figures"]
+        assert figures["score"] == (figures["MaxBoxAccV2"] if figures["seeds"] <= 0.85 else -1 - figures["seeds"])
+
+
 def test_a_run_that_stopped_after_its_search_does_not_search_again(run, tmp_path, monkeypatch):
     again = shutil.copytree(run, tmp_path / "run")
     for path in ("fcam/checkpoints", "fcam/metrics.jsonl", "results.json"):
