@@ -15,6 +15,8 @@ import pathlib
 import shutil
 from typing import Any
 
+import jax
+
 from fcam_jax.errors import InputError
 from fcam_jax.runtime import hosts
 from fcam_jax.runtime.files import link_or_copy
@@ -136,6 +138,7 @@ class Checkpoints:
 
     def save_sound(self, state: TrainState) -> None:
         """Save a state that a remedy may go back to."""
+        self._one_at_a_time()
         self._sound.save(int(state.step), _as_dict(state), {})
 
     def restore_sound(self, like: TrainState) -> TrainState | None:
@@ -145,6 +148,7 @@ class Checkpoints:
 
     def save_best(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Save the model that is best so far, with its validation metrics."""
+        self._one_at_a_time()
         step = int(state.step)
         self._best.save(step, {"params": state.params, "rest": state.rest}, {"step": step, "val": metrics})
 
@@ -206,6 +210,15 @@ class Checkpoints:
             source = self._latest.path / str(step)
             shutil.copytree(source, out / str(step), copy_function=link_or_copy, dirs_exist_ok=True)
         return step
+
+    def _one_at_a_time(self) -> None:
+        """Of several processes, wait for what is being written.
+
+        Orbax's threads meet those of other processes at barriers whose names hang on a number of the newest save. Of two
+        saves at once each process may take another number: they would wait for each other until Orbax gives up.
+        """
+        if jax.process_count() > 1:
+            self.wait()
 
     def wait(self) -> None:
         """Wait for what is being written."""

@@ -5,6 +5,7 @@ import json
 import pathlib
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
@@ -13,6 +14,7 @@ import pytest
 from fcam_jax.errors import InputError
 from fcam_jax.training import manifest
 from fcam_jax.training.checkpoint import Checkpoints, Progress
+from fcam_jax.training.checkpoint_folder import CheckpointFolder
 from fcam_jax.training.step import TrainState
 
 
@@ -84,6 +86,24 @@ def test_whatever_is_damaged_of_a_checkpoint_it_is_named_and_never_restored(two,
         assert (step == 6) == ("6 is left out" not in caplog.text)
         assert step == 6 or str(name) in caplog.text
         assert (victim / "latest" / "6").is_dir()  # a reader moves nothing
+
+
+def test_several_processes_write_one_checkpoint_at_a_time(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, training=True)
+    writing, beside = set(), []
+
+    def begin(folder, *_):
+        beside.append(writing - {folder.path})
+        writing.add(folder.path)
+
+    monkeypatch.setattr(CheckpointFolder, "save", begin)
+    monkeypatch.setattr(CheckpointFolder, "wait", lambda folder: writing.discard(folder.path))
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    for step in (1, 2):
+        checkpoints.save_sound(state(step))
+        checkpoints.save_best(state(step), {})
+        checkpoints.save(state(step), Progress(step, {}))
+    assert beside == [set()] * 6
 
 
 def test_training_moves_damaged_checkpoints_aside_and_goes_on(two, tmp_path, caplog):
