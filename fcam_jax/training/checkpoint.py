@@ -214,8 +214,8 @@ class Checkpoints:
     def _one_at_a_time(self) -> None:
         """Of several processes, wait for what is being written.
 
-        Orbax's threads meet those of other processes at barriers whose names hang on a number of the newest save. Of two
-        saves at once each process may take another number: they would wait for each other until Orbax gives up.
+        Orbax's threads meet those of other processes at barriers whose names hang on a number of the newest save. Of
+        two saves at once each process may take another number: they would wait for each other until Orbax gives up.
         """
         if jax.process_count() > 1:
             self.wait()
