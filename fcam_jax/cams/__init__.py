@@ -29,6 +29,17 @@ from fcam_jax.cams.gradients import (
     XGradCAM,
 )
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cams.spatial_targets import Detection as Detection
+from fcam_jax.cams.spatial_targets import Segmentation as Segmentation
+from fcam_jax.cams.targets import Binary as Binary
+from fcam_jax.cams.targets import Classes as Classes
+from fcam_jax.cams.targets import ClassScore as ClassScore
+from fcam_jax.cams.targets import Custom as Custom
+from fcam_jax.cams.targets import MultiLabel as MultiLabel
+from fcam_jax.cams.targets import Probability as Probability
+from fcam_jax.cams.targets import Regression as Regression
+from fcam_jax.cams.targets import Similarity as Similarity
+from fcam_jax.cams.targets import Wanted as Wanted
 from fcam_jax.component import Registry, defaults_of
 from fcam_jax.data.arrays import array_of
 from fcam_jax.errors import InputError, unknown_name
@@ -172,7 +183,7 @@ def _in_groups(
     targets = [whole.at(stage) for stage in _fused(cam, stages, whole).stages]
     scores, combined = run(type(cam).scores, cam), run(type(cam).combined, cam)
     found, total = [], sum(target.map.shape[-1] for target in targets)
-    with progress_bar(f"{cam.title} of {len(whole.labels)} image(s)", total, "feature map") as bar:
+    with progress_bar(f"{cam.title} of {len(whole.keys)} image(s)", total, "feature map") as bar:
         for target in targets:
             groups = []
             for channels in cam.groups(target):

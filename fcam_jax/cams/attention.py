@@ -154,7 +154,7 @@ class LeGrad(AttentionCAM):
 
         def gradient(block: BlockAttention) -> Matrices:
             def score(matrices: Matrices) -> Float[Array, ""]:
-                return jnp.take_along_axis(block.scores(matrices), target.labels[:, None], axis=1).sum()
+                return target.explained(block.scores(matrices)).sum()
 
             return jax.grad(score)(block.matrices)
 

@@ -46,7 +46,7 @@ class ChannelCAM(ActivationMap):
 
     def groups(self, target: Target) -> Int[Array, "g n"]:
         """Positions of all feature maps in groups of equal size: a smaller last one would be compiled for itself."""
-        batch, channels = len(target.labels), target.map.shape[-1]
+        batch, channels = len(target.keys), target.map.shape[-1]
         most = max(1, min(self.chunk // batch, channels))
         size = next(size for size in range(most, 0, -1) if channels % size == 0)
         return jnp.arange(channels).reshape(-1, size)

@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, Num
 
+from fcam_jax.cams.targets import ClassScore, Wanted
+from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import BlockAttention, Grid
 
 Images = Num[Array, "b y x 3"]
@@ -81,12 +83,12 @@ def default_stage(network: Any) -> int:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is to be explained: the class score of each image, by the maps of one stage."""
+    """What is to be explained: a number out of the output for each image, by the maps of one stage."""
 
     network: Network
-    inputs: Float[Array, "b _ _ _"]  # normalised images
+    inputs: Float[Array, "b ..."]  # normalised images
     stages: tuple[Any, ...]  # all of these inputs; a forward pass that is done already is not repeated
-    labels: Labels  # class y of each image
+    wanted: Any  # the number: the score of the class y of each image, of labels, or a `Wanted`
     keys: Keys  # for CAMs that draw
     stage: int = dataclasses.field(metadata={"static": True})  # position in `stages` of the one that explains
 
@@ -107,20 +109,31 @@ class Target:
         size = self.inputs.shape[1], self.inputs.shape[2]
         return self.network.grid(self.stage, size) if isinstance(self.network, PlacedNetwork) else None
 
+    @property
+    def labels(self) -> Labels:
+        """Class y of each image. Raises InputError: what is explained is no class score."""
+        if isinstance(self.wanted, Wanted) and type(self.wanted) is not ClassScore:
+            raise InputError(f"this CAM explains class scores alone, and the target is {type(self.wanted).__name__}")
+        return self.wanted.labels if isinstance(self.wanted, ClassScore) else self.wanted
+
+    def explained(self, outputs: Any) -> Float[Array, " n"]:
+        """The number that is wanted of outputs of the network: one for every image, or equally many side by side."""
+        wanted = self.wanted if isinstance(self.wanted, Wanted) else ClassScore(self.wanted)
+        outputs = jax.tree.map(_in_float32, outputs)
+        count = len(jax.tree.leaves(outputs)[0]) // len(self.keys)
+        return jax.vmap(lambda one, output: one(output))(_repeated(wanted, count), outputs)
+
     def score(self, features: Float[Array, "n h w c"]) -> Float[Array, " n"]:
-        """Score of each image's class, before softmax, with other features in place of the stage's map.
+        """What is explained of each image, such as the score of its class, with other features in place of its map.
 
         There is one map for every image, or equally many side by side.
         """
         # The rest of the network gets its own dtype back and so does what it always does.
         resumed = features.astype(self.map.dtype)
-        count = len(features) // len(self.labels)
         if isinstance(self.network, StageNetwork):
-            stage = jax.tree.map(lambda values: jnp.repeat(values, count, axis=0), self.stages[self.stage])
+            stage = _repeated(self.stages[self.stage], len(features) // len(self.keys))
             resumed = self.network.with_map(stage, resumed)
-        scores = self.network.score(resumed, self.stage)
-        labels = jnp.repeat(self.labels, count)
-        return jnp.take_along_axis(scores.astype(jnp.float32), labels[:, None], axis=1)[:, 0]
+        return self.explained(self.network.score(resumed, self.stage))
 
     def gradient(self) -> Float[Array, "b h w c"]:
         """Gradient of each image's score in the features: one backward pass for the whole batch.
@@ -133,11 +146,20 @@ class Target:
         """The same images and classes, explained by another stage."""
         return dataclasses.replace(self, stage=stage)
 
-    def variations(self, inputs: Float[Array, "b n _ _ _"]) -> "Target":
-        """Each image replaced by n others of the same class, normalised: b n images, an image's side by side."""
+    def variations(self, inputs: Float[Array, "b n ..."]) -> "Target":
+        """Each image replaced by n others, normalised, of which the same is wanted: b n images, side by side."""
         merged = inputs.reshape(-1, *inputs.shape[2:])
-        labels, keys = (jnp.repeat(values, inputs.shape[1], axis=0) for values in (self.labels, self.keys))
-        return Target(self.network, merged, self.network.stages(merged), labels, keys, self.stage)
+        wanted, keys = _repeated((self.wanted, self.keys), inputs.shape[1])
+        return Target(self.network, merged, self.network.stages(merged), wanted, keys, self.stage)
+
+
+def _in_float32(values: Array) -> Array:
+    return values.astype(jnp.float32) if jnp.issubdtype(values.dtype, jnp.floating) else values
+
+
+def _repeated(tree: Any, count: int) -> Any:
+    """Every entry of the first axis so many times, side by side."""
+    return tree if count == 1 else jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), tree)
 
 
 @runtime_checkable
