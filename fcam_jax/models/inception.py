@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -133,7 +134,8 @@ class Mixed(nnx.Module):
 
 
 def _mean_pool(x: Array, dilation: int) -> Array:
-    zero, around, window = jnp.zeros((), x.dtype), (dilation, dilation), (1, 3, 3, 1)
+    # A NumPy zero: of a traced one JAX does not know that it begins a sum, and a sum alone has a gradient.
+    zero, around, window = np.zeros((), x.dtype), (dilation, dilation), (1, 3, 3, 1)
     apart, padding = (1, dilation, dilation, 1), ((0, 0), around, around, (0, 0))
     sums = jax.lax.reduce_window(x, zero, jax.lax.add, window, (1, 1, 1, 1), padding, window_dilation=apart)
     return sums / 9
