@@ -1,11 +1,11 @@
-"""Every encoder beside the network whose weights it takes, of timm or torchvision, in one run: what it is, and how fast.
+"""Every encoder beside the network of timm or torchvision whose weights it takes, in one run: what it is, how fast.
 
 Run from the repository's root, where torch, timm and torchvision are installed:
 ``taskset -c 0 python -m benchmarks.beside_timm --json=encoders.json --page=docs/models.md``.
 
 The other network gets random weights, and the encoder the same ones through a file and the loader. ``parity`` is the
 largest difference of the class scores of images of the weights' side, as a share of the largest score. ``map`` and
-``offset`` are of the top map at 224 pixels, at the published final stride and, where there is one, at 8: its side, and
+``offset`` are of the top map at 224 pixels, at the published final stride and at 8: its side, and
 how many pixels right of an even grid its cells lie.
 
 ``forward`` are class scores in inference mode and ``step`` a whole training step (cross-entropy, gradients of all
@@ -52,10 +52,10 @@ BLOCK = "beside timm"
 def counterpart(name: str, side: int | None = None) -> torch.nn.Module | None:
     """The network of timm, else of torchvision, whose weights an encoder takes; None where there is none."""
     names = [weights.name for weights in published(ENCODERS[name])]
-    timms = [one.removeprefix("timm:") for one in names if one.startswith("timm:")] or [ALSO.get(name)]
-    if timms[0] is not None:
-        sized = {} if side is None or not timms[0].startswith(("vit_", "deit_")) else {"img_size": side}
-        return timm.create_model(timms[0], pretrained=False, num_classes=CLASSES, **sized)
+    of_timm = next((one.removeprefix("timm:") for one in names if one.startswith("timm:")), ALSO.get(name))
+    if of_timm is not None:
+        sized = {"img_size": side} if side is not None and of_timm.startswith(("vit_", "deit_")) else {}
+        return timm.create_model(of_timm, pretrained=False, num_classes=CLASSES, **sized)
     if any(one.startswith("torchvision:VGG16") for one in names):
         network = torchvision.models.vgg16(num_classes=CLASSES)
         network.avgpool, network.classifier = torch.nn.Identity(), torch.nn.Sequential()
@@ -126,7 +126,8 @@ def eager(network: torch.nn.Module, images: torch.Tensor) -> dict[str, Callable[
 
 def compiled(model: Any, batch: int) -> dict[str, Callable[[int], None]]:
     """Ours."""
-    batches, found = random_batch(batch, SIDE), {}
+    found: dict[str, Callable[[int], None]] = {}
+    batches = random_batch(batch, SIDE)
     for mode, make in (("forward", forward), ("step", training)):
         workload = make(model, batches)
         program = workload.function.trace(*workload.arguments).lower().compile()
@@ -149,10 +150,15 @@ def gigaflops(network: torch.nn.Module) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def trained_stride(name: str) -> int:
+    """The final stride of the published network; VGG16 has no top of its own but F-CAM's, whose map is of 1/8."""
+    return 8 if name == "vgg16" else published_stride(ENCODERS[name])
+
+
 def maps(name: str) -> tuple[str, str]:
     """Side and offset of the top map at 224 pixels: at the published final stride, and at 8."""
     build = ENCODERS[name]
-    strides = dict.fromkeys((published_stride(build), 8))
+    strides = dict.fromkeys((trained_stride(name), 8))
     found: list[tuple[str, str]] = []
     for stride in strides:
 
@@ -174,8 +180,8 @@ def measure(name: str, rate: float, options: argparse.Namespace) -> dict[str, An
     """The figures of an encoder's line."""
     network = counterpart(name)
     side, offset = maps(name)
-    build = ENCODERS[name]
-    abstract = nnx.eval_shape(lambda: build(final_stride=published_stride(build), rngs=nnx.Rngs(0)))
+    stride = trained_stride(name)
+    abstract = nnx.eval_shape(lambda: ENCODERS[name](final_stride=stride, rngs=nnx.Rngs(0)))
     figures: dict[str, Any] = {
         "encoder": name,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(abstract, nnx.Param))),
@@ -189,8 +195,7 @@ def measure(name: str, rate: float, options: argparse.Namespace) -> dict[str, An
     figures["theirs"] = sum(parameter.numel() for parameter in network.parameters()) - head
     figures["parity"] = parity(name, network)
     network = counterpart(name, SIDE)
-    stride = 8 if name == "vgg16" else None
-    model = create_model(name, num_classes=CLASSES, final_stride=stride or published_stride(build))
+    model = create_model(name, num_classes=CLASSES, final_stride=stride)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn((options.batch, 3, SIDE, SIDE), generator=generator)
     theirs, ours = eager(network, images), compiled(model, options.batch)
@@ -242,10 +247,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=4, help="images of a step")
     parser.add_argument("--repeats", type=int, default=3, help="runs, of which the median is taken")
     parser.add_argument("--seconds", type=float, default=3.0, help="of timing for each of the two")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="keep the lines there, and go on with them")
-    parser.add_argument(
-        "--page", type=pathlib.Path, help=f"a Markdown page with a block 'encoders {BLOCK}', filled anew"
-    )
+    parser.add_argument("--json", type=pathlib.Path, help="keep the lines there, and go on with them")
+    parser.add_argument("--page", type=pathlib.Path, help=f"a page whose block 'encoders {BLOCK}' is filled")
     return parser.parse_args()
 
 
@@ -256,7 +259,10 @@ def main() -> None:
     torch.set_num_threads(cores)
     versions = {"jax": jax.__version__, "timm": timm.__version__, "torch": torch.__version__}
     rate = matmul_rate("float32", "default", options.repeats)
-    data = {"machine": {"cores": cores, "batch": options.batch, "rate": rate / 1e9, **versions}, "lines": []}
+    data: dict[str, Any] = {
+        "machine": {"cores": cores, "batch": options.batch, "rate": rate / 1e9, **versions},
+        "lines": [],
+    }
     if options.json and options.json.exists():
         data = json.loads(options.json.read_text())
         rate = 1e9 * data["machine"]["rate"]
