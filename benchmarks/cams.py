@@ -62,6 +62,11 @@ GRAD_CAM = {
     "hirescam": "HiResCAM",
     "elementwise": "GradCAMElementWise",
     "eigencam": "EigenCAM",
+    "eigengradcam": "EigenGradCAM",
+    "segeigencam": "SegEigenCAM",
+    "kpcacam": "KPCA_CAM",
+    "fem": "FEM",
+    "randomcam": "RandomCAM",
     "scorecam": "ScoreCAM",
     "ablationcam": "AblationCAM",
 }

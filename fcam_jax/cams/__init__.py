@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int, Key
 from fcam_jax.cams.attention import AttentionRollout, LeGrad
 from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ChannelCAM, ScoreCAM, joined
 from fcam_jax.cams.contract import ActivationMap, Network, Target, default_stage
-from fcam_jax.cams.eigencam import EigenCAM
+from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
+from fcam_jax.cams.fem import FEM
 from fcam_jax.cams.fusion import Fused, fuse, fused
 from fcam_jax.cams.gradients import (
     CAM,
@@ -28,6 +29,8 @@ from fcam_jax.cams.gradients import (
     SmoothGradCAMPP,
     XGradCAM,
 )
+from fcam_jax.cams.kpcacam import KPCACAM
+from fcam_jax.cams.randomcam import RandomCAM
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.cams.spatial_targets import Detection as Detection
 from fcam_jax.cams.spatial_targets import Segmentation as Segmentation
@@ -66,6 +69,11 @@ CAMS: Registry[type[ActivationMap]] = Registry(
         "iscam": ISCAM,
         "ablationcam": AblationCAM,
         "eigencam": EigenCAM,
+        "eigengradcam": EigenGradCAM,
+        "segeigencam": SegEigenCAM,
+        "kpcacam": KPCACAM,
+        "fem": FEM,
+        "randomcam": RandomCAM,
         "rollout": AttentionRollout,
         "legrad": LeGrad,
     },
