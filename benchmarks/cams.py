@@ -67,6 +67,7 @@ GRAD_CAM = {
     "kpcacam": "KPCA_CAM",
     "fem": "FEM",
     "randomcam": "RandomCAM",
+    "fullgrad": "FullGrad",
     "scorecam": "ScoreCAM",
     "ablationcam": "AblationCAM",
 }

@@ -18,6 +18,7 @@ from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ChannelCAM, ScoreC
 from fcam_jax.cams.contract import ActivationMap, Network, Target, default_stage
 from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
 from fcam_jax.cams.fem import FEM
+from fcam_jax.cams.fullgrad import FullGrad
 from fcam_jax.cams.fusion import Fused, fuse, fused
 from fcam_jax.cams.gradients import (
     CAM,
@@ -74,6 +75,7 @@ CAMS: Registry[type[ActivationMap]] = Registry(
         "kpcacam": KPCACAM,
         "fem": FEM,
         "randomcam": RandomCAM,
+        "fullgrad": FullGrad,
         "rollout": AttentionRollout,
         "legrad": LeGrad,
     },

@@ -44,19 +44,16 @@ def fused(cam: ActivationMap, stages: Sequence[str], count: int, default: int = 
     There are `count` of them; -1 is the top one.
 
     Raises:
-      InputError: there is no such stage, or the CAM is of the top one alone.
+      InputError: there is no such stage, or the CAM is of another one alone.
     """
     names = [f"stage{number}" for number in range(1, count + 1)]
     for stage in stages:
         if stage not in names:
             raise InputError(f"stages hold {stage!r}; known: {', '.join(names)}")
-        if cam.whole and stage != names[-1]:
-            raise InputError(
-                f"stages hold {stage!r}; {cam.title} is {cam.whole}: it takes {names[-1]}, the top stage, alone"
-            )
-    return Fused(
-        cam, tuple(sorted({names.index(stage) for stage in stages})) or ((-1 if cam.whole else default) % count,)
-    )
+        if cam.whole and stage != names[cam.finest]:
+            raise InputError(f"stages hold {stage!r}; {cam.title} is {cam.whole}: it takes {names[cam.finest]} alone")
+    chosen = tuple(sorted({names.index(stage) for stage in stages}))
+    return Fused(cam, chosen or ((cam.finest if cam.whole else default) % count,))
 
 
 def fuse(maps: list[Float[Array, "b _ _"]], grids: Sequence[Grid | None] = ()) -> Float[Array, "b h w"]:

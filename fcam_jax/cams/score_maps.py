@@ -77,6 +77,25 @@ def resize_bicubic(
     return _resize(maps, size, grid, _cubic)
 
 
+def resample(
+    maps: Float[Array, "b h w"], size: tuple[int, int], source: Grid | None, target: Grid | None
+) -> Float[Array, "b y x"]:
+    """Maps on one grid at the cells of another, of `size`: bilinear, with tents as wide as the larger of the cells.
+
+    So a cell that covers several others is their weighted mean. Edges are repeated. None is an even grid.
+    """
+    cells = maps.shape[1], maps.shape[2]
+    (starts, steps), (firsts, strides) = source or _even(cells), target or _even(size)
+    matrices = []
+    for axis in (0, 1):
+        centres = (firsts[axis] + strides[axis] * np.arange(size[axis]) - starts[axis]) / steps[axis]
+        centres = np.clip(centres, 0, cells[axis] - 1)
+        distances = np.abs(centres[:, None] - np.arange(cells[axis]))
+        weights = np.maximum(1 - distances / max(1, strides[axis] / steps[axis]), 0)
+        matrices.append(jnp.asarray(weights / weights.sum(axis=1, keepdims=True), maps.dtype))
+    return jnp.einsum("yh,bhw,xw->byx", matrices[0], maps, matrices[1], precision=jax.lax.Precision.HIGHEST)
+
+
 def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     a = -0.75
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1

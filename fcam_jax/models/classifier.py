@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Num
 
 from fcam_jax.errors import InputError
+from fcam_jax.models.constants import Watch, watched
 from fcam_jax.models.encoder import At, BlockAttention, Encoder, Grid, Keys, Map, Stage, unchanged
 from fcam_jax.models.heads import Head
 
@@ -75,6 +76,10 @@ class Classifier(nnx.Module):
     def attentions(self, inputs: Float[Array, "b h w 3"]) -> Iterator[BlockAttention]:
         """Every block of a transformer in turn, in inference mode; raises a `NotImplementedError` for others."""
         return self.encoder.attentions(inputs, self.head)
+
+    def watched(self, watch: Watch) -> "Classifier":
+        """A copy for one pass in inference mode, which calls `watch` for every layer that adds a constant."""
+        return watched(self, watch)
 
     def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
         """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""

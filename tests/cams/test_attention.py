@@ -154,8 +154,7 @@ def test_they_are_cams_by_name_for_any_network_that_shows_its_attention():
         (
             "rollout",
             {"stages": ["stage2"]},
-            "stages hold 'stage2'; Attention rollout is made of the blocks' attention: "
-            "it takes stage3, the top stage, alone",
+            "stages hold 'stage2'; Attention rollout is made of the blocks' attention: it takes stage3 alone",
         ),
     ],
 )

@@ -240,7 +240,7 @@ def test_a_setting_outside_its_range_is_named(key, value):
         ({"cam__name": "sscam", "cam__sscam__samples": 0}, "config.cam.sscam.samples is 0; it must be at least 1"),
         (
             {"cam__stages": ("stage3",)},
-            "config.cam.stages hold 'stage3'; CAM is the head's own map: it takes stage4, the top stage, alone",
+            "config.cam.stages hold 'stage3'; CAM is the head's own map: it takes stage4 alone",
         ),
         (
             {"cam__name": "gradcampp", "cam__gradcampp__variant": "mine"},

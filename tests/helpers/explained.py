@@ -8,12 +8,13 @@ from flax import nnx
 from fcam_jax.cams import CAMS
 from fcam_jax.cams.attention import AttentionCAM
 from fcam_jax.cams.contract import Target, explain
+from fcam_jax.cams.fullgrad import FullGrad
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
 
 CLASSES = 5
-OF_FEATURES = [name for name in CAMS if not issubclass(CAMS[name], AttentionCAM)]  # of any network
+OF_FEATURES = [name for name in CAMS if not issubclass(CAMS[name], AttentionCAM | FullGrad)]  # of any network
 OF_NO_CLASS = {"eigencam", "kpcacam", "fem", "randomcam"}
 # Fewer noisy passes than the published ones.
 FEW = {"sscam": {"samples": 3}, "iscam": {"samples": 3}}

@@ -46,9 +46,9 @@ def step(devices):
     return before, jax.device_get(state.params), jax.device_get(metrics)
 
 
-def localized(devices):
+def localized(devices, cam):
     model = STAGES["classifier"].model()
-    method = dataclasses.replace(STAGES["classifier"].method, cam=every_cam)
+    method = dataclasses.replace(STAGES["classifier"].method, cam=cam)
     mesh = mesh_of(devices)
     placed = Placed.split(model, method, mesh).replicated()
     return placed.localize({"maps": method.localize})(placed, batch(0))["maps"].maps
@@ -65,7 +65,8 @@ def test_a_step_trains_from_the_seeds_of_all_cams_and_one_device_equals_four():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-def test_maps_of_all_cams_do_not_depend_on_the_number_of_devices():
-    one, four = localized(1), localized(4)
+@pytest.mark.parametrize("cam", [every_cam, fused(CAMS["fullgrad"](), (), 3)], ids=["all", "fullgrad"])
+def test_maps_do_not_depend_on_the_number_of_devices(cam):
+    one, four = localized(1, cam), localized(4, cam)
     assert len(four.sharding.device_set) == 4 and np.ptp(one) > 0
     np.testing.assert_allclose(four, one, atol=1e-4)

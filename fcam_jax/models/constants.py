@@ -1,0 +1,55 @@
+"""The layers of a module that add a constant, shown to whoever watches them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+Module = TypeVar("Module", bound=nnx.Module)
+
+# Called with what a layer gives and the constant that it adds to every position, a value for each channel; the network
+# goes on with what it returns.
+Watch = Callable[[Float[Array, "b ... c"], Float[Array, " c"]], Float[Array, "b ... c"]]
+
+_WITH_BIAS = (nnx.Conv, nnx.ConvTranspose, nnx.Linear, nnx.LayerNorm, nnx.GroupNorm)
+
+
+def watched(module: Module, watch: Watch) -> Module:
+    """A copy of a module, of the same arrays, that calls `watch` for every layer that adds a constant.
+
+    The layers come in the order in which they are computed; a layer that is computed twice comes twice. The copy is for
+    inference, within one function: it cannot be split or compiled as an argument.
+    """
+    copy = nnx.merge(*nnx.split(module))
+    for _, layer in nnx.iter_modules(copy):
+        if constant_of(layer) is not None:
+            vars(layer)["_watch"] = watch
+            object.__setattr__(layer, "__class__", _watched(type(layer)))
+    return copy
+
+
+def constant_of(layer: nnx.Module) -> Float[Array, " c"] | None:
+    """What a layer adds in inference mode to every position of what it gives; None for a layer that adds nothing.
+
+    It is the bias b, and of BatchNorm, which is linear there,
+
+    $$ \\beta - \\frac{\\gamma\\, \\mu}{\\sqrt{\\sigma^2 + \\epsilon}} $$
+    """
+    if isinstance(layer, nnx.BatchNorm):
+        scale = 1 if layer.scale is None else layer.scale[...]
+        bias = 0 if layer.bias is None else layer.bias[...]
+        return bias - scale * layer.mean[...] / jnp.sqrt(layer.var[...] + layer.epsilon)
+    bias = getattr(layer, "bias", None)
+    return bias[...] if isinstance(layer, _WITH_BIAS) and bias is not None else None
+
+
+@functools.cache  # JAX keeps every class that it has seen
+def _watched(kind: type[nnx.Module]) -> type[nnx.Module]:
+    def call(self: Any, *args: Any, **settings: Any) -> Any:
+        constant = constant_of(self)
+        return vars(self)["_watch"](kind.__call__(self, *args, **settings), constant)
+
+    return type(kind)(kind.__name__, (kind,), {"__call__": call})
