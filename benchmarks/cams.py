@@ -61,6 +61,8 @@ GRAD_CAM = {
     "layercam": "LayerCAM",
     "hirescam": "HiResCAM",
     "elementwise": "GradCAMElementWise",
+    "shapleycam": "ShapleyCAM",
+    "finercam": "FinerCAM",
     "eigencam": "EigenCAM",
     "eigengradcam": "EigenGradCAM",
     "segeigencam": "SegEigenCAM",

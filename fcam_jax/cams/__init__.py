@@ -18,6 +18,7 @@ from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ChannelCAM, ScoreC
 from fcam_jax.cams.contract import ActivationMap, Network, Target, default_stage
 from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
 from fcam_jax.cams.fem import FEM
+from fcam_jax.cams.finercam import FinerCAM
 from fcam_jax.cams.fullgrad import FullGrad
 from fcam_jax.cams.fusion import Fused, fuse, fused
 from fcam_jax.cams.gradients import (
@@ -33,6 +34,8 @@ from fcam_jax.cams.gradients import (
 from fcam_jax.cams.kpcacam import KPCACAM
 from fcam_jax.cams.randomcam import RandomCAM
 from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cams.shapleycam import ReST as ReST
+from fcam_jax.cams.shapleycam import ShapleyCAM
 from fcam_jax.cams.spatial_targets import Detection as Detection
 from fcam_jax.cams.spatial_targets import Segmentation as Segmentation
 from fcam_jax.cams.targets import Binary as Binary
@@ -65,6 +68,8 @@ CAMS: Registry[type[ActivationMap]] = Registry(
         "layercam": LayerCAM,
         "hirescam": HiResCAM,
         "elementwise": ElementwiseGradCAM,
+        "shapleycam": ShapleyCAM,
+        "finercam": FinerCAM,
         "scorecam": ScoreCAM,
         "sscam": SSCAM,
         "iscam": ISCAM,

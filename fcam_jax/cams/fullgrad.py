@@ -1,6 +1,5 @@
 """FullGrad: every constant that a layer adds has its share in the score, as the image has."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -98,9 +97,9 @@ def _seen(
         return outputs if shifts is None else outputs + shifts[len(layers) - 1].astype(outputs.dtype)
 
     assert isinstance(target.network, BiasNetwork)  # `check` has said so
-    seen = dataclasses.replace(target, network=target.network.watched(watch)).variations(inputs[:, None])
-    top = seen.at(len(seen.stages) - 1)
-    return top.score(top.features).sum(), layers
+    network = target.network.watched(watch)
+    stages = network.stages(inputs)
+    return target.explained(network.score(stages[-1], len(stages) - 1)).sum(), layers
 
 
 def _rescaled(part: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:

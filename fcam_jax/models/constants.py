@@ -39,17 +39,18 @@ def constant_of(layer: nnx.Module) -> Float[Array, " c"] | None:
     $$ \\beta - \\frac{\\gamma\\, \\mu}{\\sqrt{\\sigma^2 + \\epsilon}} $$
     """
     if isinstance(layer, nnx.BatchNorm):
-        scale = 1 if layer.scale is None else layer.scale[...]
-        bias = 0 if layer.bias is None else layer.bias[...]
-        return bias - scale * layer.mean[...] / jnp.sqrt(layer.var[...] + layer.epsilon)
+        moved = -layer.mean[...] / jnp.sqrt(layer.var[...] + layer.epsilon)
+        scaled = moved if layer.scale is None else layer.scale[...] * moved
+        return scaled if layer.bias is None else scaled + layer.bias[...]
     bias = getattr(layer, "bias", None)
     return bias[...] if isinstance(layer, _WITH_BIAS) and bias is not None else None
 
 
 @functools.cache  # JAX keeps every class that it has seen
-def _watched(kind: type[nnx.Module]) -> type[nnx.Module]:
+def _watched(kind: type[nnx.Module]) -> type:
     def call(self: Any, *args: Any, **settings: Any) -> Any:
         constant = constant_of(self)
         return vars(self)["_watch"](kind.__call__(self, *args, **settings), constant)
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": call})
+    create: type = type(kind)  # the metaclass of modules
+    return create(kind.__name__, (kind,), {"__call__": call})

@@ -1,14 +1,17 @@
 """Every CAM against its formula, written out with NumPy, OpenCV and loops over images, channels and samples."""
 
+import functools
+
 import cv2
 import jax
 import numpy as np
 import pytest
-from explained import FEW, OF_FEATURES, classifier, images, of_images
+from explained import CLASSES, FEW, OF_FEATURES, classifier, images, of_images
 
 from fcam_jax.cams import CAMS
 
 STAGE = 2  # of four; the closed forms are about the top one
+VARIED = {"kpcacam": "kernel", "shapleycam": "utility"}  # what is given with the references below
 STD = {"smooth_gradcampp": 0.3, "sscam": 2.0}
 
 
@@ -28,6 +31,17 @@ def rest(network, features, label):
     """Score of a class from the map of the stage of one image."""
     top = network.encoder.stage(3, features[None], train=False)
     return network.head(top)[0, label]
+
+
+@functools.partial(jax.jit, static_argnums=3)
+def rest_of(network, features, label, utility):
+    """Gradient and second derivatives of the score of a class, with its log-probability or without."""
+
+    def score(features):
+        logits = network.head(network.encoder.stage(3, features[None], train=False))[0]
+        return logits[label] + (jax.nn.log_softmax(logits)[label] if utility == "rest" else 0)
+
+    return jax.grad(score)(features), jax.hessian(score)(features)
 
 
 @jax.jit
@@ -88,6 +102,26 @@ def smooth(released):
         return relu(((alpha * relu(g.mean(axis=0))).sum(axis=(0, 1)) * A).sum(axis=-1))
 
     return reference
+
+
+def shapleycam(utility):
+    def reference(network, inputs, label, key):
+        A, _ = maps_and_gradient(network, inputs, label)
+        g, H = (np.asarray(found, np.float64) for found in rest_of(network, A.astype(np.float32), label, utility))
+        weights = (g - np.tensordot(H, A, axes=3) / 2).mean(axis=(0, 1))
+        return relu(A @ weights)
+
+    return reference
+
+
+def finercam(network, inputs, label, key):
+    A, g = maps_and_gradient(network, inputs, label)
+    scores = np.array([float(rest(network, A.astype(np.float32), k)) for k in range(CLASSES)])
+    others = sorted((k for k in range(CLASSES) if k != label), key=lambda k: abs(scores[k] - scores[label]))[:3]
+    odds = np.exp(scores[others])
+    for other, share in zip(others, odds / odds.sum(), strict=True):
+        g = g - share * maps_and_gradient(network, inputs, other)[1]
+    return relu(A @ g.mean(axis=(0, 1)))
 
 
 def masks_of(A, size):
@@ -180,6 +214,8 @@ REFERENCES = {
     ("layercam", ""): from_gradient(lambda A, g: relu((relu(g) * A).sum(axis=-1))),
     ("hirescam", ""): from_gradient(lambda A, g: (g * A).sum(axis=-1)),
     ("elementwise", ""): from_gradient(lambda A, g: relu(g * A).sum(axis=-1)),
+    **{("shapleycam", utility): shapleycam(utility) for utility in ("rest", "score")},
+    ("finercam", ""): finercam,
     ("scorecam", ""): masked(lambda mask, key, channel: [mask]),
     ("sscam", ""): masked(noisy),
     ("iscam", ""): masked(lambda mask, key, channel: [mask * i / 3 for i in (1, 2, 3)]),
@@ -202,8 +238,7 @@ def test_every_cam_has_a_reference():
 def test_maps_are_those_of_the_formula(network, name, variant):
     labels = np.asarray(network(images(2), train=False)[1].argmax(axis=-1))
     target = of_images(network, images(2), labels, STAGE)
-    chosen = "kernel" if name == "kpcacam" else "variant"
-    settings = FEW.get(name, {}) | ({chosen: variant} if variant else {})
+    settings = FEW.get(name, {}) | ({VARIED.get(name, "variant"): variant} if variant else {})
     found = np.asarray(jax.jit(lambda: CAMS[name](**settings)(target))())
     for one, inputs, label, key in zip(found, np.asarray(target.inputs), labels, target.keys, strict=True):
         expected = REFERENCES[name, variant](network, inputs, int(label), key)

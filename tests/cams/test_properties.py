@@ -62,7 +62,7 @@ def test_a_batch_equals_its_images_one_by_one_and_jit_equals_no_jit(name):
     np.testing.assert_allclose(run(name, whole), maps, atol=close)
     for i in (0, 2):
         inputs, labels, keys = (values[i : i + 1] for values in (whole.inputs, whole.labels, whole.keys))
-        alone = dataclasses.replace(whole, inputs=inputs, stages=(inputs,), labels=labels, keys=keys)
+        alone = dataclasses.replace(whole, inputs=inputs, stages=(inputs,), wanted=labels, keys=keys)
         np.testing.assert_allclose(run(name, alone)[0], maps[i], atol=close)
 
 
