@@ -29,7 +29,7 @@ class EigenCAM(ActivationMap):
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
-        return _with_positive_sum(projection(target.features))
+        return leading_projection(target.features)
 
 
 class EigenGradCAM(ActivationMap):
@@ -48,7 +48,7 @@ class EigenGradCAM(ActivationMap):
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
-        return _with_positive_sum(projection(target.gradient() * target.features))
+        return leading_projection(target.gradient() * target.features)
 
 
 class SegEigenCAM(ActivationMap):
@@ -68,11 +68,16 @@ class SegEigenCAM(ActivationMap):
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
-        return with_positive_peak(projection(jnp.abs(target.gradient()) * target.features))
+        return with_positive_peak(leading_projection(jnp.abs(target.gradient()) * target.features))
 
 
-def projection(features: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
-    """Every position's features in the direction of their first right singular vector, whose sign is arbitrary."""
+def leading_projection(
+    features: Float[Array, "b h w c"], along: Float[Array, "b h w"] | None = None
+) -> Float[Array, "b h w"]:
+    """Every position's features on their first right singular vector, with the sign that agrees with a map.
+
+    Its product with `along`, summed up over positions, is not negative; by default its sum is not.
+    """
     b, h, w, c = features.shape
     largest = jnp.abs(features).max(axis=(1, 2, 3), keepdims=True)
     rows = (features / jnp.where(largest == 0, 1, largest)).reshape(b, h * w, c)
@@ -82,7 +87,8 @@ def projection(features: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
         positions = leading(jnp.einsum("bpc,bqc->bpq", rows, rows, precision=_EXACT))
         vector = unit(jnp.einsum("bpc,bp->bc", rows, positions, precision=_EXACT))
     maps = jnp.einsum("bpc,bc->bp", rows, vector, precision=_EXACT)
-    return maps.reshape(b, h, w) * largest[..., 0]
+    agreed = (maps if along is None else maps * along.reshape(b, h * w)).sum(axis=1, keepdims=True)
+    return (maps * jnp.where(agreed < 0, -1, 1)).reshape(b, h, w) * largest[..., 0]
 
 
 def leading(matrix: Float[Array, "b n n"]) -> Float[Array, "b n"]:
@@ -105,7 +111,3 @@ def with_positive_peak(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
     """Maps with the sign that makes the value of the largest size positive."""
     lowest, highest = (found(axis=(1, 2), keepdims=True) for found in (maps.min, maps.max))
     return maps * jnp.where(-lowest > highest, -1, 1)
-
-
-def _with_positive_sum(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
-    return maps * jnp.where(maps.sum(axis=(1, 2), keepdims=True) < 0, -1, 1)

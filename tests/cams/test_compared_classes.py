@@ -38,7 +38,7 @@ def test_finercam_weighs_by_the_difference_of_the_classes_weights():
 
 def test_without_a_comparison_it_is_its_base_and_more_references_than_classes_are_all():
     for base in ("gradcam", "layercam"):
-        found = CAMS["finercam"](base=base, gamma=0)(TARGET)
+        found = CAMS["finercam"](base=base, gamma=0.0)(TARGET)
         np.testing.assert_allclose(found, CAMS[base]()(TARGET), atol=1e-7)
     all_others, many = (CAMS["finercam"](references=count)(TARGET) for count in (CLASSES - 1, 50))
     np.testing.assert_array_equal(all_others, many)
