@@ -17,6 +17,8 @@ from fcam_jax.cams.attention import AttentionRollout, LeGrad
 from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ChannelCAM, ScoreCAM, joined
 from fcam_jax.cams.contract import ActivationMap, Network, Target, default_stage
 from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
+from fcam_jax.cams.factorization import Concepts as Concepts
+from fcam_jax.cams.factorization import factorize as factorize
 from fcam_jax.cams.fem import FEM
 from fcam_jax.cams.finercam import FinerCAM
 from fcam_jax.cams.fullgrad import FullGrad
