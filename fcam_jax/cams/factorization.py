@@ -57,8 +57,8 @@ def factorize(
       [0, 1], so that a concept seems to be in all images.
 
     Reference: Collins, Achanta and Süsstrunk, Deep feature factorization for concept discovery, ECCV 2018, section 3.
-    The updates: Lee and Seung, Algorithms for non-negative matrix factorization, NIPS 2000, Eq. 4. The start: Gillis and
-    Vavasis, Fast and robust recursive algorithms for separable nonnegative matrix factorization, IEEE TPAMI 2014.
+    The updates: Lee and Seung, Algorithms for non-negative matrix factorization, NIPS 2000, Eq. 4. The start: Gillis
+    and Vavasis, Fast and robust recursive algorithms for separable nonnegative matrix factorization, IEEE TPAMI 2014.
     """
     network = model.classifier if isinstance(model, FCAM) else model
     if not isinstance(network, Network):
