@@ -51,7 +51,7 @@ def _facts(build: Any) -> tuple[str, str, str]:
     import jax
     from flax import nnx
 
-    from fcam_jax.models.create import published_stride
+    from fcam_jax.models.encoders import published_stride
 
     body = nnx.eval_shape(lambda: build(final_stride=published_stride(build), rngs=nnx.Rngs(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(body, nnx.Param)))

@@ -24,13 +24,16 @@ from fcam_jax.evaluation.metrics import METRICS
 from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.encoders import default_cam, default_stride
 from fcam_jax.models.heads import HEADS
 from fcam_jax.seeds.sampling import DRAWS, THRESHOLDS
 from fcam_jax.training.optimizer import OPTIMIZERS
 
+ENCODER = "model.encoder"
+
 # Key of the choice -> the components that can be chosen. Their settings stand beside the key, under their names.
 CHOICES: dict[str, Registry[Any]] = {
-    "model.encoder": ENCODERS,
+    ENCODER: ENCODERS,
     "model.head.name": HEADS,
     "cam.name": CAMS,
     "classifier.method": METHODS,
@@ -44,7 +47,7 @@ LOSS = "fcam.loss"  # holds the terms that are on, by their names
 
 # What the argument of a benchmark calls the choices.
 NAMES = {
-    "encoder": "model.encoder",
+    "encoder": ENCODER,
     "head": "model.head.name",
     "cam": "cam.name",
     "method": "classifier.method",
@@ -113,11 +116,15 @@ def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "ca
 def bring(config: ConfigDict, chosen: Mapping[str, str]) -> None:
     """Choose components by their keys. The settings of what is chosen come, those of others go.
 
+    Another encoder brings a final stride and a CAM that it can have, in the place of those that the one before brought.
+
     Raises InputError: there is no such component.
     """
     with config.unlocked():
         for key, name in chosen.items():
             member(key, name)
+            if key == ENCODER and name != config.model.encoder:
+                _replace(config, _suited(config.model.encoder), _suited(name))
             node, leaf = at(config, key)
             node[leaf] = name
         for key, registry in CHOICES.items():
@@ -134,6 +141,20 @@ def bring(config: ConfigDict, chosen: Mapping[str, str]) -> None:
                 node[name] = ConfigDict()
                 fill(node[name], settings, component)
     config.lock()
+
+
+def _suited(encoder: str) -> dict[str, Any]:
+    """What an encoder needs of other parts of a configuration, by key, where nobody chooses it."""
+    build = member(ENCODER, encoder)
+    return {"model.final_stride": default_stride(build), "cam.name": default_cam(build)}
+
+
+def _replace(config: ConfigDict, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Give the keys that have the values before those after; others have been chosen, and stay."""
+    for key, value in after.items():
+        node, leaf = at(config, key)
+        if node[leaf] == before[key]:
+            node[leaf] = value
 
 
 def member(key: str, name: str) -> Any:

@@ -44,7 +44,7 @@ class Model:
 
     Attributes:
       encoder: what makes the classifier's maps.
-      final_stride: side of the image over the side of the top map: 8, 16 or 32; of a transformer, its patch.
+      final_stride: side of the image over the side of the top map: 8, 16 or 32; a transformer brings its patch.
       dilate: dilate the layers behind removed strides, so that they compute what they did, at more places.
       init: weights of the classifier: a file, a folder, or by name, timm:NAME, torchvision:NAME, hub:ORG/REPO[:FILE];
         without any it is trained from scratch.

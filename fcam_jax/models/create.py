@@ -10,11 +10,11 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
-from fcam_jax.component import at_key, defaults_of, path_of
+from fcam_jax.component import at_key, path_of
 from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import FINAL_STRIDES, Encoder
-from fcam_jax.models.encoders import ENCODERS, dilated
+from fcam_jax.models.encoders import ENCODERS, default_stride, dilated, published_stride
 from fcam_jax.models.heads import HEADS
 from fcam_jax.models.import_weights import (
     DILATE,
@@ -28,8 +28,6 @@ from fcam_jax.models.import_weights import (
 from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.models.weights_by_name import located
 from fcam_jax.runtime.random import OfWeights, stream
-
-_FINE_STRIDE = 8  # of a network that is trained from scratch and says nothing else: that of F-CAM, section 4.1
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -101,8 +99,7 @@ def create(
         raise InputError(f"dtype is {dtype!r}; it must be that of numbers, such as 'bfloat16'") from None
     path = None if weights is None else path_of(weights, "weights")
     if final_stride is None:
-        stride = defaults_of(build).get(FINAL_STRIDE, _FINE_STRIDE)
-        final_stride = stride if path is None else _stride_of(build, located(path))
+        final_stride = default_stride(build) if path is None else _stride_of(build, located(path))
     if dilate is None:
         dilate = path is not None and _named(path, DILATE) == str(True)
     key, how = jax.random.key(seed), dilated(build, dilate)
@@ -130,11 +127,6 @@ def create(
         model.encoder = encoder()  # with values for the layers that the file lacks
         load_classifier(model, path, keep_head=keep_head)
     return model, imported
-
-
-def published_stride(build: Any) -> int:
-    """The final stride at which the weights of what a constructor builds are published."""
-    return int(getattr(build, "func", build).published_stride)
 
 
 def _stride_of(build: Any, weights: pathlib.Path) -> int:

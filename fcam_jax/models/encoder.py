@@ -116,7 +116,6 @@ class Encoder(nnx.Module):
 
     channels: tuple[int, ...]  # of the map of every stage
     strides: tuple[int, ...]  # side of the image over that of every stage's map, but for rounding
-    dilated: bool = False  # whether a run has built it so, for exports
     strided: tuple[tuple[Strided, ...], ...] = ()  # of every stage, in their order; without any the grid is even
     mean: tuple[float, float, float] = IMAGENET_MEAN  # what is subtracted from RGB in [0, 255]
     std: tuple[float, float, float] = IMAGENET_STD  # what the difference is divided by
@@ -126,6 +125,7 @@ class Encoder(nnx.Module):
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)  # it is exported by the first
     head_names: ClassVar[Names | None] = None  # of the published classification layer, where PyTorch's do not fit
     for_methods: ClassVar[tuple[str, ...]] = ()  # keywords that ways to train stage 1 set, and that are no settings
+    default_cam: ClassVar[str] = "cam"  # what a configuration takes where nobody names one
     cam_stage: int = -1  # position of the stage that CAMs explain where nobody names one
     attention_blocks: int = 0  # blocks of self-attention that `attentions` shows
     decoder_center: ClassVar[bool] = False  # the paper's decoder has two further convolutions on the top stage

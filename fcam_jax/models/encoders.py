@@ -16,6 +16,8 @@ from fcam_jax.models.resnet import RESNETS, Small
 from fcam_jax.models.vgg import VGG16
 from fcam_jax.models.vit import VITS
 
+_FINE_STRIDE = 8  # of a constructor that says nothing else: that of F-CAM, section 4.1
+
 ENCODERS: Registry[Callable[..., Encoder]] = Registry(
     "encoder",
     {
@@ -44,3 +46,23 @@ def dilated(build: Callable[..., Encoder], dilate: bool) -> dict[str, Any]:
     if dilate:
         raise InputError("dilate is True; this encoder has no strides whose removal dilates layers: leave it False")
     return {}
+
+
+def published_stride(build: Callable[..., Encoder]) -> int:
+    """The final stride at which the weights of what a constructor builds are published."""
+    return int(_network(build).published_stride)
+
+
+def default_stride(build: Callable[..., Encoder]) -> int:
+    """The final stride where nobody names one: the constructor's default, or the patch of a transformer."""
+    return defaults_of(build).get("final_stride", _FINE_STRIDE) or published_stride(build)
+
+
+def default_cam(build: Callable[..., Encoder]) -> str:
+    """The name of the CAM where nobody names one."""
+    return str(_network(build).default_cam)
+
+
+def _network(build: Callable[..., Encoder]) -> Any:
+    """The class of what a constructor builds."""
+    return getattr(build, "func", build)

@@ -99,6 +99,7 @@ class ViT(Encoder):
     """
 
     published_stride: ClassVar[int] = 16
+    default_cam: ClassVar[str] = "gradcam"  # as the head sees the class token
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("timm's ViT", torch_name, "mask_token"),)
 
     def __init__(

@@ -69,7 +69,7 @@ def encoder(config: ConfigDict) -> Encoder:
     build_encoder = member("model.encoder", model.encoder)
     top = method(config.classifier).encoder_settings(build_encoder)
     with at_key("config.model."):
-        body = build_encoder(
+        return build_encoder(
             final_stride=model.final_stride,
             **dilated(build_encoder, model.dilate),
             **own(config.model, model.encoder),
@@ -77,8 +77,6 @@ def encoder(config: ConfigDict) -> Encoder:
             dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.ENCODER),
         )
-        body.dilated = model.dilate
-        return body
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:

@@ -8,7 +8,7 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import DILATE, FINAL_STRIDE, export_weights, save_weights
 from fcam_jax.runs.class_names import names_of_run, save_names
 from fcam_jax.runs.experiment import Stage
-from fcam_jax.runs.folder import RunFolder
+from fcam_jax.runs.folder import RunFolder, recorded
 
 
 def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
@@ -40,7 +40,8 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
         files.append(out / f"{name}.safetensors")
         told = {}
         if name == "classifier":
-            told = {FINAL_STRIDE: str(part.encoder.strides[-1])} | ({DILATE: "True"} if part.encoder.dilated else {})
+            dilate = {DILATE: "True"} if recorded(folder)["model"]["dilate"] else {}
+            told = {FINAL_STRIDE: str(part.encoder.strides[-1])} | dilate
         save_weights(export_weights(part), files[-1], told)
     save_names(out, names_of_run(folder))
     return files

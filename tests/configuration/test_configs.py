@@ -22,7 +22,6 @@ from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
-from fcam_jax.models.vit import VITS
 from fcam_jax.runs import build
 from fcam_jax.seeds.sampling import THRESHOLDS
 
@@ -82,9 +81,6 @@ def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
     config = get_config(name, args)
     if config.data.source != "synthetic":
         changed(config, data__source="folder", data__root=str(bird_folder), data__batch_size=4)
-    if config.model.encoder in VITS:  # whose stride is their patch, and whose head has no map of its own
-        patch = VITS[config.model.encoder].func.published_stride
-        changed(config, model__final_stride=patch, cam__name="gradcam")
     config = build.resolved(config)
     first, second = build.experiment(config).stages
     model = nnx.eval_shape(lambda: second.build_model(first.build_model(None)))
@@ -116,6 +112,30 @@ def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
     config = get_config(name, (args,))
     assert (config.model.encoder, config.cam.name, config.classifier.method) == chosen
     assert (config.data.size == 128) == (args == "cpu,method=acol")
+
+
+@pytest.mark.parametrize("encoder", FAMILIES)
+def test_an_encoder_s_name_is_enough(encoder, bird_folder):
+    config = get_config("cub", (encoder,))
+    plan = build.experiment(changed(config, data__source="folder", data__root=str(bird_folder), data__batch_size=4))
+    model = nnx.eval_shape(lambda: plan.stages[0].build_model(None))
+    assert model.encoder.strides[-1] == config.model.final_stride
+
+
+def test_an_encoder_brings_its_stride_and_cam_but_not_over_those_that_are_chosen():
+    def brought(config, *args, **keys):
+        found = configuration(f"{config}:{','.join(args)}", {key.replace("__", "."): one for key, one in keys.items()})
+        return found.model.final_stride, found.cam.name
+
+    assert brought("cub", "deit_tiny") == brought("cub", model__encoder="deit_tiny") == (16, "gradcam")
+    assert brought("cub", "dinov2_vits14") == (14, "gradcam") and brought("cub", "vgg16") == (8, "cam")
+    assert brought("cub", "deit_tiny", model__encoder="resnet18") == (8, "cam")
+    assert brought("cub", "deit_tiny,cam=layercam") == (16, "layercam")
+    assert brought("cub", "cam=layercam", model__encoder="deit_tiny") == (16, "layercam")
+    assert brought("cub", "cam=cam", model__encoder="deit_tiny", model__final_stride="8") == (8, "cam")
+    assert brought("cub", "deit_tiny", cam__name="cam") == brought("cub", "deit_tiny", "cam") == (16, "cam")
+    sixteen = override(cub.get_config("resnet18"), {"model.final_stride": 16})
+    assert override(sixteen, {"model.encoder": "vgg16"}).model.final_stride == 16
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,8 @@
 import pytest
 from flax import nnx
 
-from fcam_jax.models.create import published_stride
 from fcam_jax.models.encoder import Encoder
-from fcam_jax.models.encoders import ENCODERS
+from fcam_jax.models.encoders import ENCODERS, published_stride
 from fcam_jax.models.mobilenet import MobileNetV1
 from fcam_jax.models.pretrained import Pretrained, Sized, published, torchvision
 from fcam_jax.models.weights_by_name import Download, unlike
