@@ -38,6 +38,8 @@ def grouped(x, kernel, stride, dilation, padding):
         (3, 1, 4, None, (5, 12)),
         (5, 2, 2, 3, (9, 10)),
         (7, 1, 1, None, (7, 8)),
+        (3, 1, 1, 3, (4, 5)),
+        (3, 3, 1, 0, (9, 11)),
     ],
 )
 def test_values_and_gradients_equal_those_of_the_grouped_convolution(side, stride, dilation, padding, size):
@@ -68,6 +70,15 @@ def test_bfloat16_is_summed_up_in_float32():
     y = layer(jnp.full((1, 7, 7, 2), 1 + 2**-7))
     assert y.dtype == jnp.bfloat16
     assert y[0, 3, 3, 0] == jnp.bfloat16(49 * (1 + 2**-7))
+
+
+def test_gradients_in_bfloat16_are_rounded_once():
+    """Each input takes part in 49 results."""
+    layer = DepthwiseConv(2, 7, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    layer.kernel[...] = jnp.full((7, 7, 2, 1), 1 + 2**-7)
+    gradient = jax.grad(lambda x: layer(x).astype(jnp.float32).sum())(jnp.ones((1, 13, 13, 2), jnp.bfloat16))
+    assert gradient.dtype == jnp.bfloat16
+    assert gradient[0, 6, 6, 0] == jnp.bfloat16(49 * (1 + 2**-7))
 
 
 def test_kernels_of_pytorch_are_turned_round_and_back():
