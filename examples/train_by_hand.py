@@ -82,7 +82,8 @@ def alignment_loss(model: Any, images: Any, labels: Any, key: Any, epoch: Any) -
     stages, _, logits = model(images, train=True)  # the classifier in it is in inference mode and gets no gradient
     cams = model.classifier.activation(stages[-1], labels)  # of 8 x 8 cells
     seed_key, crf_key = jax.random.split(key)
-    seeds = fc.seeds.draw_seeds(cams, seed_key, size=(SIDE, SIDE), background_fraction=0.3, dilation=0.047)
+    placed = {"size": (SIDE, SIDE), "grid": model.classifier.grid(-1, (SIDE, SIDE))}
+    seeds = fc.seeds.draw_seeds(cams, seed_key, **placed, background_fraction=0.3, dilation=0.047)
     maps = jax.nn.softmax(logits)
     terms = {
         "seeds": fc.losses.partial_cross_entropy(logits, seeds),

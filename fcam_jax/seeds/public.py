@@ -11,6 +11,7 @@ from fcam_jax.cams.score_maps import score_map
 from fcam_jax.component import defaults_of
 from fcam_jax.data.arrays import array_of, bounds_of, keys_of, known
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.models.encoder import Grid
 from fcam_jax.seeds import sampling
 from fcam_jax.seeds.sampling import SeedSettings
 
@@ -21,6 +22,7 @@ def draw_seeds(
     settings: SeedSettings | None = None,
     *,
     size: tuple[int, int] | None = None,
+    grid: Grid | None = None,
     **changes: Any,
 ) -> Int[Array, "*b h w"]:
     """Pseudo-labels of a few random pixels of every CAM: C+ above a threshold, C- of lowest activation.
@@ -32,6 +34,8 @@ def draw_seeds(
       key: a seed, a key, or a key for each image; by default seed 0. An image's draw hangs on its key alone.
       settings: of the draw; without them those of training.
       size: height and width to which the maps are brought before, as training does: normalised, then bilinear.
+      grid: where the cells of the maps lie in images of this size, such as `Classifier.grid(-1, size)`; by default they
+        are spread evenly.
       **changes: settings by name (`SeedSettings`), such as ``foreground_count=10``.
 
     Returns:
@@ -49,12 +53,14 @@ def draw_seeds(
         raise InputError(f"cams have the shape {maps.shape}; it must be (images, height, width), or of one map")
     if size is not None and not (np.shape(size) == (2,) and all(isinstance(side, int) and side > 0 for side in size)):
         raise InputError(f"size is {size}; it must be height and width in pixels, such as (224, 224)")
+    if grid is not None and size is None:
+        raise InputError("grid says where cells lie in a larger image: give its size, too, such as (224, 224)")
     single = maps.ndim == 2
     low, high = bounds_of(maps) if size is None and known(maps) else (0, 1)
     if not 0 <= low <= high <= 1:
         raise InputError(f"cams lie in [{low:g}, {high:g}]; they must lie in [0, 1], or give size=")
     maps = jnp.asarray(maps[None] if single else maps, jnp.float32)
-    maps = maps if size is None else score_map(maps, size, "fcam")
+    maps = maps if size is None else score_map(maps, size, "fcam", grid)
     unknown = changes.keys() - defaults_of(SeedSettings).keys()
     if unknown:
         raise unknown_name("setting of seeds:", min(unknown), defaults_of(SeedSettings))

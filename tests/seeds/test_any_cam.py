@@ -8,6 +8,7 @@ import pytest
 from fcam_jax import seeds
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.errors import InputError
+from fcam_jax.models.encoder import Grid
 from fcam_jax.seeds import sampling
 from fcam_jax.seeds.sampling import SeedSettings
 
@@ -34,6 +35,13 @@ def test_a_small_map_is_brought_to_the_size_as_in_training():
     np.testing.assert_array_equal(seeds.draw_seeds(small, size=(224, 224)), expected)
 
 
+def test_a_small_map_is_put_where_its_grid_lies():
+    small, grid = 5 * CAMS[:, ::8, ::8] - 2, Grid((0.1, 0.05), (1 / 7, 1 / 7))
+    placed = score_map(jnp.asarray(small), (224, 224), "fcam", grid)
+    expected = sampling.draw_seeds(KEYS, placed, SeedSettings())
+    np.testing.assert_array_equal(seeds.draw_seeds(small, size=(224, 224), grid=grid), expected)
+
+
 def test_settings_and_keys_are_taken():
     settings = SeedSettings(erosion=5 / 56, dilation=5 / 56)
     found = seeds.draw_seeds(CAMS, 3, settings, foreground_count=4)
@@ -49,6 +57,10 @@ def test_settings_and_keys_are_taken():
         ({"cams": CAMS[0, 0]}, r"cams have the shape \(56,\); it must be .*"),
         ({"cams": CAMS * np.nan}, "cams hold NaN or infinities"),
         ({"cams": np.zeros((0, 4, 4))}, r"cams have the shape \(0, 4, 4\); none of it may be 0"),
+        (
+            {"grid": Grid((0.1, 0.1), (0.1, 0.1))},
+            r"grid says where cells lie .*: give its size, too, such as \(224, 224\)",
+        ),
         ({"count": 3}, "unknown setting of seeds: 'count'; known: background_count, .*"),
         ({"erosion": 11.0}, "erosion is 11.0; it must be a share of the image's side, .*: 11 pixels of 224 are 0.049"),
         ({"threshold": "mean"}, "threshold is 'mean'; known: fixed, li, otsu"),
