@@ -29,6 +29,11 @@ STEP = re.compile("0|[1-9][0-9]{0,17}")  # what the folder of a checkpoint is ca
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _KEPT = 2
 
+# One device writes an array that all have. Cut among them, every array would be one more small program per device.
+ocp.type_handlers.register_type_handler(
+    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+)
+
 
 class CheckpointFolder:
     """The checkpoints of one kind; two are kept, so that the one before the newest still serves when that is damaged.
