@@ -1,5 +1,6 @@
 """Shared fixtures: four fake devices, the XLA cache, a small data set, the reference material beside the checkout."""
 
+import gc
 import json
 import os
 import pathlib
@@ -36,11 +37,19 @@ LARGE = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the cases of large networks and of CAMs of many passes as slow."""
+    """Mark the cases of large networks and of CAMs of many passes as slow, and put files of slow tests first: of two
+    workers, neither is left with a long file at the end.
+    """
     for item in items:
         given = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if any(isinstance(value, str) and value in LARGE for value in given):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.getparent(pytest.Module).get_closest_marker("slow") is None)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays, and traces of JAX have few cycles: garbage is collected seldom."""
+    gc.set_threshold(20_000, 20, 50)
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,29 @@ import math
 import pathlib
 import re
 
+import jax
 import PIL.Image
 import pytest
-from program import SMALL, call, call_with, complaint, only_line
+from program import SMALL, call, in_this_process, only_line, program, words_of
+
+from fcam_jax import main
 
 pytestmark = pytest.mark.slow
+
+
+def complaint(config, workdir, *options, **settings):
+    """The one line that a call ends with."""
+    return line_of(words_of(config, workdir, *options, **settings))
+
+
+def line_of(words):
+    """The one line that a call of the program ends with, in this process."""
+    with in_this_process() as said, pytest.raises(SystemExit) as ended:
+        main.main(words)
+    line = ended.value.code
+    assert line.startswith("error: ") and "\n" not in line
+    assert said.getvalue() == ""
+    return line.removeprefix("error: ")
 
 
 @pytest.mark.parametrize(
@@ -44,7 +62,7 @@ def test_a_mistake_on_the_command_line_gets_one_line(tmp_path, config, options, 
     ],
 )
 def test_a_mistake_with_a_checkpoint_gets_one_line(options, words):
-    assert only_line(call_with(*options)).startswith(words)
+    assert line_of(options).startswith(words)
 
 
 def test_a_misspelt_key_in_a_benchmark_file_gets_one_line(tmp_path):
@@ -89,11 +107,18 @@ def test_a_box_outside_its_image_gets_one_line(bird_folder, tmp_path):
     assert line.startswith(f"{boxes}, line 4: box must have ") and line.endswith("'class0/test3.jpg,1,1,41,32'")
 
 
-def finished(*args, **settings):
-    done = call(*args, **settings)
+def finished(done):
+    """A call of a process of its own that has ended well."""
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr
     return done
+
+
+def printed(*words):
+    """What a call prints that ends well, in this process."""
+    with in_this_process() as said:
+        assert main.main(words) == 0
+    return said.getvalue()
 
 
 def contents(folder, pattern):
@@ -105,7 +130,8 @@ def rows(path):
 
 
 def test_a_run_from_its_first_to_its_last_call(tmp_path):
-    first = finished("configs/synthetic.py", tmp_path, **SMALL)
+    words = words_of("configs/synthetic.py", tmp_path, **SMALL)
+    first = finished(program("fcam_jax.main", *words, devices=jax.device_count()))  # as many as this process has
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["images"] == 8 and results["methods"].keys() == {"Center", "CAM", "F-CAM, no threshold", "F-CAM"}
     told, _, warned = first.stdout.partition("\n\n")
@@ -126,18 +152,17 @@ def test_a_run_from_its_first_to_its_last_call(tmp_path):
     trained = contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA")
     for options in ([], ["--mode=eval"]):
         (tmp_path / "results.json").unlink()
-        again = finished("configs/synthetic.py", tmp_path, *options, **SMALL)
-        assert again.stdout == first.stdout
+        assert printed(*words, *options) == first.stdout
         same = json.loads((tmp_path / "results.json").read_text())
         # The files of the program may change while the tests run.
         changing = {"evaluation_seconds": 0, "program": {}}
         assert same | changing == results | changing
     assert contents(tmp_path, "metrics.jsonl") | contents(tmp_path / "fcam" / "checkpoints", "*METADATA") == trained
 
-    alone = call_with("--mode=eval", f"--checkpoint={tmp_path}")
-    assert alone.returncode == 0 and alone.stdout.splitlines()[-1].split() == table[4][0].split() + table[4][1:]
+    alone = printed("--mode=eval", f"--checkpoint={tmp_path}")
+    assert alone.splitlines()[-1].split() == table[4][0].split() + table[4][1:]
 
-    page = finished("configs/synthetic.py", tmp_path, "--mode=report").stdout.strip()
+    page = printed("--mode=report", f"--workdir={tmp_path}").strip()
     assert page == str(tmp_path / "report" / "index.html") and "F-CAM" in pathlib.Path(page).read_text()
 
     line = complaint("configs/synthetic.py", tmp_path, **SMALL | {"seed": 1})
@@ -162,9 +187,9 @@ def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_f
     victim = bird_folder / "images" / "class1" / "train4.jpg"
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
-    line = complaint("configs/synthetic.py", tmp_path / "run", **settings)
+    line = only_line(call("configs/synthetic.py", tmp_path / "run", **settings))
     assert line.startswith(f"{victim}: damaged: Premature end of JPEG file")
     victim.write_bytes(whole)
-    done = finished("configs/synthetic.py", tmp_path / "run", **settings)
+    done = finished(call("configs/synthetic.py", tmp_path / "run", **settings))
     assert "classifier: going on from step " in done.stderr
     assert json.loads((tmp_path / "run" / "results.json").read_text())["images"] == 4

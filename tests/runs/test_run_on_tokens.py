@@ -4,9 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from program import SMALL, call, program
+from program import SMALL, in_this_process, words_of
 
 import fcam_jax as fc
+from fcam_jax import main as program
+from fcam_jax.cli import command
 from fcam_jax.data.synthetic import render
 
 pytestmark = pytest.mark.slow
@@ -22,12 +24,17 @@ SETTINGS = SMALL | {
 }
 
 
+def call(folder, **settings):
+    """Train and evaluate a run."""
+    with in_this_process():
+        assert program.main(words_of("synthetic", folder, **settings)) == 0
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """The folder of a finished run."""
     folder = tmp_path_factory.mktemp("tokens") / "run"
-    done = call("synthetic", folder, **SETTINGS)
-    assert done.returncode == 0, done.stderr
+    call(folder, **SETTINGS)
     return folder
 
 
@@ -44,7 +51,7 @@ def test_both_stages_are_trained_and_evaluated(run):
 
 def test_a_finished_run_on_tokens_is_not_trained_again(run):
     before = (run / "fcam" / "metrics.jsonl").read_text()
-    assert call("synthetic", run, **SETTINGS).returncode == 0
+    call(run, **SETTINGS)
     assert (run / "fcam" / "metrics.jsonl").read_text() == before
 
 
@@ -56,10 +63,8 @@ def test_its_maps_have_the_size_of_the_images(run):
 
 
 def test_its_decoder_is_exported_with_its_neck(run, tmp_path):
-    done = program("fcam_jax", "export", f"--workdir={run}", f"--out={tmp_path / 'weights'}")
-    assert done.returncode == 0, done.stderr
-    again = call(
-        "synthetic",
+    assert command.main(["export", f"--workdir={run}", f"--out={tmp_path / 'weights'}"]) == 0
+    call(
         tmp_path / "again",
         **SETTINGS
         | {
@@ -71,7 +76,6 @@ def test_its_decoder_is_exported_with_its_neck(run, tmp_path):
             "fcam.features": 0,
         },
     )
-    assert again.returncode == 0, again.stderr
     first, same = (json.loads((folder / "results.json").read_text())["methods"] for folder in (run, tmp_path / "again"))
     for name, value in first["F-CAM"].items():
         assert same["F-CAM"][name] == pytest.approx(value, abs=1e-6), name
