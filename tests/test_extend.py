@@ -26,6 +26,7 @@ SMALL = {
     "data.synthetic.test": 8,
     "classifier.epochs": 1,
     "fcam.epochs": 1,
+    "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 8,
     "evaluation.bootstrap": 0,
     "evaluation.threshold_step": 0.1,

@@ -27,6 +27,7 @@ SMALL = {
     "model.decoder_widths": (8, 8, 4, 4),
     "classifier.epochs": 1,
     "fcam.epochs": 1,
+    "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
     "evaluation.pictures": 2,
     "evaluation.threshold_step": 0.01,

@@ -46,6 +46,7 @@ SMALL = {
     "model.decoder_widths": (8, 8, 4, 4),
     "classifier.epochs": 0,
     "fcam.epochs": 0,
+    "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
     "validation.threshold_step": 0.1,
 }

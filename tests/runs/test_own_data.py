@@ -26,6 +26,7 @@ SMALL = {
     "model.decoder_widths": (4, 4, 4, 4),
     "classifier.epochs": 1,
     "fcam.epochs": 1,
+    "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
     "evaluation.bootstrap": 0,
     "evaluation.pictures": 2,

@@ -73,9 +73,9 @@ def spread(work, moments, seed, compared):
             *(f"--images={whole / 'pictures'}", f"--out={folder}"),
         ],
     }
-    life = {name: call(words(work / f"{name}-life"))[2] for name, words in kinds.items()}
-    for place in range(moments):
-        name = ("train", "train", "eval", "report", "train", "predict")[place % 6]
+    names = [("train", "train", "eval", "report", "train", "predict")[place % 6] for place in range(moments)]
+    life = {name: call(kinds[name](work / f"{name}-life"))[2] for name in dict.fromkeys(names)}
+    for place, name in enumerate(names):
         moment = life[name] * ((place + chance.random()) / moments) ** 2  # half of them in the first quarter
         number = chance.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
         folder = work / f"asked{place}"
@@ -85,9 +85,9 @@ def spread(work, moments, seed, compared):
         if name == "train" and place % compared == 0:
             status, errors, _ = call(command(folder, 1))
             there = record(folder) if status == 0 else {"status": errors}
-            names = sorted(key for key in wanted.keys() | there.keys() if wanted.get(key) != there.get(key))
-            different += [f"{folder.name}: {key}" for key in names]
-            outcomes["compared", "the same" if not names else "different"] += 1
+            keys = sorted(key for key in wanted.keys() | there.keys() if wanted.get(key) != there.get(key))
+            different += [f"{folder.name}: {key}" for key in keys]
+            outcomes["compared", "the same" if not keys else "different"] += 1
     return outcomes, different, life
 
 

@@ -35,6 +35,7 @@ SETTINGS = {
     "data.synthetic.val": 8,
     "data.synthetic.test": 8,
     "model.decoder_widths": "(8,8,4,4)",
+    "fcam.pictures_epochs": 0,
     "train.checkpoint_steps": 2,
     "validation.threshold_step": 0.1,
     "evaluation.batch_size": 8,
