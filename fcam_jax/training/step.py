@@ -44,8 +44,14 @@ class TrainState:
 
 def initial_state(placed: Placed, optimizer: optax.GradientTransformation) -> TrainState:
     """State before the first step, on all devices. It owns its arrays: steps donate them, the model keeps its own."""
-    state = TrainState(jnp.zeros((), jnp.int32), placed.params, placed.rest, optimizer.init(placed.params))
-    return replicate(jax.tree.map(jnp.array, state), placed.mesh)
+    momentum = jax.jit(optimizer.init)(placed.params)
+    return replicate(_copied(TrainState(jnp.zeros((), jnp.int32), placed.params, placed.rest, momentum)), placed.mesh)
+
+
+@jax.jit
+def _copied(state: TrainState) -> TrainState:
+    """All arrays by one program: one by one, each shape would compile one of its own."""
+    return jax.tree.map(jnp.copy, state)
 
 
 TrainStep = Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, dict[str, Float[Array, ""]]]]
