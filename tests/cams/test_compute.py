@@ -112,6 +112,7 @@ def test_nothing_is_compiled_twice_and_weights_are_no_constants():
     assert Counting.traced == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "passes"),
     [("scorecam", {}, 10), ("ablationcam", {}, 10), ("iscam", {"samples": 2}, 20), ("sscam", {"samples": 2}, 20)],

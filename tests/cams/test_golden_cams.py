@@ -12,6 +12,8 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import set_weights
 
+pytestmark = pytest.mark.slow
+
 # By the name in the golden file: the CAM and its settings.
 GOLDEN = {
     "cam": ("cam", {}),

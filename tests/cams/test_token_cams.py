@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from explained import FEW, images, keys, of_images
+from filled import filled
 from flax import nnx
 
 from fcam_jax import cams
@@ -26,6 +27,8 @@ from fcam_jax.models.tokens import Tokens
 from fcam_jax.models.vit import Design, DINOv2, ViT
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.types import Batch
+
+pytestmark = pytest.mark.slow
 
 WIDTH, HEADS, DEPTH, CLASSES = 32, 2, 4, 5
 LABELS = np.array([3, 1])
@@ -52,14 +55,12 @@ def classifier(pool="token", kind=ViT, registers=0, dtype=jnp.float32):
     design = Design(
         width=WIDTH, heads=HEADS, grid=3, resampling="size", depth=DEPTH, registers=registers, layer_scale=False
     )
-    encoder = kind(design, pool=pool, dtype=dtype, rngs=nnx.Rngs(0))
-    rng = np.random.default_rng(0)
-    for _, variable in nnx.to_flat_state(nnx.state(encoder, nnx.Param)):
-        if variable.ndim > 1:
-            variable[...] = jnp.asarray(
-                rng.normal(size=variable.shape) / math.sqrt(math.prod(variable.shape[:-1])), jnp.float32
-            )
-    return Classifier(encoder, WGAP(WIDTH, CLASSES, dtype=dtype, rngs=nnx.Rngs(1)))
+
+    def build():
+        encoder = kind(design, pool=pool, dtype=dtype, rngs=nnx.Rngs(0))
+        return Classifier(encoder, WGAP(WIDTH, CLASSES, dtype=dtype, rngs=nnx.Rngs(1)))
+
+    return filled(build, lambda path, leaf: leaf.ndim > 1, variance=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,6 @@ def test_token_stages_are_fused_as_maps_of_one_size(network, target, pictures):
     assert with_image.shape == (2, 48, 32) and np.isfinite(with_image).all()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "mean"])
 @pytest.mark.parametrize("name", sorted(CAMS))
 def test_every_cam_takes_images_of_any_size_registers_and_half_precision(name, pool):
