@@ -10,18 +10,30 @@ import fcam_jax as fc
 from fcam_jax import main as program
 from fcam_jax.cli import command
 from fcam_jax.data.synthetic import render
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.pretrained import Sized
+from fcam_jax.models.vit import Design, ViT
 
 pytestmark = pytest.mark.slow
 
-CROPS = 2
+CROPS, WIDTH = 2, 24
 SETTINGS = SMALL | {
-    "model.encoder": "deit_tiny",
+    "model.encoder": "shallow",
     "model.final_stride": 16,
     "model.decoder_widths": "(8,8,4,4,4)",
     "cam.name": "gradcam",
     "classifier.optimizer.learning_rate": 0.001,
     "fcam.features": CROPS,
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """A transformer of four blocks, by a name: those that are published have twelve."""
+    design = Design(width=WIDTH, heads=2, grid=2, resampling="size", depth=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS._members, "shallow", Sized(ViT, design))
+        yield
 
 
 def call(folder, **settings):
@@ -40,13 +52,13 @@ def run(tmp_path_factory):
 
 def test_both_stages_are_trained_and_evaluated(run):
     found = json.loads((run / "results.json").read_text())
-    assert found["encoder"] == "deit_tiny" and {"CAM", "F-CAM"} <= found["methods"].keys()
+    assert found["encoder"] == "shallow" and {"CAM", "F-CAM"} <= found["methods"].keys()
     assert all(np.isfinite(value) for value in found["methods"]["F-CAM"].values())
     (record,) = (run / "cams").glob("*.json")
     kept = json.loads(record.read_text())
     assert kept["count"] == CROPS * SMALL["data.synthetic.train"]
     size = SMALL["data.size"] // 16
-    assert kept["row"].count(f"({size}, {size}, 192)") == 4  # of the blocks 3, 6, 9 and 12
+    assert kept["row"].count(f"({size}, {size}, {WIDTH})") == 4  # of every block
 
 
 def test_a_finished_run_on_tokens_is_not_trained_again(run):
