@@ -3,9 +3,8 @@
 Of `compute`, raw images go in, and score maps of their size come out.
 """
 
-import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,16 +12,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from fcam_jax.cams.any_network import list_layers as list_layers
 from fcam_jax.cams.attention import AttentionRollout, LeGrad
-from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ChannelCAM, ScoreCAM, joined
-from fcam_jax.cams.contract import ActivationMap, Network, Target, default_stage
+from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ScoreCAM
+from fcam_jax.cams.contract import ActivationMap, Network
 from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
+from fcam_jax.cams.explainer import Explainer as Explainer
 from fcam_jax.cams.factorization import Concepts as Concepts
 from fcam_jax.cams.factorization import factorize as factorize
 from fcam_jax.cams.fem import FEM
 from fcam_jax.cams.finercam import FinerCAM
 from fcam_jax.cams.fullgrad import FullGrad
-from fcam_jax.cams.fusion import Fused, fuse, fused
 from fcam_jax.cams.gradients import (
     CAM,
     ElementwiseGradCAM,
@@ -34,8 +34,11 @@ from fcam_jax.cams.gradients import (
     XGradCAM,
 )
 from fcam_jax.cams.kpcacam import KPCACAM
+from fcam_jax.cams.layouts import channels_first as channels_first
+from fcam_jax.cams.layouts import tokens as tokens
+from fcam_jax.cams.layouts import visible as visible
 from fcam_jax.cams.randomcam import RandomCAM
-from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cams.running import How, maps_of, runner
 from fcam_jax.cams.shapleycam import ReST as ReST
 from fcam_jax.cams.shapleycam import ShapleyCAM
 from fcam_jax.cams.spatial_targets import Detection as Detection
@@ -53,9 +56,7 @@ from fcam_jax.component import Registry, defaults_of
 from fcam_jax.data.arrays import array_of
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.models.classifier import check_images
-from fcam_jax.models.encoder import Grid
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.runtime.progress import progress_bar
 
 Maps = Float[Array, "*b y x"]
 
@@ -153,77 +154,17 @@ def compute(
     given = None if labels is None else _checked(jnp.asarray(array_of(labels, "labels")), len(images))
     if keys is None:
         keys = jax.vmap(functools.partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(len(images)))
-    is_tree = not jax.tree_util.treedef_is_leaf(jax.tree.structure(network))
-    run = _compiled if is_tree else functools.partial
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((network, images, given, keys)))
-    how = (stages,) if isinstance(stages, str) else tuple(stages), (images.shape[1], images.shape[2]), convention
+    names = (stages,) if isinstance(stages, str) else tuple(stages)
+    how = How(cam, names, (images.shape[1], images.shape[2]), convention)
     try:
-        if isinstance(cam, ChannelCAM) and not traced:
-            maps, logits = _in_groups(run, cam, *how, network, images, given, keys)
-        else:
-            maps, logits = run(_at_once, cam, *how)(network, images, given, keys)
+        maps, logits, _ = maps_of(runner(network), how, network, images, given, keys, groups=not traced)
     except InputError as error:
         raise InputError(str(error)) from None  # without the lines that JAX adds to what fails while it traces
     if given is not None:
         _check_range(given, logits.shape[1])
     maps, predicted = (values[0] if single else values for values in (maps, logits.argmax(axis=-1)))
     return (maps, predicted) if given is None else maps
-
-
-@functools.cache
-def _compiled(function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-    """The compiled function; the same object for the same settings, so that nothing is compiled twice."""
-    return jax.jit(functools.partial(function, *static))
-
-
-def _at_once(
-    cam: ActivationMap, stages: tuple[str, ...], size: tuple[int, int], convention: str, *given: Any
-) -> tuple[Maps, Float[Array, "b k"]]:
-    """Maps and class scores from a network, images, labels (None: the predicted ones) and keys."""
-    target, logits = _target(*given)
-    chosen = _fused(cam, stages, target)
-    return score_map(chosen(target), size, convention, target.at(chosen.finest).grid), logits
-
-
-def _in_groups(
-    run: Callable[..., Any],
-    cam: ChannelCAM,
-    stages: tuple[str, ...],
-    size: tuple[int, int],
-    convention: str,
-    network: Network,
-    *given: Any,
-) -> tuple[Maps, Float[Array, "b k"]]:
-    """The same, a group of feature maps at a time, counted by a bar; `run` compiles a function with its settings."""
-    seen, logits = run(_target)(network, *given)
-    whole = dataclasses.replace(seen, network=network)  # not a copy of it
-    targets = [whole.at(stage) for stage in _fused(cam, stages, whole).stages]
-    scores, combined = run(type(cam).scores, cam), run(type(cam).combined, cam)
-    found, total = [], sum(target.map.shape[-1] for target in targets)
-    with progress_bar(f"{cam.title} of {len(whole.keys)} image(s)", total, "feature map") as bar:
-        for target in targets:
-            groups = []
-            for channels in cam.groups(target):
-                groups.append(jax.block_until_ready(scores(target, channels)))
-                bar.update(len(channels))
-            found.append(combined(target, joined(jnp.stack(groups))))
-    return run(_sized, size, convention, tuple(target.grid for target in targets))(found), logits
-
-
-def _target(network: Network, images: Array, labels: Array | None, keys: Array) -> tuple[Target, Float[Array, "b k"]]:
-    inputs = network.normalize(images)
-    maps = network.stages(inputs)
-    logits = network.score(maps[-1], len(maps) - 1)
-    labels = logits.argmax(axis=-1) if labels is None else labels
-    return Target(network, inputs, maps, labels, keys, len(maps) - 1), logits
-
-
-def _fused(cam: ActivationMap, stages: tuple[str, ...], target: Target) -> Fused:
-    return fused(cam, stages, len(target.stages), default_stage(target.network))
-
-
-def _sized(size: tuple[int, int], convention: str, grids: tuple[Grid | None, ...], found: list[Array]) -> Array:
-    return score_map(fuse(found, grids), size, convention, grids[0])
 
 
 def _checked(labels: Array, count: int) -> Int[Array, " b"]:

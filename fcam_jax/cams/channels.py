@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.cams.contract import Target
 from fcam_jax.cams.score_maps import minmax, resize_bilinear
+from fcam_jax.cams.weighted import WeightedMap
 from fcam_jax.component import at_least
 
-Alter = Callable[[Float[Array, "b n y x"], Int[Array, " n"]], Float[Array, "b n y x"]]
+Alter = Callable[[Float[Array, "b n ..."], Int[Array, " n"]], Float[Array, "b n ..."]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChannelCAM(ActivationMap):
+class ChannelCAM(WeightedMap):
     """A CAM out of a score for every feature map.
 
     Attributes:
@@ -37,8 +38,12 @@ class ChannelCAM(ActivationMap):
         """The scores of some feature maps, by their positions."""
 
     @abc.abstractmethod
+    def weights(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        """The weight of every feature map, from the scores of all."""
+
     def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
         """The map, from the scores of all."""
+        return self.collapsed(self.weights(target, scores)[:, None, None] * target.features)
 
     def passes(self, channels: int) -> int:
         """Passes of the network, or the rest of it, that an image takes for so many feature maps."""
@@ -74,9 +79,10 @@ def masked_scores(
     given the positions k.
     """
     features = jnp.moveaxis(target.features[..., channels], -1, 1)
-    (b, n, h, w), (y, x) = features.shape, target.inputs.shape[1:3]
+    (b, n, h, w), space = features.shape, target.inputs.shape[1:-1]
     # Normalised twice: the first time to 0 where a map is constant, which enlarging would turn into rounding errors.
-    masks = minmax(resize_bilinear(minmax(features.reshape(-1, h, w)), (y, x), target.grid)).reshape(b, n, y, x)
+    small = target.unfolded(minmax(features.reshape(-1, h, w)))
+    masks = minmax(resize_bilinear(small, space, target.grid)).reshape(b, n, *space)
     inputs = target.inputs[:, None] * alter(masks, channels)[..., None]
     masked = target.variations(inputs).at(len(target.stages) - 1)
     return masked.score(masked.features).reshape(b, n)
@@ -103,10 +109,9 @@ class ScoreCAM(ChannelCAM):
         """Scores of the masked images."""
         return masked_scores(target, channels)
 
-    def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
-        """ReLU of the sum of the features, weighted by the softmax of the scores over the channels."""
-        weights = jax.nn.softmax(scores, axis=-1)[:, None, None]
-        return jax.nn.relu((weights * target.features).sum(axis=-1))
+    def weights(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        """The softmax of the scores over the channels."""
+        return jax.nn.softmax(scores, axis=-1)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -150,11 +155,11 @@ class SSCAM(ScoreCAM):
 
 
 def _noisy(
-    keys: Key[Array, " b"], std: float, masks: Float[Array, "b n y x"], channels: Int[Array, " n"]
-) -> Float[Array, "b n y x"]:
+    keys: Key[Array, " b"], std: float, masks: Float[Array, "b n ..."], channels: Int[Array, " n"]
+) -> Float[Array, "b n ..."]:
     """Masks with noise of their own; a channel's does not hang on the group it is in."""
 
-    def draw(key: Key[Array, ""], channel: Int[Array, ""]) -> Float[Array, "y x"]:
+    def draw(key: Key[Array, ""], channel: Int[Array, ""]) -> Float[Array, "..."]:
         return jax.random.normal(jax.random.fold_in(key, channel), masks.shape[2:])
 
     return masks + std * jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(keys, channels)
@@ -218,9 +223,8 @@ class AblationCAM(ChannelCAM):
         ablated = features[:, None] * kept[:, None, None]
         return target.score(ablated.reshape(-1, *features.shape[1:])).reshape(len(features), -1)
 
-    def combined(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b h w"]:
-        """The map, from the scores of all."""
+    def weights(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b c"]:
+        """What the score loses without a feature map, as a share of it."""
         whole = target.score(target.features)[:, None]
         size = jnp.abs(whole)
-        weights = (whole - scores) / jnp.where(size == 0, 1, size)
-        return jax.nn.relu((weights[:, None, None] * target.features).sum(axis=-1))
+        return (whole - scores) / jnp.where(size == 0, 1, size)

@@ -55,6 +55,14 @@ class PlacedNetwork(Network, Protocol):
 
 
 @runtime_checkable
+class VolumeNetwork(Network, Protocol):
+    """A network of volumes; its maps are [b, d h, w, c], with the layers of the depth one below the other."""
+
+    def depth(self, stage: Any) -> int:
+        """The number d of layers of a stage's map; 0 where it is one of an image."""
+
+
+@runtime_checkable
 class MapNetwork(Network, Protocol):
     """A network whose head has a map for every class; "cam" reads it."""
 
@@ -108,6 +116,11 @@ class Target:
         """Where the cells of the stage's map lie in the images; None where the network does not know."""
         size = self.inputs.shape[1], self.inputs.shape[2]
         return self.network.grid(self.stage, size) if isinstance(self.network, PlacedNetwork) else None
+
+    def unfolded(self, maps: Float[Array, "n h w"]) -> Float[Array, "n ..."]:
+        """Maps at the cells of the stage as they lie in the image: of volumes [n, d, h, w]."""
+        depth = self.network.depth(self.stages[self.stage]) if isinstance(self.network, VolumeNetwork) else 0
+        return maps.reshape(len(maps), depth, -1, maps.shape[-1]) if depth else maps
 
     @property
     def labels(self) -> Labels:
@@ -181,6 +194,14 @@ class ActivationMap:
     title: ClassVar[str]  # what tables call it
     finest: ClassVar[int] = -1  # as a `Cam` it is one of the top stage
     whole: ClassVar[str] = ""  # what it is the map of, where that is no stage which could be chosen
+
+    def __new__(cls, model: Any = None, target_layers: Any = (), **settings: Any) -> Any:
+        """The component; with a model, its `explainer.Explainer`, whose settings are given beside the CAM's."""
+        if model is None:
+            return super().__new__(cls)
+        from fcam_jax.cams.explainer import explainer_of  # it is made of all that stands on this contract
+
+        return explainer_of(cls, model, target_layers, settings)
 
     def check(self, network: Any) -> None:
         """Raise an `InputError` where a network cannot be explained by it; nothing is computed."""

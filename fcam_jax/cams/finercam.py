@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fcam_jax.cams.contract import ActivationMap, Target
 from fcam_jax.cams.gradients import ElementwiseGradCAM, GradCAM, GradCAMPP, HiResCAM, LayerCAM, XGradCAM
@@ -54,12 +54,13 @@ class FinerCAM(ActivationMap):
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
+        labels = target.labels  # refused where what is explained is no class score
         scores = target.network.score(target.stages[target.stage], target.stage).astype(jnp.float32)
-        return _BASES[self.base]()(dataclasses.replace(target, wanted=self.compared(target, scores)))
+        return _BASES[self.base]()(dataclasses.replace(target, wanted=self.compared(labels, scores)))
 
-    def compared(self, target: Target, scores: Float[Array, "b k"]) -> Classes:
-        """The difference that is explained, given all class scores of the unchanged images."""
-        labels = target.labels[:, None]
+    def compared(self, labels: Int[Array, " b"], scores: Float[Array, "b k"]) -> Classes:
+        """The difference that is explained, given the classes and all scores of the unchanged images."""
+        labels = labels[:, None]
         distances = jnp.abs(scores - jnp.take_along_axis(scores, labels, axis=1))
         others = jnp.where(jnp.arange(scores.shape[1]) == labels, jnp.inf, distances)
         nearest = jnp.argsort(others, axis=1)[:, : min(self.references, scores.shape[1] - 1)]

@@ -22,10 +22,10 @@ class Fused:
     cam: ActivationMap
     stages: tuple[int, ...]  # their positions, from high to low resolution
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the finest stage."""
+    def __call__(self, target: Target) -> Float[Array, "b ..."]:
+        """The map of the finest stage; of volumes [b, z, y, x]."""
         targets = [target.at(stage) for stage in self.stages]
-        return fuse([self.cam(one) for one in targets], [one.grid for one in targets])
+        return fuse([one.unfolded(self.cam(one)) for one in targets], [one.grid for one in targets])
 
     @property
     def finest(self) -> int:
@@ -56,7 +56,7 @@ def fused(cam: ActivationMap, stages: Sequence[str], count: int, default: int = 
     return Fused(cam, chosen or ((cam.finest if cam.whole else default) % count,))
 
 
-def fuse(maps: list[Float[Array, "b _ _"]], grids: Sequence[Grid | None] = ()) -> Float[Array, "b h w"]:
+def fuse(maps: list[Float[Array, "b ..."]], grids: Sequence[Grid | None] = ()) -> Float[Array, "b ..."]:
     """Element-wise maximum of maps from fine to coarse, at the cells of the finest; a single map stays as it is.
 
     `grids` say where the cells of each lie in the image; by default they are spread evenly.
@@ -74,15 +74,15 @@ def fuse(maps: list[Float[Array, "b _ _"]], grids: Sequence[Grid | None] = ()) -
         return maps[0]
     *shallow, deepest = (_scaled(values) for values in maps)
     scaled = [*(jnp.tanh(_GAIN * values) for values in shallow), deepest]
-    size, finest = (maps[0].shape[1], maps[0].shape[2]), grids[0] if grids else None
+    size, finest = maps[0].shape[1:], grids[0] if grids else None
 
     def enlarged(values: Array, grid: Grid | None) -> Array:
-        return resize_bilinear(values, size, grid.within(finest, size) if grid and finest else None)
+        return resize_bilinear(values, size, grid.within(finest, (size[0], size[1])) if grid and finest else None)
 
     return jnp.stack([*map(enlarged, scaled, grids or [None] * len(scaled))]).max(axis=0)
 
 
-def _scaled(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
-    highest = maps.max(axis=(1, 2), keepdims=True)
+def _scaled(maps: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
+    highest = maps.max(axis=tuple(range(1, maps.ndim)), keepdims=True)
     positive = highest > 0
     return jnp.where(positive, maps / jnp.where(positive, highest, 1), 0)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fcam_jax.cams.contract import ActivationMap, MapNetwork, Target, default_stage
+from fcam_jax.cams.weighted import WeightedMap
 from fcam_jax.component import at_least, known
 from fcam_jax.errors import InputError
 
@@ -51,7 +52,7 @@ class CAM(ActivationMap):
         return target.network.activation(target.map, target.labels).astype(jnp.float32)
 
 
-class GradCAM(ActivationMap):
+class GradCAM(WeightedMap):
     """Gradient-weighted class activation map.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad w_k = \\frac1Z \\sum_p g_{kp} $$
@@ -61,14 +62,14 @@ class GradCAM(ActivationMap):
 
     title = "GradCAM"
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
         weights = target.gradient().mean(axis=(1, 2), keepdims=True)
-        return jax.nn.relu((weights * target.features).sum(axis=-1))
+        return weights * target.features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GradCAMPP(ActivationMap):
+class GradCAMPP(WeightedMap):
     """GradCAM++ for a score whose exponential is the class's output.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad w_k = \\sum_p \\alpha_{kp}\\, \\mathrm{ReLU}(g_{kp}), $$
@@ -93,8 +94,8 @@ class GradCAMPP(ActivationMap):
     def __post_init__(self) -> None:
         known(self, variant=_VARIANTS)
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
         gradient, features = target.gradient(), target.features
         positive = jax.nn.relu(gradient)
         if self.variant == "released":
@@ -102,11 +103,11 @@ class GradCAMPP(ActivationMap):
         else:
             denominator = 2 + gradient * features.sum(axis=(1, 2), keepdims=True)
             shares = positive / jnp.where(denominator == 0, jnp.inf, denominator)
-        return jax.nn.relu((shares.sum(axis=(1, 2), keepdims=True) * features).sum(axis=-1))
+        return shares.sum(axis=(1, 2), keepdims=True) * features
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SmoothGradCAMPP(ActivationMap):
+class SmoothGradCAMPP(WeightedMap):
     """GradCAM++ whose gradients and their powers are means over noisy inputs; the features are the clean image's.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -137,8 +138,8 @@ class SmoothGradCAMPP(ActivationMap):
         known(self, variant=_VARIANTS)
         at_least(self, samples=1, std=0)
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
         shape = (self.samples, *target.inputs.shape[1:])
         noise = jax.vmap(lambda key: jax.random.normal(key, shape))(target.keys)
         noisy = target.variations(target.inputs[:, None] + self.std * noise)
@@ -152,7 +153,7 @@ class SmoothGradCAMPP(ActivationMap):
             denominator = 2 * squares + (cubes * features).sum(axis=(1, 2), keepdims=True)
             shares = squares / jnp.where(denominator == 0, jnp.inf, denominator) * jax.nn.relu(gradients[:, -1])
             features = noisy.features.reshape(gradients.shape)[:, -1]
-        return jax.nn.relu((shares.sum(axis=(1, 2), keepdims=True) * features).sum(axis=-1))
+        return shares.sum(axis=(1, 2), keepdims=True) * features
 
 
 def _alpha(gradients: Float[Array, "b n h w c"], features: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
@@ -164,7 +165,7 @@ def _alpha(gradients: Float[Array, "b n h w c"], features: Float[Array, "b h w c
     return squares / jnp.where(denominator == 0, jnp.inf, denominator)
 
 
-class XGradCAM(ActivationMap):
+class XGradCAM(WeightedMap):
     """Axiom-based Grad-CAM.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -175,16 +176,16 @@ class XGradCAM(ActivationMap):
 
     title = "XGradCAM"
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
         features = target.features
         mass = features.sum(axis=(1, 2), keepdims=True)
         live = mass != 0
         weights = (target.gradient() * features).sum(axis=(1, 2), keepdims=True) / jnp.where(live, mass, 1.0)
-        return jax.nn.relu((jnp.where(live, weights, 0.0) * features).sum(axis=-1))
+        return jnp.where(live, weights, 0.0) * features
 
 
-class LayerCAM(ActivationMap):
+class LayerCAM(WeightedMap):
     """LayerCAM of one stage; several are fused by `fusion`.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k \\mathrm{ReLU}(g_k) \\odot A_k\\Big) $$
@@ -194,12 +195,12 @@ class LayerCAM(ActivationMap):
 
     title = "LayerCAM"
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
-        return jax.nn.relu((jax.nn.relu(target.gradient()) * target.features).sum(axis=-1))
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
+        return jax.nn.relu(target.gradient()) * target.features
 
 
-class HiResCAM(ActivationMap):
+class HiResCAM(WeightedMap):
     """The share of every position in the score, to first order; signed.
 
     $$ C = \\sum_k g_k \\odot A_k $$
@@ -213,12 +214,16 @@ class HiResCAM(ActivationMap):
 
     title = "HiResCAM"
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
-        return (target.gradient() * target.features).sum(axis=-1)
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
+        return target.gradient() * target.features
+
+    def collapsed(self, weighted: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
+        """Their sum, with its sign."""
+        return self.added(weighted)
 
 
-class ElementwiseGradCAM(ActivationMap):
+class ElementwiseGradCAM(WeightedMap):
     """Positive products of every unit and its gradient; LayerCAM where no feature is negative.
 
     $$ C = \\sum_k \\mathrm{ReLU}(g_k \\odot A_k) $$
@@ -228,6 +233,6 @@ class ElementwiseGradCAM(ActivationMap):
 
     title = "Element-wise Grad-CAM"
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
-        return jax.nn.relu(target.gradient() * target.features).sum(axis=-1)
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
+        return jax.nn.relu(target.gradient() * target.features)

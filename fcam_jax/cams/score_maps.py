@@ -18,9 +18,9 @@ Kernel = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]  # weigh
 
 
 def score_map(
-    maps: Float[Array, "b h w"], size: tuple[int, int], convention: str, grid: Grid | None = None
-) -> Float[Array, "b y x"]:
-    """Score maps in [0, 1] at the images' height and width, from CAMs of any range at low resolution.
+    maps: Float[Array, "b ..."], size: tuple[int, ...], convention: str, grid: Grid | None = None
+) -> Float[Array, "b ..."]:
+    """Score maps in [0, 1] at the size of images [y, x] or volumes [z, y, x], from CAMs of any range at low resolution.
 
     A map that is constant, or holds a NaN, says nothing about where the object is and becomes 0. A map that holds an
     infinity comes from a broken network and becomes NaN, which the metrics refuse. The convention is "protocol":
@@ -37,21 +37,23 @@ def score_map(
     """
     if convention not in CONVENTIONS:
         raise unknown_name("score map convention", convention, CONVENTIONS)
-    broken = jnp.isinf(maps).any(axis=(1, 2), keepdims=True)
-    flat = maps.min(axis=(1, 2), keepdims=True) == maps.max(axis=(1, 2), keepdims=True)
+    space = tuple(range(1, maps.ndim))
+    broken = jnp.isinf(maps).any(axis=space, keepdims=True)
+    flat = maps.min(axis=space, keepdims=True) == maps.max(axis=space, keepdims=True)
     result = jnp.where(flat, 0, CONVENTIONS[convention](maps, size, grid))
     return jnp.where(broken, jnp.nan, result)
 
 
-def minmax(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
+def minmax(maps: Float[Array, "b ..."]) -> Float[Array, "b ..."]:
     """Each map moved and scaled to [0, 1]; 0 for a map that is constant or holds a NaN; NaN for infinities.
 
     $$ (M - \\min M) / (\\max M - \\min M) $$
     """
-    low = maps.min(axis=(1, 2), keepdims=True)
-    high = maps.max(axis=(1, 2), keepdims=True)
+    space = tuple(range(1, maps.ndim))
+    low = maps.min(axis=space, keepdims=True)
+    high = maps.max(axis=space, keepdims=True)
     span = high - low
-    empty = (span == 0) | jnp.isnan(maps).any(axis=(1, 2), keepdims=True)
+    empty = (span == 0) | jnp.isnan(maps).any(axis=space, keepdims=True)
     # The compiler divides by multiplying with a reciprocal, which may miss 1; the 8-bit levels hang on the maximum.
     top = (maps == high) & jnp.isfinite(span)
     scaled = jnp.where(top, 1, jnp.minimum((maps - low) / jnp.where(empty, 1, span), 1))
@@ -59,15 +61,15 @@ def minmax(maps: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
 
 
 def resize_bilinear(
-    maps: Float[Array, "b h w"], size: tuple[int, int], grid: Grid | None = None
-) -> Float[Array, "b y x"]:
+    maps: Float[Array, "b ..."], size: tuple[int, ...], grid: Grid | None = None
+) -> Float[Array, "b ..."]:
     """Bilinear interpolation with half-pixel centres, edges repeated, no smoothing before a reduction."""
     return _resize(maps, size, grid, lambda distance: np.maximum(1 - distance, 0))
 
 
 def resize_bicubic(
-    maps: Float[Array, "b h w"], size: tuple[int, int], grid: Grid | None = None
-) -> Float[Array, "b y x"]:
+    maps: Float[Array, "b ..."], size: tuple[int, ...], grid: Grid | None = None
+) -> Float[Array, "b ..."]:
     """Bicubic interpolation with half-pixel centres, edges repeated, no smoothing before a reduction.
 
     Differs from: `jax.image.resize`, whose cubic kernel has a = -0.5; here it is OpenCV's a = -0.75.
@@ -103,6 +105,9 @@ def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
 
 
+_PRODUCTS = {2: "yh,bhw,xw->byx", 3: "zd,bdhw,yh,xw->bzyx"}  # of images and volumes
+
+
 def _even(cells: tuple[int, int]) -> Grid:
     """Cells that are spread evenly over the image."""
     height, width = cells
@@ -120,14 +125,15 @@ def _matrix(source: int, target: int, first: float, step: float, kernel: Kernel)
 
 
 def _resize(
-    maps: Float[Array, "b h w"], size: tuple[int, int], grid: Grid | None, kernel: Kernel
-) -> Float[Array, "b y x"]:
-    cells = maps.shape[1], maps.shape[2]
-    rows, columns = (
+    maps: Float[Array, "b ..."], size: tuple[int, ...], grid: Grid | None, kernel: Kernel
+) -> Float[Array, "b ..."]:
+    cells = maps.shape[1:]
+    firsts, steps = grid or ([0.5 / count for count in cells], [1 / count for count in cells])
+    first_matrix, *others = (
         jnp.asarray(_matrix(source, target, first, step, kernel), maps.dtype)
-        for source, target, first, step in zip(cells, size, *(grid or _even(cells)), strict=True)
+        for source, target, first, step in zip(cells, size, firsts, steps, strict=True)
     )
-    return jnp.einsum("yh,bhw,xw->byx", rows, maps, columns, precision=jax.lax.Precision.HIGHEST)
+    return jnp.einsum(_PRODUCTS[len(cells)], first_matrix, maps, *others, precision=jax.lax.Precision.HIGHEST)
 
 
 CONVENTIONS: dict[str, Callable[..., Array]] = {

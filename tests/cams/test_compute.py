@@ -127,7 +127,7 @@ def test_what_takes_a_pass_for_each_feature_map_is_counted_outside_of_the_progra
         seen[:] = [said]
         yield types.SimpleNamespace(update=seen.append)
 
-    monkeypatch.setattr("fcam_jax.cams.progress_bar", bar)
+    monkeypatch.setattr("fcam_jax.cams.running.progress_bar", bar)
     found = cams.compute(name, network, images(), LABELS, chunk=6, **settings)
     (title, total, unit), *counts = seen
     assert title.endswith(" of 3 image(s)") and (total, unit) == (10, "feature map") and counts == [2] * 5
@@ -191,10 +191,10 @@ EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "docs" / "cams.md"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1])
 def test_the_examples_of_the_documentation_run(number):
     code = re.findall(r"```python\n(.*?)```", EXAMPLES.read_text(), re.DOTALL)
-    assert len(code) == 3
+    assert len(code) == 2
     scope = {}
     exec(code[number], scope)
     maps, labels = scope["maps"], scope["labels"]
