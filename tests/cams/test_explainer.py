@@ -108,6 +108,7 @@ def test_the_principal_component_is_that_of_a_singular_value_decomposition(cells
         np.testing.assert_allclose(one.ravel(), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CAMS if issubclass(CAMS[name], WeightedMap)])
 def test_smoothing_by_the_principal_component_takes_the_place_of_the_sum(name):
     few = {"samples": 2} if name in ("sscam", "iscam", "smooth_gradcampp") else {}
@@ -128,7 +129,7 @@ def test_weights_times_features_are_what_is_smoothed():
 class Detector(nnx.Module):
     def __init__(self):
         self.conv = nnx.Conv(3, 4, (3, 3), strides=4, rngs=nnx.Rngs(0))
-        self.scores = nnx.Linear(4, CLASSES, rngs=nnx.Rngs(1))
+        self.scores = nnx.Linear(4, CLASSES, kernel_init=nnx.initializers.ones, rngs=nnx.Rngs(1))
 
     def __call__(self, x):
         maps = nnx.relu(self.conv(x))
@@ -189,26 +190,27 @@ def test_images_in_another_range_are_warned_of(caplog, images, preprocess, warne
     assert (warned in caplog.text) if warned else caplog.text == ""
 
 
-class Dead(nnx.Module):
-    def __init__(self, dead):
-        self.conv = nnx.Conv(3, 4, (3, 3), rngs=nnx.Rngs(0))
-        self.dead = dead
+class Negative(nnx.Module):
+    """Class scores fall with positive units, some of which are shifted so far that they are dead."""
+
+    def __init__(self, shift):
+        self.conv = nnx.Conv(3, CLASSES, (3, 3), kernel_init=nnx.initializers.ones, rngs=nnx.Rngs(0))
+        self.shift = shift
 
     def __call__(self, x):
-        x = nnx.relu(self.conv(x) - (100 if self.dead else -100))
-        return -x.sum(axis=(1, 2))
+        return -nnx.relu(self.conv(x) - self.shift).sum(axis=(1, 2))
 
 
 @pytest.mark.parametrize(
-    ("dead", "why"), [(True, "its units are dead"), (False, "its weighted sum is nowhere positive")]
+    ("shift", "why"),
+    [(100, "its units are dead"), (0, "its weighted sum is nowhere positive")],
+    ids=["dead", "negative"],
 )
-def test_constant_maps_are_explained(caplog, dead, why):
+def test_why_maps_are_constant_is_told(caplog, shift, why):
     with caplog.at_level(logging.WARNING, "fcam_jax.cams.doubts"):
-        found = fc.cams.GradCAM(Dead(dead), ["conv"], batch_size=2)(np.ones((3, 32, 32, 3), np.float32), targets=0)
-    if dead:
-        assert not found.maps.any()
-    assert ("3 of 3 maps are constant, first that of image 0" in caplog.text) == (not found.maps.any())
-    assert (why in caplog.text) == (not found.maps.any())
+        found = fc.cams.GradCAM(Negative(shift), ["conv"], batch_size=2)(np.ones((3, 32, 32, 3), np.float32), targets=0)
+    assert not found.maps.any()
+    assert f"3 of 3 maps are constant, first that of image 0: {why}" in caplog.text
 
 
 @pytest.mark.parametrize(
