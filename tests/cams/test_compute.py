@@ -160,7 +160,7 @@ def test_noise_is_that_of_the_place_in_the_batch_or_of_given_keys(network):
     ("changes", "message"),
     [
         ({"cam": "gradcam+"}, r"unknown CAM 'gradcam\+'; known: ablationcam, .*"),
-        ({"samples": 2}, "unknown setting of the CAM 'gradcam': 'samples'; known: none"),
+        ({"samples": 2}, "unknown setting of the CAM 'gradcam': 'samples'; known: eigen_smooth"),
         ({"stages": "stage9"}, "stages hold 'stage9'; known: stage1, stage2, stage3, stage4"),
         ({"convention": "mine"}, "unknown score map convention 'mine'; known: fcam, protocol"),
         ({"images": np.zeros((24, 32))}, r"images have the shape \(24, 32\); it must be .*"),

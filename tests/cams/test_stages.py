@@ -120,9 +120,14 @@ def test_stages_are_chosen_by_name_from_fine_to_coarse():
     [
         ("gradcamp", {}, (), "unknown CAM 'gradcamp'; known: ablationcam, cam, .*"),
         ("gradcam", {}, ("stage5",), "stages hold 'stage5'; known: stage1, stage2, stage3, stage4"),
-        ("cam", {}, ("stage3", "stage4"), "stages hold 'stage3'; CAM is the head's own map: it takes stage4, .* alone"),
-        ("gradcam", {"samples": 3}, (), "unknown setting of the CAM 'gradcam': 'samples'; known: none"),
-        ("sscam", {"sample": 3}, (), "unknown setting of the CAM 'sscam': 'sample'; known: chunk, samples, std"),
+        ("cam", {}, ("stage3", "stage4"), "stages hold 'stage3'; CAM is the head's own map: it takes stage4 alone"),
+        ("gradcam", {"samples": 3}, (), "unknown setting of the CAM 'gradcam': 'samples'; known: eigen_smooth"),
+        (
+            "sscam",
+            {"sample": 3},
+            (),
+            "unknown setting of the CAM 'sscam': 'sample'; known: chunk, eigen_smooth, samples, std",
+        ),
         ("gradcampp", {"variant": "mine"}, (), "variant is 'mine'; known: paper, released"),
         ("iscam", {"samples": 0}, (), "samples is 0; it must be at least 1"),
         ("scorecam", {"chunk": 0}, (), "chunk is 0; it must be at least 1"),
