@@ -52,7 +52,7 @@ class LayerOutput:
 class AnyNetwork:
     """A network that is cut at some of its layers; images are what the network takes."""
 
-    body: Tapped
+    body: Any  # a `Tapped`
     names: tuple[str, ...] = dataclasses.field(metadata={"static": True})  # of the layers
     layouts: tuple[Reshape | None, ...] = dataclasses.field(metadata={"static": True})  # of each
     grids: tuple[GridOf | None, ...] = dataclasses.field(metadata={"static": True})  # of each; None: an even one

@@ -36,7 +36,7 @@ class tokens:  # noqa: N801 it is called like a function
     def __post_init__(self) -> None:
         at_least(self, prefix=0, height=0, width=0)
 
-    def __call__(self, activation: Float[Array, "b n c"]) -> Float[Array, "b h w c"]:
+    def __call__(self, activation: Float[Array, "b ..."]) -> Float[Array, "b h w c"]:
         """The map of the patches."""
         if activation.ndim != 3:
             raise InputError(f"tokens are [b, n, c], and the layer gives {activation.shape}")

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from flax import linen, nnx
@@ -29,6 +29,7 @@ INFERENCE = {
 _TAKEN, _GIVEN = "cam_taken", "cam_given"
 
 
+@runtime_checkable
 class Tapped(Protocol):
     """A network whose layers, by their positions in a list, can be read and replaced."""
 
