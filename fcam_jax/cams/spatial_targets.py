@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Num
 
 from fcam_jax.cams.targets import Wanted, described
 from fcam_jax.data.arrays import array_of
@@ -117,7 +117,7 @@ def _boxes(output: Any) -> tuple[Any, Any]:
     return tuple(output) if isinstance(output, list | tuple) and len(output) == 2 else (None, None)
 
 
-def _overlap(one: Float[Array, " 4"], other: Float[Array, " 4"]) -> Float[Array, ""]:
+def _overlap(one: Num[Array, " 4"], other: Num[Array, " 4"]) -> Float[Array, ""]:
     """Intersection over union of two boxes."""
     sides = jnp.minimum(one[2:], other[2:]) - jnp.maximum(one[:2], other[:2])
     inside = jnp.maximum(sides, 0).prod()
