@@ -25,7 +25,8 @@ def get_config(args: str = "") -> ConfigDict:
     config.data.synthetic.train = 2000
     config.data.synthetic.val = 200
     config.data.synthetic.test = 500
-    config.model.decoder_widths = (64, 48, 32, 16)
+    if config.model.encoder == "small":
+        config.model.decoder_widths = (64, 48, 32, 16)
     config.classifier.epochs = 9
     config.classifier.new_layers_factor = 1.0
     config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=7)

@@ -18,7 +18,7 @@ from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, Subsampling
 from fcam_jax.models.layers import conv, drop_path
 from fcam_jax.models.pretrained import Pretrained, Sized, torchvision
 from fcam_jax.models.transformer import INIT, Perceptron, layer_norm
-from fcam_jax.models.weight_names import Path, of_torch, torch_name
+from fcam_jax.models.weight_names import Path, head_of_torch, of_torch, torch_name
 
 _EPSILON = 1e-6  # of every LayerNorm
 _LAYER_SCALE = 1e-6  # of every branch at the start
@@ -116,6 +116,7 @@ class ConvNeXt(Encoder):
         dataclasses.replace(_OF_TORCHVISION, ours=lambda array: _OF_TORCHVISION.ours(_without_sides(array))),
         of_torch("the authors' ConvNeXt", _authors_name, depthwise=True),
     )
+    head_names = head_of_torch("head.fc")
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ from fcam_jax.models.encoder import (
 )
 from fcam_jax.models.layers import BatchNorm, conv, max_pool
 from fcam_jax.models.pretrained import Pretrained, Sized, torchvision
-from fcam_jax.models.weight_names import Path, of_torch, torch_name
+from fcam_jax.models.weight_names import Path, head_of_torch, of_torch, torch_name
 
 
 def torchvision_name(path: Path) -> str:
@@ -91,7 +91,7 @@ class DenseNet(Encoder):
         of_torch("torchvision's DenseNet", torchvision_name),  # timm's are the same
         of_torch("torchvision's DenseNet as its files have it", _old_name),
     )
-    head_names = of_torch("DenseNet's head", lambda path: torch_name(("classifier", path[-1])))
+    head_names = head_of_torch("classifier")
 
     def __init__(
         self,

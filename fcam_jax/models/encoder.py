@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -123,7 +124,7 @@ class Encoder(nnx.Module):
     pretrained: ClassVar[tuple[Pretrained, ...]] = ()  # of several sizes: in `Sized`
     published_stride: ClassVar[int] = 32  # the final stride of the network whose weights are published
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("this program's weights"),)  # it is exported by the first
-    head_names: ClassVar[Names | None] = None  # of the published classification layer, where PyTorch's do not fit
+    head_names: ClassVar[Names | None] = None  # of the published classification layer, where it is not called "fc"
     for_methods: ClassVar[tuple[str, ...]] = ()  # keywords that ways to train stage 1 set, and that are no settings
     default_cam: ClassVar[str] = "cam"  # what a configuration takes where nobody names one
     cam_stage: int = -1  # position of the stage that CAMs explain where nobody names one
@@ -163,6 +164,10 @@ class Encoder(nnx.Module):
     def with_map(self, stage: Stage, features: Map) -> Stage:
         """The stage with another map, from which the rest of the network can be resumed."""
         return features
+
+    def resized(self, name: str, array: np.ndarray) -> np.ndarray:
+        """A tensor of a weight file in our layout; brought to our size where its own is of other images' sides."""
+        return array
 
     def attentions(
         self, images: Float[Array, "b h w 3"], head: Callable[[Map], Float[Array, "b k"]]

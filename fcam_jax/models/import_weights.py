@@ -96,7 +96,7 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     source, encoder, download = f"weights {path}", classifier.encoder, download_of(path)
     families = _head_names(classifier)
     part = part_of(weights, encoder)
-    body, last = encoder_and_head(part, encoder, named_variables(classifier.head, families[0]))
+    body, last = encoder_and_head(part, encoder, named_variables(classifier.head, families[-1]))
     plan = best_plan(encoder, body, part.prefix)
     if plan.problems:
         name, _, _, closest = closest_encoder(weights, encoder.strides[-1])
@@ -113,7 +113,7 @@ def load_classifier(classifier: Classifier, path: str | pathlib.Path, *, keep_he
     _refuse(source, part, [*plan.problems, *of_head])
     tensors = plan.carry_out() + (head.carry_out() if head else 0)
     fate = "absent" if not last else "kept" if keep_head else "left out"
-    told = _told(source, part.told, unlike(download, encoder) if download else "")
+    told = _told(source, part.told, plan.told, unlike(download, encoder) if download else "")
     return Imported(files, plan.names.family, tensors, plan.untouched, fate, told, download)
 
 
@@ -158,7 +158,7 @@ def set_weights(module: Named, weights: Weights, source: str) -> Imported:
     part = part_of(weights, module)
     plan = best_plan(module, part.weights, part.prefix)
     _refuse(source, part, plan.problems)
-    return Imported({}, plan.names.family, plan.carry_out(), plan.untouched, told=_told(source, part.told))
+    return Imported({}, plan.names.family, plan.carry_out(), plan.untouched, told=_told(source, part.told, plan.told))
 
 
 def export_weights(module: Encoder | Decoder | Classifier) -> dict[str, np.ndarray]:
@@ -227,7 +227,7 @@ def _as_classifier(source: str, weights: Weights, keep_head: bool) -> tuple[Weig
     _refuse(source, part, plan.problems, f": the closest supported network is {name}; it")
     body, last = encoder_and_head(part, encoder)
     classes = classes_of(last)
-    lines = [f"  {part.told}"] if part.told else []
+    lines = [f"  {told}" for told in (part.told, plan.told) if told]
     lines += [
         f"  {plan.names.family}: model.encoder={name}, {len(plan.values)} of {len(plan.variables)} tensors",
         f"  not in the file, so they would start anew: {', '.join(plan.untouched) or 'none'}",
@@ -235,7 +235,16 @@ def _as_classifier(source: str, weights: Weights, keep_head: bool) -> tuple[Weig
     ]
     by_path = zip(plan.variables, named_variables(encoder, encoder.weight_names[0]), strict=True)
     renamed = {new: np.ascontiguousarray(body[old]) for old, new in by_path if old in plan.values}
-    return renamed | dict(last) if keep_head else renamed, lines
+    return renamed | _as_published(last, encoder) if keep_head else renamed, lines
+
+
+def _as_published(last: Weights, encoder: Encoder) -> dict[str, np.ndarray]:
+    """A linear classification layer by the names that a network is published with; others keep theirs."""
+    (plain,), names = WGAP.weight_names, encoder.head_names
+    to = {plain.name(path): path for path in (("fc", "kernel"), ("fc", "bias"))}
+    if names is None or not last.keys() <= to.keys():
+        return dict(last)
+    return {names.name(to[name]): np.ascontiguousarray(names.theirs(plain.ours(a))) for name, a in last.items()}
 
 
 def _as_decoder(weights: Weights, prefix: str) -> tuple[Weights, list[str]]:

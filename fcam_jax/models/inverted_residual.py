@@ -11,6 +11,7 @@ from flax import nnx
 from fcam_jax.models.depthwise import DepthwiseConv
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, subsamplings, unchanged
 from fcam_jax.models.layers import BatchNorm, Padding, conv
+from fcam_jax.models.weight_names import head_of_torch
 
 _STEM, _TOP, _EXPANSION = 32, 1280, 6
 _STAGES = (0, 1, 2, 3, 3, 4, 4)  # of each group of blocks; the first group of a stage carries its stride
@@ -73,6 +74,8 @@ class InvertedResiduals(Encoder):
     at row 2i; at row 2i + 1 where the padding is TensorFlow's and the layer's map had an even number of rows. `shift`
     is where training puts the weight of kernels that have a stride, or had one (`Strided`).
     """
+
+    head_names = head_of_torch("classifier")
 
     def __init__(
         self,

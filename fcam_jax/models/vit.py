@@ -35,7 +35,7 @@ from fcam_jax.models.positions import resampled
 from fcam_jax.models.pretrained import Pretrained, Sized
 from fcam_jax.models.tokens import Tokens
 from fcam_jax.models.transformer import INIT, Block, layer_norm
-from fcam_jax.models.weight_names import Names, Path, of_torch, torch_name
+from fcam_jax.models.weight_names import Names, Path, head_of_torch, of_torch, torch_name
 
 _HALF = (127.5, 127.5, 127.5)
 
@@ -101,6 +101,7 @@ class ViT(Encoder):
     published_stride: ClassVar[int] = 16
     default_cam: ClassVar[str] = "gradcam"  # as the head sees the class token
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("timm's ViT", torch_name, "mask_token"),)
+    head_names: ClassVar[Names | None] = head_of_torch("head")
 
     def __init__(
         self,
@@ -190,6 +191,15 @@ class ViT(Encoder):
         """Scores of the tokens of a block, as if it were the last one, with given matrices at its place."""
         end = self._end(go_on(at=Asking(lambda name, x: given if name == place else x, (place,))))
         return head(self.for_head(end))
+
+    def resized(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Positions of another square of patches are resampled as ours are for images of other sides."""
+        there, here = math.isqrt(array.shape[1]) if array.ndim == 3 else 0, self.design.grid
+        if name != "pos_embed" or array.shape != (1, 1 + there**2, self.design.width) or there in (0, here):
+            return array
+        square = array[0, 1:].astype(np.float32).reshape(there, there, -1)
+        patches = np.asarray(resampled(jnp.asarray(square), (here, here), self.design.resampling))
+        return np.concatenate([array[:, :1], patches.reshape(1, here**2, -1)], axis=1)
 
     def _end(self, tokens: Tokens) -> Tokens:
         return tokens.refilled(self.norm(tokens.joined()))

@@ -50,6 +50,7 @@ class Plan:
     variables: Mapping[str, nnx.Variable]  # the module's, by their names in that family
     values: Mapping[str, np.ndarray]  # the tensors of the right shape, in our layout
     problems: tuple[str, ...]  # what does not fit, a phrase each
+    told: str = ""  # what was made to fit
 
     @property
     def fit(self) -> float:
@@ -106,17 +107,21 @@ def plan(module: Named, weights: Weights, names: Names, prefix: str = "") -> Pla
     """Compare a module, which may be abstract, with tensors as a family names them after the prefix of the file."""
     variables = named_variables(module, names)
     values: dict[str, np.ndarray] = {}
-    problems = []
+    problems, told = [], []
     for name, variable in variables.items():
         if name not in weights:
             problems += [] if name.startswith(names.added) else [f"{prefix}{name} is missing"]
             continue
         array = weights[name]
-        if names.ours(array).shape != variable.shape:
+        ours = names.ours(array)
+        if ours.shape != variable.shape and isinstance(module, Encoder):
+            before, ours = ours.shape, module.resized(name, ours)
+            told += [f"{prefix}{name} is resampled from {before} to {ours.shape}"] if ours.shape != before else []
+        if ours.shape != variable.shape:
             shape = names.theirs(np.broadcast_to(0, variable.shape)).shape
             problems.append(f"{prefix}{name} has shape {array.shape} instead of {shape}")
             continue
-        values[name] = names.ours(array)
+        values[name] = ours
         if array.dtype.kind in "iub":  # the scales of quantized weights are elsewhere
             problems.append(f"{prefix}{name} holds whole numbers ({array.dtype}), as quantized files do")
         elif not np.isfinite(array.astype(np.float32)).all():
@@ -124,7 +129,7 @@ def plan(module: Named, weights: Weights, names: Names, prefix: str = "") -> Pla
     others = (name for name in weights if name not in variables)
     others = (name for name in others if not (name.startswith(names.ignored) or name.endswith(names.ignored)))
     problems += [f"{prefix}{name} is unexpected" for name in others]
-    return Plan(names, variables, values, tuple(problems))
+    return Plan(names, variables, values, tuple(problems), "; ".join(told))
 
 
 def best_plan(module: Named, weights: Weights, prefix: str = "") -> Plan:

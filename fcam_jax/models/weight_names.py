@@ -69,6 +69,11 @@ def of_torch(
     return Names(family, name, ours, theirs, (*ignored, ".num_batches_tracked"), added)
 
 
+def head_of_torch(layer: str) -> Names:
+    """The linear classification layer of a published network, by its name in PyTorch's files."""
+    return of_torch(f"the layer {layer!r}", lambda path: torch_name((layer, path[-1])))
+
+
 def _from_torch(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else _transposed(array)
 

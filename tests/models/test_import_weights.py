@@ -340,6 +340,43 @@ def test_an_export_has_the_names_and_shapes_of_torchvision_and_keras():
     assert shapes["conv_preds/kernel"] == (1, 1, 256, 5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name, layer",
+    [
+        ("mobilenet_v2", "classifier"),
+        ("efficientnet_lite0", "classifier"),
+        ("convnext_tiny", "head.fc"),
+        ("deit_tiny", "head"),
+        ("dinov2_vits14_reg", "head"),
+    ],
+)
+def test_the_layer_of_classes_has_its_published_name_and_is_read_by_the_plain_one(name, layer, tmp_path):
+    first = fill(empty(name, 3))
+    exported = export_weights(first)
+    assert exported[f"{layer}.weight"].shape == (3, first.encoder.channels[-1])
+    plain = {key.replace(f"{layer}.", "fc.") if array.shape[0] == 3 else key: array for key, array in exported.items()}
+    assert plain.keys() ^ exported.keys() == {f"{of}.{leaf}" for of in (layer, "fc") for leaf in ("weight", "bias")}
+    for file in (plain, exported):
+        save_file(file, tmp_path / "classifier.safetensors")
+        second = empty(name, 3)
+        assert load_classifier(second, tmp_path, keep_head=True).head == "kept"
+        assert_equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_program_writes_the_layer_of_classes_by_its_published_name(plain, tmp_path, capsys):
+    exported = export_weights(fill(empty("mobilenet_v2", 3)))
+    renamed = {key.replace("classifier.", "fc.") if plain else key: array for key, array in exported.items()}
+    save_file(renamed, tmp_path / "file.safetensors")
+    main(["weights", str(tmp_path / "file.safetensors"), f"--out={tmp_path / 'out'}"])
+    assert "mobilenet_v2, 260 of 260 tensors" in capsys.readouterr().out
+    written = load_file(tmp_path / "out" / "classifier.safetensors")
+    assert written.keys() == exported.keys()
+    assert all(np.array_equal(written[key], array) for key, array in exported.items())
+
+
 def test_a_file_may_store_fewer_bits(tmp_path):
     classifier = fill(empty("mobilenet_v1_025"))
     weights = {name: array.astype(ml_dtypes.bfloat16) for name, array in export_weights(classifier).items()}

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights, set_weights
+from fcam_jax.models.positions import RESAMPLINGS
 from fcam_jax.models.vit import Design, DINOv2, ViT
 from fcam_jax.models.weight_names import named_variables
 
@@ -74,11 +76,33 @@ def test_the_published_layer_is_taken_by_timm_s_name(tmp_path):
         return Classifier(ViT(PLAIN, rngs=nnx.Rngs(seed)), WGAP(12, 5, rngs=nnx.Rngs(seed)))
 
     model = classifier(0)
-    exported = export_weights(model).items()
-    # No tensor of a transformer's own begins with "fc.".
-    weights = {f"head.{name[3:]}" if name.startswith("fc.") else name: array for name, array in exported}
+    weights = export_weights(model)
     assert {"head.weight", "head.bias", "blocks.3.attn.qkv.weight"} <= weights.keys()
     save_weights(weights, tmp_path / "deit.safetensors")
     other = nnx.eval_shape(lambda: classifier(1))
     assert load_classifier(other, tmp_path / "deit.safetensors", keep_head=True).head == "kept"
     np.testing.assert_array_equal(other.head.fc.kernel[...], model.head.fc.kernel[...])
+
+
+@pytest.mark.parametrize("kind, design", [(ViT, PLAIN), (DINOv2, REGISTERS)])
+@pytest.mark.parametrize("way", RESAMPLINGS)
+def test_positions_of_larger_images_are_resampled_as_the_larger_network_resamples_them(kind, design, way, caplog):
+    def network(grid):
+        return kind(dataclasses.replace(design, grid=grid, resampling=way), rngs=nnx.Rngs(0))
+
+    larger, ours = network(5), network(3)
+    imported = set_weights(ours, export_weights(larger), "the file")
+    assert imported.told == "pos_embed is resampled from (1, 26, 12) to (1, 10, 12)"
+    assert caplog.messages == [f"the file: {imported.told}"]
+    side = 3 * kind.published_stride
+    images = jnp.sin(0.01 * jnp.arange(side * side * 3)).reshape(1, side, side, 3)
+    expected, found = (network(images, train=False)[-1].joined() for network in (larger, ours))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_positions_that_are_no_square_or_of_another_width_are_refused():
+    ours = ViT(PLAIN, rngs=nnx.Rngs(0))
+    for shape in ((1, 27, 12), (1, 26, 8), (1, 1, 12)):
+        weights = export_weights(ours) | {"pos_embed": np.zeros(shape, np.float32)}
+        with pytest.raises(InputError, match=r"pos_embed has shape .* instead of"):
+            set_weights(ours, weights, "the file")

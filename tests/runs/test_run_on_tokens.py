@@ -19,10 +19,11 @@ pytestmark = pytest.mark.slow
 CROPS, WIDTH = 2, 24
 SETTINGS = SMALL | {
     "model.encoder": "shallow",
-    "model.final_stride": 16,
+    "model.shallow.drop_path": 0.2,
     "model.decoder_widths": "(8,8,4,4,4)",
-    "cam.name": "gradcam",
+    "classifier.optimizer.name": "adamw_cosine",
     "classifier.optimizer.learning_rate": 0.001,
+    "fcam.optimizer.name": "adamw_cosine",
     "fcam.features": CROPS,
 }
 
