@@ -94,8 +94,8 @@ def test_a_classifier_of_the_package_has_the_maps_of_compute(encoder):
         found = fc.cams.LayerCAM(model, layers)(images)
         np.testing.assert_allclose(found.maps, expected, atol=1e-5)
         np.testing.assert_array_equal(found.labels, labels)
-    rollout = fc.cams.compute("cam", model, images)[0]
-    np.testing.assert_allclose(fc.cams.CAM(model)(images).maps, rollout, atol=1e-5)
+    own = fc.cams.compute("cam", model, images)[0]
+    np.testing.assert_allclose(fc.cams.CAM(model)(images).maps, own, atol=1e-5)
 
 
 @pytest.mark.slow
