@@ -19,6 +19,7 @@ from fcam_jax.cams.layers import Layer, check_linen, dotted, linen_paths, nnx_pa
 from fcam_jax.cams.layouts import check_layout, put_back
 from fcam_jax.cams.tapped import Call, Same, Tapped, TappedLinen, inference, tapped_nnx
 from fcam_jax.errors import InputError
+from fcam_jax.models.constants import Watch
 from fcam_jax.models.encoder import Grid
 from fcam_jax.runtime.text import first_line
 
@@ -69,6 +70,10 @@ class AnyNetwork:
     def score(self, features: LayerOutput, stage: int) -> Any:
         """The network's output, whatever it is, with the output of a layer replaced."""
         return self.body.run(features.inputs, {stage: features.activation})[0]
+
+    def watched_output(self, inputs: Array, watch: Watch) -> Any:
+        """The network's output, with a call of `watch` for every layer that adds a constant."""
+        return self.body.run(inputs, {}, watch)[0]
 
     def map_of(self, stage: LayerOutput) -> Float[Array, "b h w c"]:
         """The map of a layer; of volumes, with the depths one below the other."""

@@ -17,8 +17,8 @@ from fcam_jax.models.constants import Watch
 class BiasNetwork(Network, Protocol):
     """A network whose layers show the constants that they add."""
 
-    def watched(self, watch: Watch) -> Network:
-        """The same network, which calls `watch` for every layer that adds a constant, in the order of computation."""
+    def watched_output(self, inputs: Float[Array, "b y x _"], watch: Watch) -> Any:
+        """The network's output, with a call of `watch` for every layer that adds a constant, as they are computed."""
 
 
 class FullGrad(ActivationMap):
@@ -28,14 +28,15 @@ class FullGrad(ActivationMap):
          + \\sum_l \\sum_c \\psi\\big((\\nabla_{z_l} s\\, b_l)_c\\big), \\qquad \\psi = U(\\mathrm{minmax}(|\\cdot|)) $$
 
     x is the normalised image, z_l what layer l gives, b_l the constant that it adds (`models.constants`), s the score.
-    U brings each map to the cells of the highest stage, bilinearly. For a network of convolutions and ReLU all products
-    add up to the score, those of a head's bias included; it has no place in the map.
+    U brings each map to the cells of the highest stage, or of the finest target layer, bilinearly. For a network of
+    convolutions and ReLU all products add up to the score, those of a head's bias included; it has no place in the map.
 
     One forward and one backward pass through the whole network. Memory is that of a backward pass with the gradients of
     all layers.
 
     Raises:
-      InputError: the network does not show its constants, or is a transformer, most of whose layers give no maps.
+      InputError: the network does not show its constants, is one of volumes, or a transformer, most of whose layers
+        give no maps.
 
     Differs from: the paper's implicit biases of other nonlinearities, such as ReLU6 where it is at 6 or GELU, are left
       out, as in the programs. The authors' program scales all channels of a layer together, where the paper and
@@ -55,13 +56,15 @@ class FullGrad(ActivationMap):
             raise InputError(f"{self.title} is for convolutional networks; take 'legrad', 'gradcam' or 'layercam'")
         if not isinstance(network, BiasNetwork):
             raise InputError(
-                f"{self.title} needs a method watched(watch) of {type(network).__name__}, which shows the constants "
-                "that layers add; 'hirescam' multiplies features and gradient without"
+                f"{self.title} needs a method watched_output(inputs, watch) of {type(network).__name__}, which shows "
+                "the constants that layers add; 'hirescam' multiplies features and gradient without"
             )
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map on the grid of the target\'s stage, which is the highest."""
         self.check(target.network)
+        if target.inputs.ndim != 4:
+            raise InputError(f"{self.title} is for images; take another CAM for volumes, such as 'hirescam'")
         height, width = target.map.shape[1:3]
         maps = jnp.zeros((len(target.inputs), height, width))
         for part in full_gradient(target):
@@ -97,9 +100,7 @@ def _seen(
         return outputs if shifts is None else outputs + shifts[len(layers) - 1].astype(outputs.dtype)
 
     assert isinstance(target.network, BiasNetwork)  # `check` has said so
-    network = target.network.watched(watch)
-    stages = network.stages(inputs)
-    return target.explained(network.score(stages[-1], len(stages) - 1)).sum(), layers
+    return target.explained(target.network.watched_output(inputs, watch)).sum(), layers
 
 
 def _rescaled(part: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:

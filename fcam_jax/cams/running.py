@@ -36,7 +36,8 @@ class How:
     def fused(self, target: Target) -> Fused:
         """The fusion of its maps."""
         if self.stages and isinstance(self.stages[0], int):
-            return Fused(self.cam, tuple(map(int, self.stages)))
+            stages = tuple(map(int, self.stages))
+            return Fused(self.cam, stages[:1] if self.cam.whole else stages)
         return fused(self.cam, tuple(map(str, self.stages)), len(target.stages), default_stage(target.network))
 
 

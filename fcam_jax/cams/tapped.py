@@ -3,6 +3,7 @@
 The network that was given is never changed: NNX modules are copied, and Linen's calls are intercepted.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -14,6 +15,7 @@ from flax import linen, nnx
 
 from fcam_jax.cams.layers import Path, dotted
 from fcam_jax.errors import InputError
+from fcam_jax.models.constants import Watch, watch_layers, watching
 
 Call = Callable[[Any, Any], Any]  # from a module and its inputs to its output
 Taken = tuple[tuple[Any, ...], ...]  # outputs of every layer, at each of its calls
@@ -33,8 +35,11 @@ _TAKEN, _GIVEN = "cam_taken", "cam_given"
 class Tapped(Protocol):
     """A network whose layers, by their positions in a list, can be read and replaced."""
 
-    def run(self, inputs: Any, given: Mapping[int, Any]) -> tuple[Any, Taken]:
-        """The network's output, and those of the layers; some layers give what is `given` in place of their own."""
+    def run(self, inputs: Any, given: Mapping[int, Any], watch: Watch | None = None) -> tuple[Any, Taken]:
+        """The network's output, and those of the layers; some layers give what is `given` in place of their own.
+
+        `watch` is called for every layer that adds a constant (`models.constants`).
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +69,11 @@ class TappedNNX:
     paths: tuple[Path, ...] = dataclasses.field(metadata={"static": True})
     call: Call = dataclasses.field(metadata={"static": True})
 
-    def run(self, inputs: Any, given: Mapping[int, Any]) -> tuple[Any, Taken]:
+    def run(self, inputs: Any, given: Mapping[int, Any], watch: Watch | None = None) -> tuple[Any, Taken]:
         """The output, and those of the layers."""
         model = nnx.merge(self.graph, self.state, copy=True)
+        if watch is not None:
+            watch_layers(model, watch)
         layers = [_at(model, path) for path in self.paths]
         for place, value in given.items():
             setattr(layers[place], _GIVEN, _Tap(value))
@@ -140,7 +147,7 @@ class TappedLinen:
     paths: tuple[Path, ...] = dataclasses.field(metadata={"static": True})
     call: Call = dataclasses.field(metadata={"static": True})
 
-    def run(self, inputs: Any, given: Mapping[int, Any]) -> tuple[Any, Taken]:
+    def run(self, inputs: Any, given: Mapping[int, Any], watch: Watch | None = None) -> tuple[Any, Taken]:
         """The output, and those of the layers."""
 
         def intercept(goes_on: Any, args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:
@@ -157,7 +164,8 @@ class TappedLinen:
         for place, value in given.items():
             _inner(replaced, self.paths[place])["map"] = value
         variables = {**self.variables, **({_GIVEN: replaced} if given else {})}
-        with linen.intercept_methods(intercept):
+        watched = contextlib.nullcontext() if watch is None else linen.intercept_methods(watching(watch))
+        with watched, linen.intercept_methods(intercept):
             output, found = linen.apply(self.call, self.module.held, mutable=[_TAKEN])(variables, inputs)
         taken = found.get(_TAKEN, {})
         return output, tuple(_inner(taken, path).get("outputs", ()) for path in self.paths)

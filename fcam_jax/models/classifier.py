@@ -77,9 +77,10 @@ class Classifier(nnx.Module):
         """Every block of a transformer in turn, in inference mode; raises a `NotImplementedError` for others."""
         return self.encoder.attentions(inputs, self.head)
 
-    def watched(self, watch: Watch) -> "Classifier":
-        """A copy for one pass in inference mode, which calls `watch` for every layer that adds a constant."""
-        return watched(self, watch)
+    def watched_output(self, inputs: Float[Array, "b h w 3"], watch: Watch) -> Float[Array, "b k"]:
+        """Class scores of normalised images, with a call of `watch` for every layer that adds a constant."""
+        copy = watched(self, watch)
+        return copy.score(copy.stages(inputs)[-1], len(self.encoder.channels) - 1)
 
     def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
         """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""

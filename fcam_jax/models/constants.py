@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
-from flax import nnx
+from flax import linen, nnx
 from jaxtyping import Array, Float
 
 Module = TypeVar("Module", bound=nnx.Module)
@@ -15,6 +15,7 @@ Module = TypeVar("Module", bound=nnx.Module)
 Watch = Callable[[Float[Array, "b ... c"], Float[Array, " c"]], Float[Array, "b ... c"]]
 
 _WITH_BIAS = (nnx.Conv, nnx.ConvTranspose, nnx.Linear, nnx.LayerNorm, nnx.GroupNorm)
+_LINEN_WITH_BIAS = (linen.Conv, linen.ConvTranspose, linen.Dense, linen.LayerNorm, linen.GroupNorm, linen.BatchNorm)
 
 
 def watched(module: Module, watch: Watch) -> Module:
@@ -24,11 +25,27 @@ def watched(module: Module, watch: Watch) -> Module:
     inference, within one function: it cannot be split or compiled as an argument.
     """
     copy = nnx.merge(*nnx.split(module))
-    for _, layer in nnx.iter_modules(copy):
+    watch_layers(copy, watch)
+    return copy
+
+
+def watch_layers(module: nnx.Module, watch: Watch) -> None:
+    """What `watched` does to its copy."""
+    for _, layer in nnx.iter_modules(module):
         if constant_of(layer) is not None:
             vars(layer)["_watch"] = watch
             object.__setattr__(layer, "__class__", _watched(type(layer)))
-    return copy
+
+
+def watching(watch: Watch) -> Callable[..., Any]:
+    """The same for a Linen network, for `linen.intercept_methods`."""
+
+    def intercept(goes_on: Any, args: Any, kwargs: Any, context: linen.module.InterceptorContext) -> Any:
+        outputs = goes_on(*args, **kwargs)
+        constant = linen_constant_of(context.module) if context.method_name == "__call__" else None
+        return outputs if constant is None else watch(outputs, constant)
+
+    return intercept
 
 
 def constant_of(layer: nnx.Module) -> Float[Array, " c"] | None:
@@ -44,6 +61,20 @@ def constant_of(layer: nnx.Module) -> Float[Array, " c"] | None:
         return scaled if layer.bias is None else scaled + layer.bias[...]
     bias = getattr(layer, "bias", None)
     return bias[...] if isinstance(layer, _WITH_BIAS) and bias is not None else None
+
+
+def linen_constant_of(layer: linen.Module) -> Float[Array, " c"] | None:
+    """`constant_of` a Linen layer, while it is called."""
+    if not isinstance(layer, _LINEN_WITH_BIAS):
+        return None
+    bias: Any = layer.get_variable("params", "bias")
+    if not isinstance(layer, linen.BatchNorm):
+        return bias
+    mean, variance = (layer.get_variable("batch_stats", name) for name in ("mean", "var"))
+    moved = -mean / jnp.sqrt(variance + layer.epsilon)
+    scale = layer.get_variable("params", "scale")
+    scaled = moved if scale is None else scale * moved
+    return scaled if bias is None else scaled + bias
 
 
 @functools.cache  # JAX keeps every class that it has seen

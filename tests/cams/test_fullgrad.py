@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from explained import CLASSES, HeadAlone, classifier, images, of_images
 from flax import nnx
+from flax_networks import CNN, linen_cnn, pictures
 
 from fcam_jax import cams
 from fcam_jax.cams import CAMS
+from fcam_jax.cams.any_network import any_network
+from fcam_jax.cams.contract import Target
 from fcam_jax.cams.fullgrad import full_gradient
 from fcam_jax.cams.fusion import fused
 from fcam_jax.cams.score_maps import resample
@@ -47,8 +50,9 @@ class OneLayer(nnx.Module):
     def score(self, features, stage):
         return self.head(features)
 
-    def watched(self, watch):
-        return watched(self, watch)
+    def watched_output(self, inputs, watch):
+        copy = watched(self, watch)
+        return copy.score(copy.stages(inputs)[0], 0)
 
 
 def test_all_parts_add_up_to_the_score():
@@ -59,6 +63,23 @@ def test_all_parts_add_up_to_the_score():
     total = sum(np.asarray(part, np.float64).reshape(3, -1).sum(axis=1) for part in parts)
     np.testing.assert_allclose(total, score, rtol=1e-4, atol=1e-5)
     assert np.abs(parts[0].sum(axis=(1, 2, 3)) - score).min() > 1e-2  # which the image alone does not
+
+
+@pytest.mark.parametrize(
+    ("model", "layer"),
+    [(CNN(), "stem"), (CNN(), "blocks[1].conv"), (linen_cnn(), "first"), (linen_cnn(), "second/Conv_0")],
+    ids=["nnx", "nnx inner", "linen", "linen inner"],
+)
+def test_those_of_any_network_do_too_wherever_it_is_cut(model, layer):
+    network, inputs = any_network(model, [layer]), jnp.asarray(pictures())
+    keys = jax.random.split(jax.random.key(0), 3)
+    target = Target(network, inputs, network.stages(inputs), jnp.asarray(LABELS), keys, 0)
+    parts = jax.jit(full_gradient)(target)
+    total = sum(np.asarray(part, np.float64).reshape(3, -1).sum(axis=1) for part in parts)
+    np.testing.assert_allclose(total, target.score(target.features), rtol=1e-4, atol=1e-6)
+    assert len(parts) == 1 + (7 if isinstance(model, CNN) else 5)
+    maps = CAMS["fullgrad"](model, layer)(inputs, LABELS).maps
+    assert maps.shape == (3, 32, 32) and maps.max() == 1
 
 
 def scaled(values):
@@ -128,7 +149,7 @@ def test_the_constant_of_a_layer_is_what_it_makes_of_nothing(layer):
 
 def test_a_watched_copy_computes_what_the_network_does_and_leaves_it():
     network, seen = shaken(classifier()), []
-    copy = network.watched(lambda outputs, constant: seen.append(constant.shape) or outputs)
+    copy = watched(network, lambda outputs, constant: seen.append(constant.shape) or outputs)
     inputs = network.normalize(images())
     for one, other in zip(copy.stages(inputs), network.stages(inputs), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -147,5 +168,5 @@ def test_its_map_has_the_cells_of_the_first_stage_alone():
 
 def test_a_network_that_does_not_show_its_constants_is_told_in_one_line():
     network = HeadAlone(WGAP(3, CLASSES, rngs=nnx.Rngs(0)))
-    with pytest.raises(InputError, match=r"^FullGrad needs a method watched\(watch\) of HeadAlone, which shows"):
+    with pytest.raises(InputError, match=r"^FullGrad needs a method watched_output\(inputs, watch\) of HeadAlone,"):
         cams.compute("fullgrad", network, images())
