@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fcam_jax.cams.any_network import AnyNetwork, Reshape, any_network
 from fcam_jax.cams.contract import Network, StageNetwork, default_stage
 from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.data.arrays import array_of
@@ -30,7 +32,8 @@ def factorize(
     images: Any,
     concepts: int = 5,
     *,
-    stage: str = "",
+    layer: Any = None,
+    reshape: Reshape | None = None,
     steps: int = 200,
 ) -> Concepts:
     """Factorize the features of a set of images into a few concepts, and show where each is: no class takes part.
@@ -43,15 +46,17 @@ def factorize(
     multiplicative updates, to one of several minima of the distance. A map is bilinear between the cells.
 
     Args:
-      model: a `Classifier`, an `FCAM` (its classifier is looked at), or any other `Network`.
-      images: RGB in [0, 255], [b, y, x, 3].
+      model: a `Classifier`, an `FCAM` (its classifier is looked at), any other `Network`; an NNX module, or a Linen
+        module with its variables as a pair.
+      images: RGB in [0, 255], [b, y, x, 3]; for a module as it takes them.
       concepts: n; few show objects, more show their parts.
-      stage: the name of the stage, "stage1" for the highest resolution and so on; by default the top one, or the
-        network's `cam_stage`.
+      layer: of a `Network` the name of a stage, "stage1" for the highest resolution and so on, by default the top one,
+        or its `cam_stage`; of a module one of its modules, or its name (`cams.list_layers`).
+      reshape: from a module's layer to a map, such as `cams.tokens(prefix=1)`.
       steps: updates of both factors.
 
     Raises:
-      InputError: there is no such stage, or more concepts than channels; the images have another shape or range.
+      InputError: there is no such layer, or more concepts than channels; the images have another shape or range.
 
     Differs from: pytorch-grad-cam, which subtracts each channel's minimum, and scales every map of every image to
       [0, 1], so that a concept seems to be in all images.
@@ -60,24 +65,26 @@ def factorize(
     The updates: Lee and Seung, Algorithms for non-negative matrix factorization, NIPS 2000, Eq. 4. The start: Gillis
     and Vavasis, Fast and robust recursive algorithms for separable nonnegative matrix factorization, IEEE TPAMI 2014.
     """
-    network = model.classifier if isinstance(model, FCAM) else model
-    if not isinstance(network, Network):
-        raise InputError(f"{type(model).__name__} has no stages: it needs normalize, stages and score")
     for name, value in (("concepts", concepts), ("steps", steps)):
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} is {value!r}; it must be a whole number, at least 1")
+    network = model.classifier if isinstance(model, FCAM) else model
     images = array_of(images, "images")
-    check_images(images)
+    if isinstance(network, Network):
+        check_images(images)
+    elif layer is None:
+        raise InputError("layer is missing: name the one whose features are split (fc.cams.list_layers(model))")
+    else:
+        network = any_network(network, [layer], reshape)
+        network.shapes(jax.ShapeDtypeStruct(images.shape, np.float32))  # says what does not fit
+        images = images.astype(np.float32)
     is_tree = not jax.tree_util.treedef_is_leaf(jax.tree.structure(network))
     maps = (jax.jit(_maps) if is_tree else _maps)(network, jnp.asarray(images))
-    names = [f"stage{number}" for number in range(1, len(maps) + 1)]
-    if stage and stage not in names:
-        raise unknown_name("stage", stage, names)
-    place = names.index(stage) if stage else default_stage(network) % len(maps)
+    place, name = _chosen(network, layer, len(maps))
     features = maps[place].astype(jnp.float32)
     b, h, w, c = features.shape
     if concepts > c:
-        raise InputError(f"concepts is {concepts}; {names[place]} has {c} channels, and no more concepts")
+        raise InputError(f"concepts is {concepts}; {name} has {c} channels, and no more concepts")
     factors, vectors, residual = nonnegative_factors(features.reshape(-1, c), concepts, steps)
     size = images.shape[1], images.shape[2]
     grid = network.grid(place, size) if hasattr(network, "grid") else None
@@ -116,6 +123,17 @@ def nonnegative_factors(
     weights, vectors = weights * lengths, vectors / jnp.where(lengths == 0, 1, lengths)[:, None]
     order = jnp.argsort(-weights.sum(axis=0))
     return weights[:, order] * scale, vectors[order], residual
+
+
+def _chosen(network: Network, layer: Any, count: int) -> tuple[int, str]:
+    """Position and name of the stage; a module that is cut at a layer has it alone."""
+    if isinstance(network, AnyNetwork):
+        return 0, network.names[0]
+    names = [f"stage{number}" for number in range(1, count + 1)]
+    if layer is not None and layer not in names:
+        raise unknown_name("stage", str(layer), names)
+    place = default_stage(network) % count if layer is None else names.index(layer)
+    return place, names[place]
 
 
 def _least_alike(rows: Float[Array, "p c"], count: int) -> Int[Array, " n"]:

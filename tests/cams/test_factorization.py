@@ -89,7 +89,7 @@ def test_concepts_are_the_same_in_all_images_and_lie_where_they_are():
     pictures[0, :4, :, 0] = 200  # two colours in the first image, one of them, weaker, in the second
     pictures[0, 4:, :, 2] = 100
     pictures[1, :, :5, 0] = 100
-    found = cams.factorize(Painted(), pictures, 2, stage="stage1")
+    found = cams.factorize(Painted(), pictures, 2, layer="stage1")
     assert found.maps.shape == (2, 2, 8, 10) and found.residual < 1e-3
     np.testing.assert_allclose(found.vectors, [[1, 0, 0], [0, 0, 1]], atol=1e-3)
     np.testing.assert_allclose(found.maps[:, 0], pictures[..., 0] / 200, atol=1e-2)
@@ -98,7 +98,7 @@ def test_concepts_are_the_same_in_all_images_and_lie_where_they_are():
 
 def test_a_classifier_s_stage_is_chosen_by_name():
     network = classifier()
-    top, lower = cams.factorize(network, images(), 3), cams.factorize(network, images(), 3, stage="stage2")
+    top, lower = cams.factorize(network, images(), 3), cams.factorize(network, images(), 3, layer="stage2")
     assert top.maps.shape == lower.maps.shape == (3, 3, 24, 32)
     assert (top.vectors.shape, lower.vectors.shape) == ((3, 10), (3, 6))
     assert top.maps.min() >= 0 and top.maps.max() <= 1 and 0 < top.residual < 1
@@ -110,7 +110,7 @@ def test_a_classifier_s_stage_is_chosen_by_name():
         ({"concepts": 4}, "concepts is 4; stage2 has 3 channels, and no more concepts"),
         ({"concepts": 0}, "concepts is 0; it must be a whole number, at least 1"),
         ({"steps": 0}, "steps is 0; it must be a whole number, at least 1"),
-        ({"stage": "stage3"}, "unknown stage 'stage3'; known: stage1, stage2"),
+        ({"layer": "stage3"}, "unknown stage 'stage3'; known: stage1, stage2"),
     ],
 )
 def test_settings_outside_their_range_are_named(settings, message):
@@ -118,6 +118,26 @@ def test_settings_outside_their_range_are_named(settings, message):
         cams.factorize(Painted(), images(), **settings)
 
 
+def test_a_layer_of_any_network_is_split_as_its_features_are():
+    class Net(nnx.Module):
+        def __init__(self, rngs):
+            self.conv, self.fc = nnx.Conv(3, 6, (3, 3), strides=2, rngs=rngs), nnx.Linear(6, 4, rngs=rngs)
+
+        def __call__(self, x):
+            return self.fc(nnx.relu(self.conv(x)).mean(axis=(1, 2)))
+
+    net, pictures = Net(nnx.Rngs(0)), np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
+    found = cams.factorize(net, pictures, 3, layer="conv")
+    factors, vectors, residual = nonnegative_factors(net.conv(pictures).reshape(-1, 6), 3, 200)
+    np.testing.assert_allclose(found.vectors, vectors, atol=1e-5)
+    np.testing.assert_allclose(found.residual, residual, atol=1e-5)
+    assert found.maps.shape == (2, 3, 16, 16)
+    with pytest.raises(InputError, match=r"^layer is missing: name the one whose features are split"):
+        cams.factorize(net, pictures)
+    with pytest.raises(InputError, match=r"no layer 'cnv'; near: conv"):
+        cams.factorize(net, pictures, layer="cnv")
+
+
 def test_what_is_no_network_is_named():
-    with pytest.raises(InputError, match=r"^str has no stages: it needs normalize, stages and score$"):
-        cams.factorize("resnet50", images())
+    with pytest.raises(InputError, match=r"^str is no network for CAMs"):
+        cams.factorize("resnet50", images(), layer="stage1")
