@@ -128,7 +128,7 @@ def test_a_layer_of_any_network_is_split_as_its_features_are():
 
     net, pictures = Net(nnx.Rngs(0)), np.random.default_rng(0).normal(size=(2, 16, 16, 3)).astype(np.float32)
     found = cams.factorize(net, pictures, 3, layer="conv")
-    factors, vectors, residual = nonnegative_factors(net.conv(pictures).reshape(-1, 6), 3, 200)
+    _, vectors, residual = nonnegative_factors(net.conv(pictures).reshape(-1, 6), 3, 200)
     np.testing.assert_allclose(found.vectors, vectors, atol=1e-5)
     np.testing.assert_allclose(found.residual, residual, atol=1e-5)
     assert found.maps.shape == (2, 3, 16, 16)
