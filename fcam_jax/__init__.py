@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fcam_jax import seeds as seeds
     from fcam_jax.data.classes import imagenet_classes as imagenet_classes
     from fcam_jax.errors import InputError as InputError
+    from fcam_jax.evaluation import faithfulness as faithfulness
     from fcam_jax.evaluation.arrays import evaluate_arrays as evaluate
     from fcam_jax.models.create import create_model as create_model
     from fcam_jax.models.create import list_models as list_models
@@ -32,6 +33,7 @@ _PUBLIC = {
     "load": "fcam_jax.runs.prediction.public:load",
     "show": "fcam_jax.runs.prediction.public:show",
     "evaluate": "fcam_jax.evaluation.arrays:evaluate_arrays",
+    "faithfulness": "fcam_jax.evaluation.faithfulness",
     "train": "fcam_jax.runs.job:train_and_evaluate",
     "InputError": "fcam_jax.errors:InputError",
     "cams": "fcam_jax.cams",
