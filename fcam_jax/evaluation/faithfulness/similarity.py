@@ -20,8 +20,8 @@ def pearson(first: Maps, second: Maps) -> Float[Array, " b"]:
     centred = (maps - maps.mean(axis=(1, 2), keepdims=True) for maps in (first, second))
     # Scaled before they are multiplied, so that small maps do not vanish in float32.
     one, other = (maps / jnp.maximum(jnp.abs(maps).max(axis=(1, 2), keepdims=True), 1e-30) for maps in centred)
-    constant = (jnp.ptp(first, axis=(1, 2)) == 0) | (jnp.ptp(second, axis=(1, 2)) == 0)
     norm = jnp.sqrt((one**2).sum(axis=(1, 2)) * (other**2).sum(axis=(1, 2)))
+    constant = (jnp.ptp(first, axis=(1, 2)) == 0) | (jnp.ptp(second, axis=(1, 2)) == 0) | (norm == 0)
     return jnp.where(constant, 0, jnp.clip((one * other).sum(axis=(1, 2)) / jnp.where(constant, 1, norm), -1, 1))
 
 

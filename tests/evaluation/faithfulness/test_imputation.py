@@ -17,7 +17,7 @@ def test_it_is_the_dense_solve(share, scale):
     kept[:, 5, 5] = True
     found = impute(images, kept, noise=0)
     expected = [dense(image, there) for image, there in zip(images, kept, strict=True)]
-    np.testing.assert_allclose(found, expected, atol=2e-4 * scale)
+    np.testing.assert_allclose(found, expected, atol=5e-5 * scale)
     np.testing.assert_array_equal(np.asarray(found)[kept], images[kept])
 
 
@@ -25,7 +25,7 @@ def test_a_hole_in_a_ramp_is_the_ramp():
     ramp = np.broadcast_to((3 * np.arange(40)[:, None] - np.arange(30))[None, ..., None], (1, 40, 30, 1)).astype(float)
     kept = np.ones((1, 40, 30), bool)
     kept[:, 4:36, 5:25] = False
-    np.testing.assert_allclose(impute(ramp, kept, noise=0), ramp, atol=2e-2)  # of 120
+    np.testing.assert_allclose(impute(ramp, kept, noise=0), ramp, atol=2e-3)  # of 120
 
 
 def test_one_pixel_alone_is_everywhere():
