@@ -65,7 +65,7 @@ def test_the_noise_hangs_on_the_key_alone():
         faithfulness.road(NETWORK, IMAGES[:count], MAPS[:count], LABELS[:count], noise=0.5, key=key)
         for count, key in ((3, 1), (2, 1), (3, 2))
     )
-    np.testing.assert_allclose(first[:2], again, atol=1e-6)
+    np.testing.assert_allclose(first[:2], again, atol=1e-4)
     assert (first != other).any()
 
 
