@@ -46,7 +46,11 @@ def test_drop_increase_and_gain_are_those_of_a_loop():
     found = faithfulness.confidence(NETWORK, IMAGES, MAPS, LABELS, baseline=BASELINE, batch_size=4)
     for i in range(6):
         y, o = probability(IMAGES[i], LABELS[i]), probability(through(IMAGES[i], MAPS[i]), LABELS[i])
-        expected = {"average_drop": max(0, y - o) / y, "increase": o > y, "average_gain": max(0, o - y) / (1 - y)}
+        expected = {
+            "average_drop": max(0, y - o) / y,
+            "increase": float(o > y),
+            "average_gain": max(0, o - y) / (1 - y),
+        }
         assert {name: values[i] for name, values in found.items()} == pytest.approx(expected, abs=1e-5)
     assert 0 < found["increase"].mean() < 1  # both cases are there
 

@@ -9,7 +9,8 @@ import pytest
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation import faithfulness
 
-IMAGES = np.random.default_rng(0).normal(size=(5, 8, 8, 3)).astype(np.float32) * np.arange(1, 6)[:, None, None, None]
+IMAGES = np.random.default_rng(0).normal(size=(5, 8, 8, 3)) * np.arange(1, 6)[:, None, None, None]
+IMAGES = IMAGES.astype(np.float32)
 LABELS = np.arange(5)
 
 
