@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from fcam_jax.data.arrays import keys_of
 from fcam_jax.evaluation.faithfulness.arrays import (
@@ -74,7 +74,7 @@ def sensitivity(
 
 @jax.jit
 def _noisy(
-    images: Float[Array, "b h w c"], keys: Key[Array, " b"], sample: Int[Array, ""] | int, radius: float
+    images: Float[Array, "b h w c"], keys: Key[Array, " b"], sample: Any, radius: Any
 ) -> Float[Array, "b h w c"]:
     drawn = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, sample), images.shape[1:], minval=-1))(keys)
     noisy = images + radius * images.std(axis=(1, 2, 3), keepdims=True) * drawn

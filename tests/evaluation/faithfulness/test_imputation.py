@@ -15,7 +15,7 @@ def test_it_is_the_dense_solve(share, scale):
     images = (scale * rng.random((3, 12, 17, 2))).astype(np.float32)
     kept = rng.random((3, 12, 17)) < share
     kept[:, 5, 5] = True
-    found = impute(images, kept, noise=0)
+    found = impute(images, kept, noise=0.0)
     expected = [dense(image, there) for image, there in zip(images, kept, strict=True)]
     np.testing.assert_allclose(found, expected, atol=5e-5 * scale)
     np.testing.assert_array_equal(np.asarray(found)[kept], images[kept])
@@ -25,7 +25,7 @@ def test_a_hole_in_a_ramp_is_the_ramp():
     ramp = np.broadcast_to((3 * np.arange(40)[:, None] - np.arange(30))[None, ..., None], (1, 40, 30, 1)).astype(float)
     kept = np.ones((1, 40, 30), bool)
     kept[:, 4:36, 5:25] = False
-    np.testing.assert_allclose(impute(ramp, kept, noise=0), ramp, atol=2e-3)  # of 120
+    np.testing.assert_allclose(impute(ramp, kept, noise=0.0), ramp, atol=2e-3)  # of 120
 
 
 def test_one_pixel_alone_is_everywhere():
@@ -33,7 +33,7 @@ def test_one_pixel_alone_is_everywhere():
     kept = np.zeros((1, 9, 9), bool)
     kept[0, 2, 7] = True
     np.testing.assert_allclose(
-        impute(images, kept, noise=0), np.broadcast_to(images[:, 2:3, 7:8], images.shape), rtol=1e-5
+        impute(images, kept, noise=0.0), np.broadcast_to(images[:, 2:3, 7:8], images.shape), rtol=1e-5
     )
 
 
@@ -41,7 +41,7 @@ def test_the_noise_is_a_share_of_the_deviation_and_hangs_on_the_key():
     images = 10 * np.random.default_rng(0).normal(size=(2, 64, 64, 3)) * np.array([1, 3])[:, None, None, None]
     kept = np.zeros((2, 64, 64), bool)
     kept[:, 0, 0] = True
-    noise = np.asarray(impute(images, kept, noise=0.1, key=1) - impute(images, kept, noise=0))
+    noise = np.asarray(impute(images, kept, noise=0.1, key=1) - impute(images, kept, noise=0.0))
     np.testing.assert_allclose(noise.std(axis=(1, 2, 3)), [1, 3], rtol=0.05)
     np.testing.assert_allclose(impute(images[:1], kept[:1], key=1), impute(images, kept, key=1)[:1], rtol=1e-5)
     assert (impute(images, kept, key=1) != impute(images, kept, key=2)).any()
@@ -50,4 +50,4 @@ def test_the_noise_is_a_share_of_the_deviation_and_hangs_on_the_key():
 def test_all_or_nothing_kept_and_jitted():
     images = np.random.default_rng(0).random((1, 6, 6, 1)).astype(np.float32)
     np.testing.assert_array_equal(jax.jit(impute)(images, np.ones((1, 6, 6), bool)), images)
-    np.testing.assert_array_equal(impute(images, np.zeros((1, 6, 6), bool), noise=0), 0 * images)
+    np.testing.assert_array_equal(impute(images, np.zeros((1, 6, 6), bool), noise=0.0), 0 * images)

@@ -44,7 +44,7 @@ def test_it_is_a_loop_over_images_and_shares(order):
         for one in ("most", "least")
     }
     expected = (both["least"] - both["most"]) / 2 if order == "both" else both[order]
-    given = {"order": order, "shares": SHARES, "noise": 0}
+    given = {"order": order, "shares": SHARES, "noise": 0.0}
     found = faithfulness.road_curve(NETWORK, IMAGES, MAPS, LABELS, batch_size=2, **given)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     mean = faithfulness.road(NETWORK, IMAGES, MAPS, LABELS, batch_size=2, **given)
@@ -75,7 +75,7 @@ def test_the_noise_hangs_on_the_key_alone():
         ({"order": "random"}, "unknown order 'random'; known: both, least, most"),
         ({"shares": ()}, r"shares is \(\); it must hold shares of the pixels, between 0 and 1"),
         ({"shares": (0.1, 1)}, r"shares is \(0.1, 1\); it must hold shares of the pixels, between 0 and 1"),
-        ({"noise": -1}, "noise is -1; it must be a number from 0"),
+        ({"noise": -1.0}, "noise is -1.0; it must be a number from 0"),
         ({"key": "x"}, "the key must be a seed, or made by jax.random.key"),
     ],
 )
