@@ -257,15 +257,14 @@ def main() -> None:
     options = parse()
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(cores)
-    versions = {"jax": jax.__version__, "timm": timm.__version__, "torch": torch.__version__}
-    rate = matmul_rate("float32", "default", options.repeats)
-    data: dict[str, Any] = {
-        "machine": {"cores": cores, "batch": options.batch, "rate": rate / 1e9, **versions},
-        "lines": [],
-    }
+    data: dict[str, Any]
     if options.json and options.json.exists():
         data = json.loads(options.json.read_text())
-        rate = 1e9 * data["machine"]["rate"]
+    else:
+        versions = {"jax": jax.__version__, "timm": timm.__version__, "torch": torch.__version__}
+        products = matmul_rate("float32", "default", options.repeats) / 1e9
+        data = {"machine": {"cores": cores, "batch": options.batch, "rate": products, **versions}, "lines": []}
+    rate = 1e9 * data["machine"]["rate"]
     done = {line["encoder"] for line in data["lines"]}
     for name in options.encoders:
         if name not in done:
