@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from fcam_jax.errors import OF_THE_DISK, InputError
@@ -30,8 +31,12 @@ _UNFINISHED = ".orbax-checkpoint-tmp"
 _KEPT = 2
 
 # One device writes an array that all have. Cut among them, every array would be one more small program per device.
-ocp.type_handlers.register_type_handler(
-    jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False), override=True
+_TYPES = ocp.type_handlers.create_type_handler_registry(
+    (jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False)),
+    (np.ndarray, ocp.type_handlers.NumpyHandler()),
+    (int, ocp.type_handlers.ScalarHandler()),
+    (float, ocp.type_handlers.ScalarHandler()),
+    (np.number, ocp.type_handlers.ScalarHandler()),
 )
 
 
@@ -92,7 +97,7 @@ class CheckpointFolder:
             if step not in self._manager.all_steps():
                 self._being_saved = step, facts
                 self._verdicts.pop(step, None)
-                args = ocp.args.Composite(**{self._item: ocp.args.StandardSave(tree)})
+                args = ocp.args.Composite(**{self._item: ocp.args.PyTreeSave(tree)})
                 self._manager.save(step, args=args, force=True)
 
     def amend(self, step: int, facts: dict[str, Any]) -> None:
@@ -107,15 +112,12 @@ class CheckpointFolder:
         Raises:
           InputError: it cannot be read, or holds another model's "params" and "rest".
         """
-        args = ocp.args.Composite(**{self._item: ocp.args.StandardRestore(_abstract(like))})
+        args = ocp.args.Composite(**{self._item: _placed_as(like)})
         return self._read(step, like, lambda: self._manager.restore(step, args=args)[self._item])
 
     def restore_part(self, step: int, like: dict[str, Any]) -> dict[str, Any]:
         """The same where the tree has more branches than `like`, which are not read."""
-        abstract = _abstract(like)
-        args = ocp.args.PyTreeRestore(
-            item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
-        )
+        args = _placed_as(like, partial_restore=True)
 
         def read() -> Any:
             with ocp.PyTreeCheckpointer() as checkpointer:
@@ -163,7 +165,7 @@ class CheckpointFolder:
             create=self._writable,
             async_options=ocp.AsyncOptions(post_finalization_callback=self._seal),
         )
-        handlers = {self._item: ocp.StandardCheckpointHandler()}
+        handlers = {self._item: ocp.PyTreeCheckpointHandler(type_handler_registry=_TYPES)}
         return ocp.CheckpointManager(self.path, options=options, item_handlers=handlers)
 
     def _seal(self) -> None:
@@ -214,8 +216,12 @@ class CheckpointFolder:
             raise InputError(f"the checkpoint {path} cannot be read ({_reason(error)})") from error
 
 
-def _abstract(tree: Any) -> Any:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+def _placed_as(like: Any, **how: Any) -> ocp.args.PyTreeRestore:
+    """What asks for a tree on the devices on which another one is."""
+    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    return ocp.args.PyTreeRestore(
+        item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), **how
+    )
 
 
 def _check_same_model(path: pathlib.Path, stored: Any, wanted: Any) -> None:

@@ -9,11 +9,9 @@ import sys
 
 import pytest
 
-# Most of a test's time goes into compiling tiny programs: the plainest code by the quicker of XLA's two emitters, each
-# program as a whole.
+# Most of a test's time goes into compiling tiny programs: the plainest code by the quicker of XLA's two emitters.
 QUICKLY_COMPILED = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false "
-    "--xla_cpu_parallel_codegen_split_count=1"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
 )
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -218,7 +218,7 @@ def full(*args, **options):
 
 @pytest.mark.parametrize(
     ("owner", "name"),
-    [(manifest, "write"), (ocp.StandardCheckpointHandler, "async_save")],
+    [(manifest, "write"), (ocp.PyTreeCheckpointHandler, "async_save")],
     ids=["in Orbax's thread", ""],
 )
 def test_a_full_disk_is_told_in_one_line_and_loses_nothing(two, tmp_path, monkeypatch, owner, name):
