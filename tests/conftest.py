@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+from collections.abc import Iterator
 
 import by_formula
 import numpy as np
@@ -34,6 +35,7 @@ LARGE = {
     "convnext_base",
     "sscam",
 }
+LARGE_WORKER = 2 << 30  # bytes in memory
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,6 +52,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What is imported stays, and traces of JAX have few cycles: garbage is collected seldom."""
     gc.set_threshold(20_000, 20, 50)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def let_go() -> Iterator[None]:
+    """A worker that has grown large lets go of what earlier files have compiled: it would only become slower."""
+    yield
+    statm = pathlib.Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > LARGE_WORKER:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)
