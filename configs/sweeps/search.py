@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from fcam_jax.configuration import choices
+from fcam_jax.configuration import choices, configuration
 from fcam_jax.errors import InputError, unknown_name
+from fcam_jax.models.encoders import ENCODERS, default_stride, published_stride
 from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
 TRIALS = 30
@@ -42,14 +43,15 @@ def get_runs(args: str) -> list[SweepRun]:
         raise unknown_name("benchmark", benchmark, BENCHMARKS)
     if not chosen.get("seed", "0").isdigit():
         raise InputError(f"seed is {chosen['seed']!r}; it must be a whole number")
-    encoder = f",encoder={chosen['encoder']}" if "encoder" in chosen else ""
+    config = f"{benchmark}:method={method}" + (f",encoder={chosen['encoder']}" if "encoder" in chosen else "")
+    build = ENCODERS[configuration(config, {}).model.encoder]
     shared = {"data.fraction": BENCHMARKS[benchmark], "last_stage": "classifier"}
     runs = []
     for trial in range(TRIALS):
         drawn = trial_settings(method, int(chosen.get("seed", "0")), trial)
-        if benchmark == "synthetic":
-            del drawn["model.final_stride"]  # its encoder has maps of one size
-        runs.append(SweepRun(f"trial-{trial:02d}", f"{benchmark}:method={method}{encoder}", overrides=shared | drawn))
+        if default_stride(build) == published_stride(build):
+            del drawn["model.final_stride"]  # the encoder has maps of one size
+        runs.append(SweepRun(f"trial-{trial:02d}", config, overrides=shared | drawn))
     return runs
 
 

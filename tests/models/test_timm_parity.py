@@ -15,6 +15,8 @@ from fcam_jax.models.pretrained import published
 
 torch = pytest.importorskip("torch")
 timm = pytest.importorskip("timm")
+pytest.importorskip("torchvision")
+randomised = pytest.importorskip("benchmarks.beside_timm").randomised
 
 CLASSES = 7
 OTHERS = {"resnet18": "resnet18", "resnet34": "resnet34", "resnet50": "resnet50", "resnet101": "resnet101"}
@@ -25,21 +27,6 @@ def timm_name(name):
     """What timm calls an encoder: the first of its weights that are published for it, or what is written here."""
     named = [weights.name for weights in published(ENCODERS[name]) if weights.name.startswith("timm:")]
     return named[0].removeprefix("timm:") if named else OTHERS.get(name)
-
-
-def randomised(network):
-    """State of a network, as arrays, with values by which activations neither vanish nor explode."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for key, tensor in network.state_dict().items():
-            noise = torch.randn(tensor.shape, generator=generator)
-            if key.endswith("running_var"):
-                tensor.copy_(0.5 + noise.abs())
-            elif tensor.ndim >= 2:
-                tensor.copy_(noise * (1 / tensor[0].numel()) ** 0.5)
-            elif tensor.is_floating_point():
-                tensor.copy_(0.1 * noise + float(key.endswith("weight")))
-    return {key: np.ascontiguousarray(tensor.numpy()) for key, tensor in network.state_dict().items()}
 
 
 @pytest.mark.slow

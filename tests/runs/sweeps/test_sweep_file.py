@@ -85,6 +85,12 @@ def test_the_sweeps_that_come_with_the_program(sweep, count, trained):
     assert (len(runs), sum(run.classifier_of is None for run in runs)) == (count, trained)
 
 
+@pytest.mark.parametrize(("args", "drawn"), [("cub,has", True), ("cub,cam,deit_tiny", False), ("synthetic,cam", False)])
+def test_the_search_draws_a_final_stride_where_the_encoder_has_several(args, drawn):
+    runs = read_runs(f"{FOLDER}/search.py:{args}")
+    assert {"model.final_stride" in run.overrides for run in runs} == {drawn}
+
+
 def test_the_ablation_takes_terms_away_and_passes_other_names_to_the_benchmark():
     runs = {run.name: run for run in read_runs(f"{FOLDER}/ablation.py:cub,seeds=1,encoder=vgg16,cam=layercam")}
     assert {run.config for run in runs.values()} == {"cub:encoder=vgg16,cam=layercam"}
