@@ -6,7 +6,7 @@ Stage 1 trains a classifier on image labels alone; its CAM finds the small mark 
 freezes it and trains a decoder on its features from a few seeds of the CAM, a dense CRF and a size term (WACV 2022,
 Eq. 3); its map covers the whole object. Data are drawn from a seed.
 
-A minute and a half of processor time. MaxBoxAcc of the 200 test images: CAM 63.0, F-CAM 78.0; PxAP: 60.7 and 64.7.
+A minute and a half of processor time. MaxBoxAcc of the 200 test images: CAM 65.5, F-CAM 77.5; PxAP: 59.8 and 67.5.
 Checkpoints, resumption, several devices, choice of the best epoch: that is what the program, `fcam train`, adds.
 """
 
