@@ -6,8 +6,9 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import ActivationMap, Target
+from fcam_jax.cams.contract import Target
 from fcam_jax.cams.targets import ClassScore, Wanted
+from fcam_jax.cams.weighted import WeightedMap
 from fcam_jax.component import known
 
 
@@ -30,7 +31,7 @@ class ReST(ClassScore):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShapleyCAM(ActivationMap):
+class ShapleyCAM(WeightedMap):
     """Grad-CAM with the Shapley value of every unit to second order, over the unit, in place of the gradient.
 
     $$ C = \\mathrm{ReLU}\\Big(\\sum_k w_k A_k\\Big), \\qquad
@@ -57,12 +58,12 @@ class ShapleyCAM(ActivationMap):
     def __post_init__(self) -> None:
         known(self, utility=("rest", "score"))
 
-    def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
+    def weighted(self, target: Target) -> Float[Array, "b h w c"]:
+        """The features times their weights."""
         if self.utility == "rest" and not (isinstance(target.wanted, Wanted) and type(target.wanted) is not ClassScore):
             target = dataclasses.replace(target, wanted=ReST(target.labels))
         features = target.features
         gradient = jax.grad(lambda features: target.score(features).sum())
         first, second = jax.jvp(gradient, (features,), (features,))
         weights = (first - second / 2).mean(axis=(1, 2), keepdims=True)
-        return jax.nn.relu((weights * features).sum(axis=-1))
+        return weights * features
