@@ -31,6 +31,7 @@ SHARES = {
     "acol": ("threshold",),
     "adl": ("rate", "threshold"),
     "cutmix": ("probability",),
+    "i2c": ("threshold",),
 }
 PAIRS = {"spg": ("attention", "b2", "fused")}
 

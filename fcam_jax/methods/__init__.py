@@ -9,6 +9,7 @@ from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
 from fcam_jax.methods.few_shot import FewShot
+from fcam_jax.methods.i2c import I2C
 from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.spg import SPG
 
@@ -21,6 +22,7 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "spg": SPG,
         "adl": ADL,
         "cutmix": CutMix,
+        "i2c": I2C,
         "fsl": FewShot,
         "pretrained": Pretrained,
     },

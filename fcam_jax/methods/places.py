@@ -49,3 +49,16 @@ def of_encoder(known: Mapping[type[Encoder], T], encoder: Encoder | Callable[...
     """What is known for the class of an encoder, or of what builds one, such as a `functools.partial`; or None."""
     kind = type(encoder) if isinstance(encoder, Encoder) else getattr(encoder, "func", encoder)
     return next((value for base, value in known.items() if isinstance(kind, type) and issubclass(kind, base)), None)
+
+
+def needs_map(encoder: Encoder) -> None:
+    """Refuse an encoder whose head sees a class token, for a method that needs a map of the classes.
+
+    Raises:
+      InputError: it is a transformer with the class token.
+    """
+    if encoder.cam_stage != -1:
+        raise InputError(
+            f"the head of {type(encoder).__name__} sees a class token, and the method needs a map; set pool=mean "
+            "among the encoder's settings"
+        )

@@ -169,7 +169,8 @@ def test_trials_of_the_search_are_in_its_space_and_the_same_every_time(method):
     assert {trial["model.final_stride"] for trial in trials} == {8, 16}
     for trial in trials:  # every setting of the method but these, within the range that its method takes
         settings = {key.removeprefix(f"classifier.{method}."): value for key, value in trial.items() if method in key}
-        fixed = {"grid", "width", "images_per_class", "num_classes"}
+        fixed = {"grid", "width", "images_per_class", "num_classes", "seeds", "raster"}
+        fixed |= {"stochastic_weight", "global_weight"}
         assert settings.keys() == defaults_of(METHODS[method]).keys() - fixed
         for value in settings.values():
             assert not isinstance(value, tuple) or value[0] >= value[1]

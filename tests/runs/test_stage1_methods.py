@@ -32,6 +32,7 @@ SMALL = {
     "model.decoder_widths": (4, 4, 4, 4),
     "classifier.epochs": 1,
     "classifier.acol.width": 8,
+    "classifier.i2c.width": 8,
     "classifier.fsl.images_per_class": 2,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 2,
@@ -135,6 +136,7 @@ def test_a_method_with_a_head_of_its_own_takes_no_other(name):
         ("acol", {"threshold": 1.1}, "classifier.acol.threshold is 1.1; it must lie in [0, 1]"),
         ("spg", {"attention": (0.7, -0.1)}, "classifier.spg.attention is -0.1; it must lie in [0, 1]"),
         ("adl", {"rate": 2.0}, "classifier.adl.rate is 2.0; it must lie in [0, 1]"),
+        ("i2c", {"threshold": 2.0}, "classifier.i2c.threshold is 2.0; it must lie in [0, 1]"),
         ("fsl", {"images_per_class": 0}, "classifier.fsl.images_per_class is 0; it must be at least 1"),
     ],
 )
@@ -147,7 +149,7 @@ def test_settings_of_the_method_are_checked_before_any_training(name, settings, 
 
 
 def test_what_contradicts_a_method_is_one_line():
-    known = "acol, adl, cam, cutmix, fsl, has, pretrained, spg"
+    known = "acol, adl, cam, cutmix, fsl, has, i2c, pretrained, spg"
     assert complaint("drop") == f"unknown config.classifier.method 'drop'; known: {known}"
     assert complaint("has", data__fraction=0.0) == "config.data.fraction is 0.0; it must lie in (0, 1]"
     few = complaint("fsl", evaluation__also="InsertionDeletion")

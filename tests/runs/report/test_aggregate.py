@@ -124,7 +124,7 @@ def test_what_another_training_yields_is_not_taken_for_the_cam(row, cam, classif
     ("name", "title"), [(name, one.title) for name, one in METHODS.items() if name != "pretrained"]
 )
 def test_every_training_of_stage_1_is_a_row_of_the_paper(name, title):
-    assert published("CUB", "resnet50", method(title, "cam", WEIGHTS, name), "MaxBoxAcc") is not None
+    assert method(title, "cam", WEIGHTS, name) in {entry.method for entry in entries()}
 
 
 def test_a_run_of_another_training_stands_beside_the_papers_row_of_it(tmp_path):
