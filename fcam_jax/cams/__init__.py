@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.any_network import list_layers as list_layers
 from fcam_jax.cams.attention import AttentionRollout, LeGrad
+from fcam_jax.cams.ccam import CCAM
 from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ScoreCAM
 from fcam_jax.cams.contract import ActivationMap, Network
 from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
@@ -64,6 +65,7 @@ CAMS: Registry[type[ActivationMap]] = Registry(
     "CAM",
     {
         "cam": CAM,
+        "ccam": CCAM,
         "gradcam": GradCAM,
         "gradcampp": GradCAMPP,
         "smooth_gradcampp": SmoothGradCAMPP,

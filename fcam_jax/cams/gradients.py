@@ -34,14 +34,15 @@ class CAM(ActivationMap):
 
     def check(self, network: Any) -> None:
         """The network needs a head with a map, which sees the top one."""
+        name = f"the CAM {type(self).__name__.lower()!r}"
         if not isinstance(network, MapNetwork):
             raise InputError(
-                f"the CAM 'cam' needs a method activation(features, labels) of {type(network).__name__}; "
+                f"{name} needs a method activation(features, labels) of {type(network).__name__}; "
                 "'hirescam' is the same map, without one, of a head that averages and then is linear"
             )
         if default_stage(network) != -1:
             raise InputError(
-                "the CAM 'cam' needs a head on the map, and this one sees the class token alone: "
+                f"{name} needs a head on the map, and this one sees the class token alone: "
                 "let it see the mean of the patches (pool=mean), or take 'gradcam', 'layercam' or 'legrad'"
             )
 

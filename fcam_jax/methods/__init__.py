@@ -11,6 +11,7 @@ from fcam_jax.methods.classifier import ClassifierTraining, Plain
 from fcam_jax.methods.few_shot import FewShot
 from fcam_jax.methods.i2c import I2C
 from fcam_jax.methods.mixing import CutMix, HaS
+from fcam_jax.methods.nl_ccam import NLCCAM
 from fcam_jax.methods.spg import SPG
 
 METHODS: Registry[type[ClassifierTraining]] = Registry(
@@ -23,6 +24,7 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "adl": ADL,
         "cutmix": CutMix,
         "i2c": I2C,
+        "nl_ccam": NLCCAM,
         "fsl": FewShot,
         "pretrained": Pretrained,
     },

@@ -1,4 +1,4 @@
-"""Which places of an encoder ADL and SPG read or change: those of the authors' programs, else by one rule for all."""
+"""Which places of an encoder methods read or change: those of the authors' programs, else by one rule for all."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from fcam_jax.models.vgg import VGG16
 
 T = TypeVar("T")
 COUNT = 3
-# By the encoder's class, from low to high; an empty name is the end of the stage.
+# By the encoder's class, from low to high; an empty name is the end of the stage, and of "a|b" the first that is there.
 OF_ADL: Mapping[type[Encoder], tuple[str, ...]] = {
     ResNet: ("layer3.0", "layer4.0", ""),
     VGG16: ("pool3", "conv4_3", "conv5_3"),
@@ -28,7 +28,12 @@ SPG_TOPS: Mapping[type[Encoder], tuple[int, ...]] = {VGG16: (512, 512)}  # the n
 
 
 def three_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, ...]]) -> tuple[Place, ...]:
-    """The ends of the last three stages, or the last three places where there are fewer stages.
+    """`last_places`, three of them."""
+    return last_places(encoder, published, COUNT)
+
+
+def last_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, ...]], count: int) -> tuple[Place, ...]:
+    """The ends of the last stages, `count` of them, or the last places where there are fewer stages.
 
     The names of an encoder's class in `published` stand in their place.
 
@@ -36,13 +41,13 @@ def three_places(encoder: Encoder, published: Mapping[type[Encoder], tuple[str, 
       InputError: the encoder has fewer places.
     """
     places = encoder.places()
-    if len(places) < COUNT:
-        what = f"{len(places)} places where its maps can be read; the method needs {COUNT}"
+    if len(places) < count:
+        what = f"{len(places)} places where its maps can be read; the method needs {count}"
         raise InputError(f"{type(encoder).__name__} has {what}")
-    ends = tuple({place.stage: place for place in places}.values())[-COUNT:]
+    ends = tuple({place.stage: place for place in places}.values())[-count:]
     named = {place.name: place for place in places}
-    pairs = itertools.zip_longest(of_encoder(published, encoder) or (), ends if len(ends) == COUNT else places[-COUNT:])
-    return tuple(named[name] if name else end for name, end in pairs)
+    pairs = itertools.zip_longest(of_encoder(published, encoder) or (), ends if len(ends) == count else places[-count:])
+    return tuple(next(named[one] for one in name.split("|") if one in named) if name else end for name, end in pairs)
 
 
 def of_encoder(known: Mapping[type[Encoder], T], encoder: Encoder | Callable[..., Encoder]) -> T | None:

@@ -47,9 +47,9 @@ class Classifier(nnx.Module):
         stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
         return stages, self.head(self.encoder.for_head(stages[-1]))
 
-    def stages(self, inputs: Float[Array, "b h w 3"]) -> tuple[Stage, ...]:
+    def stages(self, inputs: Float[Array, "b h w 3"], *, at: At = unchanged) -> tuple[Stage, ...]:
         """The encoder's stages of normalised images from high to low resolution, in inference mode."""
-        return self.encoder(inputs, train=False)
+        return self.encoder(inputs, train=False, at=at)
 
     def map_of(self, stage: Stage) -> Map:
         """The map of a stage."""
@@ -82,10 +82,12 @@ class Classifier(nnx.Module):
         copy = watched(self, watch)
         return copy.score(copy.stages(inputs)[-1], len(self.encoder.channels) - 1)
 
-    def score(self, features: Stage, stage: int) -> Float[Array, "b k"]:
-        """Class scores before softmax of the rest of the network after stage `stage`, in inference mode."""
+    def score(
+        self, features: Stage, stage: int, *, train: bool = False, rng: Keys = None, at: At = unchanged
+    ) -> Float[Array, "b k"]:
+        """Class scores before softmax of the rest of the network after stage `stage`; keywords as of a call."""
         for index in range(stage + 1, len(self.encoder.channels)):
-            features = self.encoder.stage(index, features, train=False)
+            features = self.encoder.stage(index, features, train=train, rng=rng, at=at)
         return self.head(self.encoder.for_head(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:

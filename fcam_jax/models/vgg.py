@@ -35,12 +35,12 @@ class VGG16(Encoder):
     A max-pool is kept for every halving up to `final_stride`: three for 8, four for 16, all five for 32; with `dilate`
     the others stay, too, at stride 1. Then, of an image whose sides they halve evenly, cell i of the network without
     one of the strides is cell 2i here, and 4i + 1 of that without two. `top` are the channels of the new convolutions;
-    there may be none.
+    there may be none. A negative value x is `slope` x behind every activation.
 
     Reference: Simonyan and Zisserman, Very deep convolutional networks, ICLR 2015, Table 1; F-CAM, section 4.1.
     """
 
-    for_methods = ("top",)
+    for_methods = ("top", "slope")
     decoder_center = True
     pretrained = torchvision("VGG16", IMAGENET1K_V1="vgg16-397923af.pth")
     weight_names = (
@@ -49,7 +49,16 @@ class VGG16(Encoder):
         of_torch("the F-CAM program's VGG16", partial(_name, _AUTHORS), "full_features."),
     )
 
-    def __init__(self, *, final_stride: int = 8, dilate: bool = False, top: Sequence[int] = (1024,), **of_layers: Any):
+    def __init__(
+        self,
+        *,
+        final_stride: int = 8,
+        dilate: bool = False,
+        top: Sequence[int] = (1024,),
+        slope: float = 0.0,
+        **of_layers: Any,
+    ):
+        self.slope = slope
         pools, sampled = len(set(strides_up_to(final_stride))), subsamplings(final_stride, dilate)
         ends = [len(group) for group in _GROUPS[:pools]]
         # Without their pools the last groups belong to one stage; with all of them the top is a stage of its own.
@@ -80,12 +89,15 @@ class VGG16(Encoder):
             x = at(f"pool{index}", nnx.max_pool(x, (2, 2), (2, 2)))
         first = sum(self.stage_lengths[:index])
         for position in range(first, first + self.stage_lengths[index]):
-            x = at(_PLACES[position], nnx.relu(self.features[position](x)))
+            x = at(_PLACES[position], self._activated(self.features[position](x)))
             if dilation := self.dense_pools.get(position + 1):
                 x = at(f"pool{_PLACES[position][4]}", _pooled_everywhere(x, dilation))
         for name in self.new_layers if index == len(self.channels) - 1 else ():
-            x = at(name, nnx.relu(getattr(self, name)(x)))
+            x = at(name, self._activated(getattr(self, name)(x)))
         return x
+
+    def _activated(self, x: Map) -> Map:
+        return nnx.leaky_relu(x, self.slope) if self.slope else nnx.relu(x)
 
 
 def _pooled_everywhere(x: Map, dilation: int) -> Map:

@@ -20,6 +20,7 @@ LABELS = np.array([0, 3, 4])
 FEW = {"sscam": {"samples": 2}, "iscam": {"samples": 2}, "smooth_gradcampp": {"samples": 2}}
 REFUSED = {
     "cam": "the CAM 'cam' needs",
+    "ccam": "the CAM 'ccam' needs",
     "rollout": "Attention rollout is made of",
     "legrad": "LeGrad is made of",
 }

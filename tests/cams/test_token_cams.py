@@ -250,7 +250,7 @@ def test_token_stages_are_fused_as_maps_of_one_size(network, target, pictures):
 @pytest.mark.parametrize("pool", ["token", "mean"])
 @pytest.mark.parametrize("name", sorted(CAMS))
 def test_every_cam_takes_images_of_any_size_registers_and_half_precision(name, pool):
-    if (name, pool) == ("cam", "token") or name == "fullgrad":
+    if (name in ("cam", "ccam") and pool == "token") or name == "fullgrad":
         return
     exact, coarse = (classifier(pool, DINOv2, 1, dtype) for dtype in (jnp.float32, jnp.bfloat16))
     given, labels = images(CLASSES, 40, 57), np.arange(CLASSES)  # 3 x 5 patches, the last ones in part

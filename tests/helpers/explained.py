@@ -15,7 +15,7 @@ from fcam_jax.models.resnet import Small
 
 CLASSES = 5
 OF_FEATURES = [name for name in CAMS if not issubclass(CAMS[name], AttentionCAM | FullGrad)]  # of any network
-OF_NO_CLASS = {"eigencam", "kpcacam", "fem", "randomcam"}
+OF_NO_CLASS = {"ccam", "eigencam", "kpcacam", "fem", "randomcam"}
 # Fewer noisy passes than the published ones.
 FEW = {"sscam": {"samples": 3}, "iscam": {"samples": 3}}
 

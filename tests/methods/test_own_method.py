@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import replicated
 from flax import nnx
-from jax.sharding import AxisType
-from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder, optimizer
+from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder
 
 from fcam_jax.cams import CAMS
 from fcam_jax.cams.contract import explain
@@ -22,12 +22,7 @@ from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps, new_layers
-from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import WGAP
-from fcam_jax.training.placed import Placed, replicate, spread
-from fcam_jax.training.step import initial_state, make_train_step
-from fcam_jax.types import DATA_AXIS
 
 pytestmark = pytest.mark.slow
 
@@ -140,36 +135,18 @@ def own(tmp_path_factory):
     del sys.modules[spec.name]
 
 
+def tiny():
+    return Tiny(rngs=nnx.Rngs(0))
+
+
 def network(way):
-    encoder = Tiny(rngs=nnx.Rngs(0))
-    model = Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
-    return way.extend(model, dtype=jnp.float32, rngs=nnx.Rngs(2))
-
-
-def trained(way, devices, steps=3, **how):
-    model = network(way)
-    method = ClassifierMethod(CAMS["cam"](), "protocol", new_layers(model), 10.0, way)
-    mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-    rule = way.optimizer(optimizer(method), lambda step: 0.01)
-    state = initial_state(Placed.split(model, method, mesh), rule)
-    before, key = jax.device_get(state), replicate(jax.random.key(7), mesh)
-    step, logged = make_train_step(Placed.split(model, method, mesh), method, rule, **how), []
-    for number in range(steps):
-        state, metrics = step(state, spread(batch(number), mesh), key)
-        logged.append(jax.device_get(metrics))
-    return before, jax.device_get(state), logged
+    return replicated.network(way, tiny())
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_it_is_trained_alike_on_one_device_and_on_four(own, accumulate):
-    before, one, logged_one = trained(own(), 1, accumulate=accumulate)
-    _, four, logged_four = trained(own(), 4, accumulate=accumulate)
-    for a, b in zip(logged_one, logged_four, strict=True):
-        assert a.keys() == b.keys() == {"loss", "accuracy", "distance"}
-        for name, value in a.items():
-            np.testing.assert_allclose(b[name], value, rtol=2e-4, atol=1e-5, err_msg=name)
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(four), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    before, one, logged = replicated.assert_alike_on_four(own(), tiny, steps=3, accumulate=accumulate)
+    assert logged[0].keys() == {"loss", "accuracy", "distance"}
     memory = one.rest["decoder"]
     assert memory["seen"] == 24 and np.abs(memory["means"]).max() > 0 and np.abs(memory["teacher"]).max() > 0
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (one.params, before.params)), strict=True))
@@ -260,4 +237,4 @@ def test_a_state_that_differs_between_devices_is_refused():
             return super().loss(model, batch, rng, step)
 
     with pytest.raises(ValueError, match=r"leaves another value in last on every device"):
-        trained(Careless(), 4, steps=1)
+        replicated.trained(Careless(), tiny(), 4, steps=1)

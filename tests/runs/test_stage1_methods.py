@@ -149,7 +149,7 @@ def test_settings_of_the_method_are_checked_before_any_training(name, settings, 
 
 
 def test_what_contradicts_a_method_is_one_line():
-    known = "acol, adl, cam, cutmix, fsl, has, i2c, pretrained, spg"
+    known = ", ".join(sorted(METHODS))
     assert complaint("drop") == f"unknown config.classifier.method 'drop'; known: {known}"
     assert complaint("has", data__fraction=0.0) == "config.data.fraction is 0.0; it must lie in (0, 1]"
     few = complaint("fsl", evaluation__also="InsertionDeletion")
