@@ -34,8 +34,9 @@ def get_config(args: str = "") -> ConfigDict:
     config.fcam.loss.crf.weight = 2e-8
     config.fcam.loss.crf.start = 40  # so strong, it may flood a map that does not know the object yet
     if device == "cpu":
-        if config.classifier.method in ("acol", "i2c"):
-            config.classifier[config.classifier.method].width = 256
+        of_method = config.classifier.get(config.classifier.method, {})
+        if "width" in of_method:
+            of_method.width = 256
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8

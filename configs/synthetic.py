@@ -30,8 +30,9 @@ def get_config(args: str = "") -> ConfigDict:
     config.classifier.epochs = 9
     config.classifier.new_layers_factor = 1.0
     config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=7)
-    if config.classifier.method in ("acol", "i2c"):
-        config.classifier[config.classifier.method].width = 64
+    of_method = config.classifier.get(config.classifier.method, {})
+    if "width" in of_method:
+        of_method.width = 64
     if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
         config.classifier.optimizer.learning_rate = 0.02
     if config.classifier.method == "fsl":  # two steps an epoch

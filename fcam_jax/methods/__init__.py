@@ -6,6 +6,7 @@
 from fcam_jax.component import Registry
 from fcam_jax.methods.acol import ACoL
 from fcam_jax.methods.adl import ADL
+from fcam_jax.methods.bas import BAS
 from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
 from fcam_jax.methods.few_shot import FewShot
@@ -25,6 +26,7 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "cutmix": CutMix,
         "i2c": I2C,
         "nl_ccam": NLCCAM,
+        "bas": BAS,
         "fsl": FewShot,
         "pretrained": Pretrained,
     },

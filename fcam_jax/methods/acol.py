@@ -22,12 +22,12 @@ from fcam_jax.types import DATA_AXIS, Batch
 
 
 class Branch(Head):
-    """{3x3 convolution to `width` channels, ReLU} twice, and a map for each class whose mean is its score."""
+    """{3x3 convolution to `width` channels, ReLU} twice, and on top a map for each class, whose mean is its score."""
 
-    def __init__(self, features: int, num_classes: int, *, width: int, **of_layers: Any):
+    def __init__(self, features: int, num_classes: int, *, width: int, top: type[GAP] = GAP, **of_layers: Any):
         self.conv1 = conv(features, width, 3, bias=True, **of_layers)
         self.conv2 = conv(width, width, 3, bias=True, **of_layers)
-        self.top = GAP(width, num_classes, background=False, **of_layers)
+        self.top = top(width, num_classes, background=False, **of_layers)
 
     def _hidden(self, features: Array) -> Array:
         return nnx.relu(self.conv2(nnx.relu(self.conv1(features))))
@@ -35,6 +35,10 @@ class Branch(Head):
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
         """Class scores before softmax, float32."""
         return self.top(self._hidden(features))
+
+    def maps(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w k"]:
+        """The maps of all classes, float32."""
+        return self.top.maps(self._hidden(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The map of the given class of each image, signed, float32."""

@@ -46,6 +46,7 @@ class ClassifierTraining:
     plain: ClassVar[bool] = False  # F-CAM may go on training the classifier, and the tables call it by its CAM
     has_classes: ClassVar[bool] = True  # it scores the data set's classes; without them there is no stage 2
     by_cam: ClassVar[bool] = True  # its map is made by the CAM of the configuration
+    seed_stage: ClassVar[int | None] = None  # whose cells `seed_maps` has; None: that of the CAM of the configuration
     needs: ClassVar[tuple[str, ...]] = ()  # fields of `Batch` besides images, labels and index: "objects"
     selection: ClassVar[str | None] = None  # of its best model, in the place of `validation.selection`
     epochs: ClassVar[int | None] = None  # in the place of `classifier.epochs`
@@ -110,7 +111,7 @@ class ClassifierTraining:
         return by_cam(model, batch)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The maps that F-CAM draws its seeds from, of the labels, at the cells of `cam`, the configuration's."""
+        """The maps that F-CAM draws its seeds from, of the labels, at the cells of `seed_stage`, or else of `cam`."""
         return cam(target)
 
     @property
@@ -141,7 +142,7 @@ class SeedMaps:
     @property
     def finest(self) -> int:
         """Position of the stage whose cells the maps have."""
-        return self.cam.finest
+        return self.cam.finest if self.training.seed_stage is None else self.training.seed_stage
 
 
 @dataclasses.dataclass(frozen=True)

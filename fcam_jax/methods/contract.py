@@ -4,14 +4,17 @@ What a method's `loss` draws comes from the keys below; what it keeps between st
 `trainable` leaves out. `same` and `of_all` make that equal on every device.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int, Key, Shaped
 
 from fcam_jax.runtime.random import OfStep, stream
 from fcam_jax.types import DATA_AXIS, Batch, Localization
+
+Module = TypeVar("Module", bound=nnx.Module)
 
 LAST = "last"  # the selection by which a later model is always better, for what cannot be validated
 
@@ -59,6 +62,12 @@ def rate_of_layers(path: tuple[Any, ...], new_layers: tuple[tuple[str, ...], ...
     """`factor` for a variable whose path starts as one of `new_layers` does, 1 for all others."""
     names = tuple(map(str, path))
     return factor if any(names[: len(new)] == new for new in new_layers) else 1.0
+
+
+def constant(model: Module) -> Module:
+    """A copy of a model as it is now, through which no gradient passes; what training it would change, it forgets."""
+    structure, variables = nnx.split(model)
+    return nnx.merge(structure, jax.lax.stop_gradient(variables))
 
 
 def same(value: Shaped[Array, "..."]) -> Shaped[Array, "..."]:

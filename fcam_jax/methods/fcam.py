@@ -20,7 +20,7 @@ from fcam_jax.losses.normalized_cut import normalized_cut
 from fcam_jax.losses.partial_cross_entropy import partial_cross_entropy
 from fcam_jax.losses.pixel_alignment import PixelAlignment, foreground_pull, pixel_alignment
 from fcam_jax.losses.term import Evidence
-from fcam_jax.methods.contract import image_keys, rate_of_layers
+from fcam_jax.methods.contract import constant, image_keys, rate_of_layers
 from fcam_jax.methods.soundness import REMEDY, Mark, Watch, map_figures, marks_of, told_of
 from fcam_jax.models.encoder import Stage
 from fcam_jax.models.fcam import FCAM
@@ -148,7 +148,7 @@ class FCAMMethod:
             maps = {stage: jnp.asarray(features) for stage, features in known.maps.items()}
             return model, (), jnp.asarray(known.scores), *model.decoded(images, maps)
         if self.alignment.trains_classifier:
-            fixed = _fixed(model)
+            fixed = constant(model)
             stages, _ = fixed.classifier(images, train=False)
             dropout_keys = stream(image_keys(rng, batch), OfImage.DROPOUT)
             return fixed, stages, *model.training_pass(images, rng=dropout_keys)[1:]
@@ -247,9 +247,3 @@ def _fitted(model: FCAM) -> dict[str, Float[Array, ""]]:
 def _raw(batch: Batch) -> UInt8[Array, "b h w 3"]:
     """The images before augmentation."""
     return jnp.asarray(batch.images if batch.raw is None else batch.raw)
-
-
-def _fixed(model: FCAM) -> FCAM:
-    """The model as it is now, through which no gradient passes."""
-    structure, variables = nnx.split(model)
-    return nnx.merge(structure, jax.lax.stop_gradient(variables))

@@ -12,6 +12,7 @@ from flax import nnx
 
 from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import (
+    FINAL_STRIDES,
     At,
     Encoder,
     Keys,
@@ -92,9 +93,13 @@ class Bottleneck(Residual):
 class ResNet(Encoder):
     """ResNet or ResNeXt of any depth, without its pooling and classification layer; `of_blocks` are a `Residual`'s.
 
+    With `pooled`, and a final stride of 16 or 32, the last halving is a 2x2 max-pool before layer4. The map of layer3
+    has twice the side then.
+
     Reference: He et al., Deep residual learning, CVPR 2016; F-CAM, section 4.1 for the removed strides.
     """
 
+    for_methods = ("pooled",)
     new_layers = ("layer4",)
     weight_names = (of_torch("torchvision's ResNet"),)  # timm's are the same
 
@@ -107,14 +112,20 @@ class ResNet(Encoder):
         dilate: bool = False,
         groups: int = 1,
         width_of_groups: int = 64,
+        pooled: bool = False,
         **of_layers: Any,
     ):
         widths = (64, 128, 256, 512)
         of_blocks = {"groups": groups, "width_of_groups": width_of_groups, **of_layers}
         self.channels = (64, *(width * block.expansion for width in widths))
-        self.strides = strides_up_to(final_stride)
-        samplings = subsamplings(final_stride, dilate)
+        self.strides, samplings = strides_up_to(final_stride), subsamplings(final_stride, dilate)
+        self.pooled = pooled and final_stride > FINAL_STRIDES[0]
+        if self.pooled:
+            self.strides = (*strides_up_to(final_stride // 2)[:-1], final_stride)
+            samplings = (*subsamplings(final_stride // 2, dilate)[:-1], samplings[-1]._replace(stride=1))
         self.strided = ((Strided(7, 2, 3),), *((Strided(3, 2, 1),) if one.stride == 2 else () for one in samplings[1:]))
+        if self.pooled:
+            self.strided = (*self.strided[:-1], (Strided(2, 2, 0),))
         self.conv1 = conv(3, 64, 7, stride=2, **of_layers)
         self.bn1 = BatchNorm(64, **of_layers)
 
@@ -134,6 +145,8 @@ class ResNet(Encoder):
             return at("relu", nnx.relu(self.bn1(self.conv1(x), train=train)))
         if index == 1:
             x = max_pool(x, stride=2, padding=1)
+        if index == 4 and self.pooled:
+            x = at("pool4", nnx.max_pool(x, (2, 2), (2, 2)))
         for position, block in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)[index - 1]):
             x = at(f"layer{index}.{position}", block(x, train=train))
         return x

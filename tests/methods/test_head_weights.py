@@ -1,4 +1,4 @@
-"""Networks with the heads of ACoL, SPG and the few-shot baseline as weight files and back."""
+"""Networks with the heads of ACoL, BAS, SPG and the few-shot baseline as weight files and back."""
 
 import jax
 import numpy as np
@@ -8,6 +8,7 @@ from one_device import CLASSES
 
 from fcam_jax.errors import InputError
 from fcam_jax.methods.acol import ACoLHead
+from fcam_jax.methods.bas import BASHead
 from fcam_jax.methods.few_shot import Saliency
 from fcam_jax.methods.spg import SPGHead
 from fcam_jax.models.classifier import Classifier
@@ -17,6 +18,7 @@ from fcam_jax.models.resnet import Small
 
 HEADS = {
     "acol": lambda classes, rngs: ACoLHead(10, classes, width=6, threshold=0.7, rngs=rngs),
+    "bas": lambda classes, rngs: BASHead(10, classes, lower=8, width=6, rngs=rngs),
     "spg": lambda classes, rngs: SPGHead(10, classes, guides=(6, 8), width=6, rngs=rngs),
     "fsl": lambda classes, rngs: (
         Saliency(10, rngs=rngs) if classes == CLASSES else GAP(10, 2, background=False, rngs=rngs)

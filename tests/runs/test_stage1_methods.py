@@ -12,6 +12,7 @@ from staged import evaluate_stages, train_stages
 
 from configs import synthetic
 from fcam_jax.cli import command
+from fcam_jax.component import defaults_of
 from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
@@ -31,8 +32,7 @@ SMALL = {
     "data.synthetic.test": 8,
     "model.decoder_widths": (4, 4, 4, 4),
     "classifier.epochs": 1,
-    "classifier.acol.width": 8,
-    "classifier.i2c.width": 8,
+    **{f"classifier.{name}.width": 8 for name in METHODS if "width" in defaults_of(METHODS[name])},
     "classifier.fsl.images_per_class": 2,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 2,

@@ -14,6 +14,7 @@ from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder, optimizer
 from fcam_jax.cams.contract import explain
 from fcam_jax.methods.acol import ACoL, ACoLHead
 from fcam_jax.methods.adl import ADL
+from fcam_jax.methods.bas import BAS, BASHead
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.few_shot import FewShot, Saliency
 from fcam_jax.methods.mixing import CutMix, HaS
@@ -27,7 +28,15 @@ from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 pytestmark = pytest.mark.slow
 
-METHODS = {"adl": ADL(), "acol": ACoL(), "spg": SPG(), "has": HaS(), "cutmix": CutMix(), "fsl": FewShot()}
+METHODS = {
+    "adl": ADL(),
+    "acol": ACoL(),
+    "spg": SPG(),
+    "has": HaS(),
+    "cutmix": CutMix(),
+    "fsl": FewShot(),
+    "bas": BAS(),
+}
 
 
 def classifier(name):
@@ -37,6 +46,7 @@ def classifier(name):
         **dict.fromkeys(("adl", "has", "cutmix"), lambda rngs: WGAP(top, CLASSES, rngs=rngs)),
         "fsl": lambda rngs: Saliency(top, rngs=rngs),
         "acol": lambda rngs: ACoLHead(top, CLASSES, width=6, threshold=0.7, rngs=rngs),
+        "bas": lambda rngs: BASHead(top, CLASSES, lower=encoder.channels[-2], width=6, rngs=rngs),
         "spg": lambda rngs: SPGHead(top, CLASSES, guides=encoder.channels[:2], width=6, rngs=rngs),
     }
     return Classifier(encoder, heads[name](nnx.Rngs(1)))
