@@ -18,19 +18,26 @@ from fcam_jax.errors import InputError
 _VARIANTS = ("paper", "released")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class CAM(ActivationMap):
     """Class activation map, signed; without the bias of a linear head, with that of a head that pools maps.
 
-    $$ C = \\sum_k W_{yk} A_k $$
+    $$ C = \\sum_k W_{yk} A_k, \\quad \\text{or} \\quad C = \\sum_k \\max(W_{yk}, 0) A_k $$
+
+    Attributes:
+      clamp: the second form: negative weights, which carve holes into objects, count as 0, and a bias does not count.
+        Of a head whose map is not linear, W is its gradient in the features.
 
     Raises:
       InputError: the network has no map of its own, or its head sees a class token.
 
-    Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016, Eq. 2.
+    Reference: Zhou et al., Learning deep features for discriminative localization, CVPR 2016, Eq. 2; Bae et al.,
+      Rethinking class activation mapping, ECCV 2020, section 3.2, for the second form.
     """
 
     title = "CAM"
     whole = "the head's own map"
+    clamp: bool = False
 
     def check(self, network: Any) -> None:
         """The network needs a head with a map, which sees the top one."""
@@ -48,9 +55,13 @@ class CAM(ActivationMap):
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
-        self.check(target.network)
-        assert isinstance(target.network, MapNetwork)
-        return target.network.activation(target.map, target.labels).astype(jnp.float32)
+        self.check(network := target.network)
+        assert isinstance(network, MapNetwork)
+        if not self.clamp:
+            return network.activation(target.map, target.labels).astype(jnp.float32)
+        # A position of the map is of the same position's features alone, so that the sum's gradient has its weights.
+        weights = jax.grad(lambda features: network.activation(features, target.labels).sum())(target.features)
+        return (jax.nn.relu(weights) * target.features).sum(axis=-1)
 
 
 class GradCAM(WeightedMap):

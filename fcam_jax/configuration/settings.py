@@ -14,7 +14,7 @@ INIT_HEAD = {"drop": False, "keep": True}
 LAST_STAGES = ("classifier", "fcam")
 DTYPES = ("float32", "bfloat16")
 DECODER_CENTER = {"yes": True, "no": False, "encoder": None}
-CONVENTIONS = ("protocol", "fcam")
+CONVENTIONS = ("protocol", "fcam", "percentile")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class CamSettings:
     Attributes:
       name: of the CAM.
       stages: "stage1" is the one of the highest resolution; several are fused; none: the top one.
-      convention: how the baseline's map is brought to image size: "protocol" or "fcam".
+      convention: how the baseline's map is brought to image size: "protocol", "fcam" or "percentile".
       cache: the seeds' CAM once for each whole training image, not for every crop at every step.
       cache_dir: where these, or `fcam.features`, are kept, for several runs to share; empty: in the run's folder.
     """

@@ -150,7 +150,7 @@ class ClassifierMethod:
     """A way to train stage 1, at work in a run."""
 
     cam: Cam
-    cam_convention: str  # how its map is brought to the image's size, "protocol" or "fcam" (see `cams.score_maps`)
+    cam_convention: str  # how its map is brought to the image's size (see `cams.score_maps.score_map`)
     new_layers: tuple[tuple[str, ...], ...]  # prefixes of the paths of variables that were not pretrained
     new_layers_factor: float  # how much faster these learn
     training: ClassifierTraining = Plain()

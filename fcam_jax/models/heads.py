@@ -1,6 +1,6 @@
 """Heads: from the features of the top stage to class scores, and to the map of a class that the head has itself.
 
-WGAP pools the features and scores the result; every other head makes a map for each class and pools that.
+WGAP and TAP pool the features and score the result; every other head makes a map for each class and pools that.
 """
 
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from fcam_jax.component import Registry, above, at_least
+from fcam_jax.component import Registry, above, at_least, shares
 from fcam_jax.errors import InputError
 from fcam_jax.models.layers import conv
 from fcam_jax.models.weight_names import Names, of_torch, torch_name
@@ -73,6 +73,40 @@ class WGAP(Head):
         Reference: Zhou et al., CVPR 2016, Eq. 2.
         """
         return _weighted_sum(features, self.fc.kernel[...].T[labels])
+
+
+class TAP(WGAP):
+    """Thresholded average pooling and one linear layer: the mean of each channel where it stands out.
+
+    $$ \\mathrm{logit}_y = b_y + \\sum_k W_{ky} p_k, \\qquad
+       p_k = \\frac{\\sum_p A_{kp} [A_{kp} > \\tau_k]}{\\max(1, |\\{p: A_{kp} > \\tau_k\\}|)}, \\quad
+       \\tau_k = \\theta \\max_p A_{kp} $$
+
+    What is not above 0 never counts, and the threshold has no gradient. The map is that of `WGAP`, of all features.
+
+    Args:
+      threshold: theta, a share of the channel's maximum; with 0 it is the mean of what is positive.
+
+    Raises:
+      InputError: the threshold lies outside of [0, 1].
+
+    Reference: Bae et al., Rethinking class activation mapping, ECCV 2020, section 3.1; theta of the released program.
+    """
+
+    def __init__(self, features: int, num_classes: int, *, threshold: float = 0.1, **of_layers: Any):
+        self.threshold = threshold
+        shares(self, "threshold")
+        super().__init__(features, num_classes, **of_layers)
+
+    def __call__(self, features: Features) -> Scores:
+        """Class scores before softmax, float32."""
+        return self.fc(self.pooled(features)).astype(jnp.float32)
+
+    def pooled(self, features: Features) -> Float[Array, "b c"]:
+        """The means p of all channels, float32."""
+        features = features.astype(jnp.float32)
+        kept = features > jnp.maximum(self.threshold * features.max(axis=(1, 2), keepdims=True), 0)
+        return jnp.where(kept, features, 0).sum(axis=(1, 2)) / jnp.maximum(kept.sum(axis=(1, 2)), 1)
 
 
 class MapHead(Head):
@@ -247,5 +281,5 @@ def _count(k: float | int, positions: int) -> int:
 
 
 HEADS: Registry[type[Head]] = Registry(
-    "head", {"wgap": WGAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}
+    "head", {"wgap": WGAP, "tap": TAP, "gap": GAP, "max": MaxPool, "lse": LogSumExp, "wildcat": WILDCAT}
 )

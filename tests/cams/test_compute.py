@@ -162,7 +162,7 @@ def test_noise_is_that_of_the_place_in_the_batch_or_of_given_keys(network):
         ({"cam": "gradcam+"}, r"unknown CAM 'gradcam\+'; known: ablationcam, .*"),
         ({"samples": 2}, "unknown setting of the CAM 'gradcam': 'samples'; known: eigen_smooth"),
         ({"stages": "stage9"}, "stages hold 'stage9'; known: stage1, stage2, stage3, stage4"),
-        ({"convention": "mine"}, "unknown score map convention 'mine'; known: fcam, protocol"),
+        ({"convention": "mine"}, "unknown score map convention 'mine'; known: fcam, percentile, protocol"),
         ({"images": np.zeros((24, 32))}, r"images have the shape \(24, 32\); it must be .*"),
         ({"images": np.zeros((0, 24, 32, 3))}, r"images have the shape \(0, 24, 32, 3\); none of it may be 0"),
         ({"images": np.zeros((24, 32, 3))}, r"labels are int32 of the shape \(3,\); they must be 1 integers"),
