@@ -40,6 +40,7 @@ from fcam_jax.cams.layouts import tokens as tokens
 from fcam_jax.cams.layouts import visible as visible
 from fcam_jax.cams.randomcam import RandomCAM
 from fcam_jax.cams.running import How, maps_of, runner
+from fcam_jax.cams.sem import SEM
 from fcam_jax.cams.shapleycam import ReST as ReST
 from fcam_jax.cams.shapleycam import ShapleyCAM
 from fcam_jax.cams.spatial_targets import Detection as Detection
@@ -75,6 +76,7 @@ CAMS: Registry[type[ActivationMap]] = Registry(
         "elementwise": ElementwiseGradCAM,
         "shapleycam": ShapleyCAM,
         "finercam": FinerCAM,
+        "sem": SEM,
         "scorecam": ScoreCAM,
         "sscam": SSCAM,
         "iscam": ISCAM,

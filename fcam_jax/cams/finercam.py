@@ -7,18 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fcam_jax.cams.contract import ActivationMap, Target
-from fcam_jax.cams.gradients import ElementwiseGradCAM, GradCAM, GradCAMPP, HiResCAM, LayerCAM, XGradCAM
+from fcam_jax.cams.gradients import OF_ONE_GRADIENT
 from fcam_jax.cams.targets import Classes
 from fcam_jax.component import at_least, known
-
-_BASES: dict[str, type[ActivationMap]] = {
-    "gradcam": GradCAM,
-    "gradcampp": GradCAMPP,
-    "xgradcam": XGradCAM,
-    "layercam": LayerCAM,
-    "hirescam": HiResCAM,
-    "elementwise": ElementwiseGradCAM,
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,14 +40,14 @@ class FinerCAM(ActivationMap):
     gamma: float = 1.0
 
     def __post_init__(self) -> None:
-        known(self, base=_BASES)
+        known(self, base=OF_ONE_GRADIENT)
         at_least(self, references=1, gamma=0)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
         labels = target.labels  # refused where what is explained is no class score
         scores = target.network.score(target.stages[target.stage], target.stage).astype(jnp.float32)
-        return _BASES[self.base]()(dataclasses.replace(target, wanted=self.compared(labels, scores)))
+        return OF_ONE_GRADIENT[self.base]()(dataclasses.replace(target, wanted=self.compared(labels, scores)))
 
     def compared(self, labels: Int[Array, " b"], scores: Float[Array, "b k"]) -> Classes:
         """The difference that is explained, given the classes and all scores of the unchanged images."""

@@ -248,3 +248,14 @@ class ElementwiseGradCAM(WeightedMap):
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
         """The features times their weights."""
         return jax.nn.relu(target.gradient() * target.features)
+
+
+# CAMs of any stage of any network, which others build on.
+OF_ONE_GRADIENT: dict[str, type[ActivationMap]] = {
+    "gradcam": GradCAM,
+    "gradcampp": GradCAMPP,
+    "xgradcam": XGradCAM,
+    "layercam": LayerCAM,
+    "hirescam": HiResCAM,
+    "elementwise": ElementwiseGradCAM,
+}

@@ -199,6 +199,15 @@ def fem(A, g):
     return found
 
 
+def sem(A, g):
+    """Of a stage of 16 and more positions, of which every 13th is a peak."""
+    cam = (g * A).sum(axis=-1)
+    peaks = np.argsort(-cam.ravel())[: max(round(cam.size * 60 / 784), 1)]
+    lengths = np.linalg.norm(A, axis=-1, keepdims=True)
+    rows = (A / np.maximum(lengths, 1e-8)).reshape(cam.size, -1)
+    return np.stack([rows @ rows[peak] for peak in peaks]).max(axis=0).reshape(cam.shape)
+
+
 def randomcam(network, inputs, label, key):
     A, _ = maps_and_gradient(network, inputs, label)
     return A @ np.asarray(jax.random.uniform(key, A.shape[-1:], minval=-1))
@@ -216,6 +225,7 @@ REFERENCES = {
     ("elementwise", ""): from_gradient(lambda A, g: relu(g * A).sum(axis=-1)),
     **{("shapleycam", utility): shapleycam(utility) for utility in ("rest", "score")},
     ("finercam", ""): finercam,
+    ("sem", ""): from_gradient(sem),
     ("scorecam", ""): masked(lambda mask, key, channel: [mask]),
     ("sscam", ""): masked(noisy),
     ("iscam", ""): masked(lambda mask, key, channel: [mask * i / 3 for i in (1, 2, 3)]),
