@@ -18,14 +18,16 @@ To expect (F-CAM, WACV 2022, Table 1, MaxBoxAcc on test), CAM and LayerCAM, each
 
 Settings: the released program's for ResNet50 with CAM seeds; n- from the upper range that Fig. 8 prefers on CUB. The
 classifier's rates of VGG16 and InceptionV3 are a third party's and unverified. All are tuned for CAM, not for the other
-methods, whose rates are not published: `configs/sweeps/search.py` looks for them.
+methods, whose rates are not published: `configs/sweeps/search.py` looks for them. Methods on transformers have AdamW
+along a cosine, at the rates of their programs (TriLite's is a guess); TS-CAM's and SCM's fell by steps.
 """
 
 from ml_collections import ConfigDict
 
-from fcam_jax.configuration import choose, defaults
+from fcam_jax.configuration import choose, defaults, override
 
 CLASSIFIER_RATES = {"vgg16": 1.268269e-5, "inceptionv3": 2.24844746e-3}
+METHOD_RATES = {"tscam": 5e-5, "scm": 5e-5, "sat": 1e-4, "trilite": 5e-4}  # of AdamW
 
 
 def get_config(args: str = "") -> ConfigDict:
@@ -35,4 +37,9 @@ def get_config(args: str = "") -> ConfigDict:
     choose(config, args)
     optimizer = config.classifier.optimizer
     optimizer.learning_rate = CLASSIFIER_RATES.get(config.model.encoder, optimizer.learning_rate)
+    if config.classifier.method in METHOD_RATES:
+        override(config, {"classifier.optimizer.name": "adamw_cosine"})
+        rate = METHOD_RATES[config.classifier.method]
+        config.classifier.optimizer.update(learning_rate=rate, decay_epochs=0, weight_decay=0.05)
+        config.classifier.new_layers_factor = 1.0
     return config

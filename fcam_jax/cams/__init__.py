@@ -17,6 +17,7 @@ from fcam_jax.cams.attention import AttentionRollout, LeGrad
 from fcam_jax.cams.ccam import CCAM
 from fcam_jax.cams.channels import ISCAM, SSCAM, AblationCAM, ScoreCAM
 from fcam_jax.cams.contract import ActivationMap, Network
+from fcam_jax.cams.discovery import LOST, TokenCut
 from fcam_jax.cams.eigencam import EigenCAM, EigenGradCAM, SegEigenCAM
 from fcam_jax.cams.explainer import Explainer as Explainer
 from fcam_jax.cams.factorization import Concepts as Concepts
@@ -90,6 +91,8 @@ CAMS: Registry[type[ActivationMap]] = Registry(
         "fullgrad": FullGrad,
         "rollout": AttentionRollout,
         "legrad": LeGrad,
+        "tokencut": TokenCut,
+        "lost": LOST,
     },
 )
 

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,12 +29,13 @@ class AttentionCAM(ActivationMap):
     """A CAM of the attention matrices of all blocks, or some."""
 
     whole = "made of the blocks' attention"
+    shown_by: ClassVar[Any] = AttentionNetwork  # what a network must be
 
     def check(self, network: Any) -> None:
         """The network must be a transformer."""
-        if not isinstance(network, AttentionNetwork) or network.attention_blocks == 0:
+        if not isinstance(network, self.shown_by) or network.attention_blocks == 0:
             raise InputError(
-                f"{self.title} is made of attention matrices, and the network has none: "
+                f"{self.title} is {self.whole}, and the network has none: "
                 "take a transformer, or another CAM such as 'gradcam'"
             )
 

@@ -80,6 +80,14 @@ class AttentionNetwork(Network, Protocol):
         """Every block of normalised images in turn, from the first to the last."""
 
 
+@runtime_checkable
+class KeyNetwork(AttentionNetwork, Protocol):
+    """A transformer that shows what its last block compares patches by."""
+
+    def keys(self, stages: tuple[Any, ...]) -> Features:
+        """The patches' keys in the last block, all heads side by side, from its stages."""
+
+
 def default_stage(network: Any) -> int:
     """Position of the stage that explains where nobody names one: `cam_stage` of a network that has it, or the top one.
 

@@ -24,19 +24,19 @@ from fcam_jax.evaluation.metrics import METRICS
 from fcam_jax.losses import LOSSES, Weighted
 from fcam_jax.methods import METHODS
 from fcam_jax.models import ENCODERS
-from fcam_jax.models.encoders import default_cam, default_stride
+from fcam_jax.models.encoders import default_cam, default_stride, of_kind
 from fcam_jax.models.heads import HEADS
 from fcam_jax.seeds.sampling import DRAWS, THRESHOLDS
 from fcam_jax.training.optimizer import OPTIMIZERS
 
-ENCODER = "model.encoder"
+ENCODER, METHOD = "model.encoder", "classifier.method"
 
 # Key of the choice -> the components that can be chosen. Their settings stand beside the key, under their names.
 CHOICES: dict[str, Registry[Any]] = {
     ENCODER: ENCODERS,
     "model.head.name": HEADS,
     "cam.name": CAMS,
-    "classifier.method": METHODS,
+    METHOD: METHODS,
     "classifier.optimizer.name": OPTIMIZERS,
     "fcam.optimizer.name": OPTIMIZERS,
     "fcam.seeds.threshold": THRESHOLDS,
@@ -50,7 +50,7 @@ NAMES = {
     "encoder": ENCODER,
     "head": "model.head.name",
     "cam": "cam.name",
-    "method": "classifier.method",
+    "method": METHOD,
     "source": "data.source",
 }
 
@@ -102,14 +102,19 @@ def choices(args: str, names: Sequence[str]) -> dict[str, str]:
 def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "cam", "method")) -> dict[str, str]:
     """Choose components of a configuration in place by `choices`, which it returns; each brings its settings.
 
+    A method that is one of some encoder brings that, unless an encoder is chosen with it or one of that kind is there.
+
     Args:
       config: changed in place.
       args: such as ``"vgg16,method=has"``.
       names: what can be chosen: those of `NAMES`, and more of the caller's own.
     """
     chosen = choices(args, names)
-    by_key = {NAMES[name]: value for name, value in chosen.items() if name in NAMES}
-    bring(config, by_key | dict(from_the_command_line()))
+    by_key = {NAMES[name]: value for name, value in chosen.items() if name in NAMES} | dict(from_the_command_line())
+    wanted = member(METHOD, by_key[METHOD]).default_encoder if METHOD in by_key else ""
+    if wanted and not of_kind(member(ENCODER, config.model.encoder), member(ENCODER, wanted)):
+        by_key = {ENCODER: wanted} | by_key
+    bring(config, by_key)
     return chosen
 
 

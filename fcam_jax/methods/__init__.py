@@ -10,10 +10,15 @@ from fcam_jax.methods.bas import BAS
 from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
 from fcam_jax.methods.few_shot import FewShot
+from fcam_jax.methods.frozen import LOST, Frozen, TokenCut
 from fcam_jax.methods.i2c import I2C
 from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.nl_ccam import NLCCAM
+from fcam_jax.methods.sat import SAT
+from fcam_jax.methods.scm import SCM
 from fcam_jax.methods.spg import SPG
+from fcam_jax.methods.trilite import TriLite
+from fcam_jax.methods.tscam import TSCAM
 
 METHODS: Registry[type[ClassifierTraining]] = Registry(
     "method",
@@ -28,6 +33,13 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "nl_ccam": NLCCAM,
         "bas": BAS,
         "fsl": FewShot,
+        "tscam": TSCAM,
+        "scm": SCM,
+        "sat": SAT,
+        "frozen": Frozen,
+        "tokencut": TokenCut,
+        "lost": LOST,
+        "trilite": TriLite,
         "pretrained": Pretrained,
     },
 )

@@ -51,6 +51,7 @@ class ClassifierTraining:
     selection: ClassVar[str | None] = None  # of its best model, in the place of `validation.selection`
     epochs: ClassVar[int | None] = None  # in the place of `classifier.epochs`
     whole_file: ClassVar[bool] = False  # the classification layer of `model.init` is taken, too
+    default_encoder: ClassVar[str] = ""  # that it brings into a configuration for which nobody names one
     trainable: ClassVar[Any] = nnx.Param  # filter of the variables that gradients change
 
     # What is trained.
@@ -68,7 +69,7 @@ class ClassifierTraining:
         return None
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """Further keywords of an encoder under this way, given what builds it."""
+        """Keywords of an encoder under this way, given what builds it; they go before those of the configuration."""
         return {}
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> Head | None:

@@ -77,6 +77,10 @@ class Classifier(nnx.Module):
         """Every block of a transformer in turn, in inference mode; raises a `NotImplementedError` for others."""
         return self.encoder.attentions(inputs, self.head)
 
+    def keys(self, stages: tuple[Stage, ...]) -> Map:
+        """The patches' keys in a transformer's last block; raises a `NotImplementedError` for others."""
+        return self.encoder.keys(stages)
+
     def watched_output(self, inputs: Float[Array, "b h w 3"], watch: Watch) -> Float[Array, "b k"]:
         """Class scores of normalised images, with a call of `watch` for every layer that adds a constant."""
         copy = watched(self, watch)

@@ -175,6 +175,10 @@ class Encoder(nnx.Module):
         """Every block of a transformer in turn, in inference mode, from normalised images; memory is that of one."""
         raise NotImplementedError(f"{type(self).__name__} has no self-attention")
 
+    def keys(self, stages: tuple[Stage, ...]) -> Map:
+        """The patches' keys in a transformer's last block, all heads side by side, from its stages."""
+        raise NotImplementedError(f"{type(self).__name__} has no self-attention")
+
     def places(self) -> tuple[Place, ...]:
         """All places in the order in which their maps are computed.
 

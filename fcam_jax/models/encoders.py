@@ -63,6 +63,12 @@ def default_cam(build: Callable[..., Encoder]) -> str:
     return str(_network(build).default_cam)
 
 
+def of_kind(build: Callable[..., Encoder], other: Callable[..., Encoder]) -> bool:
+    """Whether what a constructor builds is of the class of what the other builds, such as a transformer."""
+    kinds = _network(build), _network(other)
+    return all(isinstance(kind, type) for kind in kinds) and issubclass(*kinds)
+
+
 def _network(build: Callable[..., Encoder]) -> Any:
     """The class of what a constructor builds."""
     return getattr(build, "func", build)

@@ -42,15 +42,24 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Sequence, at: At, place: str) -> Sequence:
         """What every token takes from all tokens; the matrices have their own name of a place."""
-        b, count, width = x.shape
-        q, k, v = jnp.moveaxis(self.qkv(x).reshape(b, count, 3, self.heads, -1), 2, 0)
+        q, k, v = self.split(x)
         if asked_for(at, place):
-            scores = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32)
-            matrices = at(place, jax.nn.softmax(scores * q.shape[-1] ** -0.5, axis=-1))
-            mixed = jnp.einsum("bhqk,bkhc->bqhc", matrices.astype(v.dtype), v)
-        else:
-            mixed = jax.nn.dot_product_attention(q, k, v, implementation=_kernel(x.dtype))
-        return self.proj(mixed.reshape(b, count, width))
+            return self.mixed(at(place, jax.nn.softmax(scores(q, k), axis=-1)), v)
+        return self.proj(jax.nn.dot_product_attention(q, k, v, implementation=_kernel(x.dtype)).reshape(x.shape))
+
+    def split(self, x: Sequence) -> Float[Array, "3 b t heads _"]:
+        """Queries, keys and values of every token."""
+        return jnp.moveaxis(self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+
+    def mixed(self, matrices: Float[Array, "b heads t t"], v: Float[Array, "b t heads _"]) -> Sequence:
+        """What every token takes from the values of all, given its shares in them."""
+        mixed = jnp.einsum("bhqk,bkhc->bqhc", matrices.astype(v.dtype), v)
+        return self.proj(mixed.reshape(*v.shape[:2], -1))
+
+
+def scores(q: Float[Array, "b t heads c"], k: Float[Array, "b t heads c"]) -> Float[Array, "b heads t t"]:
+    """Products of queries and keys over the root of their length, before the softmax; float32."""
+    return jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=jnp.float32) * q.shape[-1] ** -0.5
 
 
 def _kernel(dtype: DTypeLike) -> Literal["cudnn"] | None:

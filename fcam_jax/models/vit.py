@@ -38,6 +38,7 @@ from fcam_jax.models.transformer import INIT, Block, layer_norm
 from fcam_jax.models.weight_names import Names, Path, head_of_torch, of_torch, torch_name
 
 _HALF = (127.5, 127.5, 127.5)
+_EXTRA = ("extra_tokens", "extra_positions")  # of a method
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,7 @@ class ViT(Encoder):
     Args:
       pool: what the head sees: the class token, "token", or the mean of the patch tokens, "mean".
       drop_path: share of the images of which, in training, a branch of the last block is left out; less in others.
+      extra_tokens: tokens of a method's own, with their positions, after the registers.
 
     Raises:
       InputError: a setting is outside its range.
@@ -100,8 +102,9 @@ class ViT(Encoder):
 
     published_stride: ClassVar[int] = 16
     default_cam: ClassVar[str] = "gradcam"  # as the head sees the class token
-    weight_names: ClassVar[tuple[Names, ...]] = (of_torch("timm's ViT", torch_name, "mask_token"),)
+    weight_names: ClassVar[tuple[Names, ...]] = (of_torch("timm's ViT", torch_name, "mask_token", added=_EXTRA),)
     head_names: ClassVar[Names | None] = head_of_torch("head")
+    for_methods: ClassVar[tuple[str, ...]] = ("extra_tokens",)
 
     def __init__(
         self,
@@ -110,6 +113,7 @@ class ViT(Encoder):
         final_stride: int | None = None,
         pool: str = "token",
         drop_path: float = 0.0,
+        extra_tokens: int = 0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ):
@@ -133,6 +137,12 @@ class ViT(Encoder):
         self.register_tokens: nnx.Param | None = nnx.data(None)
         if design.registers:
             self.register_tokens = nnx.Param(INIT(rngs.params(), (1, design.registers, width), jnp.float32))
+        self.extra_tokens: nnx.Param | None = nnx.data(None)
+        self.extra_positions: nnx.Param | None = nnx.data(None)
+        if extra_tokens:
+            self.new_layers = _EXTRA
+            for name in self.new_layers:
+                setattr(self, name, nnx.Param(INIT(rngs.params(), (1, extra_tokens, width), jnp.float32)))
         rates = np.linspace(0, drop_path, depth)
         of_blocks: dict[str, Any] = {"layer_scale": design.layer_scale, **of_layers}
         self.blocks = nnx.List([Block(width, design.heads, drop_path=float(rate), **of_blocks) for rate in rates])
@@ -185,6 +195,12 @@ class ViT(Encoder):
             tokens = go_on(at=Asking(seen.setdefault, (place,)))
             yield BlockAttention(seen[place], partial(self._scores_with, place, go_on, head), read)
 
+    def keys(self, stages: tuple[Stage, ...]) -> Map:
+        """The patches' keys in the last block, all heads side by side; before it, stage 4 is."""
+        before = stages[4].joined()
+        _, keys, _ = self.blocks[-1].attn.split(before)
+        return stages[4].refilled(keys.reshape(before.shape)).patches
+
     def _scores_with(
         self, place: str, go_on: Callable[..., Tokens], head: Callable[[Map], Array], given: Array
     ) -> Array:
@@ -209,7 +225,7 @@ class ViT(Encoder):
         return self.with_map(tokens, at(f"blocks.{number}", tokens.patches))
 
     def _embedded(self, images: Float[Array, "b y x 3"]) -> Tokens:
-        """Patches and class token with their positions, and registers, which have none."""
+        """Patches, class token and tokens of a method with their positions, and registers, which have none."""
         patches = self.patch_embed(images)
         b, h, w, width = patches.shape
         side = self.design.grid
@@ -218,8 +234,10 @@ class ViT(Encoder):
         prefix = [self.cls_token[0] + positions[:1]]
         if self.register_tokens is not None:
             prefix.append(self.register_tokens[0])
-        first = jnp.broadcast_to(jnp.concatenate(prefix).astype(patches.dtype), (b, 1 + self.design.registers, width))
-        return Tokens(patches + of_grid.astype(patches.dtype), first)
+        if self.extra_tokens is not None and self.extra_positions is not None:
+            prefix.append(self.extra_tokens[0] + self.extra_positions[0])
+        first = jnp.concatenate(prefix).astype(patches.dtype)
+        return Tokens(patches + of_grid.astype(patches.dtype), jnp.broadcast_to(first, (b, *first.shape)))
 
 
 class ViT8(ViT):
@@ -244,8 +262,8 @@ class DINOv2(ViT):
 
     published_stride = 14
     weight_names = (
-        of_torch("DINOv2's files", torch_name, "mask_token"),
-        dataclasses.replace(of_torch("timm's DINOv2", _timm_name), ours=_with_class_position),
+        of_torch("DINOv2's files", torch_name, "mask_token", added=_EXTRA),
+        dataclasses.replace(of_torch("timm's DINOv2", _timm_name, added=_EXTRA), ours=_with_class_position),
     )
 
 

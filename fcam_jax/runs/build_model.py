@@ -64,16 +64,15 @@ def method(settings: ConfigDict) -> ClassifierTraining:
 
 
 def encoder(config: ConfigDict) -> Encoder:
-    """The encoder with random weights, with the layers that the method of stage 1 puts on top of it."""
+    """The encoder with random weights, as the method of stage 1 wants it."""
     model = part(config, "model")
     build_encoder = member("model.encoder", model.encoder)
-    top = method(config.classifier).encoder_settings(build_encoder)
+    of_method = method(config.classifier).encoder_settings(build_encoder)
     with at_key("config.model."):
         return build_encoder(
             final_stride=model.final_stride,
             **dilated(build_encoder, model.dilate),
-            **own(config.model, model.encoder),
-            **top,
+            **own(config.model, model.encoder) | of_method,
             dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.ENCODER),
         )

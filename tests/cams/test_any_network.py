@@ -23,6 +23,8 @@ REFUSED = {
     "ccam": "the CAM 'ccam' needs",
     "rollout": "Attention rollout is made of",
     "legrad": "LeGrad is made of",
+    "tokencut": "TokenCut is made of",
+    "lost": "LOST is made of",
 }
 
 

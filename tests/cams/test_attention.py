@@ -168,5 +168,5 @@ def test_settings_outside_their_range_are_named(cam, settings, message):
 @pytest.mark.parametrize("name", ["rollout", "legrad"])
 def test_a_network_without_attention_is_told_in_one_line(name):
     title = cams.CAMS[name].title
-    with pytest.raises(InputError, match=f"^{title} is made of attention matrices, and the network has none: take"):
+    with pytest.raises(InputError, match=f"^{title} is made of the blocks' attention, and the network has none: take"):
         cams.compute(name, classifier(), images())

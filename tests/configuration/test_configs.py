@@ -34,7 +34,12 @@ VARIANTS = [
     ("cub50", ("gpu",)),
     ("cub", ("mobilenet_v1_025,layercam",)),
     *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
-    *(("synthetic", (f"method={method}",)) for method in METHODS if METHODS[method].has_classes),
+    *(
+        ("synthetic", (f"method={name}",))
+        for name, way in METHODS.items()
+        if way.has_classes and not way.default_encoder
+    ),
+    *(("cub", (f"method={method}",)) for method in ("sat", "trilite")),  # on transformers
     *(("cub", (f"method={method},encoder={encoder}",)) for method in ("acol", "spg") for encoder in PAPERS),
 ]
 
@@ -106,6 +111,8 @@ def test_cub_takes_encoder_and_cam():
         ("cub50", "cpu,method=acol", ("mobilenet_v1_075", "cam", "acol")),
         ("cub50", "method=cutmix,device=gpu", ("mobilenet_v1_075", "cam", "cutmix")),
         ("synthetic", "method=fsl", ("small", "cam", "fsl")),
+        ("synthetic", "method=tscam", ("deit_small", "gradcam", "tscam")),
+        ("cub", "method=lost,cam=layercam", ("dino_vits16", "layercam", "lost")),
     ],
 )
 def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
@@ -271,7 +278,7 @@ def test_a_setting_outside_its_range_is_named(key, value):
         ),
         (
             {"cam__name": "rollout"},
-            "config.cam.name=rollout: Attention rollout is made of attention matrices, and the network has none: "
+            "config.cam.name=rollout: Attention rollout is made of the blocks' attention, and the network has none: "
             "take a transformer, or another CAM such as 'gradcam'",
         ),
     ],

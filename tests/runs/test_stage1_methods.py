@@ -16,6 +16,9 @@ from fcam_jax.component import defaults_of
 from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
+from fcam_jax.models import ENCODERS
+from fcam_jax.models.pretrained import Sized
+from fcam_jax.models.vit import Design, ViT
 from fcam_jax.runs import build
 from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim
@@ -40,6 +43,9 @@ SMALL = {
     "evaluation.bootstrap": 0,
     "validation.threshold_step": 0.1,
 }
+# Of a method that is one of transformers: four blocks; those that are published have twelve.
+ON_TOKENS = {"model.encoder": "shallow", "model.decoder_widths": (4, 4, 4, 4, 4)}
+SHALLOW = Sized(ViT, Design(width=12, heads=2, grid=2, resampling="size", depth=4))
 TITLES = {name: training.title for name, training in METHODS.items()}
 
 
@@ -47,8 +53,17 @@ def config(method, **values):
     settings = synthetic.get_config()
     own = {"classifier.method": method} | {name.replace("__", "."): value for name, value in values.items()}
     others = tuple(f"classifier.{name}." for name in METHODS if name != method)  # a record has no settings of these
-    override(settings, {key: value for key, value in SMALL.items() if not key.startswith(others)} | own)
+    shared = SMALL | (ON_TOKENS if method in METHODS and METHODS[method].default_encoder else {})
+    override(settings, {key: value for key, value in shared.items() if not key.startswith(others)} | own)
     return settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """A transformer of the tests, by its name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENCODERS._members, "shallow", SHALLOW)
+        yield
 
 
 def complaint(method, **values):

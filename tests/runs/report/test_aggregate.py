@@ -120,9 +120,10 @@ def test_what_another_training_yields_is_not_taken_for_the_cam(row, cam, classif
     assert method(row, cam, WEIGHTS, classifier) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "title"), [(name, one.title) for name, one in METHODS.items() if name != "pretrained"]
-)
+AFTER = {"bas", "scm", "sat", "frozen", "tokencut", "lost", "trilite", "pretrained"}  # not in the paper's tables
+
+
+@pytest.mark.parametrize(("name", "title"), [(name, one.title) for name, one in METHODS.items() if name not in AFTER])
 def test_every_training_of_stage_1_is_a_row_of_the_paper(name, title):
     assert method(title, "cam", WEIGHTS, name) in {entry.method for entry in entries()}
 
