@@ -37,6 +37,8 @@ def get_config(args: str = "") -> ConfigDict:
         of_method = config.classifier.get(config.classifier.method, {})
         if "width" in of_method:
             of_method.width = 256
+        if "window" in of_method:
+            of_method.window = 7
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
         config.classifier.epochs = 8

@@ -33,6 +33,8 @@ def get_config(args: str = "") -> ConfigDict:
     of_method = config.classifier.get(config.classifier.method, {})
     if "width" in of_method:
         of_method.width = 64
+    if "window" in of_method:  # of maps of 8 x 8 cells
+        of_method.window = 5
     if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
         config.classifier.optimizer.learning_rate = 0.02
     if config.classifier.method == "fsl":  # two steps an epoch

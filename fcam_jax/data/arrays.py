@@ -1,5 +1,6 @@
 """A caller's own arrays, brought to the form in which the program takes them, or refused in one line."""
 
+import pathlib
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
+from fcam_jax.runtime.files import MAP, open_regular
 
 
 def array_of(values: Any, name: str) -> Array | np.ndarray:
@@ -84,3 +86,16 @@ def keys_of(key: Any, count: int) -> Key[Array, " b"]:
     if key.shape != (count,):
         raise InputError(f"there are keys of the shape {key.shape} for {count} images")
     return key
+
+
+def read_map(path: pathlib.Path) -> np.ndarray:
+    """The array in a `.npy` file; nothing in it is executed.
+
+    Raises InputError: the file holds no whole array of numbers.
+    """
+    try:
+        with open_regular(path, MAP) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # a damaged header raises whatever its parser stumbles over
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as an array saved by numpy.save: {reason}") from error

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from fcam_jax.component import at_least, known
+from fcam_jax.data.arrays import read_map
 from fcam_jax.data.layouts.metadata import UNLOCALIZED, folder_names
 from fcam_jax.data.layouts.wsol import read_metadata
 from fcam_jax.data.masks import read_mask
@@ -188,19 +189,6 @@ class ScoreMapFolder:
             what = f"{len(missing)} image(s) without a map <image_id>.npy: {listed(missing)}"
             raise InputError(f"--scoremaps={root}: {what}{others}")
         return surplus
-
-
-def read_map(path: pathlib.Path) -> np.ndarray:
-    """The array in a `.npy` file; nothing in it is executed.
-
-    Raises InputError: the file holds no whole array of numbers.
-    """
-    try:
-        with open_regular(path, MAP) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # a damaged header raises whatever its parser stumbles over
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as an array saved by numpy.save: {reason}") from error
 
 
 def _shape(path: pathlib.Path) -> tuple[int, int]:

@@ -9,14 +9,18 @@ from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.bas import BAS
 from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
+from fcam_jax.methods.cstn import CSTN
 from fcam_jax.methods.few_shot import FewShot
 from fcam_jax.methods.frozen import LOST, Frozen, TokenCut
+from fcam_jax.methods.gcnet import GCNet
 from fcam_jax.methods.i2c import I2C
 from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.nl_ccam import NLCCAM
 from fcam_jax.methods.sat import SAT
 from fcam_jax.methods.scm import SCM
 from fcam_jax.methods.spg import SPG
+from fcam_jax.methods.spol import SPOL
+from fcam_jax.methods.spol_segmenter import SPOLSegmenter
 from fcam_jax.methods.trilite import TriLite
 from fcam_jax.methods.tscam import TSCAM
 
@@ -32,6 +36,10 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "i2c": I2C,
         "nl_ccam": NLCCAM,
         "bas": BAS,
+        "gcnet": GCNet,
+        "cstn": CSTN,
+        "spol": SPOL,
+        "spol_segmenter": SPOLSegmenter,
         "fsl": FewShot,
         "tscam": TSCAM,
         "scm": SCM,

@@ -80,6 +80,9 @@ class ClassifierTraining:
         """The network with what this way adds to it: branches, a second network, a memory, as attributes of it."""
         return network
 
+    def load(self, network: Classifier) -> None:
+        """Weights out of files of its own into what it adds, before the first step; those of `model.init` are there."""
+
     # What it is trained on.
 
     def training_records(self, sources: Mapping[str, Source], seed: int) -> Source | None:

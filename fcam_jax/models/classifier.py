@@ -1,6 +1,6 @@
 """The classifier of stage 1: raw images in, the encoder's stages and class scores out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -45,7 +45,13 @@ class Classifier(nnx.Module):
         """
         check_images(images)
         stages = self.encoder(self.normalize(images), train=train, rng=rng, at=at)
-        return stages, self.head(self.encoder.for_head(stages[-1]))
+        return stages, self.head(*self.read(stages))
+
+    def read(self, stages: Sequence[Stage]) -> tuple[Map, ...]:
+        """The maps of the stages that the head is called with: as `Encoder.for_head` has it of the top one."""
+        top = len(self.encoder.channels) - 1
+        places = [place % (top + 1) for place in self.head.reads]
+        return tuple(self.encoder.for_head(stages[top]) if at == top else self.map_of(stages[at]) for at in places)
 
     def stages(self, inputs: Float[Array, "b h w 3"], *, at: At = unchanged) -> tuple[Stage, ...]:
         """The encoder's stages of normalised images from high to low resolution, in inference mode."""
@@ -89,14 +95,25 @@ class Classifier(nnx.Module):
     def score(
         self, features: Stage, stage: int, *, train: bool = False, rng: Keys = None, at: At = unchanged
     ) -> Float[Array, "b k"]:
-        """Class scores before softmax of the rest of the network after stage `stage`; keywords as of a call."""
+        """Class scores before softmax of the rest of the network after stage `stage`; keywords as of a call.
+
+        Raises:
+          InputError: the head sees other stages than the top one.
+        """
+        self._check_reads_top()
         for index in range(stage + 1, len(self.encoder.channels)):
             features = self.encoder.stage(index, features, train=train, rng=rng, at=at)
         return self.head(self.encoder.for_head(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The head's own map of the given class of each image, from the map of the top stage."""
+        """The head's own map of the given class of each image, from the map of the top stage; raises as `score`."""
+        self._check_reads_top()
         return self.head.activation(self.encoder.before_head(features), labels)
+
+    def _check_reads_top(self) -> None:
+        if self.head.reads != (-1,):
+            what = f"{type(self.head).__name__} sees other stages than the top one, by which no CAM explains it"
+            raise InputError(f"{what}; look at the method's own map")
 
 
 def check_images(images: Any) -> None:

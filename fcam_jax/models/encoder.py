@@ -78,6 +78,13 @@ class Grid(NamedTuple):
     first: tuple[float, float]
     step: tuple[float, float]
 
+    def centers(self, cells: tuple[int, int]) -> tuple[Float[np.ndarray, " h"], Float[np.ndarray, " w"]]:
+        """The places of the centres of rows and columns of so many cells."""
+        rows, columns = (
+            first + step * np.arange(count) for first, step, count in zip(self.first, self.step, cells, strict=True)
+        )
+        return rows, columns
+
     def within(self, other: "Grid", cells: tuple[int, int]) -> "Grid":
         """The same places in shares of a map with so many cells on another grid, which is looked at as an image."""
         first, step = [], []

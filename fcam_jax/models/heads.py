@@ -36,6 +36,7 @@ class Head(nnx.Module):
     """
 
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("the head", lambda path: f"head.{torch_name(path)}"),)
+    reads: ClassVar[tuple[int, ...]] = (-1,)  # positions of the stages whose maps it is called with
 
     def __call__(self, features: Features) -> Scores:
         """Class scores before softmax, float32."""

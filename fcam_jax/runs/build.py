@@ -23,6 +23,8 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps, new_layers
 from fcam_jax.methods.fcam import FCAMMethod
+from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.build_classes import label_space
 from fcam_jax.runs.build_data import chosen, data_set
 from fcam_jax.runs.build_loss import alignment
@@ -219,6 +221,11 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         training=way,
     )
 
+    def load(network: Classifier) -> Imported | None:
+        imported = pretrained_classifier(config.model, network)
+        way.load(network)
+        return imported
+
     def optimizer() -> optax.GradientTransformation:
         schedule = rule.schedule(steps_per_epoch, settings.epochs)
         return way.optimizer(rule.update(schedule, trained_by.learning_rate_factor), schedule)
@@ -228,7 +235,7 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
         row=way.title,
         baselines={"Center": Center(classes=way.has_classes)},
         build_model=lambda _: classifier(config),
-        pretrained=Pretrained(lambda network: pretrained_classifier(config.model, network)),  # loaded before all else
+        pretrained=Pretrained(load),  # before all else
         method=trained_by,
         optimizer=optimizer,
         loop=dataclasses.replace(loop, selection=way.selection or loop.selection),

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from fcam_jax.cli import command, train
 from fcam_jax.configuration import configuration
 from fcam_jax.data import images, masks
+from fcam_jax.data.arrays import read_map
 from fcam_jax.data.folder import FolderSource
 from fcam_jax.data.layouts import coco_file
 from fcam_jax.data.layouts.problems import ON_ERROR
@@ -29,7 +30,6 @@ from fcam_jax.data.published import archives
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.predictions import read_predictions
 from fcam_jax.evaluation.score_map import scaled_map
-from fcam_jax.evaluation.score_map_folder import read_map
 from fcam_jax.models.weight_files import read_weights
 from fcam_jax.runs import build, folder
 from fcam_jax.runs.class_names import names_from_file

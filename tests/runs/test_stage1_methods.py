@@ -16,10 +16,11 @@ from fcam_jax.component import defaults_of
 from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
+from fcam_jax.methods.baselines import center_map
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.pretrained import Sized
 from fcam_jax.models.vit import Design, ViT
-from fcam_jax.runs import build
+from fcam_jax.runs import build, build_data
 from fcam_jax.runs.export import export
 from fcam_jax.runs.folder import claim
 from fcam_jax.runs.trained import load_trained
@@ -36,6 +37,7 @@ SMALL = {
     "model.decoder_widths": (4, 4, 4, 4),
     "classifier.epochs": 1,
     **{f"classifier.{name}.width": 8 for name in METHODS if "width" in defaults_of(METHODS[name])},
+    "classifier.cstn.window": 3,
     "classifier.fsl.images_per_class": 2,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 2,
@@ -66,6 +68,16 @@ def shallow():
         yield
 
 
+def maps_of_training_images(folder, settings):
+    """A score map of every training image, of a spot at its centre."""
+    records = build_data.chosen(settings).open("train")
+    for record in map(records.__getitem__, range(len(records))):
+        path = folder / f"{record.image_id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.asarray(center_map(32, 32)) ** 8)
+    return folder
+
+
 def complaint(method, **values):
     with pytest.raises(InputError) as caught:
         build.experiment(config(method, **values))
@@ -73,15 +85,19 @@ def complaint(method, **values):
     return str(caught.value)
 
 
-@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", "pretrained")])
+@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", "pretrained", "gcnet")])
 def run(request, tmp_path_factory):
     """Name of the method and folder of its run."""
     folder = tmp_path_factory.mktemp(request.param)
     settings = config(request.param)
+    if request.param == "spol_segmenter":
+        settings.classifier.spol_segmenter.maps = str(
+            maps_of_training_images(tmp_path_factory.mktemp("maps"), settings)
+        )
     claim(folder, settings.to_dict())
     plan = build.experiment(settings)
     assert [stage.row for stage in plan.stages] == [TITLES[request.param], "F-CAM"][
-        : 1 if request.param == "fsl" else 2
+        : 2 if METHODS[request.param].has_classes else 1
     ]
     plan = dataclasses.replace(plan, stages=plan.stages[:1])  # F-CAM on them is tested with their heads
     train_stages(plan, folder)
@@ -92,7 +108,7 @@ def run(request, tmp_path_factory):
 def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
     name, folder = run
     results = json.loads((folder / "results.json").read_text())
-    few_shot = name == "fsl"
+    few_shot = not METHODS[name].has_classes
     assert list(results["methods"]) == ["Center", TITLES[name]] and results["method"] == name
     figures = results["methods"][TITLES[name]]
     assert ("top1_cls" in figures) == ("top1_loc" in figures) == (not few_shot)
@@ -113,7 +129,7 @@ def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
 def test_a_recorded_run_is_loaded_as_it_was(run):
     name, folder = run
     model = load_trained(folder / "classifier").model
-    first = build.experiment(config(name)).stages[0].build_model(None)
+    first = build.classifier_stage(config(name), 1).build_model(None)
     assert jax.tree.structure(model) == jax.tree.structure(first)
 
 
@@ -130,7 +146,7 @@ def test_the_last_model_of_the_few_shot_baseline_counts_and_its_steps_are_of_its
     assert stage.loop.steps_per_epoch == math.ceil(2 * 8 / 8)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pretrained"}))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pretrained", "spol_segmenter"}))
 def test_a_method_with_a_head_of_its_own_takes_no_other(name):
     if not METHODS[name]().own_head:
         build.experiment(config(name, model__head__name="gap"))

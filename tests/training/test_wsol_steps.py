@@ -17,8 +17,11 @@ from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.bas import BAS, BASHead
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.few_shot import FewShot, Saliency
+from fcam_jax.methods.gcnet import GCNet, ShapeHead
 from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.spg import SPG, SPGHead
+from fcam_jax.methods.spol import SPOL, fusion_head
+from fcam_jax.methods.spol_segmenter import SPOLSegmenter
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
@@ -36,6 +39,9 @@ METHODS = {
     "cutmix": CutMix(),
     "fsl": FewShot(),
     "bas": BAS(),
+    "gcnet": GCNet(),
+    "spol": SPOL(),
+    "spol_segmenter": SPOLSegmenter(),
 }
 
 
@@ -48,8 +54,11 @@ def classifier(name):
         "acol": lambda rngs: ACoLHead(top, CLASSES, width=6, threshold=0.7, rngs=rngs),
         "bas": lambda rngs: BASHead(top, CLASSES, lower=encoder.channels[-2], width=6, rngs=rngs),
         "spg": lambda rngs: SPGHead(top, CLASSES, guides=encoder.channels[:2], width=6, rngs=rngs),
+        "gcnet": lambda rngs: ShapeHead(top, CLASSES, shape="ellipse", rngs=rngs),
+        "spol": lambda rngs: fusion_head(encoder, CLASSES, rectified=True, rngs=rngs),
+        "spol_segmenter": lambda rngs: fusion_head(encoder, 1, rectified=False, rngs=rngs),
     }
-    return Classifier(encoder, heads[name](nnx.Rngs(1)))
+    return METHODS[name].extend(Classifier(encoder, heads[name](nnx.Rngs(1))), rngs=nnx.Rngs(2))
 
 
 def method_of(name):
