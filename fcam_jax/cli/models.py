@@ -52,8 +52,9 @@ def _facts(build: Any) -> tuple[str, str, str]:
     from flax import nnx
 
     from fcam_jax.models.encoders import published_stride
+    from fcam_jax.runtime.random import weight_keys
 
-    body = nnx.eval_shape(lambda: build(final_stride=published_stride(build), rngs=nnx.Rngs(0)))
+    body = nnx.eval_shape(lambda: build(final_stride=published_stride(build), rngs=weight_keys(0)))
     count = sum(leaf.size for leaf in jax.tree.leaves(nnx.state(body, nnx.Param)))
     return f"{count:,}", _numbers(body.mean), _numbers(body.std)
 

@@ -27,7 +27,7 @@ from fcam_jax.models.import_weights import (
 )
 from fcam_jax.models.weight_files import metadata_of
 from fcam_jax.models.weights_by_name import located
-from fcam_jax.runtime.random import OfWeights, stream
+from fcam_jax.runtime.random import OfWeights, stream, weight_keys
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -105,10 +105,10 @@ def create(
     key, how = jax.random.key(seed), dilated(build, dilate)
 
     def encoder() -> Encoder:
-        return build(final_stride=final_stride, **how, dtype=dtype, rngs=nnx.Rngs(stream(key, OfWeights.ENCODER)))
+        return build(final_stride=final_stride, **how, dtype=dtype, rngs=weight_keys(stream(key, OfWeights.ENCODER)))
 
     def classifier(body: Encoder, classes: int) -> Classifier:
-        rngs = nnx.Rngs(stream(key, OfWeights.HEAD))
+        rngs = weight_keys(stream(key, OfWeights.HEAD))
         with at_key("head: "):
             return Classifier(body, build_head(body.channels[-1], classes, dtype=dtype, rngs=rngs))
 

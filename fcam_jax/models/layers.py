@@ -132,7 +132,8 @@ class BatchNorm(nnx.BatchNorm):
         scale, bias = self.scale[...] + zero, self.bias[...] + zero
         normalized, mean, variance = normalize(x, scale, bias, self.epsilon, self.output_dtype)
         for running, new in ((self.mean, mean), (self.var, variance)):
-            running[...] = self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(new)
+            # Not by `running[...] =`, for which JAX walks through all that has been traced so far.
+            running.set_value(self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(new))
         return normalized
 
 

@@ -19,6 +19,7 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import ENCODERS
 from fcam_jax.models.weight_files import Weights
 from fcam_jax.models.weight_names import CLASS_BIASES, HEAD_PREFIXES, Named, Names, named_variables
+from fcam_jax.runtime.random import weight_keys
 from fcam_jax.runtime.text import listed, printable, shorten
 
 _AVERAGED = re.compile(r"(^|[._])(ema|swa|avg|averaged?|shadow)([._]|$)", re.IGNORECASE)
@@ -162,9 +163,9 @@ def closest_encoder(weights: Weights, final_stride: int = 8) -> tuple[str, Encod
 def _shapes(build: Callable[..., Encoder], final_stride: int) -> Encoder:
     """An encoder without values, at its own stride where it has no other; nothing may be set in it."""
     try:
-        return nnx.eval_shape(lambda: build(final_stride=final_stride, rngs=nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: build(final_stride=final_stride, rngs=weight_keys(0)))
     except InputError:
-        return nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: build(rngs=weight_keys(0)))
 
 
 def _part(weights: Weights, known: Collection[str]) -> Part:

@@ -22,7 +22,7 @@ from fcam_jax.models.encoders import dilated
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
 from fcam_jax.runs.build_loss import alignment
-from fcam_jax.runtime.random import OfWeights, stream
+from fcam_jax.runtime.random import OfWeights, stream, weight_keys
 
 logger = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def check_frozen(config: ConfigDict) -> None:
 
 def _rngs(seed: int, part: OfWeights) -> nnx.Rngs:
     """Randomness of the initial weights of one part of the model."""
-    return nnx.Rngs(stream(jax.random.key(seed), part))
+    return weight_keys(stream(jax.random.key(seed), part))
 
 
 def cam(settings: ConfigDict, body: Encoder) -> Fused:

@@ -9,6 +9,7 @@ import zlib
 
 import jax
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Key
 
 
@@ -46,6 +47,22 @@ class OfRun(enum.IntEnum):
 
     CLASSIFIER = 0
     FCAM = 1
+
+
+class _Count(nnx.RngStream):
+    """Flax's stream and its keys. Flax counts in place, at which JAX walks through all that has been traced so far."""
+
+    def __call__(self) -> Key[Array, ""]:
+        count = self.count[...]
+        self.count.set_value(count + 1)
+        return jax.random.fold_in(self.key[...], count)
+
+
+def weight_keys(key: Key[Array, ""] | int) -> nnx.Rngs:
+    """The keys of initial weights: those of ``nnx.Rngs(key)``, whose cost in a trace grows with its square."""
+    rngs = nnx.Rngs(key)
+    rngs.default = _Count(key, tag="default")
+    return rngs
 
 
 Stream = OfStep | OfImage | OfWeights | OfRun
