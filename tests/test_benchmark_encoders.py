@@ -10,6 +10,7 @@ from flax import nnx
 
 from benchmarks import encoders
 from fcam_jax.models import ENCODERS
+from fcam_jax.runtime.random import weight_keys
 
 LENGTH = 5
 
@@ -63,7 +64,7 @@ def test_products_inside_other_functions_are_counted(wrap, times):
 # Billions of multiply-adds at 224x224 with 1,000 classes, from torchvision's table of weights.
 @pytest.mark.parametrize(("name", "published"), [("resnet18", 1.814), ("resnet50", 4.089)])
 def test_a_whole_network_has_its_published_multiply_adds(name, published):
-    structure, variables = nnx.split(nnx.eval_shape(lambda: ENCODERS[name](final_stride=32, rngs=nnx.Rngs(0))))
+    structure, variables = nnx.split(nnx.eval_shape(lambda: ENCODERS[name](final_stride=32, rngs=weight_keys(0))))
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     counted = flops(
         lambda variables, x: nnx.merge(structure, variables)(x, train=False)[-1].mean((1, 2)), variables, image

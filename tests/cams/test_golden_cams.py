@@ -11,6 +11,7 @@ from fcam_jax.cams.score_maps import minmax
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import set_weights
+from fcam_jax.runtime.random import weight_keys
 
 pytestmark = pytest.mark.slow
 
@@ -30,7 +31,7 @@ def network(request, shared, golden_weights, golden_images):
     name = request.param
 
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0))
+        encoder = ENCODERS[name](rngs=weight_keys(0))
         return encoder, WGAP(encoder.channels[-1], 200, rngs=nnx.Rngs(0))
 
     encoder, head = nnx.eval_shape(build)

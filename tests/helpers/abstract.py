@@ -5,6 +5,7 @@ import functools
 from flax import nnx
 
 from fcam_jax.models import ENCODERS
+from fcam_jax.runtime.random import weight_keys
 
 # One network of each family, the smallest.
 FAMILIES = (
@@ -26,4 +27,4 @@ FAMILIES = (
 @functools.cache
 def abstract_encoder(name, **settings):
     """An encoder by its name, which no test may change."""
-    return nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0), **settings))
+    return nnx.eval_shape(lambda: ENCODERS[name](rngs=weight_keys(0), **settings))

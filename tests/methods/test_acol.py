@@ -21,6 +21,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods.acol import ACoL, ACoLHead, erase
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.runtime.random import weight_keys
 
 LABELS = jnp.array([0, 2])
 
@@ -108,7 +109,7 @@ def test_the_loss_is_the_sum_of_both_cross_entropies():
 )
 def test_parameters_are_as_many_as_in_the_released_program(name, count):
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **ACoL().encoder_settings(ENCODERS[name]))
+        encoder = ENCODERS[name](rngs=weight_keys(0), **ACoL().encoder_settings(ENCODERS[name]))
         return Classifier(encoder, ACoL().head(encoder, 200, dtype=jnp.float32, rngs=nnx.Rngs(0)))
 
     assert parameters(nnx.eval_shape(build)) == count

@@ -12,6 +12,7 @@ from fcam_jax.methods.spg import SPG, guide_places
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.resnet import Small
 from fcam_jax.models.vit import VITS
+from fcam_jax.runtime.random import weight_keys
 
 # Places of ADL, those of SPG with their channels, and the width of SPG's branches on them.
 KNOWN = {
@@ -28,7 +29,7 @@ KNOWN = {
 @pytest.mark.parametrize("name", KNOWN)
 def test_they_are_those_of_the_authors_programs_and_ends_of_stages_elsewhere(name):
     encoder = abstract_encoder(name)
-    head = nnx.eval_shape(lambda: SPG().head(encoder, 3, dtype=jnp.float32, rngs=nnx.Rngs(0)))
+    head = nnx.eval_shape(lambda: SPG().head(encoder, 3, dtype=jnp.float32, rngs=weight_keys(0)))
     guides = tuple((place.name, place.channels) for place in guide_places(encoder))
     assert (attention_places(encoder), guides, head.sides.b1.out_features) == KNOWN[name]
 

@@ -24,6 +24,7 @@ from fcam_jax.methods.spg import SPG, SPGHead, guidance_mask, guide_places
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import GAP
+from fcam_jax.runtime.random import weight_keys
 
 TERMS = ("b2", "b1", "c")
 
@@ -146,7 +147,7 @@ def test_inference_costs_nothing_for_the_side_branches():
 )
 def test_parameters_are_as_many_as_in_the_released_program(name, count):
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **SPG().encoder_settings(ENCODERS[name]))
+        encoder = ENCODERS[name](rngs=weight_keys(0), **SPG().encoder_settings(ENCODERS[name]))
         return Classifier(encoder, SPG().head(encoder, 200, dtype=jnp.float32, rngs=nnx.Rngs(0)))
 
     assert parameters(nnx.eval_shape(build)) == count

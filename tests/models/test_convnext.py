@@ -19,6 +19,7 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights, set_weights
 from fcam_jax.models.weight_names import named_variables
+from fcam_jax.runtime.random import weight_keys
 
 DEPTHS, WIDTHS = (1, 1, 2, 1), (8, 12, 16, 24)
 # timm 1.0.31, `ConvNeXt(num_classes=3, depths=DEPTHS, dims=WIDTHS, output_stride=...)` with the weights and the image
@@ -52,7 +53,7 @@ def value(name, shape):
 def filled(**settings):
     """A small classifier with these values."""
     encoder = nnx.eval_shape(lambda: build(**settings))
-    timm, head = encoder.weight_names[0], nnx.eval_shape(lambda: WGAP(WIDTHS[-1], 3, rngs=nnx.Rngs(0)))
+    timm, head = encoder.weight_names[0], nnx.eval_shape(lambda: WGAP(WIDTHS[-1], 3, rngs=weight_keys(0)))
     shapes = {name: timm.theirs(np.zeros(of.shape)).shape for name, of in named_variables(encoder, timm).items()}
     set_weights(encoder, {name: value(name, shape) for name, shape in shapes.items()}, "values")
     of_head = {"fc.weight": value("head.fc.weight", (3, WIDTHS[-1])), "fc.bias": value("head.fc.bias", (3,))}
@@ -194,7 +195,7 @@ def test_a_file_of_each_family_fills_the_network(family, tmp_path):
         for leaf in ("weight", "bias")
     }
     save_weights(file, tmp_path / "convnext.safetensors")
-    other = nnx.eval_shape(lambda: Classifier(build(), WGAP(24, 3, rngs=nnx.Rngs(0))))
+    other = nnx.eval_shape(lambda: Classifier(build(), WGAP(24, 3, rngs=weight_keys(0))))
     imported = load_classifier(other, tmp_path / "convnext.safetensors", keep_head=True)
     assert (imported.family, imported.head, imported.untouched) == (names.family, "kept", ())
     expected, found = export_weights(source), export_weights(other)

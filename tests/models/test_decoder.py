@@ -13,6 +13,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.decoder import Decoder, decoder_name
 from fcam_jax.models.import_weights import export_weights, load_decoder, save_weights
+from fcam_jax.runtime.random import weight_keys
 
 # Channels and strides of the stages, decoder widths, centre block, parameters without the last layer (spec, section 2).
 PAPER = {
@@ -24,7 +25,7 @@ PAPER = {
 
 def paper_decoder(name):
     channels, strides, widths, center, _ = PAPER[name]
-    return nnx.eval_shape(lambda: Decoder(channels, strides, widths, center=center, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: Decoder(channels, strides, widths, center=center, rngs=weight_keys(0)))
 
 
 @pytest.mark.parametrize("name", sorted(PAPER))
@@ -49,9 +50,9 @@ def test_names_and_shapes_are_those_of_the_released_program(name, shared):
 @pytest.mark.parametrize("name", sorted(PAPER))
 def test_no_widths_are_the_paper_s_and_the_encoder_knows_whether_there_is_a_centre(name):
     channels, strides, widths, center, _ = PAPER[name]
-    encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0)))
+    encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=weight_keys(0)))
     assert (encoder.channels, encoder.strides, encoder.decoder_center) == (channels, strides, center)
-    decoder = nnx.eval_shape(lambda: Decoder(channels, strides, rngs=nnx.Rngs(0)))
+    decoder = nnx.eval_shape(lambda: Decoder(channels, strides, rngs=weight_keys(0)))
     assert tuple(block.conv2.conv.out_features for block in decoder.blocks) == widths
 
 
@@ -69,7 +70,7 @@ def test_no_widths_are_the_paper_s_and_the_encoder_knows_whether_there_is_a_cent
 )
 def test_the_map_is_doubled_up_to_the_image_whatever_stages_there_are(strides, skips, widths):
     size = 32, 48
-    decoder = nnx.eval_shape(lambda: Decoder((8,) * len(strides), strides, rngs=nnx.Rngs(0)))
+    decoder = nnx.eval_shape(lambda: Decoder((8,) * len(strides), strides, rngs=weight_keys(0)))
     assert decoder.skips == skips
     assert tuple(block.conv2.conv.out_features for block in decoder.blocks) == widths
     graph, state = nnx.split(decoder)

@@ -15,6 +15,7 @@ from fcam_jax.models.densenet import DenseNet
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, load_classifier, save_weights
 from fcam_jax.models.weight_names import named_variables
+from fcam_jax.runtime.random import weight_keys
 
 SIZE = {"depths": (2, 1, 2, 2), "stem": 8, "growth": 4}
 
@@ -32,7 +33,7 @@ def test_the_dilated_network_computes_the_strided_one_at_more_places(filled):
     """Where all windows are whole."""
 
     def stages(**sampled):
-        return run(filled(lambda: DenseNet(rngs=nnx.Rngs(0), **SIZE, **sampled)), images(64, 96))
+        return run(filled(lambda: DenseNet(rngs=weight_keys(0), **SIZE, **sampled)), images(64, 96))
 
     strided = stages(final_stride=32)
     for final_stride, steps in ((16, (1, 1, 1, 1, 2)), (8, (1, 1, 1, 2, 4))):
@@ -47,7 +48,7 @@ def test_the_dilated_network_computes_the_strided_one_at_more_places(filled):
 
 @pytest.mark.parametrize("side", [5, 33])
 def test_dilated_windows_at_the_edge_hold_what_there_is(side, filled):
-    encoder = filled(lambda: DenseNet(rngs=nnx.Rngs(0), final_stride=8, dilate=True, **SIZE))
+    encoder = filled(lambda: DenseNet(rngs=weight_keys(0), final_stride=8, dilate=True, **SIZE))
     assert all(np.isfinite(stage).all() and stage.size for stage in run(encoder, images(side, side)))
 
 

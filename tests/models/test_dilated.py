@@ -10,6 +10,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.models import ENCODERS, create_model
 from fcam_jax.models.import_weights import DILATE, FINAL_STRIDE, export_weights, save_weights
 from fcam_jax.models.inception import Mixed, _block_c
+from fcam_jax.runtime.random import weight_keys
 
 
 def assert_dense(name, size, fine, coarse, first, **settings):
@@ -17,7 +18,7 @@ def assert_dense(name, size, fine, coarse, first, **settings):
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, *size, 3)), jnp.float32)
 
     def top(final_stride, dilate):
-        encoder = ENCODERS[name](final_stride=final_stride, dilate=dilate, rngs=nnx.Rngs(0), **settings)
+        encoder = ENCODERS[name](final_stride=final_stride, dilate=dilate, rngs=weight_keys(0), **settings)
         return nnx.jit(lambda encoder: encoder(images, train=False)[-1])(encoder), encoder
 
     (dense, encoder), (strided, reference) = top(fine, True), top(coarse, False)

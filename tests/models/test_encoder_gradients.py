@@ -7,13 +7,14 @@ from flax import nnx
 
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.create import published_stride
+from fcam_jax.runtime.random import weight_keys
 from tests.helpers.abstract import FAMILIES
 
 
 @pytest.mark.parametrize("name, settings", [*((name, {}) for name in FAMILIES), ("inceptionv3", {"dilate": True})])
 def test_a_compiled_step_has_a_gradient(name, settings):
     stride = 8 if settings else published_stride(ENCODERS[name])
-    abstract = nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0), final_stride=stride, **settings))
+    abstract = nnx.eval_shape(lambda: ENCODERS[name](rngs=weight_keys(0), final_stride=stride, **settings))
     structure, params, rest = nnx.split(abstract, nnx.Param, ...)
     keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
 

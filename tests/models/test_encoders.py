@@ -14,6 +14,7 @@ from fcam_jax.models.convnext import CONVNEXTS
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
 from fcam_jax.models.vit import VITS
+from fcam_jax.runtime.random import weight_keys
 from fcam_jax.types import DATA_AXIS
 
 
@@ -154,7 +155,7 @@ def test_mobilenets_have_keras_totals_without_top(width, total):
 )
 def test_parameter_counts_with_a_head_of_200_classes(name, parameters):
     encoder = abstract(name)
-    head = nnx.eval_shape(lambda: WGAP(encoder.channels[-1], 200, rngs=nnx.Rngs(0)))
+    head = nnx.eval_shape(lambda: WGAP(encoder.channels[-1], 200, rngs=weight_keys(0)))
     assert count(encoder) + count(head) == parameters
 
 
@@ -229,7 +230,7 @@ def test_other_layers_on_top_end_the_last_stage(name, top, final_stride):
 
 def top(rng, *, train):
     """InceptionV3's two layers on top, at identity weights of few channels, on features of ones."""
-    encoder = nnx.eval_shape(lambda: ENCODERS["inceptionv3"](rngs=nnx.Rngs(0)))
+    encoder = nnx.eval_shape(lambda: ENCODERS["inceptionv3"](rngs=weight_keys(0)))
     identity = np.zeros((3, 3, 8, 8), np.float32)
     identity[1, 1] = np.eye(8)
     for layer in (encoder.SPG_A3_1b, encoder.SPG_A3_2b):
@@ -262,7 +263,7 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters(filled, trai
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 16, 16, 3)), jnp.float32)
 
     def run(dtype):
-        graph, state = nnx.split(filled(lambda: Small((4, 8, 8, 16), dtype=dtype, rngs=nnx.Rngs(0))))
+        graph, state = nnx.split(filled(lambda: Small((4, 8, 8, 16), dtype=dtype, rngs=weight_keys(0))))
         assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(state))
 
         def apply(shard):

@@ -12,6 +12,7 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
+from fcam_jax.runtime.random import weight_keys
 from fcam_jax.types import DATA_AXIS
 
 
@@ -43,7 +44,7 @@ def test_uint8_and_float_images_are_normalised_alike_and_as_the_encoder_expects(
     np.testing.assert_array_equal(model.normalize(jnp.asarray(given, jnp.float32)), normalised)
 
     mobilenet = nnx.eval_shape(
-        lambda: Classifier(ENCODERS["mobilenet_v1_025"](rngs=nnx.Rngs(0)), WGAP(256, 3, rngs=nnx.Rngs(0)))
+        lambda: Classifier(ENCODERS["mobilenet_v1_025"](rngs=weight_keys(0)), WGAP(256, 3, rngs=weight_keys(0)))
     )
     np.testing.assert_allclose(mobilenet.normalize(jnp.asarray(given)), given / 127.5 - 1, atol=1e-6)
 
@@ -106,7 +107,7 @@ def test_the_maps_of_the_paper_s_networks_have_the_size_of_any_image(name, size)
     widths = (8, 6, 4) if name == "vgg16" else (8, 6, 4, 4, 4)
 
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0))
+        encoder = ENCODERS[name](rngs=weight_keys(0))
         decoder = Decoder(encoder.channels, encoder.strides, widths, center=name == "vgg16", rngs=nnx.Rngs(0))
         return FCAM(Classifier(encoder, WGAP(encoder.channels[-1], 5, rngs=nnx.Rngs(0))), decoder)
 

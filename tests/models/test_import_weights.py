@@ -27,6 +27,7 @@ from fcam_jax.models.import_weights import (
     load_decoder,
     set_weights,
 )
+from fcam_jax.runtime.random import weight_keys
 
 HEAD_SETTINGS = {
     "gap": {"background": True},
@@ -38,7 +39,7 @@ def empty(name, classes=2, head="wgap", **settings):
     """A classifier without values."""
 
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **settings)
+        encoder = ENCODERS[name](rngs=weight_keys(0), **settings)
         build_head = HEADS[head]
         return Classifier(
             encoder, build_head(encoder.channels[-1], classes, **HEAD_SETTINGS.get(head, {}), rngs=nnx.Rngs(0))
@@ -48,7 +49,7 @@ def empty(name, classes=2, head="wgap", **settings):
 
 
 def empty_decoder(widths=(4, 3, 2), center=True):
-    return nnx.eval_shape(lambda: Decoder((2, 3, 4, 5), (1, 2, 4, 8), widths, center=center, rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: Decoder((2, 3, 4, 5), (1, 2, 4, 8), widths, center=center, rngs=weight_keys(0)))
 
 
 def leaves(module):

@@ -18,6 +18,7 @@ from fcam_jax.models.inverted_residual import Group, InvertedResiduals
 from fcam_jax.models.mobilenet import MobileNetV1
 from fcam_jax.models.mobilenet_v2 import torchvision_name
 from fcam_jax.models.weight_names import named_variables
+from fcam_jax.runtime.random import weight_keys
 
 # Parameters of timm's networks (tf_efficientnet_lite0 to 4, mobilenetv2_100; torchvision's mobilenet_v2 has as many).
 COUNTS = {
@@ -116,7 +117,7 @@ def test_a_dilated_network_has_the_strided_one_s_values_among_its_own(build, pad
     """Of heights and widths that are odd nowhere, at the last stage, at that before it, and at both."""
     networks = {}
     for stride in (8, 16, 32):
-        networks[stride] = nnx.eval_shape(lambda s=stride: build(final_stride=s, dilate=True, rngs=nnx.Rngs(0)))
+        networks[stride] = nnx.eval_shape(lambda s=stride: build(final_stride=s, dilate=True, rngs=weight_keys(0)))
         for path, variable in nnx.to_flat_state(nnx.state(networks[stride])):
             name = ".".join(map(str, path)).replace("var", "running_var").replace("scale", "weight")
             values = _values(name, variable.shape[::-1]).T  # scaled by the fan

@@ -13,6 +13,7 @@ from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import load_classifier, set_weights
 from fcam_jax.models.layers import BatchNorm
 from fcam_jax.models.mobilenet import keras_name
+from fcam_jax.runtime.random import weight_keys
 
 # ImageNet's bird classes: cock to great grey owl, black grouse to black swan, white stork to albatross.
 BIRDS = {*range(7, 25), *range(80, 101), *range(127, 147)}
@@ -67,7 +68,7 @@ def written_out(weights, images, strides):
     [(32, (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)), (8, (1, 2, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1))],
 )
 def test_stages_equal_those_of_the_network_written_out(final_stride, strides):
-    encoder = nnx.eval_shape(lambda: ENCODERS["mobilenet_v1_025"](final_stride=final_stride, rngs=nnx.Rngs(0)))
+    encoder = nnx.eval_shape(lambda: ENCODERS["mobilenet_v1_025"](final_stride=final_stride, rngs=weight_keys(0)))
     weights = random_weights(encoder)
     set_weights(encoder, weights, "random")
     images = np.random.default_rng(1).normal(size=(2, 33, 46, 3)).astype(np.float32)
@@ -99,7 +100,7 @@ def run(birds, shared):
         pytest.skip(f"no weights at {path}")
 
     def build():
-        encoder = ENCODERS["mobilenet_v1_075"](final_stride=32, rngs=nnx.Rngs(0))
+        encoder = ENCODERS["mobilenet_v1_075"](final_stride=32, rngs=weight_keys(0))
         return Classifier(encoder, WGAP(encoder.channels[-1], 1000, rngs=nnx.Rngs(0)))
 
     classifier = nnx.eval_shape(build)

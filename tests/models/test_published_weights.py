@@ -8,6 +8,7 @@ from fcam_jax.models.encoders import ENCODERS, published_stride
 from fcam_jax.models.mobilenet import MobileNetV1
 from fcam_jax.models.pretrained import Pretrained, Sized, published, torchvision
 from fcam_jax.models.weights_by_name import Download, unlike
+from fcam_jax.runtime.random import weight_keys
 
 OURS = Pretrained("hub:somebody/something:weights.safetensors", "MIT", side=64, classes=5)
 
@@ -69,5 +70,5 @@ def test_the_facts_are_those_of_timm():
         assert there.num_classes == weights.classes, weights.name
         mean, std = (tuple(255 * value for value in values) for values in (there.mean, there.std))
         build = ENCODERS[name]
-        body = nnx.eval_shape(lambda build=build: build(final_stride=published_stride(build), rngs=nnx.Rngs(0)))
+        body = nnx.eval_shape(lambda build=build: build(final_stride=published_stride(build), rngs=weight_keys(0)))
         assert unlike(Download("", "", "", 0, "", mean, std), body) == "", weights.name

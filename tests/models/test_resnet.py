@@ -6,6 +6,7 @@ import pytest
 from flax import nnx
 
 from fcam_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+from fcam_jax.runtime.random import weight_keys
 
 KINDS = {
     "resnet": (BasicBlock, {}),
@@ -24,7 +25,7 @@ def test_the_dilated_network_computes_the_strided_one_at_more_places(kind, fille
     images = jnp.asarray(np.random.default_rng(1).normal(size=(1, 50, 75, 3)), jnp.float32)
 
     def stages(**sampled):
-        return run(filled(lambda: ResNet(block, (1, 1, 2, 2), rngs=nnx.Rngs(0), **settings, **sampled)), images)
+        return run(filled(lambda: ResNet(block, (1, 1, 2, 2), rngs=weight_keys(0), **settings, **sampled)), images)
 
     strided = stages(final_stride=32)
     for final_stride, steps in ((16, (1, 1, 1, 1, 2)), (8, (1, 1, 1, 2, 4))):

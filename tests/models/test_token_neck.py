@@ -12,6 +12,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.models.decoder import WIDTHS, Decoder
 from fcam_jax.models.import_weights import export_weights, load_decoder, save_weights
 from fcam_jax.models.token_neck import NECKS, Enlarge, is_plain
+from fcam_jax.runtime.random import weight_keys
 
 STAGES = 6  # the image, and five of tokens
 
@@ -22,7 +23,7 @@ def plain(width, patch):
 
 
 def abstract(name, width, patch):
-    return nnx.eval_shape(lambda: NECKS[name](*plain(width, patch), rngs=nnx.Rngs(0)))
+    return nnx.eval_shape(lambda: NECKS[name](*plain(width, patch), rngs=weight_keys(0)))
 
 
 def shapes(width, patch, side, batch=2):
@@ -116,7 +117,7 @@ def test_enlarging_is_the_transposed_convolution(side):
 
 
 def test_levels_are_of_the_tokens_of_their_own_depth(filled):
-    neck = filled(lambda: NECKS["reassemble"](*plain(16, 16), rngs=nnx.Rngs(0)))
+    neck = filled(lambda: NECKS["reassemble"](*plain(16, 16), rngs=weight_keys(0)))
     graph, state = nnx.split(neck)
     given = made(16, 16, 32, batch=1)
     run = jax.jit(lambda stages: nnx.merge(graph, state)(stages, train=False))
@@ -131,7 +132,7 @@ def test_levels_are_of_the_tokens_of_their_own_depth(filled):
 @pytest.mark.parametrize("name", sorted(NECKS))
 @pytest.mark.parametrize(("patch", "side", "blocks"), [(16, 64, 5), (14, 56, 5), (8, 32, 4), (32, 96, 6)])
 def test_the_decoder_on_a_neck_makes_a_map_of_the_image_s_size(name, patch, side, blocks):
-    decoder = nnx.eval_shape(lambda: Decoder(*plain(32, patch), neck=name, rngs=nnx.Rngs(0)))
+    decoder = nnx.eval_shape(lambda: Decoder(*plain(32, patch), neck=name, rngs=weight_keys(0)))
     assert len(decoder.blocks) == blocks
     assert tuple(block.conv2.conv.out_features for block in decoder.blocks) == (*WIDTHS, 16)[:blocks]
     graph, state = nnx.split(decoder)
@@ -143,7 +144,7 @@ def test_the_decoder_on_a_neck_makes_a_map_of_the_image_s_size(name, patch, side
 
 @pytest.mark.parametrize("name", sorted(NECKS))
 def test_every_stage_that_is_taken_reaches_the_map_and_the_rest_may_be_missing(filled, name):
-    decoder = filled(lambda: Decoder(*plain(16, 4), (6, 4, 4), neck=name, rngs=nnx.Rngs(0)))
+    decoder = filled(lambda: Decoder(*plain(16, 4), (6, 4, 4), neck=name, rngs=weight_keys(0)))
     graph, state = nnx.split(decoder)
     given = made(16, 4, 8, batch=1)
     taken = [x if place in decoder.takes else None for place, x in enumerate(given)]
@@ -161,7 +162,7 @@ def test_every_stage_that_is_taken_reaches_the_map_and_the_rest_may_be_missing(f
 
 def test_a_token_s_place_is_that_of_its_patch_also_where_the_grid_is_not_the_image_s(filled):
     """The centre of mass of what one token of the finest level changes lies on its patch of 14 pixels."""
-    decoder = filled(lambda: Decoder(*plain(8, 14), (4, 4, 4, 4, 4), rngs=nnx.Rngs(0)))
+    decoder = filled(lambda: Decoder(*plain(8, 14), (4, 4, 4, 4, 4), rngs=weight_keys(0)))
     graph, state = nnx.split(decoder)
     state = jax.tree.map(jnp.abs, state)  # nothing cancels
     side, place = 8 * 14, (5, 2)
@@ -179,7 +180,7 @@ def test_a_token_s_place_is_that_of_its_patch_also_where_the_grid_is_not_the_ima
 
 
 def test_a_decoder_with_its_neck_is_saved_and_loaded(filled, tmp_path):
-    decoder = filled(lambda: Decoder(*plain(16, 8), (6, 4, 4, 4), rngs=nnx.Rngs(0)))
+    decoder = filled(lambda: Decoder(*plain(16, 8), (6, 4, 4, 4), rngs=weight_keys(0)))
     save_weights(export_weights(decoder), tmp_path / "decoder.safetensors")
     other = nnx.eval_shape(lambda: Decoder(*plain(16, 8), (6, 4, 4, 4), rngs=nnx.Rngs(1)))
     load_decoder(other, tmp_path)

@@ -10,6 +10,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, load_classifier
+from fcam_jax.runtime.random import weight_keys
 
 torch = pytest.importorskip("torch")
 models = pytest.importorskip("torchvision.models")
@@ -37,7 +38,7 @@ def ours(name, network, folder, **settings):
     """Our network with the weights of theirs, through a file."""
 
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **settings)
+        encoder = ENCODERS[name](rngs=weight_keys(0), **settings)
         return Classifier(encoder, WGAP(encoder.channels[-1], 7, rngs=nnx.Rngs(0)))
 
     classifier = nnx.eval_shape(build)

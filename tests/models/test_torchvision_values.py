@@ -10,6 +10,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.weight_names import named_variables
+from fcam_jax.runtime.random import weight_keys
 
 # torchvision 0.29.1 on `by_formula.images(64)`; the first four scores of 1000 of the first image.
 SCORES = {
@@ -37,7 +38,7 @@ def score(classifier, images):
 @pytest.mark.parametrize(("name", "dilate"), SCORES)
 def test_class_scores(name, dilate):
     def build():
-        encoder = ENCODERS[name](final_stride=8 if dilate else 32, dilate=dilate, rngs=nnx.Rngs(0))
+        encoder = ENCODERS[name](final_stride=8 if dilate else 32, dilate=dilate, rngs=weight_keys(0))
         return Classifier(encoder, WGAP(encoder.channels[-1], 1000, rngs=nnx.Rngs(0)))
 
     classifier = nnx.eval_shape(build)

@@ -16,6 +16,7 @@ from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import save_weights
 from fcam_jax.models.vgg import VGG16
 from fcam_jax.runs.build_model import pretrained_classifier
+from fcam_jax.runtime.random import weight_keys
 
 POSITIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 CHANNELS = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -62,8 +63,8 @@ def test_the_convolutions_are_those_of_the_file_and_the_rest_is_new(made):
 
 
 def test_a_run_starts_from_the_file(made):
-    encoder = nnx.eval_shape(lambda: VGG16(final_stride=8, rngs=nnx.Rngs(0)))
-    network = nnx.eval_shape(lambda: Classifier(encoder, WGAP(1024, 50, rngs=nnx.Rngs(0))))
+    encoder = nnx.eval_shape(lambda: VGG16(final_stride=8, rngs=weight_keys(0)))
+    network = nnx.eval_shape(lambda: Classifier(encoder, WGAP(1024, 50, rngs=weight_keys(0))))
     imported = pretrained_classifier(ConfigDict({"init": str(made), "init_head": "drop"}), network)
     assert list(imported.files.values()) == [hashlib.sha256(made.read_bytes()).hexdigest()]
     assert (imported.tensors, imported.untouched) == (26, ("conv6",))

@@ -14,6 +14,7 @@ from fcam_jax.models.import_weights import export_weights, load_classifier, save
 from fcam_jax.models.positions import RESAMPLINGS
 from fcam_jax.models.vit import Design, DINOv2, ViT
 from fcam_jax.models.weight_names import named_variables
+from fcam_jax.runtime.random import weight_keys
 
 PLAIN = Design(width=12, heads=3, depth=4, grid=3, resampling="antialias")
 REGISTERS = dataclasses.replace(PLAIN, registers=2, layer_scale=True)
@@ -50,7 +51,7 @@ RECORDED = {
 
 @pytest.mark.parametrize(("kind", "design"), RECORDED)
 def test_first_and_last_token_are_timm_s_at_sides_of_no_whole_patches(kind, design):
-    encoder = nnx.eval_shape(lambda: kind(design, rngs=nnx.Rngs(0)))
+    encoder = nnx.eval_shape(lambda: kind(design, rngs=weight_keys(0)))
     names = kind.weight_names[-1]
     assert set_weights(encoder, timm_weights(encoder, names), "recorded").family == names.family
     images = jnp.sin(0.01 * jnp.arange(40 * 60 * 3)).reshape(1, 40, 60, 3)

@@ -12,6 +12,7 @@ from fcam_jax.models.heads import WGAP
 from fcam_jax.runs.prediction.network import PREDICTED, ByCam, Predictor
 from fcam_jax.runtime import compiler_options as module
 from fcam_jax.runtime.compiler_options import compiler_options
+from fcam_jax.runtime.random import weight_keys
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_a_release_that_does_not_know_the_option_is_not_asked(monkeypatch, asked
 
 def test_prediction_is_compiled_with_them(monkeypatch):
     monkeypatch.setattr("fcam_jax.training.placed.compiler_options", lambda platform: {f"xla_none_of_{platform}": "1"})
-    encoder = ENCODERS["small"](final_stride=8, rngs=nnx.Rngs(0))
+    encoder = ENCODERS["small"](final_stride=8, rngs=weight_keys(0))
     model = Classifier(encoder, WGAP(encoder.channels[-1], 3, rngs=nnx.Rngs(1)))
     predict = Predictor(model, ByCam("cam"), 4)
     with pytest.raises(jax.errors.JaxRuntimeError, match="xla_none_of_cpu"):

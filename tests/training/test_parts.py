@@ -26,6 +26,7 @@ from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.layers import BatchNorm
+from fcam_jax.runtime.random import weight_keys
 from fcam_jax.training.placed import data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
@@ -138,7 +139,9 @@ def test_rematerialisation_takes_less_memory():
     method = STAGES["classifier"].method
 
     def build():
-        encoder = ENCODERS["resnet18"](final_stride=8, dtype=jnp.float32, rngs=nnx.Rngs(0))  # stages of several layers
+        encoder = ENCODERS["resnet18"](
+            final_stride=8, dtype=jnp.float32, rngs=weight_keys(0)
+        )  # stages of several layers
         return Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
 
     model = filled(build)
