@@ -8,7 +8,7 @@ import re
 import jax
 import PIL.Image
 import pytest
-from program import SMALL, call, in_this_process, only_line, program, words_of
+from program import SMALL, in_this_process, program, words_of
 
 from fcam_jax import main
 
@@ -176,7 +176,7 @@ def test_a_report_needs_runs_and_a_training_has_one_folder(tmp_path):
     assert line.startswith("--workdir: a run has one folder")
 
 
-def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_folder, tmp_path):
+def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_folder, tmp_path, caplog):
     settings = {key: value for key, value in SMALL.items() if not key.startswith("data.synthetic")} | {
         "data.source": "folder",
         "data.root": bird_folder,
@@ -187,9 +187,10 @@ def test_a_truncated_image_is_named_and_the_run_goes_on_once_it_is_mended(bird_f
     victim = bird_folder / "images" / "class1" / "train4.jpg"
     whole = victim.read_bytes()
     victim.write_bytes(whole[: len(whole) // 2])
-    line = only_line(call("configs/synthetic.py", tmp_path / "run", **settings))
+    line = complaint("configs/synthetic.py", tmp_path / "run", **settings)
     assert line.startswith(f"{victim}: damaged: Premature end of JPEG file")
     victim.write_bytes(whole)
-    done = finished(call("configs/synthetic.py", tmp_path / "run", **settings))
-    assert "classifier: going on from step " in done.stderr
+    with caplog.at_level("INFO"):
+        printed(*words_of("configs/synthetic.py", tmp_path / "run", **settings))
+    assert "classifier: going on from step " in caplog.text
     assert json.loads((tmp_path / "run" / "results.json").read_text())["images"] == 4

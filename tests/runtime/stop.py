@@ -56,13 +56,13 @@ def outcome(status, errors, number, moment, again):
     return f"WRONG: {signal.Signals(number).name} after {moment:.2f} s: status {status}\n{errors}"
 
 
-def spread(work, moments, seed, compared):
-    """Ask programs to stop so often; the outcomes, and what differs in every `compared`-th run once it has gone on."""
+def spread(work, whole, seconds, moments, seed, compared):
+    """Ask programs to stop so often; the outcomes, and what differs in every `compared`-th run once it has gone on.
+
+    `whole` is the folder of a training that was never asked, which took so many seconds.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background and its children are deaf to it
     chance, outcomes, different = random.Random(seed), collections.Counter(), []
-    whole = work / "whole"
-    status, errors, _ = call(command(whole, 1))
-    assert status == 0, errors
     wanted = record(whole)
     kinds = {
         "train": lambda folder: command(folder, 1),
@@ -74,7 +74,8 @@ def spread(work, moments, seed, compared):
         ],
     }
     names = [("train", "train", "eval", "report", "train", "predict")[place % 6] for place in range(moments)]
-    life = {name: call(kinds[name](work / f"{name}-life"))[2] for name in dict.fromkeys(names)}
+    life = {name: call(kinds[name](work / f"{name}-life"))[2] for name in dict.fromkeys(names) if name != "train"}
+    life["train"] = seconds
     for place, name in enumerate(names):
         moment = life[name] * ((place + chance.random()) / moments) ** 2  # half of them in the first quarter
         number = chance.choice([signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -99,7 +100,11 @@ def main():
     parser.add_argument("--compared", type=int, default=10, help="every so many-th run goes on and is compared")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        outcomes, different, life = spread(pathlib.Path(work), options.moments, options.seed, options.compared)
+        whole = pathlib.Path(work) / "whole"
+        status, errors, seconds = call(command(whole, 1))
+        assert status == 0, errors
+        how = options.moments, options.seed, options.compared
+        outcomes, different, life = spread(pathlib.Path(work), whole, seconds, *how)
     print("seconds of a life:", {name: round(seconds, 1) for name, seconds in life.items()})
     for (name, found), count in sorted(outcomes.items()):
         print(f"{count:4} {name}: {found}")

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from stop import spread
 
 from fcam_jax.errors import Preempted
 from fcam_jax.runtime import preemption
@@ -98,10 +97,3 @@ def test_what_comes_before_the_signals_are_taken_is_little():
     ).replace("HEAVY", "('jax', 'numpy', 'argparse', 'logging', 'typing')")
     done = subprocess.run([sys.executable, "-S", "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "['fcam_jax', 'fcam_jax.errors', 'fcam_jax.runtime', 'fcam_jax.runtime.preemption']"
-
-
-@pytest.mark.slow
-def test_programs_that_are_asked_to_stop_at_any_moment_say_so_in_a_line_or_are_done(tmp_path):
-    outcomes, different, _ = spread(tmp_path, moments=3, seed=1, compared=2)
-    assert different == []
-    assert {found for _, found in outcomes} <= {"done", "asked to stop", "before Python had begun", "the same"}

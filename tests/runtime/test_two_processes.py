@@ -28,7 +28,7 @@ SMALL = {
     "data.synthetic.test": 10,
     "model.decoder_widths": (8, 8, 4, 4),
     "classifier.epochs": 1,
-    "fcam.epochs": 2,
+    "fcam.epochs": 1,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 3,
     "evaluation.threshold_step": 0.01,
@@ -112,7 +112,7 @@ def test_two_processes_are_the_run_of_one_and_the_first_speaks(tmp_path):
     assert (status, other_status) == (0, 0)
     # XLA's Gloo tells of its connections on the standard output, too.
     assert "test, percent" in out and "percent" not in silent and quiet == ""
-    for stage, lines in (("classifier", 3 + 2), ("fcam", 6 + 3)):
+    for stage, lines in (("classifier", 3 + 2), ("fcam", 3 + 2)):
         expected = logged(alone, stage)
         assert len(expected) == lines
         check_same_figures(expected, logged(together, stage))

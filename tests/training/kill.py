@@ -3,7 +3,7 @@
     python -m tests.training.kill --kills=30
 
 compares parameters, optimiser, place in the data, figures of the results and the metric log (without times) of each
-such run with those of an uninterrupted one, and says how often an unfinished checkpoint was left behind. Every third
+such run with those of an uninterrupted one, and says how often an unfinished checkpoint was left behind. Every second
 time the run is asked to stop (SIGTERM) instead of being killed (SIGKILL).
 """
 
@@ -138,15 +138,14 @@ def record(folder):
     return found
 
 
-def compare(work, kills, epochs, seed):
-    """End runs so often; returns lines on what differs from the uninterrupted run, and what was counted."""
+def compare(work, uninterrupted, kills, epochs, seed):
+    """End runs so often; returns lines on what differs from an uninterrupted run, and what was counted."""
     chance, counts = random.Random(seed), {"kills": 0, "stops": 0, "runs": 0, "unfinished": 0}
-    finish(start(work / "whole", epochs))
-    whole, different = record(work / "whole"), []
+    whole, different = record(uninterrupted), []
     while counts["kills"] + counts["stops"] < kills:
         folder = work / f"ended{counts['runs']}"
         while (done := counts["kills"] + counts["stops"]) < kills:
-            status = end_once(folder, epochs, chance, signal.SIGTERM if done % 3 == 2 else signal.SIGKILL)
+            status = end_once(folder, epochs, chance, signal.SIGTERM if done % 2 else signal.SIGKILL)
             if status == 0:
                 break
             counts["kills" if status == -signal.SIGKILL else "stops"] += 1
@@ -168,7 +167,9 @@ def main():
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
-        different, counts = compare(pathlib.Path(work), options.kills, options.epochs, options.seed)
+        whole = pathlib.Path(work) / "whole"
+        finish(start(whole, options.epochs))
+        different, counts = compare(pathlib.Path(work), whole, options.kills, options.epochs, options.seed)
     print("\n".join(different) or "no difference")
     print(f"{counts} in {time.monotonic() - started:.0f} s")
     sys.exit(bool(different))

@@ -1,12 +1,30 @@
-"""Runs that are killed, and asked to stop, end like one that is not: `python -m tests.training.kill` in small."""
+"""Runs that are killed or asked to stop end like one that is not: `training/kill.py` and `runtime/stop.py` in small."""
+
+import time
 
 import pytest
-from kill import compare
+from kill import compare, finish, start
+
+from tests.runtime.stop import spread
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_that_is_ended_three_times_ends_like_one_that_is_not(tmp_path):
-    different, counts = compare(tmp_path, kills=3, epochs=1, seed=0)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing has ended, and the seconds that it took."""
+    folder, began = tmp_path_factory.mktemp("run") / "whole", time.monotonic()
+    finish(start(folder, 1))
+    return folder, time.monotonic() - began
+
+
+def test_a_run_that_is_ended_twice_ends_like_one_that_is_not(whole, tmp_path):
+    different, counts = compare(tmp_path, whole[0], kills=2, epochs=1, seed=0)
     assert different == []
-    assert counts["kills"] + counts["stops"] == 3 and counts["compared"] > 100
+    assert counts["kills"] + counts["stops"] == 2 and counts["compared"] > 100
+
+
+def test_programs_that_are_asked_to_stop_at_any_moment_say_so_in_a_line_or_are_done(whole, tmp_path):
+    outcomes, different, _ = spread(tmp_path, *whole, moments=3, seed=1, compared=3)
+    assert different == []
+    assert {found for _, found in outcomes} <= {"done", "asked to stop", "before Python had begun", "the same"}
