@@ -18,6 +18,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods import METHODS
 from fcam_jax.methods.baselines import center_map
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.pretrained import Sized
 from fcam_jax.models.vit import Design, ViT
 from fcam_jax.runs import build, build_data
@@ -85,7 +86,7 @@ def complaint(method, **values):
     return str(caught.value)
 
 
-@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", "pretrained", "gcnet")])
+@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", "pretrained")])
 def run(request, tmp_path_factory):
     """Name of the method and folder of its run."""
     folder = tmp_path_factory.mktemp(request.param)
@@ -94,6 +95,10 @@ def run(request, tmp_path_factory):
         settings.classifier.spol_segmenter.maps = str(
             maps_of_training_images(tmp_path_factory.mktemp("maps"), settings)
         )
+    if request.param == "gcnet":
+        judge = tmp_path_factory.mktemp("judge") / "classifier.safetensors"
+        save_weights(export_weights(build.classifier_stage(config("cam"), 1).build_model(None)), judge)
+        settings.classifier.gcnet.classifier = str(judge)
     claim(folder, settings.to_dict())
     plan = build.experiment(settings)
     assert [stage.row for stage in plan.stages] == [TITLES[request.param], "F-CAM"][

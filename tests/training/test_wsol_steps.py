@@ -15,6 +15,7 @@ from fcam_jax.cams.contract import explain
 from fcam_jax.methods.acol import ACoL, ACoLHead
 from fcam_jax.methods.adl import ADL
 from fcam_jax.methods.bas import BAS, BASHead
+from fcam_jax.methods.classifier import SeedMaps
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.few_shot import FewShot, Saliency
 from fcam_jax.methods.gcnet import GCNet, ShapeHead
@@ -108,10 +109,11 @@ def test_cutmix_mixes_the_same_parts_on_any_number_of_devices():
         np.testing.assert_allclose(four[key], value, rtol=2e-4, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["acol", "spg"])
-def test_fcam_learns_from_the_map_of_the_head(name):
-    trained = classifier(name)
-    before, after, metrics = step(FCAM(trained, decoder(trained.encoder)), STAGES["fcam"].method, 4)
+@pytest.mark.parametrize("name", ["acol", "spg", "spol", "gcnet"])
+def test_fcam_learns_from_the_map_of_the_method(name):
+    trained, fcam = classifier(name), STAGES["fcam"].method
+    method = dataclasses.replace(fcam, cam=SeedMaps(METHODS[name], fcam.cam))
+    before, after, metrics = step(FCAM(trained, decoder(trained.encoder)), method, 4)
     assert set(after.params) == {"decoder"} and all(np.isfinite(value) for value in metrics.values())
     assert all((a != b).any() for a, b in zip(*map(jax.tree.leaves, (after.params, before)), strict=True))
 
