@@ -35,6 +35,8 @@ def get_config(args: str = "") -> ConfigDict:
     config = defaults()
     config.data.name = "CUB"
     choose(config, args)
+    if config.classifier.method == "danet":
+        config.classifier.danet.hierarchy = "cub"
     optimizer = config.classifier.optimizer
     optimizer.learning_rate = CLASSIFIER_RATES.get(config.model.encoder, optimizer.learning_rate)
     if config.classifier.method in METHOD_RATES:

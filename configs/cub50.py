@@ -27,6 +27,8 @@ def get_config(args: str = "") -> ConfigDict:
     if device not in DEVICES:
         raise InputError(f"configs/cub50.py takes the device cpu or gpu, not {device!r}")
     config.data.num_classes = 50
+    if config.classifier.method == "danet":
+        config.classifier.danet.hierarchy = "cub"
     config.classifier.optimizer.update(learning_rate=0.003, decay_epochs=0)
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1

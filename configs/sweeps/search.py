@@ -29,6 +29,8 @@ BENCHMARKS = {"cub": 1.0, "openimages": 1.0, "ilsvrc": 0.1, "synthetic": 1.0}  #
 SHARES = {
     "has": ("rate",),
     "acol": ("threshold",),
+    "eil": ("threshold",),
+    "meil": ("threshold",),
     "adl": ("rate", "threshold"),
     "cutmix": ("probability",),
     "i2c": ("threshold",),

@@ -10,10 +10,13 @@ from fcam_jax.methods.bas import BAS
 from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
 from fcam_jax.methods.cstn import CSTN
+from fcam_jax.methods.danet import DANet
+from fcam_jax.methods.eil import EIL, MEIL
 from fcam_jax.methods.few_shot import FewShot
 from fcam_jax.methods.frozen import LOST, Frozen, TokenCut
 from fcam_jax.methods.gcnet import GCNet
 from fcam_jax.methods.i2c import I2C
+from fcam_jax.methods.icl_form import ICLForm
 from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.nl_ccam import NLCCAM
 from fcam_jax.methods.sat import SAT
@@ -35,6 +38,10 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "cutmix": CutMix,
         "i2c": I2C,
         "nl_ccam": NLCCAM,
+        "danet": DANet,
+        "eil": EIL,
+        "meil": MEIL,
+        "icl_form": ICLForm,
         "bas": BAS,
         "gcnet": GCNet,
         "cstn": CSTN,

@@ -15,13 +15,13 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target, explain
-from fcam_jax.cams.score_maps import resample, score_map
+from fcam_jax.cams.score_maps import score_map
 from fcam_jax.data.pipeline import Order
 from fcam_jax.data.source import Source
 from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.contract import image_keys, rate_of_layers
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.encoder import At, Encoder, Grid, unchanged
+from fcam_jax.models.encoder import At, Encoder, unchanged
 from fcam_jax.models.heads import Head
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
@@ -202,12 +202,6 @@ def plain(
     _, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
     losses = cross_entropy(logits, jnp.asarray(batch.labels))
     return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
-
-
-def on_cells_of(cam: Cam, target: Target, maps: Float[Array, "b h w"], grid: Grid | None) -> Float[Array, "b _ _"]:
-    """Maps on a grid at the cells of a CAM, as `seed_maps` gives them."""
-    there = target.at(cam.finest)
-    return resample(maps, (there.map.shape[1], there.map.shape[2]), grid, there.grid)
 
 
 def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:

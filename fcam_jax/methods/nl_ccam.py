@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from fcam_jax.cams.ccam import CCAM
 from fcam_jax.cams.contract import Cam, Target
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining, on_cells_of
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining
 from fcam_jax.methods.places import last_places, of_encoder
 from fcam_jax.models.classifier import Classifier, Images
 from fcam_jax.models.encoder import At, Encoder, Keys, Stage, unchanged
@@ -79,6 +79,7 @@ class NLCCAM(ClassifierTraining):
 
     title = "NL-CCAM"
     by_cam = False
+    seed_stage = -1
     combination: str = "quadratic"
     split: int = 0
 
@@ -108,7 +109,7 @@ class NLCCAM(ClassifierTraining):
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
         """The combination."""
-        return on_cells_of(cam, target, self._cam()(target), target.grid)
+        return self._cam()(target)
 
     def _cam(self) -> CCAM:
         return CCAM(combination=self.combination, split=self.split)

@@ -225,7 +225,7 @@ class InceptionV3(Encoder):
         if index == 2:
             x = self.Conv2d_4a_3x3(x, train=train)
         if index in (1, 2):
-            x = max_pool(x, stride=2, padding=0 if self.plain else 1, ceil=not self.plain)
+            x = at(f"pool{index}", max_pool(x, stride=2, padding=0 if self.plain else 1, ceil=not self.plain))
         for name in _STAGES[index]:
             x = at(name, getattr(self, name)(x, train=train))
         return x

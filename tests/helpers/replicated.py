@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import AxisType
+from one_device import on_one_device
 from tiny_stages import CLASSES, batch, optimizer
 
 from fcam_jax.cams import CAMS
@@ -21,6 +22,17 @@ def network(way, encoder):
     of_layers = {"dtype": jnp.float32, "rngs": nnx.Rngs(1)}
     head = way.head(encoder, CLASSES, **of_layers) or WGAP(encoder.channels[-1], CLASSES, **of_layers)
     return way.extend(Classifier(encoder, head), **of_layers)
+
+
+def loss_of(way, model, given):
+    """What the loss returns on one device, for a copy of the network, whose statistics training may change."""
+    graph, state = nnx.split(model)
+
+    def of_copy():
+        copy = nnx.merge(graph, jax.tree.map(jnp.asarray, state))
+        return way.loss(copy, given, jax.random.key(0), jnp.asarray(0))
+
+    return on_one_device(of_copy)
 
 
 def trained(way, encoder, devices, steps=2, **how):

@@ -83,13 +83,10 @@ def test_it_localizes_and_gives_seeds_by_the_combination_whatever_the_label(mode
     maps = CAMS["ccam"]()(target)
     np.testing.assert_allclose(found.maps, score_map(maps, (16, 16), "protocol", target.grid), atol=1e-6)
     assert np.ptp(found.maps, axis=(1, 2)).min() > 0.9
-    for cam in (fused(CAMS["cam"](), (), 4), fused(CAMS["layercam"](), ("stage2",), 4)):
-        whole = FCAM(model, decoder(model.encoder))
-        method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(WAY, cam))
-        seeds = method.seed_source(whole, stages, given, keys)
-        assert seeds.shape == (4, 16, 16)
-        if cam.finest == 3:
-            np.testing.assert_allclose(seeds, score_map(maps, (16, 16), "fcam", target.grid), atol=1e-5)
+    whole, cam = FCAM(model, decoder(model.encoder)), fused(CAMS["layercam"](), ("stage2",), 4)
+    method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(WAY, cam))
+    seeds = method.seed_source(whole, stages, given, keys)
+    np.testing.assert_allclose(seeds, score_map(maps, (16, 16), "fcam", target.grid), atol=1e-5)
 
 
 def test_it_is_trained_alike_on_one_device_and_on_four():
