@@ -25,6 +25,7 @@ CLASSIFIER_RATES = {"vgg16": 1.654502e-5, "resnet50": 3.108411e-5, "inceptionv3"
 def get_config(args: str = "") -> ConfigDict:
     """The protocol's settings; `args` as for `choose`."""
     config = defaults()
+    config.data.name = "ILSVRC"
     choose(config, "source=tfds", ("source",))
     config.data.tfds = "ilsvrc_wsol"
     config.data.num_classes = 1000

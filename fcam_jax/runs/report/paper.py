@@ -1,5 +1,8 @@
 """Figures that the F-CAM paper reports (`paper.csv`, from its Tables 1 to 3 and A.1 to A.3), looked up by run.
 
+Those of `systems.csv` are what the authors of other methods report, with boxes and thresholds of their own. Its last
+column says where: in their paper, on their program's page, or as another paper quotes them.
+
 Reference: Belharbi et al., F-CAM: Full Resolution Class Activation Maps via Guided Parametric Upscaling, WACV 2022.
 """
 
@@ -47,7 +50,7 @@ class PaperMethod:
 class PaperFigure:
     """A published figure."""
 
-    table: str  # the paper's, e.g. "A.1"
+    table: str  # the paper's, e.g. "A.1"; empty for what the authors of a method report
     dataset: str
     metric: str  # by our name
     method: PaperMethod  # the ablation's whole loss is F-CAM
@@ -69,21 +72,25 @@ def main_rows(rows: Sequence[str]) -> list[str]:
 
 @functools.cache
 def entries() -> tuple[PaperFigure, ...]:
-    """All published figures of metrics that we have, in the order of the paper."""
-    text = (importlib.resources.files("fcam_jax.runs.report") / "paper.csv").read_text(encoding="utf-8")
+    """All published figures of metrics that we have, in the order of the paper, and then those of other authors."""
+    lines = [line for name in ("paper.csv", "systems.csv") for line in csv.DictReader(_text(name).splitlines())]
     return tuple(
         PaperFigure(
-            line["table"],
+            line.get("table", ""),
             line["dataset"],
             METRICS[line["metric"]],
-            PaperMethod(line["method"], "F-CAM" if line["plus"] == _WHOLE_LOSS else line["plus"]),
-            " + ".join(filter(None, (line["method"], line["plus"]))),
+            PaperMethod(line["method"], "F-CAM" if line.get("plus") == _WHOLE_LOSS else line.get("plus", "")),
+            " + ".join(filter(None, (line["method"], line.get("plus")))),
             line["encoder"],
             float(line["value"]),
         )
-        for line in csv.DictReader(text.splitlines())
+        for line in lines
         if line["metric"] in METRICS
     )
+
+
+def _text(name: str) -> str:
+    return (importlib.resources.files("fcam_jax.runs.report") / name).read_text(encoding="utf-8")
 
 
 def stage1_title(classifier: str | None) -> str:
@@ -117,7 +124,10 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
 
 
 def published(dataset: str | None, encoder: str, of: PaperMethod, metric: str) -> float | None:
-    """The published value on "CUB" or "OpenImages" with an encoder and of a metric by our names, or None."""
+    """The published value on "CUB", "OpenImages" or "ILSVRC" with an encoder and of a metric by our names, or None.
+
+    It is that of the F-CAM paper, or else what the authors of the method report.
+    """
     wanted = (dataset, encoder, of, metric)
     found = (e.value for e in entries() if (e.dataset, e.encoder, e.method, e.metric) == wanted)
     return next(found, None)

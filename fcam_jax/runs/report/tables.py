@@ -75,7 +75,9 @@ def results(rows: Sequence[Row]) -> Table:
 
 
 def paper_tables(rows: Sequence[Row]) -> list[Table]:
-    """Every table of the paper that has a method of ours, for the data sets and encoders that we have."""
+    """Every table of the paper that has a method of ours, for the data sets and encoders that we have; then those of
+    what the authors of other methods report.
+    """
     tables = dict.fromkeys((entry.table, entry.metric) for entry in entries())
     return [table for number, metric in tables if (table := _paper_table(number, metric, rows)) is not None]
 
@@ -162,7 +164,12 @@ def _paper_table(number: str, metric: str, rows: Sequence[Row]) -> Table | None:
         for entry in (entry for entry in shown if (entry.dataset, entry.encoder) == place):
             names = Cell(entry.title), Cell(entry.dataset), Cell(entry.encoder)
             ours = [
-                (_number(one), figure_cell(entry.value), figure_cell(figure), figure_cell(figure.difference, "+"))
+                (
+                    _number(one),
+                    figure_cell(entry.value),
+                    figure_cell(figure),
+                    figure_cell(figure.mean - entry.value, "+"),
+                )
                 for one, method, figure in matched
                 if (one.dataset, one.encoder, method) == (*place, entry.method)
             ]
@@ -170,7 +177,8 @@ def _paper_table(number: str, metric: str, rows: Sequence[Row]) -> Table | None:
     if not any(line[-1].value is not None for line in lines):
         return None
     columns = ("method", "data set", "encoder", "No.", "paper", "ours", "difference")
-    return Table(f"Table {number} of the paper, {metric}, percent", columns, tuple(lines), 4)
+    caption = f"Table {number} of the paper" if number else "Reported by the methods' own authors"
+    return Table(f"{caption}, {metric}, percent", columns, tuple(lines), 4)
 
 
 Records = Sequence[tuple[Configuration, StoredRun, StoredEvaluation]]

@@ -120,22 +120,13 @@ def test_what_another_training_yields_is_not_taken_for_the_cam(row, cam, classif
     assert method(row, cam, WEIGHTS, classifier) == expected
 
 
-AFTER = {
-    "bas",
-    "gcnet",
-    "spol",
-    "scm",
-    "sat",
-    "frozen",
-    "tokencut",
-    "lost",
-    "trilite",
-    "pretrained",
-}  # not in the paper's tables
+# With no figures that could be checked, or in a form that is not the published one.
+UNPUBLISHED = {"eil", "icl_form", "spol", "frozen", "lost", "pretrained"}
+TITLES = [(name, one.title) for name, one in METHODS.items() if name not in UNPUBLISHED]
 
 
-@pytest.mark.parametrize(("name", "title"), [(name, one.title) for name, one in METHODS.items() if name not in AFTER])
-def test_every_training_of_stage_1_is_a_row_of_the_paper(name, title):
+@pytest.mark.parametrize(("name", "title"), TITLES)
+def test_every_training_of_stage_1_has_published_figures(name, title):
     assert method(title, "cam", WEIGHTS, name) in {entry.method for entry in entries()}
 
 

@@ -23,6 +23,7 @@ def complaint(*runs, options=None):
 
 SWEEPS = ["six_cams.py", "six_cams.py:shared", "table1.py", "table1.py:shared", "methods.py", "ablation.py"]
 SWEEPS += ["ablation.py:cub,encoder=vgg16,seeds=1", "ablation.py:benchmark=cub50,part=background,cam=layercam"]
+SWEEPS += ["methods.py:cub", "methods.py:openimages,vgg16,seeds=1", "methods.py:benchmark=ilsvrc,seeds=1"]
 SWEEPS += ["cub50.py:part=weights", "cub50.py:part=weights,device=gpu"]
 SWEEPS += [f"search.py:synthetic,{method}" for method in ("cam", "spg", "cutmix")]
 
