@@ -39,6 +39,7 @@ class Discovery(Frozen):
     """A frozen encoder whose map is one of `cams.discovery`, for which nothing is trained; the class is the head's."""
 
     by_cam = False
+    seed_stage = -1
     default_encoder = "dino_vits16"
 
     def extend(self, network: Classifier, **of_layers: Any) -> Classifier:

@@ -73,6 +73,7 @@ class TriLite(Frozen):
 
     title = "TriLite-form"
     by_cam = False
+    seed_stage = -1
     default_encoder = "dinov2_vits14"
     alpha: float = 0.5
     side: int = 3

@@ -50,6 +50,7 @@ class OnTokens(ClassifierTraining):
     """A way to train a transformer whose head sees its patch tokens by a `TokenHead`, not the class token."""
 
     by_cam = False
+    seed_stage = -1
     default_encoder = "deit_small"
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:

@@ -84,10 +84,14 @@ def unchanged_parts(before, after):
     return {jax.tree_util.keystr(path, simple=True, separator=".") for (path, a), b in pairs if (a == b).all()}
 
 
+def fcam_under(way, model):
+    """F-CAM on a classifier, and its method with seeds from the way's own map."""
+    return FCAM(model, decoder(model.encoder)), dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(way, GRADCAM))
+
+
 def seeds_of_fcam(way, model, given):
     """What F-CAM on a classifier draws its seeds from, at the image's size, by the method's own map."""
-    whole = FCAM(model, decoder(model.encoder))
-    method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(way, GRADCAM))
+    whole, method = fcam_under(way, model)
     stages, _, _ = whole(jnp.asarray(given.images), train=False)
     keys = jax.random.split(jax.random.key(0), len(given.labels))
     return method.seed_source(whole, stages, given, keys)

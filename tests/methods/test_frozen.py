@@ -1,16 +1,27 @@
 """Frozen encoders: what is trained, and whose maps localize."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from on_tokens import assert_alike_on_one_device_and_on_four, method_of, seeds_of_fcam, tiny, unchanged_parts, under
+from on_tokens import (
+    assert_alike_on_one_device_and_on_four,
+    fcam_under,
+    method_of,
+    seeds_of_fcam,
+    tiny,
+    trained,
+    unchanged_parts,
+    under,
+)
 from tiny_stages import Tiny, batch
 
 from fcam_jax.cams import CAMS
 from fcam_jax.cams.contract import explain
-from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cams.score_maps import minmax, score_map
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.frozen import LOST, Frozen, TokenCut
@@ -71,6 +82,26 @@ def test_a_frozen_encoder_localizes_by_any_cam():
 def test_a_setting_outside_its_range_is_named(way, settings, words):
     with pytest.raises(InputError, match=words):
         way(**settings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Both(LOST):
+    """The sum of both maps, so that one step compiles both."""
+
+    def seed_maps(self, target, cam):
+        return minmax(super().seed_maps(target, cam)) + minmax(TokenCut().seed_maps(target, cam))
+
+
+@pytest.mark.slow
+def test_f_cam_learns_from_their_maps_alike_on_one_device_and_on_four():
+    model = tiny(Both())
+    before, one, metrics = trained(*fcam_under(Both(), model), 1)
+    _, four, of_four = trained(*fcam_under(Both(), model), 4)
+    for name, value in metrics.items():
+        np.testing.assert_allclose(of_four[name], value, rtol=2e-4, atol=1e-5, err_msg=name)
+    assert set(one.params) == {"decoder"} and unchanged_parts(before, one) == set()
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(four.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(WAYS))

@@ -18,10 +18,16 @@ from on_tokens import (
 from one_device import on_one_device, parameters
 from tiny_stages import CLASSES, Tiny, batch
 
+from fcam_jax.cams import CAMS
+from fcam_jax.cams.fusion import fused
 from fcam_jax.cams.score_maps import minmax, resize_bilinear, score_map
 from fcam_jax.errors import InputError
 from fcam_jax.losses.classification import cross_entropy
+from fcam_jax.methods.classifier import SeedMaps
+from fcam_jax.methods.frozen import LOST
+from fcam_jax.methods.sat import SAT
 from fcam_jax.methods.trilite import BACKGROUND, FOREGROUND, TriLite, TriLiteHead, of_regions, other_class
+from fcam_jax.methods.tscam import TSCAM
 from fcam_jax.models import ENCODERS
 
 # Reference values computed with NumPy alone: `trilite_*`, of 4 x 4 patches with five features and three classes.
@@ -95,6 +101,9 @@ def test_it_localizes_by_the_foreground_and_f_cam_draws_its_seeds_from_it(model)
     np.testing.assert_allclose(found.maps, minmax(resize_bilinear(maps, (16, 16))), atol=1e-5)
     np.testing.assert_array_equal(found.logits, logits)
     np.testing.assert_allclose(seeds_of_fcam(TriLite(), model, given), score_map(maps, (16, 16), "fcam"), atol=1e-5)
+    finest_of_cam = fused(CAMS["layercam"](), ("stage1", "stage3"), 6)
+    assert finest_of_cam.finest == 0
+    assert {SeedMaps(way(), finest_of_cam).finest for way in (TriLite, TSCAM, SAT, LOST)} == {-1}
 
 
 @pytest.mark.slow
