@@ -117,6 +117,33 @@ class Subset:
         return self._source[int(self._positions[index])]
 
 
+class Retold:
+    """The records of a source with ground truth that another program has found, in the place of their own.
+
+    Args:
+      source: gives images and labels.
+      told: a record with the new ground truth, from the one of the source. Raises InputError: there is none of it.
+      truth: which of `TRUTH` it has.
+      origin: tells it from any other, for the fingerprint.
+    """
+
+    def __init__(self, source: Source, told: Callable[[Record], Record], truth: str, origin: str):
+        self._source, self._told = source, told
+        self.truth: tuple[str, ...] = (truth,)
+        self.num_classes, self.class_names, self.left_out = source.num_classes, source.class_names, source.left_out
+        self.fingerprint = f"{source.fingerprint}, {truth} of {origin}"
+
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """The class of every record."""
+        return self._source.labels()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> Record:
+        return self._told(self._source[index])
+
+
 def share(source: Source, fraction: float, seed: int) -> Source:
     """A share in (0, 1] of the images of every class, rounded and at least one; the source itself where it is 1."""
     return source if fraction == 1 else _of_each_class(source, lambda count: max(1, round(fraction * count)), seed)

@@ -19,6 +19,7 @@ from fcam_jax.methods.i2c import I2C
 from fcam_jax.methods.icl_form import ICLForm
 from fcam_jax.methods.mixing import CutMix, HaS
 from fcam_jax.methods.nl_ccam import NLCCAM
+from fcam_jax.methods.psol import PSOL
 from fcam_jax.methods.sat import SAT
 from fcam_jax.methods.scm import SCM
 from fcam_jax.methods.spg import SPG
@@ -47,6 +48,7 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "cstn": CSTN,
         "spol": SPOL,
         "spol_segmenter": SPOLSegmenter,
+        "psol": PSOL,
         "fsl": FewShot,
         "tscam": TSCAM,
         "scm": SCM,

@@ -1,6 +1,7 @@
 """SPOL, second part: a map of whatever is an object, learnt from pseudo masks that score maps of the images give."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.component import shares
 from fcam_jax.data.arrays import read_map
-from fcam_jax.data.source import Record, Source
+from fcam_jax.data.source import Record, Retold, Source
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
@@ -80,7 +81,18 @@ class SPOLSegmenter(ClassifierTraining):
         if not self.maps or not folder.is_dir():
             what = f"maps is {self.maps!r}; give the folder of score maps of the training images, as `fcam predict`"
             raise InputError(f"classifier.spol_segmenter.{what} writes it by a classifier of classifier.method=spol")
-        return PseudoMasks(sources["train"], folder, self.foreground, self.background)
+        origin = f"{folder} by {self.foreground}, {self.background}"
+        return Retold(sources["train"], functools.partial(self.told, folder), "mask", origin)
+
+    def told(self, folder: pathlib.Path, record: Record) -> Record:
+        """The record with a pseudo mask. Raises InputError: its map is not there, or cannot be used."""
+        path = folder / f"{record.image_id}.npy"
+        given = read_map(path).astype(np.float32)
+        if given.ndim != 2 or not (np.isfinite(given).all() and given.min(initial=0) >= 0):
+            raise InputError(f"{path} must hold a map (height, width) of numbers of at least 0")
+        scaled = cv2.resize(given / (given.max() + _EPSILON), (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
+        mask, undecided = pseudo_mask(scaled, self.foreground, self.background)
+        return dataclasses.replace(record, boxes=None, mask=mask, ignore=undecided)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; no class scores; shares of decided pixels, and of these told right, in
@@ -101,35 +113,6 @@ class SPOLSegmenter(ClassifierTraining):
         stages, _ = model(jnp.asarray(batch.images), train=False)
         maps = model.head.of_labels(model.read(stages), jnp.zeros_like(jnp.asarray(batch.labels)))
         return Localization(jax.nn.sigmoid(_enlarged(maps, model, batch)), None)
-
-
-class PseudoMasks:
-    """The records of a source with the pseudo masks of a folder's maps in the place of their ground truth."""
-
-    def __init__(self, source: Source, folder: pathlib.Path, foreground: float, background: float):
-        self._source, self._folder, self._thresholds = source, folder, (foreground, background)
-        self.num_classes, self.class_names = source.num_classes, source.class_names
-        self.truth: tuple[str, ...] = ("mask",)
-        self.left_out = source.left_out
-        self.fingerprint = f"{source.fingerprint}, masks of {folder} by {self._thresholds}"
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def labels(self) -> Int[np.ndarray, " n"]:
-        """The class of every record."""
-        return self._source.labels()
-
-    def __getitem__(self, index: int) -> Record:
-        """The record at a position. Raises InputError: its map is not there, or cannot be used."""
-        record = self._source[index]
-        path = self._folder / f"{record.image_id}.npy"
-        given = read_map(path).astype(np.float32)
-        if given.ndim != 2 or not (np.isfinite(given).all() and given.min(initial=0) >= 0):
-            raise InputError(f"{path} must hold a map (height, width) of numbers of at least 0")
-        scaled = cv2.resize(given / (given.max() + _EPSILON), (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
-        mask, undecided = pseudo_mask(scaled, *self._thresholds)
-        return dataclasses.replace(record, boxes=None, mask=mask, ignore=undecided)
 
 
 def _enlarged(maps: Float[Array, "b _ _"], model: Classifier, batch: Batch) -> Float[Array, "b h w"]:

@@ -23,10 +23,12 @@ from fcam_jax.configuration import configuration
 from fcam_jax.data import images, masks
 from fcam_jax.data.arrays import read_map
 from fcam_jax.data.folder import FolderSource
+from fcam_jax.data.found_boxes import FoundBoxes
 from fcam_jax.data.layouts import coco_file
 from fcam_jax.data.layouts.problems import ON_ERROR
 from fcam_jax.data.layouts.registry import splits
 from fcam_jax.data.published import archives
+from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.predictions import read_predictions
 from fcam_jax.evaluation.score_map import scaled_map
@@ -153,6 +155,17 @@ def _read_split(source: FolderSource) -> list[InputError]:
 
 
 # Texts.
+
+
+def _make_boxes(root: pathlib.Path) -> None:
+    lines = {"image": "a/1.png", "box": [1, 2, 9, 8], "width": 16, "height": 12}, {"image": "b.png", "box": None}
+    (root / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def _read_boxes(root: pathlib.Path, path: pathlib.Path) -> None:
+    found = FoundBoxes.read(path)
+    for name in ("a/1.png", "b.png"):
+        assert found.told(Record(PIXELS, 0, name)).boxes is not None
 
 
 def _make_predictions(root: pathlib.Path) -> None:
@@ -381,6 +394,7 @@ PARSERS: dict[str, Parser] = {
     "class_names": Parser(
         lambda root: (root / "names.txt").write_text("ant\nbee\n\n"), lambda _, path: names_from_file(path, 3)
     ),
+    "boxes": Parser(_make_boxes, _read_boxes),
     "predictions": Parser(_make_predictions, _read_predictions),
     "words": Parser(_make_words, _read_words, whole_files=False, names=("--", "config")),
     "sweep": Parser(_make_sweep, _read_sweep, "runs.json", whole_files=False, names=("run", "--sweep")),

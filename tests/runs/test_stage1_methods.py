@@ -79,6 +79,14 @@ def maps_of_training_images(folder, settings):
     return folder
 
 
+def boxes_of_training_images(folder, settings):
+    """A file with the true box of every training image."""
+    records = build_data.chosen(settings).open("train")
+    lines = [{"image": one.image_id, "box": one.boxes[0].tolist()} for one in map(records.__getitem__, range(16))]
+    (folder / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return folder / "boxes.jsonl"
+
+
 def complaint(method, **values):
     with pytest.raises(InputError) as caught:
         build.experiment(config(method, **values))
@@ -99,6 +107,8 @@ def run(request, tmp_path_factory):
         judge = tmp_path_factory.mktemp("judge") / "classifier.safetensors"
         save_weights(export_weights(build.classifier_stage(config("cam"), 1).build_model(None)), judge)
         settings.classifier.gcnet.classifier = str(judge)
+    if request.param == "psol":
+        settings.classifier.psol.boxes = str(boxes_of_training_images(tmp_path_factory.mktemp("boxes"), settings))
     claim(folder, settings.to_dict())
     plan = build.experiment(settings)
     assert [stage.row for stage in plan.stages] == [TITLES[request.param], "F-CAM"][
@@ -151,7 +161,7 @@ def test_the_last_model_of_the_few_shot_baseline_counts_and_its_steps_are_of_its
     assert stage.loop.steps_per_epoch == math.ceil(2 * 8 / 8)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pretrained", "spol_segmenter"}))
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"pretrained", "spol_segmenter", "psol"}))
 def test_a_method_with_a_head_of_its_own_takes_no_other(name):
     if not METHODS[name]().own_head:
         build.experiment(config(name, model__head__name="gap"))

@@ -20,6 +20,7 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.methods.few_shot import FewShot, Saliency
 from fcam_jax.methods.gcnet import GCNet, ShapeHead
 from fcam_jax.methods.mixing import CutMix, HaS
+from fcam_jax.methods.psol import PSOL, BoxHead
 from fcam_jax.methods.spg import SPG, SPGHead
 from fcam_jax.methods.spol import SPOL, fusion_head
 from fcam_jax.methods.spol_segmenter import SPOLSegmenter
@@ -40,6 +41,7 @@ METHODS = {
     "cutmix": CutMix(),
     "fsl": FewShot(),
     "bas": BAS(),
+    "psol": PSOL(),
     "gcnet": GCNet(),
     "spol": SPOL(),
     "spol_segmenter": SPOLSegmenter(),
@@ -53,6 +55,7 @@ def classifier(name):
         **dict.fromkeys(("adl", "has", "cutmix"), lambda rngs: WGAP(top, CLASSES, rngs=rngs)),
         "fsl": lambda rngs: Saliency(top, rngs=rngs),
         "acol": lambda rngs: ACoLHead(top, CLASSES, width=6, threshold=0.7, rngs=rngs),
+        "psol": lambda rngs: BoxHead(top, width=6, rngs=rngs),
         "bas": lambda rngs: BASHead(top, CLASSES, lower=encoder.channels[-2], width=6, rngs=rngs),
         "spg": lambda rngs: SPGHead(top, CLASSES, guides=encoder.channels[:2], width=6, rngs=rngs),
         "gcnet": lambda rngs: ShapeHead(top, CLASSES, shape="ellipse", rngs=rngs),
@@ -109,7 +112,7 @@ def test_cutmix_mixes_the_same_parts_on_any_number_of_devices():
         np.testing.assert_allclose(four[key], value, rtol=2e-4, atol=1e-5, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["acol", "spg", "spol", "gcnet"])
+@pytest.mark.parametrize("name", ["acol", "spg", "bas", "spol", "gcnet"])
 def test_fcam_learns_from_the_map_of_the_method(name):
     trained, fcam = classifier(name), STAGES["fcam"].method
     method = dataclasses.replace(fcam, cam=SeedMaps(METHODS[name], fcam.cam))
