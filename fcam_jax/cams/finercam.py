@@ -25,6 +25,7 @@ class FinerCAM(ActivationMap):
       base: the CAM: "gradcam", "gradcampp", "xgradcam", "layercam", "hirescam" or "elementwise".
       references: how many classes D holds, at most all others.
       gamma: strength of the comparison; 0 is the base CAM itself.
+      eigen_smooth: that of the base CAM.
 
     Raises:
       InputError: a setting is outside its range; what is explained is no class score.
@@ -38,6 +39,7 @@ class FinerCAM(ActivationMap):
     base: str = "gradcam"
     references: int = 3
     gamma: float = 1.0
+    eigen_smooth: bool = False
 
     def __post_init__(self) -> None:
         known(self, base=OF_ONE_GRADIENT)
@@ -47,7 +49,8 @@ class FinerCAM(ActivationMap):
         """The map of the target\'s stage."""
         labels = target.labels  # refused where what is explained is no class score
         scores = target.network.score(target.stages[target.stage], target.stage).astype(jnp.float32)
-        return OF_ONE_GRADIENT[self.base]()(dataclasses.replace(target, wanted=self.compared(labels, scores)))
+        base = OF_ONE_GRADIENT[self.base](eigen_smooth=self.eigen_smooth)
+        return base(dataclasses.replace(target, wanted=self.compared(labels, scores)))
 
     def compared(self, labels: Int[Array, " b"], scores: Float[Array, "b k"]) -> Classes:
         """The difference that is explained, given the classes and all scores of the unchanged images."""

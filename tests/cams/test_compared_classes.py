@@ -44,6 +44,11 @@ def test_without_a_comparison_it_is_its_base_and_more_references_than_classes_ar
     np.testing.assert_array_equal(all_others, many)
 
 
+def test_smoothing_is_that_of_the_base():
+    found = CAMS["finercam"](base="hirescam", gamma=0.0, eigen_smooth=True)(TARGET)
+    np.testing.assert_allclose(found, CAMS["hirescam"](eigen_smooth=True)(TARGET), rtol=1e-5)
+
+
 def test_shapleycam_is_gradcam_of_a_score_without_curvature():
     found = CAMS["shapleycam"](utility="score")(TARGET)
     np.testing.assert_allclose(found, CAMS["gradcam"]()(TARGET), atol=1e-7)
