@@ -35,7 +35,7 @@ LARGE = {
     "convnext_base",
     "sscam",
 }
-LARGE_WORKER = 2 << 30  # bytes in memory
+LARGER = 2 << 30  # bytes in memory that a worker may grow by
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -54,16 +54,28 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 50)
 
 
+def in_memory() -> int:
+    """Bytes of this process; 0 where the system does not tell."""
+    statm = pathlib.Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+@pytest.fixture(scope="session")
+def allowed() -> list[int]:
+    """How large this worker may become."""
+    return [in_memory() + LARGER]
+
+
 @pytest.fixture(autouse=True, scope="module")
-def let_go() -> Iterator[None]:
+def let_go(allowed) -> Iterator[None]:
     """A worker that has grown large lets go of what earlier files have compiled: it would only become slower."""
     yield
-    statm = pathlib.Path("/proc/self/statm")
-    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > LARGE_WORKER:
+    if in_memory() > allowed[0]:
         import jax
 
         jax.clear_caches()
         gc.collect()
+        allowed[0] = in_memory() + LARGER
 
 
 @pytest.fixture(autouse=True)

@@ -28,6 +28,8 @@ SMALL = {
     "fcam.epochs": 1,
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 8,
+    "evaluation.pictures": 2,
+    "evaluation.examples": 2,
     "evaluation.bootstrap": 0,
     "evaluation.threshold_step": 0.1,
     "validation.threshold_step": 0.1,

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key
@@ -25,7 +26,7 @@ from fcam_jax.types import DATA_AXIS, Batch, Localization
 Affine = Float[Array, "b n 2 3"]  # of each window, row by row
 Boxes = Float[Array, "b n 4"]  # left, top, right, bottom in shares of the image
 
-_STAY = jnp.eye(2, 3)
+_STAY = np.eye(2, 3, dtype=np.float32)
 
 
 class CSTNHead(Head):

@@ -30,6 +30,7 @@ SMALL = {
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
     "evaluation.pictures": 2,
+    "evaluation.examples": 2,
     "evaluation.threshold_step": 0.01,
     "validation.threshold_step": 0.1,
 }

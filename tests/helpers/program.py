@@ -28,6 +28,8 @@ SMALL = {
     "fcam.pictures_epochs": 0,
     "validation.threshold_step": 0.1,
     "evaluation.batch_size": 8,
+    "evaluation.pictures": 2,
+    "evaluation.examples": 2,
     "evaluation.threshold_step": 0.01,
     "evaluation.bootstrap": 20,
 }

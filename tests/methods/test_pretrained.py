@@ -40,6 +40,7 @@ SMALL = {
     "data.synthetic.test": 8,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 2,
+    "evaluation.examples": 2,
     "evaluation.threshold_step": 0.01,
     "evaluation.bootstrap": 0,
     "validation.threshold_step": 0.1,

@@ -42,6 +42,7 @@ SMALL = {
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 3,
+    "evaluation.examples": 2,
     "evaluation.threshold_step": 0.01,
     "evaluation.bootstrap": 20,
     "validation.threshold_step": 0.1,

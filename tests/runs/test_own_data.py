@@ -28,6 +28,7 @@ SMALL = {
     "fcam.epochs": 1,
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
+    "evaluation.examples": 2,
     "evaluation.bootstrap": 0,
     "evaluation.pictures": 2,
     "validation.threshold_step": 0.1,

@@ -42,6 +42,7 @@ SMALL = {
     "classifier.fsl.images_per_class": 2,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 2,
+    "evaluation.examples": 2,
     "evaluation.threshold_step": 0.01,
     "evaluation.bootstrap": 0,
     "validation.threshold_step": 0.1,
@@ -49,6 +50,9 @@ SMALL = {
 # Of a method that is one of transformers: four blocks; those that are published have twelve.
 ON_TOKENS = {"model.encoder": "shallow", "model.decoder_widths": (4, 4, 4, 4, 4)}
 SHALLOW = Sized(ViT, Design(width=12, heads=2, grid=2, resampling="size", depth=4))
+# One of each kind: other images, a head with branches, a memory and an order, a map of its own, objects for labels,
+# records of its own, a token that training adds, a frozen encoder. The losses and maps of all are tested by themselves.
+KINDS = ("has", "spg", "i2c", "bas", "fsl", "spol_segmenter", "sat", "tokencut")
 TITLES = {name: training.title for name, training in METHODS.items()}
 
 

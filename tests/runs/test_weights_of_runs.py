@@ -26,6 +26,8 @@ VALUES = {
     "last_stage": "classifier",
     "classifier.epochs": 1,
     "evaluation.batch_size": 8,
+    "evaluation.pictures": 2,
+    "evaluation.examples": 2,
     "evaluation.bootstrap": 0,
     "evaluation.threshold_step": 0.1,
     "validation.threshold_step": 0.1,

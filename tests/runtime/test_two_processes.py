@@ -31,6 +31,7 @@ SMALL = {
     "fcam.epochs": 1,
     "evaluation.batch_size": 8,
     "evaluation.pictures": 3,
+    "evaluation.examples": 2,
     "evaluation.threshold_step": 0.01,
     "evaluation.bootstrap": 20,
     "validation.threshold_step": 0.1,
