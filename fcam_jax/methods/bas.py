@@ -108,7 +108,7 @@ class BAS(ClassifierTraining):
         labels = jnp.asarray(batch.labels)
         stages, scores = model(jnp.asarray(batch.images), train=True, rng=image_keys(rng, batch))
         maps = of_class(foregrounds(model, stages), labels)
-        class_maps = model.head.maps(model.encoder.for_head(stages[-1]))
+        class_maps = model.head.maps(*model.read(stages))
         weights = covered(maps, (class_maps.shape[1], class_maps.shape[2]))
         inside = (class_maps * weights[..., None]).mean(axis=(1, 2))
         keys = image_keys(named(rng, "bas.background"), batch)
@@ -143,7 +143,7 @@ class BAS(ClassifierTraining):
         """The map that localizes."""
         network = target.network
         assert isinstance(network, Classifier)
-        scores = network.head(network.encoder.for_head(target.stages[-1]))
+        scores = network.head(*network.read(target.stages))
         return self.mean_map(foregrounds(network, target.stages), scores)
 
     def mean_map(self, maps: Float[Array, "b h w k"], scores: Float[Array, "b k"]) -> Float[Array, "b h w"]:
@@ -166,8 +166,7 @@ def background_scores(model: Classifier, stage: Stage, maps: Float[Array, "b h w
     fixed, stage = constant(model), jax.lax.stop_gradient(stage)
     features = fixed.map_of(stage)
     hidden = fixed.with_map(stage, features * (1 - maps[..., None]).astype(features.dtype))
-    last = len(fixed.encoder.channels) - 1
-    return fixed.head(fixed.encoder.for_head(fixed.encoder.stage(last, hidden, train=True, rng=keys)))
+    return fixed.score(hidden, len(fixed.encoder.channels) + _CUT, train=True, rng=keys)
 
 
 def of_class(values: Float[Array, "b ... k"], labels: Int[Array, " b"]) -> Float[Array, "b ..."]:

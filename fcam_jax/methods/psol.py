@@ -113,7 +113,7 @@ class PSOL(ClassifierTraining):
     def _boxes(self, model: Classifier, batch: Batch, **how: Any) -> Boxes:
         assert isinstance(model.head, BoxHead)
         stages, _ = model(jnp.asarray(batch.images), **how)
-        return model.head.boxes(model.encoder.for_head(stages[-1]))
+        return model.head.boxes(*model.read(stages))
 
 
 def boxes_of(objects: UInt8[Array, "b h w"]) -> tuple[Boxes, Bool[Array, " b"]]:
