@@ -61,7 +61,7 @@ class _Count(nnx.RngStream):
 def weight_keys(key: Key[Array, ""] | int) -> nnx.Rngs:
     """The keys of initial weights: those of ``nnx.Rngs(key)``, whose cost in a trace grows with its square."""
     rngs = nnx.Rngs(key)
-    rngs.default = _Count(key, tag="default")
+    rngs.default = _Count(key, tag="default")  # type: ignore[attr-defined]
     return rngs
 
 
