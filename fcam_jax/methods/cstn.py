@@ -65,7 +65,7 @@ class CSTNHead(Head):
             )
         x = self.norm(self.entered(nnx.relu(features)), train=train)
         moved = self.moved(nnx.relu(self.looked(x)))
-        affine = _STAY + moved.reshape(len(x), -1, 2, 3)
+        affine = moved.reshape(len(x), -1, 2, 3) + _STAY
         seen = sampled(x, window_places(affine, cells, self.window))
         hidden = nnx.relu(self.hidden(seen.reshape(*seen.shape[:2], -1)))
         return self.top(hidden), affine, cells
