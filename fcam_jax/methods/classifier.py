@@ -110,7 +110,7 @@ class ClassifierTraining:
     def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """Maps of the batch's labels at the image's size, in [0, 1], and scores of the data set's classes.
 
-        The network is in inference mode; `by_cam` localizes by the CAM of the configuration.
+        The network is in inference mode; `by_cam` localizes by the CAM of the configuration, or by another one, `cam`.
         """
         return by_cam(model, batch)
 

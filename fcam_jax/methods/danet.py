@@ -184,7 +184,7 @@ class DANet(ClassifierTraining):
         inputs = [place.channels for place in places(encoder)[: len(given)]] + [encoder.channels[-1]]
         sizes = [1 + max(one[:num_classes]) for one in given] + [num_classes]
         if given and min(sizes) < 2:
-            raise InputError("roots is the same of all classes, which tells nothing; give two or more, or no hierarchy")
+            raise InputError("classifier.danet.roots is the same of all classes; give two or more, or no hierarchy")
         widths = of_encoder(_WIDTHS, encoder) or [min(2 * channels, _WIDEST) for channels in inputs]
         levels = [
             Level(channels, size, width=width, maps=self.maps, **of_layers)

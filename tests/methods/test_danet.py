@@ -164,7 +164,7 @@ def test_a_setting_that_cannot_be_is_named(settings, message):
 def test_a_hierarchy_of_too_few_classes_and_a_head_on_a_token_are_refused():
     with pytest.raises(InputError, match=r"^classifier.danet has parents of 2 classes, and the data has 3"):
         DANet(parents=(0, 1), roots=(0, 1)).head(tiny(), CLASSES, rngs=nnx.Rngs(0))
-    with pytest.raises(InputError, match=r"^roots is the same of all classes"):
+    with pytest.raises(InputError, match=r"^classifier.danet.roots is the same of all classes"):
         DANet(parents=(0, 1, 1), roots=(0, 0, 0)).head(tiny(), CLASSES, rngs=nnx.Rngs(0))
     with pytest.raises(InputError, match=r"sees a class token"):
         WAY.head(abstract_encoder("deit_tiny"), CLASSES, rngs=nnx.Rngs(0))
