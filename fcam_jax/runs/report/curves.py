@@ -6,9 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from fcam_jax.runtime.text import printable, shorten
 
@@ -49,6 +47,9 @@ def save_plot(paths: Sequence[pathlib.Path], axes: Axes, lines: Sequence[Line], 
 
     A note stands above the names in the legend, which is then beside the plot.
     """
+    import matplotlib  # here, as a run draws at its end and may have none
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(7.2 if note else 5.6, 3.8), dpi=160, layout="constrained")
     _draw(figure.subplots(), axes, lines, note)
     for path in paths:

@@ -7,7 +7,6 @@ import functools
 import pathlib
 
 import cv2
-import matplotlib
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
@@ -54,6 +53,8 @@ class Sheet:
 @functools.cache
 def font(size: int) -> PIL.ImageFont.FreeTypeFont:
     """Letters of a size in pixels; Pillow's own font knows Latin ones only."""
+    import matplotlib
+
     return PIL.ImageFont.truetype(pathlib.Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
 
 

@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-import matplotlib
 import numpy as np
 from jaxtyping import UInt8
 
@@ -188,6 +187,8 @@ def _cells_seen(view: View, row: int, name: str) -> list[Cell]:
         gradient = np.asarray(view.crf_gradient[row])
         most = float(np.abs(gradient).max())
         share = np.nan_to_num(gradient / most) if most > 0 else np.zeros_like(gradient)
+        import matplotlib
+
         colours = matplotlib.colormaps["RdBu"]((share + 1) / 2)[..., :3]
         cells.append((drawing.enlarge(np.rint(255 * colours).astype(np.uint8)), f"-{most:.1e} to {most:.1e}"))
     return cells
