@@ -24,6 +24,7 @@ from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps, new_layers
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.build_classes import label_space
 from fcam_jax.runs.build_data import chosen, data_set
@@ -33,7 +34,6 @@ from fcam_jax.runs.build_model import (
     check_frozen,
     classifier,
     decoder,
-    encoder,
     fcam,
     method,
     pretrained_classifier,
@@ -196,16 +196,16 @@ def _stages(config: ConfigDict, steps_per_epoch: int) -> tuple[Stage, ...]:
     """
     for name in ("", "model", "cam"):
         part(config, name)
-    first = classifier_stage(config, steps_per_epoch)
-    alone = config.last_stage == "classifier" or not method(config.classifier).has_classes
-    return (first,) if alone else (first, fcam_stage(config, steps_per_epoch))
-
-
-def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
-    """Stage 1: the classifier on its encoder's pretrained weights, or a baseline in its place."""
-    way = method(config.classifier)
-    # A mistake in the network's settings is told now, before the run's folder is taken.
+    # A mistake in the networks' settings is told now, before the run's folder is taken.
     network = nnx.eval_shape(lambda: classifier(config))
+    first = classifier_stage(config, network, steps_per_epoch)
+    alone = config.last_stage == "classifier" or not method(config.classifier).has_classes
+    return (first,) if alone else (first, fcam_stage(config, network.encoder, steps_per_epoch))
+
+
+def classifier_stage(config: ConfigDict, network: Classifier, steps_per_epoch: int) -> Stage:
+    """Stage 1: the classifier on its encoder's pretrained weights, or a baseline in its place; `network` its shapes."""
+    way = method(config.classifier)
     by = cam(config.cam, network.encoder)
     if way.by_cam:
         with at_key(f"config.cam.name={config.cam.name}: "):
@@ -242,11 +242,11 @@ def classifier_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
     )
 
 
-def fcam_stage(config: ConfigDict, steps_per_epoch: int) -> Stage:
-    """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term."""
+def fcam_stage(config: ConfigDict, body: Encoder, steps_per_epoch: int) -> Stage:
+    """Stage 2: the decoder on the classifier, which is frozen unless the loss has a classification term; `body` are the
+    shapes of its encoder.
+    """
     settings, rule = part(config, "fcam"), _optimizer(config, "fcam")
-    body = nnx.eval_shape(lambda: encoder(config))
-    # A mistake is told now, not after stage 1.
     untrained = nnx.eval_shape(lambda: decoder(config, body))
     seeds = part(config, "fcam.seeds")
     trained_by = FCAMMethod(

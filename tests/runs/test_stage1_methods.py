@@ -98,7 +98,7 @@ def complaint(method, **values):
     return str(caught.value)
 
 
-@pytest.fixture(scope="module", params=[name for name in METHODS if name not in ("cam", "pretrained")])
+@pytest.fixture(scope="module", params=KINDS)
 def run(request, tmp_path_factory):
     """Name of the method and folder of its run."""
     folder = tmp_path_factory.mktemp(request.param)
