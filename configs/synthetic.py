@@ -37,6 +37,8 @@ def get_config(args: str = "") -> ConfigDict:
         of_method.window = 5
     if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
         config.classifier.optimizer.learning_rate = 0.02
+    if config.classifier.method == "cstn":  # its windows leave the map at that rate
+        config.classifier.optimizer.learning_rate = 0.005
     if config.classifier.method == "fsl":  # two steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 60, 45
     config.fcam.epochs = 7
