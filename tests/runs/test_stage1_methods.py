@@ -51,8 +51,9 @@ SMALL = {
 ON_TOKENS = {"model.encoder": "shallow", "model.decoder_widths": (4, 4, 4, 4, 4)}
 SHALLOW = Sized(ViT, Design(width=12, heads=2, grid=2, resampling="size", depth=4))
 # One of each kind: other images, a head with branches, a memory and an order, a map of its own, objects for labels,
-# records of its own, a token that training adds, a frozen encoder. The losses and maps of all are tested by themselves.
-KINDS = ("has", "spg", "i2c", "bas", "fsl", "spol_segmenter", "sat", "tokencut")
+# records of its own, a second network, a token that training adds, a frozen encoder. The losses and maps of all are
+# tested by themselves.
+KINDS = ("has", "spg", "i2c", "bas", "fsl", "spol_segmenter", "gcnet", "sat", "tokencut")
 TITLES = {name: training.title for name, training in METHODS.items()}
 
 
@@ -83,14 +84,6 @@ def maps_of_training_images(folder, settings):
     return folder
 
 
-def boxes_of_training_images(folder, settings):
-    """A file with the true box of every training image."""
-    records = build_data.chosen(settings).open("train")
-    lines = [{"image": one.image_id, "box": one.boxes[0].tolist()} for one in map(records.__getitem__, range(16))]
-    (folder / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return folder / "boxes.jsonl"
-
-
 def complaint(method, **values):
     with pytest.raises(InputError) as caught:
         build.experiment(config(method, **values))
@@ -109,10 +102,8 @@ def run(request, tmp_path_factory):
         )
     if request.param == "gcnet":
         judge = tmp_path_factory.mktemp("judge") / "classifier.safetensors"
-        save_weights(export_weights(build.classifier_stage(config("cam"), 1).build_model(None)), judge)
+        save_weights(export_weights(build.classifier(config("cam"))), judge)
         settings.classifier.gcnet.classifier = str(judge)
-    if request.param == "psol":
-        settings.classifier.psol.boxes = str(boxes_of_training_images(tmp_path_factory.mktemp("boxes"), settings))
     claim(folder, settings.to_dict())
     plan = build.experiment(settings)
     assert [stage.row for stage in plan.stages] == [TITLES[request.param], "F-CAM"][
@@ -148,7 +139,7 @@ def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
 def test_a_recorded_run_is_loaded_as_it_was(run):
     name, folder = run
     model = load_trained(folder / "classifier").model
-    first = build.classifier_stage(config(name), 1).build_model(None)
+    first = build.classifier(config(name))
     assert jax.tree.structure(model) == jax.tree.structure(first)
 
 
