@@ -23,6 +23,7 @@ from fcam_jax.data.pipeline import Known
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
+from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import LAST, Localizer, Method
 from fcam_jax.methods.fcam import Judgement
 from fcam_jax.methods.soundness import CONTRADICTED, Watch
@@ -35,7 +36,8 @@ from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, V
 from fcam_jax.runtime import hosts, preemption, watchdog
 from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.random import OfRun, order_seed, stream
-from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST
+from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST, Progress
+from fcam_jax.training.choice import noise
 from fcam_jax.training.frozen_cache import FrozenCache
 from fcam_jax.training.loop import OnEpoch, Training, Validate, is_finished, train
 from fcam_jax.training.placed import REPLICATED, Placed, data_mesh
@@ -186,10 +188,25 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
                 score = _score(plan, stage, model, stage.judge, training, stage.search.by)
                 training = found_settings(training, options, stage.search.start, stage.search.updates, score)
             train(training, folder.checkpoints)
+            _warn_of_chance(plan, stage, folder.progress)
         else:
             logger.info("%s: that of %s is taken", stage.name, folder.taken_from["taken_from"])
         model, _ = folder.trained(model, stage.method)
         record_left_out(plan.data.left_out(), run.path)
+
+
+def _warn_of_chance(plan: Experiment, stage: Stage, progress: Progress | None) -> None:
+    """Tell where the classifier that is kept knows no more of the classes than chance does, as an untrained one."""
+    if progress is None or "top1_cls" not in progress.best_metrics or not isinstance(stage.method, ClassifierMethod):
+        return
+    top1, images = (progress.best_metrics.get(name, math.inf) for name in ("top1_cls", "images"))
+    chance = 100 / plan.data.sources["val"].num_classes
+    if top1 <= chance + noise(chance, images):
+        logger.warning(
+            "%s: the model that is kept, of step %d, is best by %s, but top1_cls is %.1f on val, chance's %.1f; "
+            "with config.validation.selection=top1_cls the best classifier is kept",
+            *(stage.name, progress.best_step, stage.loop.selection, top1, chance),
+        )
 
 
 def _training(

@@ -11,8 +11,9 @@ from configs import synthetic
 from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center
-from fcam_jax.runs import build
+from fcam_jax.runs import build, experiment
 from fcam_jax.runs.prediction import network
+from fcam_jax.training.checkpoint import Progress
 
 TRUTH = {"boxes": ("1 1 9 9", ""), "masks": ("", "mask.png"), "both": ("1 1 9 9", "mask.png"), "neither": ("", "")}
 
@@ -83,6 +84,18 @@ def test_classes_break_the_ties_of_places_alone(tmp_path):
 def test_classes_choose_a_classifier_but_no_decoder(tmp_path, caplog):
     assert selections(config(tmp_path, "boxes", validation__selection="top1_cls")) == ["top1_cls", "MaxBoxAcc"]
     assert caplog.messages == ["fcam: the val split has boxes, so the best model is chosen by MaxBoxAcc"]
+
+
+@pytest.mark.parametrize(("top1", "told"), [(50.0, True), (54.0, True), (60.0, False)])
+def test_a_classifier_at_chance_that_is_kept_for_its_maps_is_told(tmp_path, caplog, top1, told):
+    plan = build.experiment(config(tmp_path, "boxes"))
+    progress = Progress(9, None, best_step=0, best_metrics={"MaxBoxAcc": 70.0, "top1_cls": top1, "images": 100.0})
+    experiment._warn_of_chance(plan, plan.stages[0], progress)
+    experiment._warn_of_chance(plan, plan.stages[1], progress)  # F-CAM leaves the classes as they are
+    assert [line.split(", but ")[1] for line in caplog.messages] == [
+        f"top1_cls is {top1} on val, chance's 50.0; "
+        "with config.validation.selection=top1_cls the best classifier is kept"
+    ][: int(told)]
 
 
 def test_a_metric_that_is_asked_for_needs_its_ground_truth(tmp_path):
