@@ -12,6 +12,7 @@ CONFIGS = {"fcam_jax.configs": "configs", "fcam_jax.configs.sweeps": "configs/sw
 EXTRAS = {
     "coco": ("pycocotools",),  # masks as COCO writes them
     "hub": ("huggingface_hub",),  # weights by name, from Hugging Face
+    "onnx": ("onnx",),  # fcam export --format=onnx
     "tensorboard": ("tensorboardX",),  # a run's figures as TensorBoard events, too
     "tfds": ("tensorflow-datasets", "importlib_resources"),  # data.source=tfds, fcam prepare
 }

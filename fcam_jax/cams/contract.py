@@ -141,7 +141,7 @@ class Target:
         """The number that is wanted of outputs of the network: one for every image, or equally many side by side."""
         wanted = self.wanted if isinstance(self.wanted, Wanted) else ClassScore(self.wanted)
         outputs = jax.tree.map(_in_float32, outputs)
-        count = len(jax.tree.leaves(outputs)[0]) // len(self.keys)
+        count = jax.tree.leaves(outputs)[0].shape[0] // self.keys.shape[0]
         return jax.vmap(lambda one, output: one(output))(_repeated(wanted, count), outputs)
 
     def score(self, features: Float[Array, "n h w c"]) -> Float[Array, " n"]:
@@ -152,7 +152,7 @@ class Target:
         # The rest of the network gets its own dtype back and so does what it always does.
         resumed = features.astype(self.map.dtype)
         if isinstance(self.network, StageNetwork):
-            stage = _repeated(self.stages[self.stage], len(features) // len(self.keys))
+            stage = _repeated(self.stages[self.stage], features.shape[0] // self.keys.shape[0])
             resumed = self.network.with_map(stage, resumed)
         return self.explained(self.network.score(resumed, self.stage))
 

@@ -30,7 +30,8 @@ class Batch:
     """The part of a batch that goes to the device.
 
     Attributes:
-      images: RGB in [0, 255], not normalised: the encoder's normalisation and the CRF both start from it.
+      images: RGB in [0, 255], not normalised: the encoder's normalisation and the CRF both start from it; whole
+        numbers, but for an exported program that takes normalised images.
       labels: class of each image, from 0.
       index: position of each image in its split; makes per-image randomness independent of the batch.
       valid: 1 for an image, 0 for the padding of a last batch.
@@ -45,7 +46,7 @@ class Batch:
       part: the number of this part of a batch that a step takes in parts; None for a whole batch.
     """
 
-    images: UInt8[Array | np.ndarray, "b h w 3"]
+    images: Num[Array | np.ndarray, "b h w 3"]
     labels: Int[Array | np.ndarray, " b"]
     index: Int[Array | np.ndarray, " b"]
     valid: Float[Array | np.ndarray, " b"]

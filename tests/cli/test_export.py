@@ -14,6 +14,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
+from fcam_jax.runs.prediction.network import trained_network
 
 pytestmark = pytest.mark.slow
 
@@ -103,6 +104,21 @@ def test_a_run_without_f_cam_gives_its_classifier(first, tmp_path):
         (tmp_path / "run" / name).symlink_to(folder / name)
     command.main(["export", f"--workdir={tmp_path / 'run'}", f"--out={tmp_path / 'out'}"])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["classifier.safetensors"]
+
+
+@pytest.mark.parametrize(("form", "stage"), [("stablehlo", ""), ("onnx", ""), ("onnx", "classifier")])
+def test_a_run_as_a_program_has_its_threshold_and_class_names(first, form, stage, tmp_path, capsys):
+    if form == "onnx":
+        pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    folder, _ = first
+    command.main(["export", f"--workdir={folder / stage}", f"--out={tmp_path}", f"--format={form}", "--with=box"])
+    files = [tmp_path / f"network.{form}", tmp_path / "network.json"]
+    assert capsys.readouterr().out.split() == [str(file) for file in files]
+    assert all(file.stat().st_size for file in files)
+    network = trained_network(folder / stage)
+    told = json.loads(files[1].read_text())
+    assert (told["threshold"], told["size"], told["with"]) == (network.threshold.value, 32, ["box"])
+    assert told["class_names"] == list(network.class_names)
 
 
 def test_what_cannot_be_exported_costs_one_line(first, tmp_path):

@@ -71,6 +71,15 @@ class ByCam:
         return localize_by_cam(_classifier(model), batch, self.cam(model), "protocol")
 
 
+def predict(network: Any, localizer: Localizer, batch: Batch) -> tuple[Array, Array, Array]:
+    """Maps of a batch's labels, or of those `PREDICTED`, class scores, and the maps' labels."""
+    # The compiler sees that the localizer asks for the same pass, so there is one.
+    logits = network(batch.images, train=False)[1]
+    labels = jnp.where(batch.labels == PREDICTED, logits.argmax(axis=-1), batch.labels)
+    found = localizer.localize(network, dataclasses.replace(batch, labels=labels))
+    return jnp.asarray(found.maps), logits, labels
+
+
 class Predictor:
     """A network and the way to its maps, compiled once, for one size of batches, on all devices."""
 
@@ -84,14 +93,7 @@ class Predictor:
         structure, state = nnx.split(model)
         self._placed = Placed(structure, {}, nnx.to_pure_dict(state), data_mesh(self.batch_size)).replicated()
 
-        def predict(network: Any, batch: Batch) -> tuple[Array, Array, Array]:
-            # The compiler sees that the localizer asks for the same pass, so there is one.
-            logits = network(batch.images, train=False)[1]
-            labels = jnp.where(batch.labels == PREDICTED, logits.argmax(axis=-1), batch.labels)
-            found = localizer.localize(network, dataclasses.replace(batch, labels=labels))
-            return jnp.asarray(found.maps), logits, labels
-
-        self._predict = self._placed.forward(predict)
+        self._predict = self._placed.forward(lambda network, batch: predict(network, localizer, batch))
 
     def __call__(self, images: UInt8[np.ndarray, "b h w 3"], labels: Int[np.ndarray, " b"]) -> Predicted:
         """Maps of labels, or of those `PREDICTED`, and class scores of images of the network's size.
