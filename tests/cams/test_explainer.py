@@ -31,6 +31,7 @@ def test_a_class_with_a_model_is_an_explainer_and_without_the_component():
 
 
 def test_a_shape_is_compiled_once():
+    jax.clear_caches()  # other tests explain the same network
     gradcam = fc.cams.GradCAM(CNN(), ["stem"])
     gradcam(pictures())
     CNN.traced = 0
