@@ -125,10 +125,9 @@ assert program.platforms == ("cpu", "cuda", "tpu")
 numpy.savez("found.npz", **program.call(numpy.load("images.npy")))
 """
     subprocess.run([sys.executable, "-I", "-c", text], check=True, cwd=tmp_path)
-    found, expected = (
-        np.load(tmp_path / "found.npz"),
-        Predictor(made.model, made.localizer, 1)(images()[:1], np.array([-1])),
-    )
+    with np.load(tmp_path / "found.npz") as file:
+        found = dict(file)
+    expected = Predictor(made.model, made.localizer, 1)(images()[:1], np.array([-1]))
     np.testing.assert_allclose(found["map"], expected.maps, atol=1e-5)
     np.testing.assert_allclose(found["scores"], expected.logits, atol=1e-5)
 
