@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import re
 
 import pytest
 
@@ -121,6 +122,17 @@ def test_only_the_entrance_sees_a_config_dict():
         if any(name.split(".")[0] == "ml_collections" for name in imported(path.read_text(), module_of(path)))
     }
     assert readers == CONFIG_READERS
+
+
+def test_no_variable_is_set_in_place():
+    """`variable[...] = x` makes JAX walk through all that has been traced so far; `set_value` does not."""
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number}"
+        for path in PACKAGE.rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if re.search(r"\[\.\.\.\] *[-+*/]?= ", line)
+    ]
+    assert found == []
 
 
 def test_files_of_tests_have_names_of_their_own():

@@ -63,8 +63,8 @@ class ClassMemory(nnx.Module):
         sums = jnp.einsum("nk,nc->kc", of_class, features, precision=jax.lax.Precision.HIGHEST)
         means, rate = sums / jnp.maximum(count, 1)[:, None], jnp.exp(-_DECAY * self.visits[...])
         rate = jnp.where(count > 0, rate, 0)[:, None]
-        self.centers[...] = jax.lax.stop_gradient((1 - rate) * self.centers[...] + rate * means)
-        self.visits[...] += count > 0
+        self.centers.set_value(jax.lax.stop_gradient((1 - rate) * self.centers[...] + rate * means))
+        self.visits.set_value(self.visits[...] + (count > 0))
 
 
 class I2CHead(Branch):

@@ -32,7 +32,7 @@ class NonLocal(nnx.Module):
         self.out = conv(channels, channels, 1, bias=True, **of_layers)
         self.norm = BatchNorm(channels, **of_layers)
         assert self.norm.scale is not None
-        self.norm.scale[...] = jnp.zeros(channels)
+        self.norm.scale.set_value(jnp.zeros(channels))
 
     def mixed(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """What is normalised and added: W_m O + b_m."""
