@@ -50,10 +50,9 @@ SMALL = {
 # Of a method that is one of transformers: four blocks; those that are published have twelve.
 ON_TOKENS = {"model.encoder": "shallow", "model.decoder_widths": (4, 4, 4, 4, 4)}
 SHALLOW = Sized(ViT, Design(width=12, heads=2, grid=2, resampling="size", depth=4))
-# One of each kind: other images, a head with branches, a memory and an order, a map of its own, objects for labels,
-# records of its own, a second network, a token that training adds, a frozen encoder. The losses and maps of all are
-# tested by themselves.
-KINDS = ("has", "spg", "i2c", "bas", "fsl", "spol_segmenter", "gcnet", "sat", "tokencut")
+# The protocol's, and one of each further kind: a head with branches, a memory and an order, a map of its own, objects
+# for labels, records of its own, a second network, a token that training adds, a frozen encoder.
+KINDS = ("has", "acol", "adl", "cutmix", "spg", "i2c", "bas", "fsl", "spol_segmenter", "gcnet", "sat", "tokencut")
 TITLES = {name: training.title for name, training in METHODS.items()}
 
 
