@@ -16,13 +16,14 @@ from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.data.source import Record
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps
+from fcam_jax.methods.few_shot import pixel_cross_entropy
 from fcam_jax.methods.spol import SPOL, FusionHead, distilled, fusion_head
 from fcam_jax.methods.spol_segmenter import SPOLSegmenter
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.resnet import Small
 from fcam_jax.seeds.gaussians import gaussian, moments, pseudo_mask
-from fcam_jax.types import OBJECT, UNDECIDED
+from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +109,21 @@ def test_a_pseudo_mask_has_the_map_s_foreground_and_the_core_of_its_ring():
     assert not mask.any() and not undecided.any()
     with pytest.raises(InputError, match=r"^score_map of shape \(2, 2\)"):
         pseudo_mask(np.full((2, 2), 1.5))
+
+
+def test_masks_and_their_loss_have_the_reference_s_values(shared):
+    golden = np.load(shared / "golden" / "wsol_systems.npz")
+    score_map = golden["spol_in_pred"]  # whose ring has one contour
+    found = moments(np.where((score_map >= 0.1) & (score_map <= 0.5), score_map, 0))
+    np.testing.assert_allclose(found, golden["spol_moments"], rtol=1e-6)
+    np.testing.assert_allclose(gaussian(found, score_map.shape), golden["spol_gaussian"], atol=1e-6)
+    mask, undecided = pseudo_mask(score_map)
+    np.testing.assert_array_equal(mask, golden["spol_mask"])
+    np.testing.assert_array_equal(~undecided, golden["spol_weight"])
+    objects = np.select([mask, undecided], [OBJECT, UNDECIDED], 0).astype(np.uint8)[None, None]
+    logits = jnp.asarray(golden["spol_in_logit"], jnp.float32)[None, None]
+    loss, _ = jax.vmap(pixel_cross_entropy, axis_name=DATA_AXIS)(logits, jnp.asarray(objects))
+    np.testing.assert_allclose(loss[0] * (~undecided).mean(), golden["spol_bce"], rtol=1e-6)
 
 
 class Records:
