@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fcam_jax.configuration.flat import flat_settings, setting, settings_key
-from fcam_jax.runs.report.paper import PaperMethod, method, published, stage1_title
+from fcam_jax.runs.report.paper import PaperMethod, by_cam, method, published, stage1_title
 from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 
 BACKGROUND_FRACTION = "fcam.seeds.background_fraction"
@@ -53,7 +53,7 @@ class Configuration:
     config: dict[str, Any]  # with the seed of the first run
     dataset: str | None  # its name, if it has one
     encoder: str
-    cam: str
+    cam: str  # empty where the way of stage 1 has a map of its own
     classifier: str | None  # how stage 1 is trained; None where the run is of a version that knew one way
 
     @property
@@ -100,7 +100,7 @@ def configurations(runs: Sequence[StoredRun]) -> list[Configuration]:
             group[0].config,
             own.get("data.name") or None,
             str(own.get("model.encoder")),
-            str(own.get("cam.name")),
+            str(own.get("cam.name")) if by_cam(own.get("classifier.method")) else "",
             None if (way := own.get("classifier.method")) is None else str(way),
         )
         for number, (group, own) in enumerate(zip(groups.values(), flat, strict=True), 1)

@@ -1,4 +1,4 @@
-"""Plots of lines as PNG and SVG files, of figures that the caller has. No name is read as markup."""
+"""Plots of lines as PNG, SVG and PDF files, of figures that the caller has. No name is read as markup."""
 
 import dataclasses
 import pathlib
@@ -13,6 +13,7 @@ from fcam_jax.runtime.text import printable, shorten
 # Of Okabe and Ito: they differ for colour-blind readers too. The first two are those of the paper's figures.
 _COLOURS = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 _FEW_POINTS = 30  # of which each is marked
+_UNDATED: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 Values = Sequence[float | int] | np.ndarray
 
@@ -37,13 +38,14 @@ class Axes:
     y_label: str
     x_powers: int = 0
     y_powers: int = 0
+    x_counts: bool = False  # there are no halves
 
 
 BOX_ACCURACY = Axes("threshold, share of the map's maximum", "images with IoU of 0.5 or more, percent")
 
 
 def save_plot(paths: Sequence[pathlib.Path], axes: Axes, lines: Sequence[Line], note: str = "") -> None:
-    """Save a plot as PNG or SVG files; equal plots give equal files.
+    """Save a plot as PNG, SVG or PDF files; equal plots give equal files.
 
     A note stands above the names in the legend, which is then beside the plot.
     """
@@ -56,7 +58,7 @@ def save_plot(paths: Sequence[pathlib.Path], axes: Axes, lines: Sequence[Line], 
         with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "fcam_jax"}):
             # A name may hold letters that the font lacks; they are drawn as empty boxes.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+            figure.savefig(path, metadata=_UNDATED.get(path.suffix))
 
 
 def _draw(subplot: Any, axes: Axes, lines: Sequence[Line], note: str) -> None:
@@ -77,6 +79,8 @@ def _draw(subplot: Any, axes: Axes, lines: Sequence[Line], note: str) -> None:
         ticks = sorted({float(x) for line in lines for x in line.x})
         subplot.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         subplot.minorticks_off()
+    if axes.x_counts:
+        subplot.xaxis.get_major_locator().set_params(integer=True)
     if axes.y_powers:
         subplot.set_yscale("log", base=axes.y_powers)
     subplot.set_xlabel(printable(axes.x_label), parse_math=False)

@@ -26,6 +26,7 @@ from fcam_jax.types import Annotation
 
 ACTIVATIONS = Axes("value of the map", "pixels in a bin of 1/256, percent", y_powers=10)
 
+_KINDS = ("png", "svg", "pdf")
 _GRID_ROWS = 12
 _SIMULATED = 500
 _FOUND = 0.5  # IoU
@@ -55,7 +56,7 @@ def configuration_figures(folder: pathlib.Path, one: Configuration) -> list[Page
     for stage in dict.fromkeys(name for run in one.runs for name in run.history):
         told = f"Validation figures before the first epoch of stage {stage} and after every one; dot: the model kept"
         lines = _epochs(one, stage)
-        plots[f"convergence-{file_name(stage)}"] = f"{told} (Fig. A.5)", Axes("epoch", "percent"), lines
+        plots[f"convergence-{file_name(stage)}"] = f"{told} (Fig. A.5)", Axes("epoch", "percent", x_counts=True), lines
     return [
         _save(folder / f"{one.number}-{name}", caption, axes, lines)
         for name, (caption, axes, lines) in plots.items()
@@ -162,5 +163,5 @@ def _grid_row(example: StoredExample) -> GridRow:
 
 
 def _save(path: pathlib.Path, caption: str, axes: Axes, lines: Sequence[Line]) -> PageFigure:
-    save_plot([path.with_name(f"{path.name}.{kind}") for kind in ("png", "svg")], axes, lines)
+    save_plot([path.with_name(f"{path.name}.{kind}") for kind in _KINDS], axes, lines)
     return {"caption": caption, "svg": base64.b64encode(path.with_name(f"{path.name}.svg").read_bytes()).decode()}

@@ -35,8 +35,10 @@ function tableOf(table) {
     body.append(...rows.map((row) => row.element));
   }
   const head = make("thead", null, make("tr", null, ...heads));
-  const caption = make("caption", null, table.caption);
-  return make("div", { class: "table", tabindex: 0, role: "region", "aria-label": table.caption }, make("table", null, caption, head, body));
+  // The caption stands still while what is wider than the window scrolls.
+  const scrolled = { class: "scrolled", tabindex: 0, role: "region", "aria-label": table.caption };
+  const grid = make("table", { "aria-label": table.caption }, head, body);
+  return make("div", { class: "table" }, make("p", null, table.caption), make("div", scrolled, grid));
 }
 
 /** Our results in sight; the paper's tables, which are long, to be opened. */

@@ -100,6 +100,11 @@ def stage1_title(classifier: str | None) -> str:
     return METHODS[classifier].title if classifier in METHODS else classifier
 
 
+def by_cam(classifier: str | None) -> bool:
+    """Whether the CAM of the configuration has a part in what a way to train stage 1 shows."""
+    return METHODS[classifier].by_cam if classifier in METHODS else True
+
+
 def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> PaperMethod:
     """The paper's name of a run's row, by the names of CAM and classifier in the configuration.
 
@@ -116,7 +121,7 @@ def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str 
         shown = CAMS[cam].title if cam in CAMS else cam
         name = {_plain(entry.method.name): entry.method.name for entry in entries()}.get(_plain(shown), shown)
     else:
-        name = title if cam == "cam" or not (way is None or way.by_cam) else f"{title}, {cam}"
+        name = title if cam == "cam" or not by_cam(classifier) else f"{title}, {cam}"
     if row == title:
         return PaperMethod(name)
     terms = frozenset(term for term, weight in loss_weights.items() if weight)

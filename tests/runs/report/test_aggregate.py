@@ -42,6 +42,12 @@ def test_seeds_of_a_configuration_have_mean_and_sample_deviation(read):
     assert "| 91.0 ± 3.6 (3) | 90.3 | +0.7 |" in text
 
 
+def test_a_way_with_a_map_of_its_own_has_no_cam(read):
+    own, plain = configurations([read({}, {}, classifier={"method": name}) for name in ("bas", "has")])
+    assert (own.cam, plain.cam) == ("", "cam")
+    assert "BAS" in own.title and "cam" not in own.title
+
+
 def test_one_seed_has_no_deviation(read):
     _, fcam = rows_of([read({"MaxBoxAcc": 70.0}, {"MaxBoxAcc": 88.0})])
     assert fcam.figures["MaxBoxAcc"].deviation is None

@@ -269,6 +269,8 @@ def test_the_page_fits_its_window_and_follows_the_theme(browser, report, width, 
     assert browser.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     colour = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
     assert (max(int(part) for part in colour[4:-1].split(",")) < 60) is dark
+    caption = browser.find_element(By.CSS_SELECTOR, ".table > p").rect  # none of it scrolls away with the table
+    assert caption["x"] >= 0 and caption["x"] + caption["width"] <= width and caption["height"] > 15
     boxes = [card.rect for card in browser.find_elements(By.CSS_SELECTOR, "#cards li")]
     assert len({(box["x"], box["y"]) for box in boxes}) == len(boxes) > 1
     assert all(box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)

@@ -52,16 +52,26 @@ def test_a_spread_has_bars_and_a_dot_is_marked(tmp_path):
     assert coloured(dot, (0xD0, 0, 0)) > 50 > coloured(plain, (0xD0, 0, 0))
 
 
-def test_svg_is_valid_alone_and_the_same_every_time(tmp_path):
+def test_svg_is_valid_alone_and_what_is_of_vectors_the_same_every_time(tmp_path):
     for name in ("a", "b"):
         save_plot([tmp_path / f"{name}.svg"], AXES, [Line("<script>alert(1)</script>", X, X)])
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
+    for name in ("a", "b"):
+        save_plot([tmp_path / f"{name}.pdf"], AXES, [Line("CAM", X, X)])
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     tags = {element.tag.split("}")[1] for element in ElementTree.fromstring(text).iter()}
     assert "path" in tags and not tags & {"script", "image", "foreignObject"}
 
 
-@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_what_is_counted_has_whole_numbers_at_its_axis(tmp_path):
+    for counts in (False, True):
+        path = tmp_path / f"{counts}.svg"
+        save_plot([path], Axes("epoch", "percent", x_counts=counts), [Line("CAM", range(3), [10, 20, 30])])
+        assert ("<!-- 0.5 -->" in path.read_text() or "<!-- 0.50 -->" in path.read_text()) is not counts
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
 def test_names_are_drawn_whatever_they_hold(tmp_path, kind):
     path = tmp_path / f"curves.{kind}"
     save_plot([path], Axes(ODD_NAMES[0], ODD_NAMES[1]), [Line(name, [0], [0]) for name in ODD_NAMES])

@@ -47,7 +47,8 @@ def test_one_run_gives_tables_figures_grids_and_a_page(page):
     plots = ["1-activations", "1-box_accuracy", "1-convergence-classifier", "1-convergence-fcam", "1-precision_recall"]
     plots.append("scale_simulation-1")
     grids = ["1-found.png", "1-missed.png"]
-    assert names(out / "figures") == sorted([f"{name}.{kind}" for name in plots for kind in ("png", "svg")] + grids)
+    drawn = [f"{name}.{kind}" for name in plots for kind in ("png", "svg", "pdf")]
+    assert names(out / "figures") == sorted(drawn + grids)
     for path in (out / "figures").glob("*.png"):
         with Image.open(path) as picture:
             colours = np.ptp(np.asarray(picture.convert("RGB")).astype(int), axis=-1)
