@@ -1,6 +1,6 @@
 """A run's best network for other programs: its weights, or the whole of it as a program that needs no package.
 
-    fcam export --workdir=runs/cub --out=DIR [--format=stablehlo|onnx [--with=bytes,label,box]]
+    fcam export --workdir=runs/cub --out=DIR [--format=stablehlo|onnx [--with=bytes,label,box,half]]
 
 writes by default `DIR/classifier.safetensors` (encoder and classification layer) by torchvision's or Keras' names and,
 where F-CAM is trained, `DIR/decoder.safetensors`. `config.model.init=DIR` and `config.fcam.init=DIR` take them back.
@@ -19,7 +19,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True, help="folder of the run")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the files")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="weights, or a program of its own")
-    text = "parts of a program: bytes (uint8 images in), label (of the map, a second input), box; default: bytes,box"
+    text = "parts of a program: bytes (uint8 images in), label (of the map, a second input), box, and for ONNX half "
+    text += "(weights in half precision); default: bytes,box"
     parser.add_argument("--with", dest="parts", metavar="PARTS", help=text)
 
 

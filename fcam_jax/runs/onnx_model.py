@@ -9,12 +9,13 @@ import numpy as np
 import onnx
 from jax.extend.core import ClosedJaxpr, Literal
 from jax.interpreters.partial_eval import dce_jaxpr
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from fcam_jax.runs.onnx_graph import Computed, Graph, Known, closed_size, described, type_of
 from fcam_jax.runs.onnx_operations import ELEMENTWISE, OF_CONSTANTS, OPERATIONS, unknown
 
 OPSET, IR_VERSION = 18, 9  # those of ONNX 1.14, of 2023
+_LARGE = 1024  # elements of what is kept in half precision
 _CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")  # parameters of operations that call a function
 
 
@@ -42,6 +43,21 @@ def onnx_model(
     whole = helper.make_graph(graph.nodes, "fcam", ends[0], ends[1], graph.constants)
     model = helper.make_model(whole, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     helper.set_model_props(model, facts)
+    return model
+
+
+def halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its large constants kept in half precision; it computes in float32 as before."""
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= _LARGE and np.abs(values).max() <= np.finfo(np.float16).max:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(helper.make_node("Cast", [tensor.name], [name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
     return model
 
 

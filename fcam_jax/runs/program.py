@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Num
 
-from fcam_jax.errors import extra, unknown_name
+from fcam_jax.errors import InputError, extra, unknown_name
 from fcam_jax.evaluation.traced_boxes import traced_boxes
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runs.prediction.network import PREDICTED, Network, predict
 from fcam_jax.runtime.files import replace_file, write_record
 from fcam_jax.types import Batch
 
-PARTS = ("bytes", "label", "box")
+PARTS = ("bytes", "label", "box", "half")
 STABLEHLO, ONNX = "stablehlo", "onnx"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -37,7 +37,8 @@ class Program:
       parts: of `PARTS`: with "bytes" images are uint8 in [0, 255], else float32, normalised by the encoder's mean
         and standard deviation; with "label" a second input int32 [b] has the class of each map, -1 for the predicted,
         which else all are of; with "box" the box of the largest region at the network's threshold comes out, too,
-        int32 [b, 4] of inclusive pixels x0, y0, x1, y1.
+        int32 [b, 4] of inclusive pixels x0, y0, x1, y1; with "half" ONNX keeps the weights in half precision, which
+        halves the file, and computes in float32 as before.
 
     Raises:
       InputError: there is no such part.
@@ -96,18 +97,21 @@ class Program:
           The files.
 
         Raises:
-          InputError: ONNX cannot say it, or its library is not installed.
+          InputError: ONNX cannot say it, or its library is not installed; StableHLO has no half.
         """
         files = [out / f"network.{form}", out / "network.json"]
         inputs = self.inputs()
         if form == STABLEHLO:
+            if "half" in self.parts:
+                raise InputError("--with=half is of --format=onnx; StableHLO keeps weights as the run has them")
             exported = jax.export.export(jax.jit(self.__call__), platforms=PLATFORMS)(*inputs.values())
             data = bytes(exported.serialize())
         else:
             with extra("onnx", "--format=onnx"):
-                from fcam_jax.runs.onnx_model import onnx_model
+                from fcam_jax.runs.onnx_model import halved, onnx_model
             texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in self.facts().items()}
-            data = onnx_model(self, inputs, texts).SerializeToString()
+            model = onnx_model(self, inputs, texts)
+            data = (halved(model) if "half" in self.parts else model).SerializeToString()
         replace_file(files[0], data)
         write_record(files[1], self.facts())
         return files

@@ -98,6 +98,33 @@ def test_onnx_computes_in_float32_what_a_run_computes_in_bfloat16(tmp_path):
     np.testing.assert_allclose(found["scores"], expected.logits, atol=0.02 * np.abs(expected.logits).max())
 
 
+def test_weights_in_half_precision_take_half_the_file(tmp_path, monkeypatch):
+    pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    from fcam_jax.runs import onnx_model
+
+    monkeypatch.setattr(onnx_model, "_LARGE", 16)  # the network is tiny
+    made, (whole, half) = network("fcam"), (tmp_path / "whole", tmp_path / "half")
+    for folder in (whole, half):
+        folder.mkdir()
+    expected = call(Program(made, ("bytes", "box")).write(ONNX, whole)[0], images())
+    path, facts = Program(made, ("bytes", "box", "half")).write(ONNX, half)
+    found = call(path, images())
+    for name in ("scores", "map"):
+        assert found[name].dtype == np.float32
+        assert 0 < np.abs(found[name] - expected[name]).max() < 2e-3 * np.abs(expected[name]).max()
+    kept = [sum(len(one.raw_data) for one in _loaded(folder).graph.initializer) for folder in (half, whole)]
+    assert 0.45 < kept[0] / kept[1] < 0.6
+    assert json.loads(facts.read_text())["with"] == ["bytes", "box", "half"]
+    with pytest.raises(InputError, match=r"^--with=half is of --format=onnx"):
+        Program(made, ("half",)).write(STABLEHLO, tmp_path)
+
+
+def _loaded(folder):
+    import onnx
+
+    return onnx.load(folder / "network.onnx")
+
+
 def test_onnx_has_the_facts_inside(tmp_path):
     onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
     path, facts = Program(network("fcam"), ("bytes", "box")).write(ONNX, tmp_path)
@@ -170,7 +197,7 @@ def test_operations_are_the_same_in_onnx(name, tmp_path):
 
 
 def test_what_onnx_cannot_say_and_what_is_not_installed_cost_one_line(tmp_path, monkeypatch):
-    with pytest.raises(InputError, match=r"^unknown part of --with 'boxes'; known: box, bytes, label$"):
+    with pytest.raises(InputError, match=r"^unknown part of --with 'boxes'; known: box, bytes, half, label$"):
         Program(network("classifier"), ("boxes",))
     with pytest.raises(SystemExit, match=r"^error: --with is of a program: give --format=stablehlo or --format=onnx$"):
         command.main(["export", "--workdir=x", f"--out={tmp_path}", "--with=box"])

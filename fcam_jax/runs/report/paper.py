@@ -102,7 +102,8 @@ def stage1_title(classifier: str | None) -> str:
 
 def by_cam(classifier: str | None) -> bool:
     """Whether the CAM of the configuration has a part in what a way to train stage 1 shows."""
-    return METHODS[classifier].by_cam if classifier in METHODS else True
+    way = None if classifier is None else METHODS.get(classifier)
+    return way is None or way.by_cam
 
 
 def method(row: str, cam: str, loss_weights: Mapping[str, Any], classifier: str | None = None) -> PaperMethod:
