@@ -13,7 +13,7 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from fcam_jax.errors import InputError, unknown_name
@@ -150,7 +150,7 @@ def known(settings: Any, **names: Collection[Any]) -> None:
     """Refuse fields that hold none of the known names; the message lists these."""
     for name, there in names.items():
         value = getattr(settings, name)
-        if value not in there:
+        if not isinstance(value, Hashable) or value not in there:
             raise InputError(f"{name} is {value!r}; known: {', '.join(sorted(map(str, there)))}")
 
 

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fcam_jax.cams.contract import MapNetwork, Target
+from fcam_jax.cams.contract import Target
 from fcam_jax.cams.gradients import CAM
 from fcam_jax.component import at_least, known
 
 _AT_ONCE = 32  # classes whose maps are made at once
+_ROUNDING = 1e-5  # share of all terms that a sum of them may differ by
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,11 +22,12 @@ class CCAM(CAM):
     $$ C = \\sum_{r=1}^{K} w_r\\, C_{c(r)}, \\qquad z_{c(1)} \\ge z_{c(2)} \\ge \\dots \\ge z_{c(K)} $$
 
     The class that is explained has no part in it. Where the classes' maps are all alike, so are background and object
-    under weights that sum to 0, and the map is constant.
+    under weights that sum to 0, and the map is 0.
 
     Attributes:
       combination: w. "linear": K values from 1 to -1, evenly spaced; "quadratic": t squares of values from 1 to 0, then
-        minus those of K - t values from 0 to -1; "top": 1 for the first class; "top_bottom": and -1 for the last.
+        minus those of K - t values from 0 to -1, which is none where K - t is 1; "top": 1 for the first class;
+        "top_bottom": and -1 for the last.
       split: t, how many of K classes have no negative weight in "quadratic"; 0: half of them, 100 of CUB's 200.
 
     Raises:
@@ -47,15 +49,17 @@ class CCAM(CAM):
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
         """The map of the target\'s stage."""
         self.check(target.network)
-        network, features = target.network, target.map
-        assert isinstance(network, MapNetwork)
-        weights = self.by_class(network.score(target.stages[target.stage], target.stage))
+        weights = self.by_class(target.network.score(target.stages[target.stage], target.stage))
 
         def weighted(number: Array) -> Array:
-            labels = jnp.broadcast_to(number, (len(features),))
-            return weights[:, number, None, None] * network.activation(features, labels)
+            labels = jnp.broadcast_to(number, (len(weights),))
+            return weights[:, number, None, None] * CAM.__call__(self, dataclasses.replace(target, wanted=labels))
 
-        return jax.lax.map(weighted, jnp.arange(weights.shape[1]), batch_size=_AT_ONCE).sum(axis=0)
+        maps = jax.lax.map(weighted, jnp.arange(weights.shape[1]), batch_size=_AT_ONCE)
+        whole, terms = maps.sum(axis=0), jnp.abs(maps).sum(axis=0).max(axis=(1, 2), keepdims=True)
+        # Maps that are all alike leave rounding errors, which are no map.
+        spread = whole.max(axis=(1, 2), keepdims=True) - whole.min(axis=(1, 2), keepdims=True)
+        return jnp.where(spread > _ROUNDING * terms, whole, 0)
 
     def by_class(self, scores: Float[Array, "b k"]) -> Float[Array, "b k"]:
         """The weight of each class's map, by the class's rank among the scores; of equal ones the first comes first."""

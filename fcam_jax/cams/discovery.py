@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 from fcam_jax.cams.attention import AttentionCAM
 from fcam_jax.cams.contract import KeyNetwork, Target
 from fcam_jax.component import at_least
+from fcam_jax.errors import InputError
 
 _EXACT = jax.lax.Precision.HIGHEST
 _UNLIKE = 1e-5  # affinity of patches that are not alike, so that the graph is one
@@ -43,13 +44,14 @@ class TokenCut(DiscoveryCAM):
        C = \\pm (y - \\bar y) $$
 
     D are the sums of W's rows. The sign is that which makes C positive where |y| is largest: the object is there. The
-    published cut is where C is above 0, and its box that of the part which holds this patch.
+    published cut is where C is above 0, and its box that of the part which holds this patch. Where all pairs are
+    joined, or none is, nothing is to be cut, and C is 0.
 
     Attributes:
       tau: likeness from which on patches are joined, from -1 to 1.
 
     Raises:
-      InputError: tau is below -1; the network has no attention.
+      InputError: tau is no likeness; the network has no attention.
 
     Differs from: the released program's part for weakly supervised localization, whose tau is 0.05 by default.
 
@@ -62,12 +64,17 @@ class TokenCut(DiscoveryCAM):
 
     def __post_init__(self) -> None:
         at_least(self, tau=-1)
+        if self.tau > 1:
+            raise InputError(f"tau is {self.tau}; it must lie in [-1, 1]")
 
     def of_keys(self, keys: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
         """The map of patches that are compared by these."""
         lengths = jnp.sqrt((keys**2).sum(axis=-1, keepdims=True))
         likeness = _products(keys / jnp.where(lengths == 0, 1, lengths))
-        vector, _ = second_vector(jnp.where(likeness > self.tau, 1.0, _UNLIKE))
+        joined = likeness > self.tau
+        vector, _ = second_vector(jnp.where(joined, 1.0, _UNLIKE))
+        others = (joined & ~jnp.eye(joined.shape[-1], dtype=bool)).sum(axis=(1, 2))[:, None]
+        vector = jnp.where((others == 0) | (others == joined.shape[-1] * (joined.shape[-1] - 1)), 0, vector)
         peak = jnp.take_along_axis(vector, jnp.abs(vector).argmax(axis=1)[:, None], axis=1)
         centred = vector - vector.mean(axis=1, keepdims=True)
         return (centred * jnp.where(peak < vector.mean(axis=1, keepdims=True), -1, 1)).reshape(keys.shape[:-1])

@@ -26,7 +26,8 @@ class CAM(ActivationMap):
 
     Attributes:
       clamp: the second form: negative weights, which carve holes into objects, count as 0, and a bias does not count.
-        Of a head whose map is not linear, W is its gradient in the features.
+        Where the map is not linear in the features, as of a head with layers of its own or ConvNeXt's, whose norm
+        stands before the head, W is its gradient in them.
 
     Raises:
       InputError: the network has no map of its own, or its head sees a class token.
@@ -59,7 +60,7 @@ class CAM(ActivationMap):
         assert isinstance(network, MapNetwork)
         if not self.clamp:
             return network.activation(target.map, target.labels).astype(jnp.float32)
-        # A position of the map is of the same position's features alone, so that the sum's gradient has its weights.
+        # Where a position of the map is of the same position's features alone, the sum's gradient has its weights.
         weights = jax.grad(lambda features: network.activation(features, target.labels).sum())(target.features)
         return (jax.nn.relu(weights) * target.features).sum(axis=-1)
 

@@ -20,7 +20,7 @@ class FoundBoxes:
     """The boxes in a file of lines such as ``{"image": "a/b.jpg", "box": [10, 20, 110, 90]}``.
 
     Corners are inclusive pixels of the image. With "width" and "height" in the line the image must have them; of an
-    image without a box (null) all is object.
+    image without a box (null) all is object, by a mask.
 
     Attributes:
       path: of the file, such as `predictions.jsonl`.
@@ -57,8 +57,14 @@ class FoundBoxes:
         if (line.get("width", width), line.get("height", height)) != (width, height):
             there = f"{line.get('width')} x {line.get('height')}"
             raise InputError(f"{self.path} has {record.image_id} with {there} pixels; it has {width} x {height}")
-        box = np.array(line["box"] or (0, 0, width - 1, height - 1), np.int64)
-        return dataclasses.replace(record, boxes=box[None], mask=None, ignore=None)
+        box = line["box"]
+        if box is None:
+            return dataclasses.replace(record, boxes=None, mask=np.ones((height, width), bool), ignore=None)
+        if box[0] >= width or box[1] >= height:
+            raise InputError(
+                f"{self.path}: the box {box} of {record.image_id} is outside its {width} x {height} pixels"
+            )
+        return dataclasses.replace(record, boxes=np.array([box], np.int64), mask=None, ignore=None)
 
 
 def _is_box(box: Any) -> bool:

@@ -59,8 +59,8 @@ class BAS(ClassifierTraining):
            + r + \\beta\\, \\mathrm{mean}_p\\, M_{yp}, \\qquad r = \\frac{S^b_y}{S_y + \\epsilon} $$
 
     C are the class maps, of which the class scores S are the means, and S^b are the scores of what the network sees
-    where the map M of the label y leaves something of the features: F (1 - M_y). Only M_y learns from r, not F, nor the
-    layers after it, which are those of S as they are; their BatchNorm takes the statistics of what is left. It
+    where the map M of the label y leaves something of the features: F (1 - M_y). r reaches F through M_y alone, and not
+    the layers after it, which are those of S as they are; their BatchNorm takes the statistics of what is left. It
     localizes by the mean of M over the `top_k` classes with the highest scores.
 
     Attributes:

@@ -90,8 +90,8 @@ class CSTN(ClassifierTraining):
     $$ P(c) = \\frac{\\sum_w \\exp s_{cw}}{\\sum_{c' w} \\exp s_{c'w}}, \\quad
        L = -\\log P(y) + \\lambda \\sum_w |\\theta_w - I|^2 $$
 
-    The first term is a mean over the global batch, the second a sum. The map is a vote: of every window's box, by the
-    window's share in the label's score.
+    The first term is a mean over the global batch, the second a sum, with `train.accumulate` over a part of it. The map
+    is a vote: of every window's box, by the window's share in the label's score.
 
     Attributes:
       window: side of the windows in cells, odd.
@@ -102,8 +102,8 @@ class CSTN(ClassifierTraining):
       InputError: a setting is outside its range; the map is smaller than a window.
 
     Differs from: the released program, whose multi-scale variant is left out. It spares the windows' layers weight
-      decay, has no fourth stage, which does not learn here, and shows the box of the best window of the predicted
-      class.
+      decay, does not train the stem and the first stage, has no fourth stage, which does not learn here, and shows the
+      box of the best window of the predicted class.
 
     Reference: Meethal et al., ICPR 2020, section 3; released program, single scale.
     """
@@ -173,10 +173,12 @@ def sampled(x: Float[Array, "b h w c"], places: Float[Array, "b n m 2"]) -> Floa
     height, width = x.shape[1:3]
     flat, (b, n, m, _) = x.reshape(len(x), height * width, -1), places.shape
     first = jnp.floor(places)
+    # By the part beyond the first cell; the distance has no gradient at a cell, and that is where windows start.
+    beyond = places - jax.lax.stop_gradient(first)
     total: Any = 0
     for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
         corner = first + jnp.asarray(step)
-        weight = jnp.maximum(1 - jnp.abs(places - corner), 0).prod(axis=-1)
+        weight = jnp.where(jnp.asarray(step, bool), beyond, 1 - beyond).prod(axis=-1)
         column, row = corner[..., 0], corner[..., 1]
         there = (column >= 0) & (column < width) & (row >= 0) & (row < height)
         index = jnp.where(there, row * width + column, 0).astype(jnp.int32).reshape(b, n * m, 1)

@@ -1,6 +1,7 @@
 """DANet: several maps for each class at three levels of a hierarchy of classes, which are pushed apart."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -162,10 +163,10 @@ class DANet(ClassifierTraining):
     def __post_init__(self) -> None:
         known(self, hierarchy=_HIERARCHIES)
         at_least(self, maps=1, divergence=0)
-        numbers = [*self.parents, *self.roots]
-        if len(self.parents) != len(self.roots) or min(numbers, default=0) < 0:
-            given = f"parents has {len(self.parents)} and roots {len(self.roots)} numbers"
-            raise InputError(f"{given}; each needs one a class, from 0 on")
+        whole = all(isinstance(one, numbers.Integral) and one >= 0 for one in (*self.parents, *self.roots))
+        if len(self.parents) != len(self.roots) or not whole:
+            given = f"parents has {len(self.parents)} and roots {len(self.roots)} entries"
+            raise InputError(f"{given}; each needs a whole number a class, from 0 on")
         root_of = dict(zip(self.parents, self.roots, strict=True))
         if wrong := [of for of, root in zip(self.parents, self.roots, strict=True) if root != root_of[of]]:
             raise InputError(f"roots has several for the parent {wrong[0]}; give it one")

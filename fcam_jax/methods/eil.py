@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.adl import attention_dropout
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
-from fcam_jax.methods.places import OF_ADL, last_places
+from fcam_jax.methods.places import OF_ADL, last_places, needs_map
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder, Place
 from fcam_jax.models.vgg import VGG16
@@ -86,6 +87,11 @@ class MEIL(EIL):
     """
 
     title = "MEIL"
+
+    def extend(self, network: Classifier, **of_layers: Any) -> Classifier:
+        """The network as it is. Raises InputError: its head sees a class token, and so nothing of the third place."""
+        needs_map(network.encoder)
+        return network
 
     def places(self, encoder: Encoder) -> tuple[Place, ...]:
         """Where it erases."""

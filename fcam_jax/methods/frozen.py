@@ -66,7 +66,7 @@ class TokenCut(Discovery):
     """TokenCut on a frozen encoder, with a linear layer for the class.
 
     Attributes:
-      tau: likeness from which on patches are joined, from -1 to 1.
+      tau: likeness from which on patches are joined, from -1 to 1; 0.05 in the released program's part for this.
 
     Differs from: the released program, whose linear layer sees the class tokens of the last four blocks, here what the
       configured head sees.

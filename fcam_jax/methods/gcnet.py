@@ -179,7 +179,7 @@ def mask_of(
     """
     x, y, width, height, *turned = (one[:, None, None] for one in shapes.T)
     dx, dy = columns - x, rows[:, None] - y
-    width, height = jnp.maximum(width, _LEAST_SIDE), jnp.maximum(height, _LEAST_SIDE)
+    width, height = _at_least(width), _at_least(height)
     if turned:
         angle = (turned[0] - 0.5) * jnp.pi
         u, v = dx * jnp.cos(angle) + dy * jnp.sin(angle), dx * jnp.sin(angle) - dy * jnp.cos(angle)
@@ -187,6 +187,11 @@ def mask_of(
     else:
         form = 2 * jnp.maximum(jnp.abs(dx) / width, jnp.abs(dy) / height)
     return 0.5 - jnp.arctan(sharpness * (form - 1)) / jnp.pi
+
+
+def _at_least(side: Float[Array, "b 1 1"]) -> Float[Array, "b 1 1"]:
+    """A side that is large enough; a smaller one learns as it would there, so that it can grow again."""
+    return side + jax.lax.stop_gradient(jnp.maximum(side, _LEAST_SIDE) - side)
 
 
 def _evenly(count: int) -> Float[Array, " n"]:

@@ -122,6 +122,8 @@ class I2C(ClassifierTraining):
 
     def __post_init__(self) -> None:
         shares(self, "threshold")
+        if self.threshold == 1:
+            raise InputError("threshold is 1; it must be below 1, or no place is a seed")
         at_least(self, seeds=1, stochastic_weight=0, global_weight=0, width=1)
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:

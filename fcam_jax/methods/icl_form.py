@@ -14,7 +14,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome, plain
 from fcam_jax.methods.contract import batch_key
 from fcam_jax.methods.eil import PLACES
-from fcam_jax.methods.places import last_places
+from fcam_jax.methods.places import last_places, needs_map
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder, Place
 from fcam_jax.models.layers import conv
@@ -39,7 +39,7 @@ class Attention(nnx.Module):
         return minmax(self.block(x, train=True).mean(axis=-1, dtype=jnp.float32))
 
     def embedded(self, x: Float[Array, "b h w c"], mask: Mask) -> Float[Array, "b d"]:
-        """The mean of a map over a mask, embedded to the length 1; some vector of that length for an empty mask."""
+        """The mean of a map over a mask, embedded to the length 1; what is embedded for an empty mask says nothing."""
         weights = mask[..., None].astype(jnp.float32)
         mean = (x * weights).sum(axis=(1, 2), keepdims=True) / (weights.sum(axis=(1, 2), keepdims=True) + _EPSILON)
         z = self.embedding(mean)[:, 0, 0]
@@ -107,15 +107,15 @@ class ICLForm(ClassifierTraining):
             raise InputError(f"{given}; they must rise")
 
     def extend(self, network: Classifier, **of_layers: Any) -> AttentiveClassifier:
-        """The network with its attentions."""
+        """The network with its attentions. Raises InputError: the encoder's head sees a class token."""
+        needs_map(network.encoder)
         return AttentiveClassifier(network, width=self.width, **of_layers)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; class scores; its terms "ce", "contrast" and "consistency"."""
         assert isinstance(model, AttentiveClassifier)
         layers_of = model.attentions_of_places
-        there, size = places(model.encoder), (batch.images.shape[1], batch.images.shape[2])
-        names = [place.name for place in there]
+        names = [place.name for place in places(model.encoder)]
         attentions: list[Array] = []
         contrasts: list[Array] = []
 
@@ -137,12 +137,9 @@ class ICLForm(ClassifierTraining):
 
         ce, logits, _ = plain(model, batch, rng, at=at)
         early, *late = attentions
-        grids = [model.grid(place.stage, size) for place in there]
         cells = early.shape[1], early.shape[2]
-        agreed = [
-            jnp.square(early - jax.lax.stop_gradient(resample(one, cells, grid, grids[0]))).mean()
-            for one, grid in zip(late, grids[1:], strict=True)
-        ]
+        late = [jax.lax.stop_gradient(resample(one, cells, None, None)) for one in late]
+        agreed = [jnp.square(early - one).mean() for one in late]
         terms = {
             "ce": ce,
             "contrast": sum(contrasts, start=jnp.zeros(())) / len(contrasts),

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target
 from fcam_jax.component import at_least, shares
+from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ByCam, Outcome, plain
 from fcam_jax.methods.tscam import OnTokens, enlarged
 from fcam_jax.models.classifier import Classifier
@@ -94,7 +95,10 @@ class SAT(OnTokens):
 
     def extend(self, network: Classifier, **of_layers: Any) -> Classifier:
         """The network with the mask in its last blocks."""
-        assert isinstance(network.encoder, ViT)
+        if not isinstance(network.encoder, ViT):
+            raise InputError("classifier.method=sat is of the transformers of this package; take another method")
+        if self.blocks > (depth := len(network.encoder.blocks)):
+            raise InputError(f"classifier.sat.blocks is {self.blocks}; the encoder has {depth}")
         token = network.encoder.design.registers + 1
         for block in network.encoder.blocks[-self.blocks :]:
             block.attn = SpatialAttention(block.attn, token)

@@ -87,9 +87,11 @@ class SPOLSegmenter(ClassifierTraining):
     def told(self, folder: pathlib.Path, record: Record) -> Record:
         """The record with a pseudo mask. Raises InputError: its map is not there, or cannot be used."""
         path = folder / f"{record.image_id}.npy"
-        given = read_map(path).astype(np.float32)
-        if given.ndim != 2 or not (np.isfinite(given).all() and given.min(initial=0) >= 0):
+        given = read_map(path)
+        of_numbers = given.dtype.kind in "biuf" and given.ndim == 2 and given.size
+        if not (of_numbers and np.isfinite(given).all() and given.min() >= 0):
             raise InputError(f"{path} must hold a map (height, width) of numbers of at least 0")
+        given = given.astype(np.float32)
         scaled = cv2.resize(given / (given.max() + _EPSILON), (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR)
         mask, undecided = pseudo_mask(scaled, self.foreground, self.background)
         return dataclasses.replace(record, boxes=None, mask=mask, ignore=undecided)

@@ -93,7 +93,7 @@ class TriLite(Frozen):
         assert isinstance(head, TriLiteHead)
         stages, logits = model(jnp.asarray(batch.images), train=False)
         features = model.map_of(stages[-1])
-        pooled = of_regions(head.regions(features, train=True), features)
+        pooled = of_regions(head.regions(features, train=True), model.encoder.before_head(features))
         foreground, background = (head(pooled[:, None, None, which]) for which in (FOREGROUND, BACKGROUND))
         terms = {
             "ce": cross_entropy(logits, labels).mean(),

@@ -4,10 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from explained import HeadAlone, keys
+from flax import nnx
 
 from fcam_jax.cams import CAMS
 from fcam_jax.cams.contract import Target
 from fcam_jax.errors import InputError
+from fcam_jax.models.heads import WGAP
 
 # Reference values computed with numpy alone: six class maps s sin(a i + b), their probabilities, two of the sums.
 MAPS = np.sin(0.61 * np.arange(96) + 0.4).reshape(6, 4, 4)
@@ -43,6 +45,27 @@ def test_maps_are_summed_by_the_ranks_of_their_scores(combination):
     maps = found(Given(), combination=combination)
     np.testing.assert_allclose(maps[0].ravel()[:6], SUMS[combination], atol=1e-5)
     np.testing.assert_array_equal(maps[0], maps[1])
+
+
+def test_classes_that_see_the_same_leave_no_rounding_errors():
+    class Alike(Given):
+        def activation(self, features, labels):
+            return jnp.broadcast_to(jnp.asarray(MAPS[2], jnp.float32), (len(labels), 4, 4))
+
+    for combination in ("linear", "top_bottom"):
+        assert (found(Alike(), combination=combination) == 0).all()
+
+
+def test_negative_weights_of_the_head_may_count_as_nothing():
+    features = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 3, 4)), jnp.float32)
+    network = HeadAlone(WGAP(4, 3, rngs=nnx.Rngs(0)))
+    order = np.argsort(-np.asarray(network.score(features, 0))[0])
+
+    def of(cam, label):
+        return cam(Target(network, features, (features,), jnp.array([label]), keys(1), 0))
+
+    first, last = (of(CAMS["cam"](clamp=True), order[place]) for place in (0, -1))
+    np.testing.assert_allclose(of(CAMS["ccam"](clamp=True, combination="top_bottom"), 0), first - last, atol=1e-6)
 
 
 def test_weights_fall_from_the_likeliest_class_to_the_last():

@@ -91,8 +91,12 @@ def test_a_component_is_one_of_neighbours_that_share_a_side():
 
 @pytest.mark.parametrize("cam", [TokenCut(), LOST()])
 @pytest.mark.parametrize("constant", [0.0, 1.0])
-def test_keys_that_are_the_same_everywhere_give_numbers(cam, constant):
-    assert np.isfinite(of_keys(cam, np.full((4, 5, 3), constant))).all()
+def test_keys_that_are_the_same_everywhere_say_nothing_of_an_object(cam, constant):
+    assert np.ptp(of_keys(cam, np.full((4, 5, 3), constant))) == 0
+
+
+def test_patches_of_which_none_is_like_another_are_not_cut():
+    assert (of_keys(TokenCut(), np.eye(20).reshape(4, 5, 20)) == 0).all()
 
 
 def transformer(pool):
@@ -132,6 +136,7 @@ def test_no_gradient_passes_and_others_than_transformers_are_refused(cam):
     ("build", "words"),
     [
         (lambda: TokenCut(tau=-2.0), "^tau is -2.0; it must be at least -1"),
+        (lambda: TokenCut(tau=5.0), r"^tau is 5.0; it must lie in \[-1, 1\]$"),
         (lambda: LOST(candidates=0), "^candidates is 0"),
     ],
 )

@@ -68,6 +68,14 @@ def test_samples_are_bilinear_with_zeros_around_the_map():
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_sample_at_a_cell_has_the_slope_beyond_it():
+    column = jnp.arange(6.0) ** 2
+    for x, slope in ((jnp.ones((1, 6, 6, 1)), 0), (jnp.broadcast_to(column[:, None], (6, 6))[None, ..., None], 7)):
+        at = jnp.array([[[[2.0, 3.0]]]])
+        found = jax.grad(lambda places, x=x: sampled(x, places).sum())(at)
+        np.testing.assert_allclose(found[0, 0, 0], [0, slope], atol=1e-6)
+
+
 def test_the_likelihood_over_all_windows_has_the_reference_s_values():
     scores = jnp.asarray(np.concatenate([COARSE, FINE], axis=1).T)[None]
     logits = jax.nn.logsumexp(scores, axis=1)

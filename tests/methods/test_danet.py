@@ -151,7 +151,10 @@ def test_biases_learn_twice_as_fast():
     ("settings", "message"),
     [
         ({"hierarchy": "wordnet"}, r"^hierarchy is 'wordnet'; known: , cub$"),
-        ({"parents": (0, 1)}, r"^parents has 2 and roots 0 numbers; each needs one a class, from 0 on$"),
+        ({"parents": (0, 1)}, r"^parents has 2 and roots 0 entries; each needs a whole number a class, from 0 on$"),
+        ({"parents": ("a", "b"), "roots": (0, 1)}, r"^parents has 2 and roots 2 entries; each needs a whole number"),
+        ({"parents": (0.5, 1.5), "roots": (0, 1)}, r"^parents has 2 and roots 2 entries; each needs a whole number"),
+        ({"hierarchy": ["cub"]}, r"^hierarchy is \['cub'\]; known: "),
         ({"parents": (0, 0), "roots": (0, 1)}, r"^roots has several for the parent 0; give it one$"),
         ({"maps": 0}, r"^maps is 0; it must be at least 1$"),
     ],

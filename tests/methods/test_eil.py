@@ -1,5 +1,7 @@
 """EIL and MEIL: what is erased, where, what the branches cost, and whose statistics are kept."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,6 +121,11 @@ def test_it_is_trained_alike_on_one_device_and_on_four_with_statistics_of_whole_
     for a, b in zip(jax.tree.leaves(one.rest), jax.tree.leaves(plain.rest), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert any((a != b).any() for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(plain.params), strict=True))
+
+
+def test_places_behind_a_class_token_are_refused():
+    with pytest.raises(InputError, match=r"sees a class token"):
+        MEIL().extend(types.SimpleNamespace(encoder=abstract_encoder("deit_tiny")))
 
 
 def test_a_threshold_outside_its_range_is_named():

@@ -21,6 +21,7 @@ from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, save_weights
 
 SHARPNESS = jnp.asarray(10.0)
+PLACES = [jnp.linspace(0, 1, 9)] * 2
 # Reference values computed with numpy alone.
 ROWS = [
     [0.010948, 0.02327, 0.080115, 0.573281, 0.210536, 0.037512, 0.014968, 0.008017, 0.00499],
@@ -104,6 +105,11 @@ def test_gradients_pass_through_the_classifier_to_every_number_of_the_shape(mode
     assert np.isfinite(gradient).all() and (gradient != 0).all()
     slope = [float(loss_of(jnp.zeros(5).at[2].set(step))) for step in (0.01, -0.01)]
     np.testing.assert_allclose(gradient[2], (slope[0] - slope[1]) / 0.02, rtol=0.05)
+
+
+def test_a_side_that_is_too_small_can_grow_again():
+    mask = lambda width: mask_of(jnp.array([[0.5, 0.5, 0.3, 0.3, 0.5]]).at[0, 2].set(width), SHARPNESS, *PLACES).sum()  # noqa: E731
+    assert mask(0.01) == mask(0.02) and jax.grad(mask)(0.01) > 0
 
 
 @pytest.mark.slow

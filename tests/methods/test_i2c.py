@@ -142,5 +142,7 @@ def test_parameters_are_as_many_as_in_the_released_program(name, count):
 def test_a_setting_outside_its_range_is_named():
     with pytest.raises(InputError, match=r"^threshold is 2.0; it must lie in \[0, 1\]$"):
         I2C(threshold=2.0)
+    with pytest.raises(InputError, match=r"^threshold is 1; it must be below 1"):
+        I2C(threshold=1.0)
     with pytest.raises(InputError, match=r"^seeds is 0; it must be at least 1$"):
         I2C(seeds=0)

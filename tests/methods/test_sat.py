@@ -163,6 +163,11 @@ def test_a_setting_outside_its_range_is_named(settings, words):
         SAT(**settings)
 
 
+def test_it_masks_no_more_blocks_than_there_are(model):
+    with pytest.raises(InputError, match=r"^classifier.sat.blocks is 50; the encoder has \d+$"):
+        SAT(blocks=50).extend(model)
+
+
 def test_it_needs_attention():
     with pytest.raises(InputError, match=r"^SAT reads the attention of a transformer, and Small has none"):
         SAT().head(Small((4, 4, 4, 4), rngs=nnx.Rngs(0)), 3, dtype=jnp.float32, rngs=nnx.Rngs(0))

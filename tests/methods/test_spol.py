@@ -152,9 +152,10 @@ def test_training_images_have_the_masks_of_the_maps_in_a_folder(tmp_path):
     np.testing.assert_array_equal(records[0].mask, mask)
     np.testing.assert_array_equal(records[0].ignore, undecided)
     assert records[0].boxes is None and records[0].label == 2
-    np.save(tmp_path / "a" / "b.png.npy", -blob(16))
-    with pytest.raises(InputError, match=r"b.png.npy must hold a map"):
-        records[0]
+    for wrong in (-blob(16), np.zeros((0, 5)), np.full((2, 2), "x"), np.ones((2, 2), complex), np.ones(4)):
+        np.save(tmp_path / "a" / "b.png.npy", wrong)
+        with pytest.raises(InputError, match=r"b.png.npy must hold a map"):
+            records[0]
     with pytest.raises(InputError, match=r"^classifier.spol_segmenter.maps is ''; give the folder"):
         SPOLSegmenter().training_records({"train": Records()}, 0)
 

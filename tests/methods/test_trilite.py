@@ -29,6 +29,7 @@ from fcam_jax.methods.sat import SAT
 from fcam_jax.methods.trilite import BACKGROUND, FOREGROUND, TriLite, TriLiteHead, of_regions, other_class
 from fcam_jax.methods.tscam import TSCAM
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.classifier import Classifier
 
 # Reference values computed with NumPy alone: `trilite_*`, of 4 x 4 patches with five features and three classes.
 REGION_LOGITS = 2 * np.sin(0.47 * np.arange(48) + 0.2).reshape(3, 4, 4)
@@ -52,6 +53,24 @@ def test_a_region_that_is_nowhere_has_no_features_and_one_that_is_everywhere_the
     np.testing.assert_allclose(pooled[:, FOREGROUND], features.mean((1, 2)), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(pooled[:, BACKGROUND], 0)
     assert np.isfinite(other_class(jnp.array([[200.0, 0.0]]), jnp.array([0]))).all()
+
+
+class Doubled(Tiny):
+    """An encoder that changes its map before a head."""
+
+    def before_head(self, features):
+        return 2 * features
+
+
+def test_a_region_that_is_everywhere_scores_as_the_image_does():
+    def terms_of():
+        encoder = Doubled(rngs=nnx.Rngs(0))
+        head = TriLite().head(encoder, CLASSES, dtype=jnp.float32, rngs=nnx.Rngs(1))
+        head.norm.bias.set_value(jnp.zeros(3).at[FOREGROUND].set(50.0))
+        return TriLite().loss(Classifier(encoder, head), batch(0), jax.random.key(0), jnp.asarray(0))[2]
+
+    terms = on_one_device(terms_of)
+    np.testing.assert_allclose(terms["foreground"], terms["ce"], rtol=1e-4)
 
 
 @pytest.fixture(scope="module")
