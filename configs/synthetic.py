@@ -29,16 +29,15 @@ def get_config(args: str = "") -> ConfigDict:
         config.model.decoder_widths = (64, 48, 32, 16)
     config.classifier.epochs = 9
     config.classifier.new_layers_factor = 1.0
-    config.classifier.optimizer.update(learning_rate=0.05, decay_epochs=7)
+    config.classifier.optimizer.decay_epochs = 7
     of_method = config.classifier.get(config.classifier.method, {})
     if "width" in of_method:
         of_method.width = 64
     if "window" in of_method:  # of maps of 8 x 8 cells
         of_method.window = 5
-    if config.classifier.method == "spg":  # its side branches diverge at the rate of the others
-        config.classifier.optimizer.learning_rate = 0.02
-    if config.classifier.method == "cstn":  # its windows leave the map at that rate
-        config.classifier.optimizer.learning_rate = 0.005
+    # At that rate side branches diverge, windows leave the map, and a shape shrinks to nothing.
+    lower = {"spg": 0.02, "cstn": 0.005, "gcnet": 0.002}
+    config.classifier.optimizer.learning_rate = lower.get(config.classifier.method, 0.05)
     if config.classifier.method == "fsl":  # two steps an epoch
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 60, 45
     config.fcam.epochs = 7
