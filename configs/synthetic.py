@@ -35,8 +35,8 @@ def get_config(args: str = "") -> ConfigDict:
         of_method.width = 64
     if "window" in of_method:  # of maps of 8 x 8 cells
         of_method.window = 5
-    # At 0.05 side branches diverge, windows leave the map, a shape shrinks to nothing, and BAS' head dies.
-    rates = {"spg": 0.02, "cstn": 0.005, "gcnet": 0.002, "bas": 0.01, "psol": 0.2}
+    # At 0.05 side branches diverge, windows leave the map, and a shape shrinks to nothing.
+    rates = {"spg": 0.02, "cstn": 0.005, "gcnet": 0.002, "psol": 0.2}
     config.classifier.optimizer.learning_rate = rates.get(config.classifier.method, 0.05)
     if config.classifier.method == "psol":  # small errors teach slowly
         config.classifier.epochs, config.classifier.optimizer.decay_epochs = 30, 25
