@@ -165,7 +165,8 @@ def _make_boxes(root: pathlib.Path) -> None:
 def _read_boxes(root: pathlib.Path, path: pathlib.Path) -> None:
     found = FoundBoxes.read(path)
     for name in ("a/1.png", "b.png"):
-        assert found.told(Record(PIXELS, 0, name)).boxes is not None
+        record = found.told(Record(PIXELS, 0, name))
+        assert (record.boxes is None) == (found.lines[name]["box"] is None) == (record.mask is not None)
 
 
 def _make_predictions(root: pathlib.Path) -> None:
