@@ -174,7 +174,7 @@ def sampled(x: Float[Array, "b h w c"], places: Float[Array, "b n m 2"]) -> Floa
     flat, (b, n, m, _) = x.reshape(len(x), height * width, -1), places.shape
     first = jnp.floor(places)
     # By the part beyond the first cell; the distance has no gradient at a cell, and that is where windows start.
-    beyond = places - jax.lax.stop_gradient(first)
+    beyond = places - first
     total: Any = 0
     for step in ((0, 0), (0, 1), (1, 0), (1, 1)):
         corner = first + jnp.asarray(step)

@@ -279,6 +279,15 @@ def test_the_page_fits_its_window_and_follows_the_theme(browser, report, width, 
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
+def test_a_window_of_1400_pixels_shows_all_figures(browser, tmp_path):
+    figures = dict.fromkeys(("MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top5_loc", "top1_cls"), 60.0)
+    rows = {"CAM": figures, "F-CAM": figures, "F-CAM, no threshold": figures}
+    run = make_run(tmp_path / "run", rows, names=ids(1), data__name="", data__source="synthetic")
+    show(browser, write_report([run], tmp_path / "report").as_uri(), 1400)
+    script = "const table = document.querySelector('.scrolled'); return table.scrollWidth - table.clientWidth"
+    assert len(texts(browser, ".scrolled th")) > 10 and browser.execute_script(script) == 0
+
+
 def test_six_thousand_examples_open_within_three_seconds(browser, tmp_path):
     rng = np.random.default_rng(0)
     file = tmp_path / "image.jpg"
