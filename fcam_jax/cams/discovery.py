@@ -15,6 +15,7 @@ from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
 
 _EXACT = jax.lax.Precision.HIGHEST
+_DIGITS = 5  # of a vector whose largest element is 1
 _UNLIKE = 1e-5  # affinity of patches that are not alike, so that the graph is one
 
 
@@ -43,7 +44,7 @@ class TokenCut(DiscoveryCAM):
     $$ (D - W)\\, y = \\lambda D\\, y, \\qquad W_{pq} = [\\cos(k_p, k_q) > \\tau] \\text{ or } 10^{-5}, \\qquad
        C = \\pm (y - \\bar y) $$
 
-    D are the sums of W's rows. The sign is that which makes C positive where |y| is largest: the object is there. The
+    D are the sums of W's rows, and the largest |y| is 1. The sign makes C positive there: it is of the object. The
     published cut is where C is above 0, and its box that of the part which holds this patch. Where all pairs are
     joined, or none is, nothing is to be cut, and C is 0.
 
@@ -75,6 +76,10 @@ class TokenCut(DiscoveryCAM):
         vector, _ = second_vector(jnp.where(joined, 1.0, _UNLIKE))
         others = (joined & ~jnp.eye(joined.shape[-1], dtype=bool)).sum(axis=(1, 2))[:, None]
         vector = jnp.where((others == 0) | (others == joined.shape[-1] * (joined.shape[-1] - 1)), 0, vector)
+        # Patches with the same neighbours have the same value but for rounding, by which their order would hang on the
+        # number of devices.
+        largest = jnp.abs(vector).max(axis=1, keepdims=True)
+        vector = jnp.round(vector / jnp.where(largest == 0, 1, largest), _DIGITS)
         peak = jnp.take_along_axis(vector, jnp.abs(vector).argmax(axis=1)[:, None], axis=1)
         centred = vector - vector.mean(axis=1, keepdims=True)
         return (centred * jnp.where(peak < vector.mean(axis=1, keepdims=True), -1, 1)).reshape(keys.shape[:-1])

@@ -95,6 +95,13 @@ def test_keys_that_are_the_same_everywhere_say_nothing_of_an_object(cam, constan
     assert np.ptp(of_keys(cam, np.full((4, 5, 3), constant))) == 0
 
 
+def test_patches_with_the_same_neighbours_have_the_same_value():
+    keys = np.repeat(np.random.default_rng(1).normal(size=(2, 5, 3)), 2, axis=0)  # rows of patches that are alike
+    found = of_keys(TokenCut(tau=0.3), keys)
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.ptp(found) > 0.5
+
+
 def test_patches_of_which_none_is_like_another_are_not_cut():
     assert (of_keys(TokenCut(), np.eye(20).reshape(4, 5, 20)) == 0).all()
 
