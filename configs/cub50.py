@@ -30,9 +30,10 @@ def get_config(args: str = "") -> ConfigDict:
     if config.classifier.method == "danet":
         config.classifier.danet.hierarchy = "cub"
     config.classifier.optimizer.update(learning_rate=0.003, decay_epochs=0)
-    if config.classifier.method in ("bas", "spol", "spol_segmenter"):  # which put stages of other cells together
+    bas = config.classifier.method in ("bas", "bas_extension")
+    if bas or config.classifier.method in ("spol", "spol_segmenter"):  # which put stages of other cells together
         config.model.final_stride = 32
-    if config.classifier.method == "bas":  # its head dies at that rate
+    if bas:  # its head dies at that rate
         config.classifier.optimizer.learning_rate = 0.001
     config.fcam.seeds.background_fraction = 0.6
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
@@ -47,7 +48,7 @@ def get_config(args: str = "") -> ConfigDict:
             of_method.window = 7
         config.data.resize, config.data.size = 146, 128
         config.model.decoder_widths = (128, 64, 32, 32, 16)
-        config.classifier.epochs = 16 if config.classifier.method == "bas" else 8
+        config.classifier.epochs = 16 if bas else 8
         config.fcam.epochs = 4
         config.fcam.optimizer.decay_epochs = 3
         config.fcam.seeds.dilation = 0.0234  # 3 pixels

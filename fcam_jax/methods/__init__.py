@@ -6,7 +6,7 @@
 from fcam_jax.component import Registry
 from fcam_jax.methods.acol import ACoL
 from fcam_jax.methods.adl import ADL
-from fcam_jax.methods.bas import BAS
+from fcam_jax.methods.bas import BAS, BASExtension
 from fcam_jax.methods.baselines import Pretrained
 from fcam_jax.methods.classifier import ClassifierTraining, Plain
 from fcam_jax.methods.cstn import CSTN
@@ -44,6 +44,7 @@ METHODS: Registry[type[ClassifierTraining]] = Registry(
         "meil": MEIL,
         "icl_form": ICLForm,
         "bas": BAS,
+        "bas_extension": BASExtension,
         "gcnet": GCNet,
         "cstn": CSTN,
         "spol": SPOL,

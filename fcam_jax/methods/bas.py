@@ -66,7 +66,7 @@ class BAS(ClassifierTraining):
     Attributes:
       beta: weight of the map's mean; 1.2 on CUB and 2 on ILSVRC (ResNet50).
       foreground: weight w of the cross-entropy of the foreground; 0 for VGG16 on CUB.
-      unsuppressed: r where the background scores as high as the image; 0 in the released program, 1 in its extension.
+      unsuppressed: r where the background scores as high as the image; 0 in the released program.
       top_k: classes whose maps localize, or all where there are fewer; 200 on CUB, 80 for VGG16.
       width: channels of the head's convolutions.
 
@@ -150,6 +150,14 @@ class BAS(ClassifierTraining):
         """The mean of the maps of the classes with the highest scores."""
         _, chosen = jax.lax.top_k(scores, min(self.top_k, scores.shape[-1]))
         return jnp.take_along_axis(maps, chosen[:, None, None], axis=-1).mean(axis=-1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BASExtension(BAS):
+    """BAS with r = 1 where the background scores no less than the image: the variant whose figures are published."""
+
+    title = "BAS, extension"
+    unsuppressed: float = 1.0
 
 
 def foregrounds(model: Classifier, stages: tuple[Stage, ...]) -> Float[Array, "b h w k"]:

@@ -70,7 +70,7 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
         ("ablation:part=background,seeds=1", 7, 1),
         ("cub50", 14, 4),
         ("cub50:part=weights,device=gpu", 9, 1),
-        ("methods", 51, 51),
+        ("methods", 54, 54),
         ("six_cams", 18, 18),
         ("six_cams:shared", 18, 3),
         ("table1", 36, 36),
