@@ -15,6 +15,10 @@ fail() {
 set_up() {
     # shellcheck disable=SC2034  # the scripts that source this use it
     python=${FCAM_PYTHON:-$PWD/.venv/bin/python}
+    # What is compiled for an accelerator is kept: a job that is queued again need not wait for it a second time.
+    if [[ -n ${JAX_EXTRA:-} ]]; then
+        export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR-$PWD/.jax_cache}
+    fi
     if [[ -n ${FCAM_PYTHON:-} ]]; then
         return
     fi

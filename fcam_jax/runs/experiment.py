@@ -101,6 +101,10 @@ class Stage:
     search: FcamSearch | None = None
     judge: Callable[[Any, Batch], Judgement] | None = None
 
+    def shapes(self, before: Any) -> Any:
+        """As `build_model`, with shapes for values: to draw weights takes seconds. Shapes of `before` are enough, too."""
+        return nnx.eval_shape(self.build_model, before)
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:

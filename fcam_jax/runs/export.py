@@ -29,7 +29,7 @@ def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> 
     with RunFolder(folder) as run:
         last = run.last_trained([stage.name for stage in stages])
         for stage in stages:
-            model, _ = run.stage(stage.name).trained(stage.build_model(model), stage.method)
+            model, _ = run.stage(stage.name).trained(stage.shapes(model), stage.method)
             if stage.name == last:
                 break
     parts = {"classifier": model}

@@ -97,7 +97,7 @@ class StageFolder:
         """The model as trained, and the record ("step", "val") of its checkpoint.
 
         Args:
-          model: one of the same structure.
+          model: one of the same structure, of which shapes are enough (`Stage.shapes`).
           method: what of it is trained.
           kind: "best" or "latest".
           step: that of the checkpoint; by default the best one, or the newest.

@@ -53,7 +53,7 @@ def evaluate_stages(plan: Experiment, run: RunFolder, config_hash: str, split: s
     started = time.monotonic()
     for stage in plan.stages:
         folder = run.stage(stage.name)
-        model, record = folder.trained(stage.build_model(model), stage.method)
+        model, record = folder.trained(stage.shapes(model), stage.method)
         checkpoints[stage.row] = described(stage, record, **_ended(folder.progress))
         if (start := folder.pretrained()) is not None:
             pretrained[stage.row] = start

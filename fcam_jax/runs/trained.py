@@ -71,13 +71,12 @@ def load_trained(path: pathlib.Path) -> Trained:
     stages = build.recorded_stages(config)
     with RunFolder(found) as run:
         stage, kind, step = _meant(path, run, stages)
-        model: Any = None
+        before: Any = None
         with build.of_this_version():
-            for earlier in stages:
-                model = earlier.build_model(model)
-                if earlier.name == stage.name:
-                    break
-        model, record = run.stage(stage.name).trained(model, stage.method, kind, step)
+            for earlier in stages[: stages.index(stage)]:
+                before = earlier.shapes(before)
+            shapes = stage.shapes(before)
+        model, record = run.stage(stage.name).trained(shapes, stage.method, kind, step)
     val = record["val"] or logged(found / stage.name, "val").get(record["step"], {})
     return Trained(stage, model, {**record, "val": val}, config, found, kind)
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime import hosts
@@ -217,8 +218,13 @@ class CheckpointFolder:
 
 
 def _placed_as(like: Any, **how: Any) -> ocp.args.PyTreeRestore:
-    """What asks for a tree on the devices on which another one is."""
-    abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+    """What asks for a tree on the devices on which another one is, or on the first one where that is of shapes alone."""
+    here = SingleDeviceSharding(jax.local_devices()[0])
+
+    def place(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here)
+
+    abstract = jax.tree.map(place, like)
     return ocp.args.PyTreeRestore(
         item=abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), **how
     )
