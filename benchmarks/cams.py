@@ -307,8 +307,8 @@ def main() -> None:
     for record in measure(options):
         records.append(record)
         print(line(record), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(records, indent=2) + "\n")
+        if options.json is not None:
+            options.json.write_text(json.dumps(records, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -254,8 +254,8 @@ def main() -> None:
         for line in lines(size, options):
             everything.append(line)
             print(row(line, TITLES), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(everything, indent=1) + "\n")
+        if options.json:
+            options.json.write_text(json.dumps(everything, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from flax import nnx
 from benchmarks import encoders
 from benchmarks.encoders import CLASSES, METHOD, SETTINGS, allocator_peak, count_flops, matmul_rate, one_device
 from fcam_jax.cams import CAMS
-from fcam_jax.configuration import defaults
+from fcam_jax.configuration import choose, defaults
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
@@ -136,7 +136,8 @@ def seconds_of(run: Callable[..., object], *arguments: Any) -> float:
 def data_seconds(batch: int, size: int, repeats: int) -> float:
     """Seconds from asking for a batch of the embedded data set, whose images are loaded, until it is on the device."""
     config = defaults()
-    config.data.source, config.data.batch_size = "synthetic", batch
+    choose(config, "source=synthetic", ("source",))
+    config.data.batch_size = batch
     config.data.resize, config.data.size = round(size * 256 / 224), size
     config.data.num_classes = 8
     for split in ("train", "val", "test"):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch"
-SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+SCRIPTS = [*sorted(LAUNCH.glob("*.sh")), LAUNCH.parent / "benchmarks" / "on_gpu.sh"]
 
 # For the program, as hard to pass on as arguments are.
 HARD = ["--config=a b.py", '--x=say "hi" $(date) `id` $HOME $$ \\n', "--y='&' @NAME@ *;", "--z=", "--workdir=/runs/a b"]
@@ -26,7 +26,7 @@ def test_shellcheck_finds_nothing(script):
     program = shutil.which("shellcheck", path=str(pathlib.Path(sys.executable).parent)) or shutil.which("shellcheck")
     if program is None:
         pytest.skip("shellcheck is not installed; `make test` does")
-    found = subprocess.run([program, "-x", f"launch/{script.name}"], cwd=LAUNCH.parent, capture_output=True, text=True)
+    found = subprocess.run([program, "-x", str(script.relative_to(LAUNCH.parent))], cwd=LAUNCH.parent, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
 
 
@@ -38,6 +38,7 @@ def test_shellcheck_finds_nothing(script):
         ("slurm_sweep.sh", []),
         ("tpu_pod.sh", ["--name=n", "--zone=z", "--type=t", "--runtime=r"]),
         ("kubernetes.sh", ["--name=n", "--image=i", "--claim=c"]),
+        ("cub_on_gpu.sh", ["--workdir=w"]),
     ],
 )
 @pytest.mark.parametrize("mistake", [["--config=configs/cub.py", "extra"], ["oops", "--", "--config=x"]])
@@ -64,6 +65,32 @@ def test_a_run_on_slurm_has_a_process_for_each_gpu(fakes):
     assert {"--nodes=2", "--gpus-per-node=a100:4", "--ntasks-per-node=4", "--comment=a b"} <= set(options)
     assert f"--chdir={LAUNCH.parent}" in options
     assert job[1:] == [str(fakes.folder / "bin" / "python"), "-m", "fcam_jax.main", *HARD]
+
+
+def test_the_first_row_of_the_papers_table_on_one_gpu(fakes, tmp_path):
+    (tmp_path / "w" / "report").mkdir(parents=True)
+    (tmp_path / "w" / "report" / "tables.md").write_text("the table\n\nTable 2 of the paper\n")
+    given = [f"--source={tmp_path}/a b", f"--workdir={tmp_path}/w", "--metadata=m", "--weights=r.pth"]
+    done = fakes.run("cub_on_gpu.sh", *given, "--", "--config.data.batch_size=64")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "the table\n\n"
+    prepare, *trainings, report = [call[2:] for call in fakes.calls("python")]
+    where = [f"--source={tmp_path}/a b", f"--data_dir={tmp_path}/w/data"]
+    assert prepare == ["prepare", "--dataset=cub", *where, "--metadata=m"]
+    runs = [f"--workdir={tmp_path}/w/cub-resnet50-{cam}" for cam in ("cam", "layercam")]
+    for call, run, cam in zip(trainings, runs, ("cam", "layercam"), strict=True):
+        assert call[:3] == ["train", f"--config=cub:resnet50,{cam}", run]
+        assert {"--config.model.init=r.pth", "--config.data.batch_size=64"} <= set(call)
+        assert f"--config.data.root={tmp_path}/w/data" in call
+    assert report == ["report", *runs, f"--out={tmp_path}/w/report"]
+
+
+@pytest.mark.parametrize("failing", [1, 75])
+def test_that_ends_where_one_of_its_steps_does(fakes, tmp_path, failing):
+    fakes.answer("python", "0 ", f"{failing} ")
+    done = fakes.run("cub_on_gpu.sh", f"--source={tmp_path}", f"--workdir={tmp_path}/w")
+    assert done.returncode == failing
+    assert [call[2] for call in fakes.calls("python")] == ["prepare", "train"]
 
 
 @pytest.mark.parametrize(("status", "again"), [(0, False), (1, False), (75, True), (143, False)])
