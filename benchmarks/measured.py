@@ -1,9 +1,9 @@
 """What `benchmarks/on_gpu.sh` measured, in tables; training steps beside what was estimated of them.
 
 Run from the repository's root: ``python -m benchmarks.measured OUT [--estimates=FILE]``. The estimates are lines of
-``python -m benchmarks.scaling --gpu=NAME --json=FILE``, of the same network, stage, batch and type: the least time of the
-compiled kernels (``least ms``) and the planned memory. ``reached %`` is least over measured time: 100 is a step whose
-kernels reach the stated bandwidths and rates, and that waits for nothing.
+``python -m benchmarks.scaling --gpu=NAME --json=FILE``, of the same network, stage, batch and type: the least time of
+the compiled kernels (``least ms``) and the planned memory. ``reached %`` is least over measured time: 100 is a step
+whose kernels reach the stated bandwidths and rates, and that waits for nothing.
 """
 
 import argparse

@@ -102,7 +102,7 @@ class Stage:
     judge: Callable[[Any, Batch], Judgement] | None = None
 
     def shapes(self, before: Any) -> Any:
-        """As `build_model`, with shapes for values: to draw weights takes seconds. Shapes of `before` are enough, too."""
+        """As `build_model`, with shapes for values: drawing weights takes seconds. `before` may be shapes, too."""
         return nnx.eval_shape(self.build_model, before)
 
 

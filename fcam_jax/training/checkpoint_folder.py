@@ -218,7 +218,7 @@ class CheckpointFolder:
 
 
 def _placed_as(like: Any, **how: Any) -> ocp.args.PyTreeRestore:
-    """What asks for a tree on the devices on which another one is, or on the first one where that is of shapes alone."""
+    """What asks for a tree on the devices on which another one is, or, where that has shapes alone, on the first."""
     here = SingleDeviceSharding(jax.local_devices()[0])
 
     def place(leaf: Any) -> jax.ShapeDtypeStruct:

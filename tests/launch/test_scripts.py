@@ -26,7 +26,8 @@ def test_shellcheck_finds_nothing(script):
     program = shutil.which("shellcheck", path=str(pathlib.Path(sys.executable).parent)) or shutil.which("shellcheck")
     if program is None:
         pytest.skip("shellcheck is not installed; `make test` does")
-    found = subprocess.run([program, "-x", str(script.relative_to(LAUNCH.parent))], cwd=LAUNCH.parent, capture_output=True, text=True)
+    command = [program, "-x", str(script.relative_to(LAUNCH.parent))]
+    found = subprocess.run(command, cwd=LAUNCH.parent, capture_output=True, text=True)
     assert found.returncode == 0, found.stdout
 
 
