@@ -6,13 +6,17 @@ RUN := $(VENV)/bin/python
 # Compiled XLA programs are kept, so that a second run starts at once.
 export JAX_COMPILATION_CACHE_DIR ?= $(CURDIR)/.jax_cache
 
-.PHONY: demo test check lint types lock clean
+.PHONY: demo test test-all check lint types lock clean
 
 demo: $(VENV)/.installed
 	$(RUN) -m fcam_jax.main --config=configs/synthetic.py --workdir=runs/demo
 
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+
+# Some tests say the same of every network or CAM: `test` takes a fourth of their cases.
+test-all: $(VENV)/.installed-dev
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --every-case
 
 # Types with shapes are checked here while tests run; `test`, which has all tests, would take a third longer by them.
 check: lint types

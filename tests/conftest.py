@@ -1,5 +1,6 @@
 """Shared fixtures: four fake devices, the XLA cache, a small data set, the reference material beside the checkout."""
 
+import collections
 import gc
 import json
 import os
@@ -36,17 +37,36 @@ LARGE = {
     "sscam",
 }
 LARGER = 2 << 30  # bytes in memory that a worker may grow by
+OF_CASES = 4  # of so many cases of a `sampled` test one is run
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the cases of large networks and of CAMs of many passes as slow, and put files of slow tests first: of two
-    workers, neither is left with a long file at the end.
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take every case, as `make test-all` does."""
+    parser.addoption("--every-case", action="store_true", help=f"of `sampled` tests all cases, not each {OF_CASES}th")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out most cases of `sampled` tests, mark those of large networks and of CAMs of many passes as slow, and put
+    files of slow tests first: of two workers, neither is left with a long file at the end.
     """
+    if not config.getoption("--every-case"):
+        _sample(config, items)
     for item in items:
         given = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if any(isinstance(value, str) and value in LARGE for value in given):
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.getparent(pytest.Module).get_closest_marker("slow") is None)
+
+
+def _sample(config: pytest.Config, items: list[pytest.Item]) -> None:
+    seen, kept, left_out = collections.Counter[str](), [], []
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        chosen = item.get_closest_marker("sampled") is None or seen[test] % OF_CASES == 0
+        (kept if chosen else left_out).append(item)
+        seen[test] += 1
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_collection_finish() -> None:

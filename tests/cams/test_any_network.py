@@ -109,6 +109,7 @@ def test_resnets_last_layer_is_that_of_its_last_block():
     np.testing.assert_allclose(fc.cams.GradCAM(model, target_layers=["layer4"])(images).maps, expected, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "framework"), [*((name, "nnx") for name in CAMS), ("gradcam", "linen"), ("scorecam", "linen")]
 )
@@ -385,6 +386,7 @@ def test_maps_of_volumes_are_those_of_a_plain_computation():
     np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CAMS if name not in {*REFUSED, "fullgrad"}])
 def test_every_cam_explains_volumes_by_one_layer_or_several(name):

@@ -109,6 +109,7 @@ def test_the_principal_component_is_that_of_a_singular_value_decomposition(cells
         np.testing.assert_allclose(one.ravel(), expected, atol=1e-4)
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in CAMS if issubclass(CAMS[name], WeightedMap)])
 def test_smoothing_by_the_principal_component_takes_the_place_of_the_sum(name):

@@ -52,6 +52,7 @@ def run(name, explained, **settings):
     return np.asarray(compiled(name, tuple((FEW.get(name, {}) | settings).items()))(*arguments))
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_equals_its_images_one_by_one_and_jit_equals_no_jit(name):
@@ -164,6 +165,7 @@ def test_eigencam_is_the_first_singular_vector_whose_map_has_a_positive_sum(heig
         np.testing.assert_allclose(found * 1e15, expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_maps_have_gradients(name):

@@ -247,6 +247,7 @@ def test_token_stages_are_fused_as_maps_of_one_size(network, target, pictures):
     assert with_image.shape == (2, 48, 32) and np.isfinite(with_image).all()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "pool"),
     [

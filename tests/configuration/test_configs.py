@@ -80,6 +80,7 @@ def test_a_benchmark_has_the_keys_of_the_defaults_and_no_others(name):
     assert set(keys(config)) == set(keys(same))
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "args"), VARIANTS)
 def test_the_stages_of_a_benchmark_can_be_built(name, args, bird_folder):
@@ -121,6 +122,7 @@ def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
     assert (config.data.size == 128) == (args == "cpu,method=acol")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("encoder", FAMILIES)
 def test_an_encoder_s_name_is_enough(encoder, bird_folder):
     config = get_config("cub", (encoder,))

@@ -34,6 +34,7 @@ def test_they_are_those_of_the_authors_programs_and_ends_of_stages_elsewhere(nam
     assert (attention_places(encoder), guides, head.sides.b1.out_features) == KNOWN[name]
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("final_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", sorted({*FAMILIES} - {"small", *VITS}))

@@ -49,6 +49,7 @@ def sides(name, side):
     return [half, quarter, eighth, eighth] + ([] if name == "small" else [eighth])
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (224, 224), (33, 47), (75, 50)])
 @pytest.mark.parametrize("name", FAMILIES)
@@ -74,6 +75,7 @@ def test_stages_at_224_are_those_of_the_released_program(name, expected):
     assert [(c, h) for _, h, _, c in stage_shapes(abstract(name), 224, 224)] == expected
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name, final_stride, expected",
     [
@@ -164,6 +166,7 @@ def test_the_published_inception_has_torchvision_s_parameters():
     assert count(abstract("inceptionv3", final_stride=32)) == 27_161_264 - 3_326_696 - 2_049_000
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_the_layers_that_learn_as_new_ones_exist(name):
     expected = {"vgg16": ("conv6",), "inceptionv3": ("SPG_A3_1b", "SPG_A3_2b")}
@@ -172,6 +175,7 @@ def test_the_layers_that_learn_as_new_ones_exist(name):
     assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "final_stride"),
     [

@@ -15,6 +15,7 @@ NAMES = ("mobilenet_v1_025", "mobilenet_v2", "efficientnet_lite0", "vgg16", "inc
 LIGHT = dict.fromkeys(("mobilenet_v2", "efficientnet_lite0"), 1e-4)  # ReLU6, and sums of many residuals
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize(("stride", "dilate"), [(8, False), (16, True)])
 @pytest.mark.parametrize("name", NAMES)
@@ -56,6 +57,7 @@ def test_offsets_of_the_top_map(name, stride, side, offset):
     assert abstract_encoder(name, final_stride=stride).offset(side) == pytest.approx(offset)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_the_strided_layers_of_every_encoder_make_its_strides(name):
     encoder = abstract_encoder(name)

@@ -145,6 +145,7 @@ def loaded(weights, path, classes=3):
     return classifier, told
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "prefix",
     [
@@ -158,6 +159,7 @@ def test_words_before_all_names_are_no_part_of_them(small, prefix, tmp_path):
     assert f"under {prefix[:-1]!r} are taken" in told and "left out" not in told
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("layer", ["fc", "head.fc", "classifier", "model.linear", "head.1", "fc.1"])
 @pytest.mark.parametrize("prefix", ["", "backbone.", "state_dict.net.features."])
 def test_the_only_linear_layer_is_that_of_classes_whatever_it_is_called(small, prefix, layer, tmp_path):
@@ -302,6 +304,7 @@ def test_a_folder_without_parts_or_with_two_of_one_is_refused(tmp_path):
         load_decoder(empty_decoder(), tmp_path)
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, settings, head",

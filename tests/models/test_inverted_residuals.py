@@ -107,6 +107,7 @@ def narrow(padding):
     return partial(InvertedResiduals, groups, padding=padding, epsilon=1e-3)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("size", [(64, 80), (72, 88)])
 @pytest.mark.parametrize(
     ("build", "padding"),

@@ -90,6 +90,7 @@ def step(model, method, devices, **how):
     return before, jax.device_get(state), jax.device_get(metrics)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", METHODS)
 def test_a_step_trains_all_of_the_model_and_one_device_equals_four(name):
     model, method = classifier(name), method_of(name)
