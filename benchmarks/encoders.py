@@ -61,6 +61,8 @@ temporaries in XLA's plan. peak GB: most that the allocator ever held, where it 
 def count_flops(jaxpr: Any) -> float:
     """FLOP of the convolutions and matrix products of a jaxpr and of those inside it; a scan's body times its length.
 
+    Of branches the one with the fewest counts.
+
     Convolution: 2 |result| |kernel| / c_out / |dilation of its input|. Matrix product: 2 |result| |contracted axes|.
     """
     total = 0.0
@@ -75,7 +77,9 @@ def count_flops(jaxpr: Any) -> float:
             result = equation.outvars[0].aval
             contracted = settings["dimension_numbers"][0][0]
             total += 2 * result.size * math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-        inner = sum(count_flops(value) for value in jax.tree.leaves(settings) if hasattr(value, "eqns"))
+        inner_counts = [count_flops(value) for value in jax.tree.leaves(settings) if hasattr(value, "eqns")]
+        # Of branches, such as those of platforms, one is run; what only one platform multiplies by zeros is no work.
+        inner = min(inner_counts, default=0) if equation.primitive.name == "cond" else sum(inner_counts)
         total += inner * settings.get("length", 1)
     return total
 

@@ -3,15 +3,10 @@
 import collections
 import dataclasses
 import math
-import re
+
+from benchmarks.hlo import Program
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-# "%name = (f32[64]{0}, f32[]) all-reduce(...)": an asynchronous one counts where it starts.
-_INSTRUCTION = re.compile(rf"= (.+?) ({'|'.join(KINDS)})(-start)?\(")
-_ARRAY = re.compile(r"\b(pred|[a-z]+\d+)\w*\[([\d,]*)\]")
-_COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
-_LOOP = re.compile(r"\bwhile\(.*body=%?([\w.-]+)")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,42 +22,17 @@ class Collective:
     bytes: int
 
 
-def collectives(hlo: str) -> dict[str, Collective]:
-    """Collectives of a compiled program by kind; what a loop holds is counted as often as the loop is said to run."""
-    times = _times(hlo)
+def collectives(program: Program) -> dict[str, Collective]:
+    """Collectives of a program by kind; what a loop holds is counted as often as the loop is said to run."""
     found: dict[str, list[int]] = collections.defaultdict(list)
-    computation = ""
-    for line in hlo.splitlines():
-        if heading := _COMPUTATION.match(line):
-            computation = heading[1]
-        elif instruction := _INSTRUCTION.search(line):
-            result, kind, started = instruction.groups()
-            sizes = [_size(*array) for array in _ARRAY.findall(result)]
-            # The result of a start of an all-gather is its operands and its results; of an all-reduce only the results.
-            own = sizes[len(sizes) // 2 :] if started and kind != "all-reduce" else sizes
-            found[kind] += [sum(own)] * times.get(computation, 1)
+    for name, computation in program.computations.items():
+        for one in computation.values():
+            kind, started = one.opcode.removesuffix("-start"), one.opcode.endswith("-start")
+            if kind in KINDS:
+                # A start of an all-gather results in its operands and its results; of an all-reduce in the results.
+                own = one.results[len(one.results) // 2 :] if started and kind != "all-reduce" else one.results
+                found[kind] += [sum(array.bytes for array in own)] * program.times.get(name, 1)
     return {kind: Collective(len(sizes), sum(sizes)) for kind, sizes in found.items()}
-
-
-def _times(hlo: str) -> dict[str, int]:
-    """How often the body of each loop runs, loops within loops multiplied."""
-    inside, trips, computation = {}, {}, ""
-    for line in hlo.splitlines():
-        if heading := _COMPUTATION.match(line):
-            computation = heading[1]
-        elif loop := _LOOP.search(line):
-            known = _TRIPS.search(line)
-            inside[loop[1]], trips[loop[1]] = computation, int(known[1]) if known else 1
-
-    def times(body: str) -> int:
-        return trips[body] * times(inside[body]) if body in trips else 1
-
-    return {body: times(body) for body in trips}
-
-
-def _size(dtype: str, shape: str) -> int:
-    bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
-    return math.prod(int(side) for side in shape.split(",") if side) * bits // 8
 
 
 @dataclasses.dataclass(frozen=True)

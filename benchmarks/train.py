@@ -36,6 +36,7 @@ from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.decoder import Decoder
+from fcam_jax.models.encoders import default_cam
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runs.build_data import data_set
 from fcam_jax.runs.build_loss import alignment
@@ -64,14 +65,15 @@ def network(stage: str, encoder: str, dtype: str) -> nnx.Module:
     return FCAM(classifier, decoder)
 
 
-def method_of(stage: str, *, seeds: bool = True, crf: bool = True) -> Method:
-    """What is trained, with the published settings; of F-CAM's loss a term may be left out."""
+def method_of(stage: str, *, cam: str = "cam", seeds: bool = True, crf: bool = True, kernel: str = "auto") -> Method:
+    """What is trained, with the published settings; of F-CAM's loss a term may be left out, or the CRF's kernel set."""
     if stage == "classifier":
         return METHOD
     loss = defaults().fcam.loss
+    loss.crf.kernel = kernel
     loss.seeds.weight *= seeds
     loss.crf.weight *= crf
-    return FCAMMethod(CAMS["cam"](), SeedSettings(**defaults().fcam.seeds), alignment(loss))
+    return FCAMMethod(CAMS[cam](), SeedSettings(**defaults().fcam.seeds), alignment(loss))
 
 
 class Step:
@@ -174,11 +176,12 @@ def measure(
     """The figures of a line."""
     model, batch = network(stage, encoder, dtype), encoders.random_batch(count, options.size)
     peak_before = allocator_peak()
-    step = Step(model, method_of(stage), batch, options)
+    cam = default_cam(ENCODERS[encoder])
+    step = Step(model, method_of(stage, cam=cam), batch, options)
     contestants: dict[str, Callable[[int], None]] = {"step": step.steps}
     if stage == "fcam" and options.terms:
         for name in ("crf", "seeds"):
-            contestants[name] = Step(model, method_of(stage, **{name: False}), batch, options).steps
+            contestants[name] = Step(model, method_of(stage, cam=cam, **{name: False}), batch, options).steps
     if options.torch and stage == "classifier":
         from benchmarks.torch_networks import EagerTraining
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, PartitionSpec
 
+from benchmarks.hlo import read
 from benchmarks.hlo_collectives import Collective, Machine, collectives, efficiency
 
 HLO = """HloModule step
@@ -27,7 +28,7 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 
 def test_collectives_are_counted_once_with_their_bytes_and_as_often_as_their_loop_runs():
     reduced = 64 * 4 + 3 * 5 * 2 + 4 + 5 * 4 * 8 * 4
-    assert collectives(HLO) == {"all-reduce": Collective(7, reduced), "all-gather": Collective(1, 8 * 3)}
+    assert collectives(read(HLO)) == {"all-reduce": Collective(7, reduced), "all-gather": Collective(1, 8 * 3)}
 
 
 def test_a_compiled_program_tells_what_it_sends():
@@ -40,7 +41,7 @@ def test_a_compiled_program_tells_what_it_sends():
     spread, everywhere = PartitionSpec("d"), PartitionSpec()
     mapped = jax.jit(jax.shard_map(sums, mesh=mesh, in_specs=spread, out_specs=everywhere))
     hlo = mapped.lower(jnp.ones((4, 6), jnp.float32)).compile().as_text()
-    assert collectives(hlo) == {"all-reduce": Collective(2, 2 * 6 * 4)}
+    assert collectives(read(hlo)) == {"all-reduce": Collective(2, 2 * 6 * 4)}
 
 
 @pytest.mark.parametrize(("torus", "devices", "hops"), [(True, 64, 8), (False, 8, 3)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from fcam_jax.models.depthwise import DepthwiseConv
+from fcam_jax.models.depthwise import DepthwiseConv, in_groups
 from fcam_jax.models.weight_names import of_torch
 
 
@@ -62,6 +62,9 @@ def test_values_and_gradients_equal_those_of_the_grouped_convolution(side, strid
 
     for found, expected in zip(*(jax.jit(lambda f=f: result_and_gradients(f))() for f in (ours, theirs)), strict=True):
         np.testing.assert_allclose(found, expected, atol=2e-5)
+    x = jnp.asarray(maps(2, *size, 4))
+    of_accelerators = in_groups(x, layer.kernel[..., 0], stride, dilation, layer._pads(x)) + bias
+    np.testing.assert_allclose(of_accelerators, theirs(x, layer.kernel[...]), atol=2e-5)
 
 
 def test_bfloat16_is_summed_up_in_float32():
