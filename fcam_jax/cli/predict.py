@@ -37,6 +37,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cam_setting", type=_setting, **form, help="of the CAM")
     parser.add_argument("--label", type=_label, help="class of all maps, its number or name; by default the predicted")
     parser.add_argument("--threshold", type=float, help="share of a map's maximum; by default the validated one")
+    parser.add_argument("--mirrored", action="store_true", help="means of the maps of an image and its mirror image")
     parser.add_argument("--top", type=int, default=5, help="number of classes that are recorded")
     parser.add_argument("--class_names", type=path, help="text file with a line for each class")
     parser.add_argument("--batch_size", type=int, default=8, help="images at a time")
@@ -73,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
         given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
         with advising(encoder="--encoder={}"):
             network = imported_network(options.weights, **{"cam": cam, **given})
+    network = network.mirrored() if options.mirrored else network
     if options.class_names is not None:
         with at_key("--class_names="):
             names = names_from_file(options.class_names, len(network.class_names))

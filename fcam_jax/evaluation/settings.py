@@ -41,6 +41,7 @@ class EvaluationSettings:
     Attributes:
       batch_size: images of an evaluation batch, over all devices.
       threshold_step: distance of two thresholds, in (0, 1].
+      mirrored: whether maps and scores are means over each image and its mirror image; twice the time.
       also: names of figures beyond the protocol, with commas between.
       insertion_deletion_steps: of the curves of InsertionDeletion; each takes two forward passes an image.
       bootstrap: number of replicates for the 95 % intervals; 0 leaves them out.
@@ -50,6 +51,7 @@ class EvaluationSettings:
 
     batch_size: int = 32
     threshold_step: float = 0.001
+    mirrored: bool = False
     also: str = ""
     insertion_deletion_steps: int = defaults_of(InsertionDeletion)["steps"]
     bootstrap: int = 1000

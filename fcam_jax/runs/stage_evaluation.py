@@ -16,7 +16,9 @@ from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
 from fcam_jax.evaluation.device_measure import WithMeasures
 from fcam_jax.evaluation.evaluator import evaluate
 from fcam_jax.evaluation.gain import gain
+from fcam_jax.evaluation.mirrored import Mirrored
 from fcam_jax.evaluation.result import Evaluation
+from fcam_jax.methods.contract import Localizer
 from fcam_jax.runs.class_names import save_names
 from fcam_jax.runs.experiment import Experiment, Stage
 from fcam_jax.runs.folder import RunFolder, continued, record_left_out
@@ -88,7 +90,9 @@ def evaluate_model(
     """
     plan.check_split(split, " to evaluate")
     placed = Placed.split(model, stage.method, data_mesh(plan.evaluation.batch_size)).replicated()
-    localizers = stage.baselines | {stage.row: stage.method}
+    localizers: dict[str, Localizer] = stage.baselines | {stage.row: stage.method}
+    if plan.evaluation.mirrored:
+        localizers = {row: Mirrored(one) for row, one in localizers.items()}
     if plan.evaluation.device_measures:
         localizers = {row: WithMeasures(one, plan.evaluation.device_measures) for row, one in localizers.items()}
     localize = placed.localize({row: one.localize for row, one in localizers.items()})

@@ -189,6 +189,17 @@ def test_padding_and_place_in_a_batch_do_not_change_a_map(command, images, out, 
         np.testing.assert_allclose(score_map(tmp_path / "alone", "alone.png"), score_map(out, name), atol=1e-3)
 
 
+def test_mirrored_maps_of_an_image_and_of_its_mirror_image_are_mirror_images(command, out, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
+    (tmp_path / "both").mkdir()
+    PIL.Image.fromarray(pixels).save(tmp_path / "both" / "one.png")
+    PIL.Image.fromarray(pixels[:, ::-1]).save(tmp_path / "both" / "other.png")
+    for option, alike in (("--mirrored", True), ("--overwrite", False)):
+        assert command(option, images=tmp_path / "both") == 0
+        one, other = (score_map(out, name).astype(float) for name in ("one.png", "other.png"))
+        assert np.allclose(one, other[:, ::-1], atol=1e-3) == alike
+
+
 def test_a_call_goes_on_where_a_killed_one_stopped(command, images, out, tmp_path, monkeypatch):
     written = []
 

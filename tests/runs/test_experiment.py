@@ -17,6 +17,7 @@ from fcam_jax.configuration import override
 from fcam_jax.data import synthetic as synthetic_data
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.gain import Gain
+from fcam_jax.evaluation.settings import EvaluationSettings
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as run_folder
 from fcam_jax.runs.folder import claim, training_hash
@@ -244,6 +245,15 @@ def test_a_stage_that_is_not_trained_is_named(trained, tmp_path):
     (run / "config.json").write_text('{"seed": 0}')
     with pytest.raises(InputError, match="of another version of this program"):
         load_trained(run)
+
+
+def test_a_run_from_before_a_setting_of_the_evaluation_came_is_evaluated_by_its_default(trained):
+    record = json.loads((trained / "config.json").read_text())
+    older = {**record, "evaluation": {"batch_size": record["evaluation"]["batch_size"]}}
+    assert build.recorded_experiment(older).evaluation == EvaluationSettings(**older["evaluation"])
+    assert build.changed(older, {"evaluation.mirrored": True})["evaluation"]["mirrored"]
+    with pytest.raises(InputError, match="of another version of this program"):
+        build.changed({**record, "evaluation": 3}, {"evaluation.mirrored": True})
 
 
 def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):

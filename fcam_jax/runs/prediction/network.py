@@ -21,6 +21,7 @@ from fcam_jax.data.classes import same_name
 from fcam_jax.data.images import Window
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
+from fcam_jax.evaluation.mirrored import Mirrored
 from fcam_jax.methods.classifier import ClassifierMethod, localize_by_cam
 from fcam_jax.methods.contract import Localizer
 from fcam_jax.models.classifier import Classifier
@@ -122,6 +123,7 @@ class Network:
     settings: dict[str, Any]  # what its maps depend on besides the weights, as JSON data
     probability: str = "softmax"  # one of `PROBABILITIES`
     window: Window = ()  # of its images, see `data.folder.Folder`
+    mirror: bool = False  # whether its maps are means over an image and its mirror image
 
     def by_cam(self, cam: ByCam) -> "Network":
         """The same network with maps by a CAM, for which no threshold was validated; raises as `ByCam.cam`."""
@@ -130,15 +132,21 @@ class Network:
         settings = {name: value for name, value in self.settings.items() if name not in ("map", "cam")} | told
         return dataclasses.replace(self, localizer=cam, title=cam.title, threshold=CAM_THRESHOLD, settings=settings)
 
+    def mirrored(self) -> "Network":
+        """The same network with the means of the maps of each image and its mirror image."""
+        return dataclasses.replace(self, mirror=True, settings=self.settings | {"mirrored": True})
+
     def predictor(self, batch_size: int) -> Predictor:
         """It, compiled for batches of a size."""
-        return Predictor(self.model, self.localizer, batch_size, self.probability == "sigmoid")
+        localizer = Mirrored(self.localizer) if self.mirror else self.localizer
+        return Predictor(self.model, localizer, batch_size, self.probability == "sigmoid")
 
     def passes(self) -> int:
         """Passes of the network that an image takes for its feature maps, see `ChannelCAM`; 0 for most CAMs."""
         by = self.localizer
         cam = by.cam(self.model) if isinstance(by, ByCam) else getattr(by, "cam", None)
-        return cam.passes(_classifier(self.model).encoder.channels) if isinstance(cam, Fused) else 0
+        once = cam.passes(_classifier(self.model).encoder.channels) if isinstance(cam, Fused) else 0
+        return 2 * once if self.mirror else once
 
     def threshold_at(self, value: float | None) -> Threshold:
         """A threshold that is given, as a share of each map's maximum in [0, 1), or its own."""

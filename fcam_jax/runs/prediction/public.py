@@ -160,6 +160,7 @@ def load(
     encoder: str | None = None,
     *,
     cam: str | ByCam | None = None,
+    mirrored: bool = False,
     batch_size: int = 8,
     **of_weights: Any,
 ) -> Loaded:
@@ -170,6 +171,8 @@ def load(
         classifier's weights, by path or by name, such as "torchvision:resnet50".
       encoder: the network whose weights are in the file.
       cam: the CAM that yields the maps; by default F-CAM's or the classifier's own, and "cam" for a file.
+      mirrored: whether maps are means of those of the image and its mirror image, which are better and take twice the
+        time.
       batch_size: images at a time.
       of_weights: for a file: `size` of its images (224); `final_stride`, by default as in `create_model`;
         `probability`, "sigmoid" where an image may have several classes, else "softmax"; `num_classes`, to be checked.
@@ -179,7 +182,8 @@ def load(
     """
     there, by_cam, count = path_of(path, "path"), _by_cam(cam), _counted(batch_size)
     for name in of_weights.keys() - set(_OF_WEIGHTS):
-        raise InputError(f"{name!r:.100} is no argument of load; there: cam, batch_size, {', '.join(_OF_WEIGHTS)}")
+        there_are = ", ".join(("cam", "mirrored", "batch_size", *_OF_WEIGHTS))
+        raise InputError(f"{name!r:.100} is no argument of load; there: {there_are}")
     if encoder is not None:
         with advising(encoder="encoder={!r}"):
             network = imported_network(there, encoder, by_cam or ByCam("cam"), **of_weights)
@@ -189,7 +193,7 @@ def load(
         raise InputError(f"{', '.join(of_weights)}: a run knows its own")
     else:
         network = trained_network(there, by_cam)
-    return Loaded(network, count)
+    return Loaded(network.mirrored() if mirrored else network, count)
 
 
 def _by_cam(given: Any) -> ByCam | None:
