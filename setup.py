@@ -11,6 +11,7 @@ CONFIGS = {"fcam_jax.configs": "configs", "fcam_jax.configs.sweeps": "configs/sw
 # `fcam_jax.errors.extra` tells of them where one is absent.
 EXTRAS = {
     "coco": ("pycocotools",),  # masks as COCO writes them
+    "demo": ("gradio",),  # fcam demo
     "hub": ("huggingface_hub",),  # weights by name, from Hugging Face
     "onnx": ("onnx",),  # fcam export --format=onnx
     "tensorboard": ("tensorboardX",),  # a run's figures as TensorBoard events, too

@@ -31,6 +31,7 @@ COMMANDS = {
     "eval": "evaluate a run, or a checkpoint",
     "report": "write a page on evaluated runs",
     "predict": "maps, boxes and pictures of your own images",
+    "demo": "a page to try a trained network in a browser",
     "evaluate": "figures of score maps that any program has saved",
     "export": "a run's weights as files for other programs",
     "models": "encoders, and the weights that are published for them",

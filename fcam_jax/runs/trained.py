@@ -66,7 +66,7 @@ def load_trained(path: pathlib.Path) -> Trained:
     Raises:
       InputError: when it is none of these, or the checkpoint cannot be used.
     """
-    found = _run_of(path)
+    found = run_of(path)
     config = folder.recorded(found)
     stages = build.recorded_stages(config)
     with RunFolder(found) as run:
@@ -133,8 +133,8 @@ def _with_data(config: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str,
     return {**config, "data": data, "evaluation": other["evaluation"], "components": components}
 
 
-def _run_of(path: pathlib.Path) -> pathlib.Path:
-    """The nearest folder upwards that holds a run."""
+def run_of(path: pathlib.Path) -> pathlib.Path:
+    """The nearest folder upwards that holds a run; raises an `InputError` where there is none."""
     if not path.exists():
         raise InputError(f"{path}: no such folder")
     for there in (path, *path.resolve().parents):

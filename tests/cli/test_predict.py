@@ -15,19 +15,16 @@ import PIL.Image
 import pytest
 from flax import nnx
 from pretended import pretended
-from staged import train_stages
+from staged import CLASSES, SIDE, untrained_run
 
-from configs import synthetic
 from fcam_jax.cams import score_maps
 from fcam_jax.cli import command as fcam
-from fcam_jax.configuration import override
+from fcam_jax.data.transforms import resize
 from fcam_jax.evaluation.boxes import largest_box
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.resnet import Small
-from fcam_jax.runs import build
-from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.prediction import loop
 from fcam_jax.runs.prediction.images import find_images
 from fcam_jax.runs.prediction.restored import Predicted
@@ -35,33 +32,13 @@ from fcam_jax.runs.trained import load_trained
 
 pytestmark = pytest.mark.slow  # all but a few need the trained run
 
-SIDE, CLASSES = 32, 8
-SMALL = {
-    "data.size": SIDE,
-    "data.resize": 36,
-    "data.batch_size": 8,
-    "data.synthetic.train": 8,
-    "data.synthetic.val": 4,
-    "data.synthetic.test": 4,
-    "model.decoder_widths": (8, 8, 4, 4),
-    "classifier.epochs": 0,
-    "fcam.epochs": 0,
-    "fcam.pictures_epochs": 0,
-    "evaluation.batch_size": 4,
-    "validation.threshold_step": 0.1,
-}
 SIZES = {"a.jpg": (40, 60), "a.png": (90, 33), "sub folder/ö, 1.png": (20, 30), "b.png": (64, 64), "c.png": (32, 100)}
 
 
 @pytest.fixture(scope="module")
 def trained_run(tmp_path_factory):
     """A run with untrained weights."""
-    folder = tmp_path_factory.mktemp("run")
-    config = synthetic.get_config()
-    override(config, SMALL)
-    workdir.claim(folder, config.to_dict())
-    train_stages(build.experiment(config), folder)
-    return folder
+    return untrained_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -124,7 +101,7 @@ def test_every_image_has_its_map_box_and_classes_at_its_own_size(command, traine
     assert records.keys() == SIZES.keys()
     for name, record in records.items():
         with PIL.Image.open(images / name) as image:
-            small = np.asarray(image.convert("RGB").resize((SIDE, SIDE), PIL.Image.Resampling.BILINEAR))
+            small = resize(np.asarray(image.convert("RGB")), SIDE)
         _, logits, map_logits = forward(model, jnp.asarray(small[None]))
         probabilities = np.asarray(jax.nn.softmax(logits[0]))
         stored, levels = score_map(out, name), cv2.imread(out / record["levels"], cv2.IMREAD_GRAYSCALE)

@@ -13,9 +13,14 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from fcam_jax.configuration.flat import differences
 from fcam_jax.errors import InputError
+from fcam_jax.runs.class_names import ClassNames
 from fcam_jax.runs.prediction.images import ImageFile
+from fcam_jax.runs.prediction.restored import Restored, Threshold
+from fcam_jax.runs.report.drawing import Size
 from fcam_jax.runtime.files import RECORD, fresh_partial, open_text, read_text, reason, write_record, write_table
 from fcam_jax.runtime.text import printable
 
@@ -126,6 +131,28 @@ class Journal:
                     path.unlink(missing_ok=True)
         for name in (LINES, TABLE, SETTINGS):
             (self._out / name).unlink(missing_ok=True)
+
+
+def record_of(
+    name: str, size: Size, found: Restored, threshold: Threshold, class_names: ClassNames, top: int
+) -> dict[str, Any]:
+    """What is recorded of an image of a height and width, without its files."""
+
+    def entry(label: int) -> dict[str, Any]:
+        return {"label": label, "class": class_names[label], "probability": float(found.probabilities[label])}
+
+    return {
+        "image": name,
+        "width": size[1],
+        "height": size[0],
+        **entry(found.label),
+        "threshold": threshold.value,
+        "threshold_source": threshold.source,
+        "level": found.level,
+        "box": found.boxes[0].tolist() if len(found.boxes) else None,
+        "boxes": found.boxes.tolist(),
+        "top": list(map(entry, np.argsort(-found.logits, kind="stable")[:top].tolist())),
+    }
 
 
 def origin_of(file: ImageFile) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from fcam_jax.models.import_weights import weights_digest
 from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.prediction.doubts import Doubt, doubt, tell
 from fcam_jax.runs.prediction.images import ImageFile
-from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of
+from fcam_jax.runs.prediction.journal import MAPS, OVERLAYS, Journal, origin_of, record_of
 from fcam_jax.runs.prediction.network import PREDICTED, Network
 from fcam_jax.runs.prediction.pictures import draw_overlay
 from fcam_jax.runs.prediction.restored import Predicted, restored
@@ -185,22 +185,8 @@ class _Job:
             if error.errno in OF_THE_DISK:
                 raise
             return f"{image.file.path}: its outputs cannot be written: {error.strerror}"
-
-        def entry(label: int) -> dict[str, Any]:
-            probability = float(found.probabilities[label])
-            return {"label": label, "class": network.class_names[label], "probability": probability}
-
         record = {
-            "image": image.file.name,
-            "width": image.size[1],
-            "height": image.size[0],
-            **entry(found.label),
-            "threshold": threshold.value,
-            "threshold_source": threshold.source,
-            "level": found.level,
-            "box": None if box is None else box.tolist(),
-            "boxes": found.boxes.tolist(),
-            "top": list(map(entry, np.argsort(-found.logits, kind="stable")[: outputs.top].tolist())),
+            **record_of(image.file.name, image.size, found, threshold, network.class_names, outputs.top),
             **{key: path for key, (path, _) in files.items()},
             **image.origin,
         }

@@ -81,7 +81,7 @@ def show(
         raise InputError(f"title is {title!r}; it must be text, or for a list of images a text for each")
     low, high = (_CELL, _CELL) if several else _SIDES
     cells = [
-        _captioned([_drawn(one, min(max(low, *one.shape[:2]), high), *given)], [text] if text else [])
+        _captioned([drawn(one, min(max(low, *one.shape[:2]), high), *given)], [text] if text else [])
         for one, *given, text in zip(images, *parts, strict=True)
     ]
     high, wide = (max(cell.shape[axis] for cell in cells) + _GAP for axis in (0, 1))
@@ -133,20 +133,23 @@ def _captioned(cells: Sequence[Image], caption: Sequence[str], least_width: int 
     return np.asarray(sheet.image)
 
 
-def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt8[np.ndarray, "_ _ 3"]:
+def drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt8[np.ndarray, "_ _ 3"]:
+    """An image at a longer side of so many pixels, with what `show` draws of map, boxes and mask; raises as that."""
     height, width = size = image.shape[:2]
-    drawn = drawing.enlarge(image, side)
+    picture = drawing.enlarge(image, side)
     if score_map is not None:
         values = np.asarray(array_of(score_map, "map"), np.float32)
         values = values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values
-        drawn = drawing.overlay_map(drawn, checked_score_map(values, "of the picture"))
+        picture = drawing.overlay_map(picture, checked_score_map(values, "of the picture"))
     if mask is not None:
         inside = np.asarray(mask)
         if inside.ndim != 2 or not inside.size:
             raise InputError(f"mask has shape {inside.shape}; it must be (height, width)")
         inside = cv2.resize(inside.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        area = score_map is None
-        drawn = drawing.overlay_mask(drawn, inside) if area else draw_outline(drawn, inside, TRUE_COLOUR)
+        if score_map is None:
+            picture = drawing.overlay_mask(picture, inside)
+        else:
+            picture = draw_outline(picture, inside, TRUE_COLOUR, max(1, round(side / 320)))
     boxes = np.zeros((0, 4), int) if box is None else np.asarray(box)
     if boxes.shape[-1:] != (4,) or boxes.ndim > 2 or boxes.dtype.kind not in "iuf":
         raise InputError(f"box has shape {boxes.shape} of {boxes.dtype}; it must be x0, y0, x1, y1, or several")
@@ -157,5 +160,5 @@ def _drawn(image: Image, side: int, score_map: Any, box: Any, mask: Any) -> UInt
             raise InputError(f"box {[x0, y0, x1, y1]} looks like {what}; give corners x0, y0, x1, y1 in pixels")
         if not (0 <= x0 <= x1 <= width and 0 <= y0 <= y1 <= height and x0 < width and y0 < height):
             raise InputError(f"box {[x0, y0, x1, y1]} lies outside of the image of {width} x {height} pixels")
-        drawn = _framed(drawn, corners, size)
-    return drawn
+        picture = _framed(picture, corners, size)
+    return picture

@@ -80,6 +80,13 @@ class Predictions(Sequence[Restored]):
         """Class scores after softmax, or after a sigmoid where there is one class or the network was loaded so."""
         return np.stack([one.probabilities for one in self.found])
 
+    def cut(self, threshold: float | None) -> "Predictions":
+        """The same maps, cut at another share of each map's maximum, or where None at the validated one: the network
+        is not run again. Raises InputError: it lies outside of [0, 1).
+        """
+        cut = self.network.threshold_at(threshold)
+        return dataclasses.replace(self, found=tuple(one.cut(cut) for one in self.found), threshold=cut)
+
     def show(self, path: str | os.PathLike[str] | None = None) -> "Picture":
         """A picture of all images with their maps and largest boxes; see `show`."""
         titles = [f"{name}  {one.probabilities[one.label]:.1%}" for name, one in zip(self.classes, self, strict=True)]

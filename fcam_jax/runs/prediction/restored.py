@@ -65,6 +65,11 @@ class Restored:
         """True in the foreground."""
         return self.levels > self.level
 
+    def cut(self, threshold: Threshold) -> "Restored":
+        """The same, cut at another threshold; the map has its image's size."""
+        level = threshold.level(self.levels)
+        return dataclasses.replace(self, level=level, boxes=boxes_above(self.levels, level))
+
 
 def restored(found: Predicted, i: int, size: Size, threshold: Threshold, longest: int | None = None) -> Restored:
     """Bring the image at a place of a batch back to its size; sides of the map are at most `longest` if that is given.

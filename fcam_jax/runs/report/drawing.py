@@ -113,10 +113,12 @@ def draw_box(
     return drawn
 
 
-def draw_outline(image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int, int, int]) -> Image:
-    """The image with the outline of a mask, one pixel wide."""
+def draw_outline(
+    image: Image, mask: Bool[np.ndarray, "a b"], colour: tuple[int, int, int], thickness: int = 1
+) -> Image:
+    """The image with the outline of a mask, whose middle lies on the mask's outermost pixels."""
     outlines, _ = cv2.findContours(_fitted(mask, image).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    return cv2.drawContours(image.copy(), outlines, -1, colour, 1)
+    return cv2.drawContours(image.copy(), outlines, -1, colour, thickness)
 
 
 def draw_truth(image: Image, truth: Annotation, size: Size) -> Image:

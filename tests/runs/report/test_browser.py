@@ -1,11 +1,11 @@
 """The page in a real browser: names stay text, sliders cut as the program does, tables sort, filters filter, fast."""
 
-import shutil
 import time
 
 import cv2
 import numpy as np
 import pytest
+from browsing import browsing, resize
 from made_runs import ids, make_run
 
 from fcam_jax.evaluation.boxes import box_iou, largest_box
@@ -17,40 +17,20 @@ from fcam_jax.runs.report.report import write_report
 from fcam_jax.runs.report.runs import Finding, Pixels, StoredExample, read_examples, read_pixels
 from fcam_jax.types import Annotation
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 HOSTILE = "<script>alert(1)</script>.jpg"
 CLASSES = ("<b>auk</b>", "gull")
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A browser without a window."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no browser: install Debian's chromium and chromium-driver, or Chrome and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
+    with browsing(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +49,7 @@ def report(run):
 
 
 def show(browser, address, width=1200, dark=False):
-    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [theme]})
+    resize(browser, width, 800, dark)
     browser.get_log("browser")
     browser.get(address)
     browser.execute_script("document.getElementById('examples').scrollIntoView()")
