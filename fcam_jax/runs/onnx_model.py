@@ -82,6 +82,10 @@ def _equation(graph: Graph, equation: Any, given: list[Known]) -> list[Known]:
     inner = next((equation.params[key] for key in _CALLS if key in equation.params), None)
     if kind == "while":
         return _loop(graph, equation, given)
+    if kind == "platform_index":  # the form of a function that is for all platforms but those it names
+        return [np.array(equation.params["platforms"].index(None), np.int32)]
+    if kind == "cond" and isinstance(given[0], np.ndarray):
+        return _follow(graph, equation.params["branches"][int(given[0])], given[1:])
     if inner is not None:
         return _follow(graph, inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ()), given)
     shapes = [one.aval.shape for one in equation.invars]

@@ -17,6 +17,7 @@ from tiny_stages import CLASSES, SIDE, STAGES, TOKENS, Tiny
 from fcam_jax.cli import command
 from fcam_jax.errors import InputError
 from fcam_jax.models.classifier import Classifier
+from fcam_jax.models.depthwise import DepthwiseConv
 from fcam_jax.models.heads import WGAP
 from fcam_jax.runs.prediction.network import FCAM_THRESHOLD, ByCam, Network, Predictor
 from fcam_jax.runs.prediction.restored import Threshold, restored
@@ -159,6 +160,7 @@ numpy.savez("found.npz", **program.call(numpy.load("images.npy")))
     np.testing.assert_allclose(found["scores"], expected.logits, atol=1e-5)
 
 
+DEPTHWISE = DepthwiseConv(2, stride=2, rngs=nnx.Rngs(2))
 # Functions of x [b, 4, 6], by what they are for.
 FUNCTIONS = {
     "cut": lambda x: jnp.concatenate([jax.lax.slice_in_dim(x, 0, 4, 2, axis=1), jnp.flip(x, 1)], axis=1)[:, :, 1:],
@@ -177,6 +179,8 @@ FUNCTIONS = {
     "pooled": lambda x: jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 2), (1, 2, 1), "SAME"),
     "averaged": lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 2, 2), (1, 1, 2), "VALID"),
     "looped": lambda x: jax.lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, s[1] * 2 + s[0]), (0, x))[1],
+    "in groups": lambda x: DEPTHWISE(jnp.stack([x, x**2], axis=3)),
+    "one form": lambda x: jax.lax.platform_dependent(x, cpu=lambda x: jnp.sort(x) * 0 + x, default=lambda x: x * 1),
     "constant": lambda x: jnp.zeros_like(x) + jnp.cumsum(jnp.ones((4, 1)), axis=0),
 }
 
@@ -194,6 +198,8 @@ def test_operations_are_the_same_in_onnx(name, tmp_path):
     found = call(tmp_path / "f.onnx", x)["y"]
     np.testing.assert_allclose(found, FUNCTIONS[name](x), rtol=1e-5, atol=1e-6)
     assert found.dtype == np.float32
+    if name == "in groups":  # one operation of the runtime's in the place of nine products
+        assert [node.op_type for node in model.graph.node if node.op_type in ("Conv", "Mul")] == ["Mul", "Conv"]
 
 
 def test_what_onnx_cannot_say_and_what_is_not_installed_cost_one_line(tmp_path, monkeypatch):
