@@ -12,7 +12,6 @@ _ARRAY = re.compile(r"\b(pred|token|[a-z]+\d+)\w*\[([\d,]*)\](?:\{([\d,]*)(?::([
 _NAME = re.compile(r"%([\w.$-]+)")
 _CALLED = re.compile(r"\b(?:body|to_apply|calls|true_computation|false_computation)=%?([\w.$-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-_TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 
 
@@ -133,12 +132,20 @@ class Program:
             found[name] = found.get(name, 0) + times
             for one in self.computations.get(name, {}).values():
                 if one.opcode in ("while", "conditional", "call", "async-start"):
-                    trips = one.detail(_TRIPS.pattern) if one.opcode == "while" else ""
                     for called in one.called:
-                        run(called, times * int(trips or 1))
+                        run(called, times * self._trips(one))
 
         run(self.entry, 1)
         return found
+
+    def _trips(self, one: Instruction) -> int:
+        """What a loop says of how often it runs, or else the constant that its counter stays below."""
+        if known := one.detail(r'"known_trip_count":\{"n":"(\d+)"\}'):
+            return int(known)
+        condition = self.computations.get(one.detail(r"\bcondition=%?([\w.$-]+)"), {})
+        below = [test for test in condition.values() if test.root and "direction=LT" in test.details]
+        bounds = [condition[name].arguments for test in below for name in test.operands[1:] if name in condition]
+        return int(bounds[0]) if bounds and bounds[0].isdigit() else 1
 
     def frames(self, instruction: Instruction) -> Iterator[tuple[str, int, str]]:
         """File, line and function of where an instruction comes from, the innermost call first."""

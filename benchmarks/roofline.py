@@ -9,6 +9,7 @@ arithmetic is an operation an element; sums and windows as many as they take in.
 import collections
 import dataclasses
 import functools
+import json
 import math
 import re
 from collections.abc import Iterator
@@ -122,7 +123,7 @@ def _kind(program: Program, one: Instruction) -> str:
         "sort": opcode == "sort" or "sort" in inside or "TopK" in target or "Sort" in target,
         "product": {"convolution", "dot"} & {opcode, *inside},
         "move": opcode in _MOVES or (inside and set(inside) <= _MOVES),
-        "fusion": opcode == "fusion",
+        "fusion": opcode not in ("custom-call", "scatter"),
     }.items():
         if holds:
             return kind
@@ -225,6 +226,9 @@ def _work(program: Program, one: Instruction, scope: Computation) -> Work:
             Work(),
         )  # fmt: skip
     operands = [found[0] for name in one.operands if (found := _results(name, scope))]
+    if told := one.detail(r'"cost_estimate":(\{[^}]*\})'):
+        cost = {name: float(value) for name, value in json.loads(told).items()}
+        return Work(vector=cost["flops"], special=cost["transcendentals"])
     if (flops := _products(one, operands)) is not None:
         return _at_precision(flops, one, operands[0].dtype)
     elements = max((array.size for array in one.results), default=0)

@@ -154,6 +154,34 @@ def test_arrays_take_whole_tiles_of_a_tpu(text, size):
     assert sum(array.in_memory for array in hlo.arrays(text)) == size
 
 
+def test_a_loop_runs_as_often_as_its_counter_is_below_a_constant():
+    text = """
+%test (state: (s32[], f32[8])) -> pred[] {
+  %n = s32[] constant(7)
+  %state = (s32[], f32[8]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%state), index=0
+  ROOT %less = pred[] compare(%i, %n), direction=LT
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %loop = (s32[], f32[8]{0}) while(%init), condition=%test, body=%body
+}
+"""
+    assert hlo.read(text).times == {"main": 1, "body": 7}
+
+
+def test_a_kernel_of_ours_works_as_its_estimate_says():
+    told = '"cost_estimate":{"flops":"30","transcendentals":"2","bytes_accessed":"9"}'
+    text = f"""
+ENTRY %main (a: f32[8]) -> f32[8] {{
+  %a = f32[8]{{0:T(1024)S(1)}} parameter(0)
+  ROOT %k = f32[8]{{0:T(1024)}} custom-call(%a), custom_call_target="tpu_custom_call", backend_config={{{told}}}
+}}
+"""
+    (kernel,) = kernels(hlo.read(text))
+    assert (kernel.kind, kernel.bytes, kernel.work) == ("own", 4096, Work(vector=30, special=2))
+
+
 def of_cpu(function, *shapes):
     compiled = jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
     return list(kernels(hlo.read(compiled.as_text())))

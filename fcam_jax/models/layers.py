@@ -190,6 +190,51 @@ def _normalize_backward(epsilon, dtype, kept, gradients):
 normalize.defvjp(_normalize_forward, _normalize_backward)
 
 
+@jax.custom_jvp
+def relu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """ReLU whose gradient asks the result for the sign.
+
+    That is kept anyway for the next layer, so that x itself need not be. Behind BatchNorm it is the other way round:
+    there x follows from what is kept.
+    """
+    return jnp.maximum(x, 0)
+
+
+# Not result > 0: XLA makes x > 0 of it, and keeps x.
+relu.defjvps(lambda tangent, result, _: jnp.where(result != 0, tangent, 0))
+
+
+@jax.custom_jvp
+def gelu(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """GELU, computed in float32 at least; for its gradient its slope is kept, in the type of x, and nothing else.
+
+    $$ y = x\\, \\Phi(x), \\quad \\Phi(x) = \\tfrac12 \\Bigl(1 + \\mathrm{erf}\\frac{x}{\\sqrt 2}\\Bigr), \\quad
+       \\frac{dy}{dx} = \\Phi(x) + \\frac{x}{\\sqrt{2 \\pi}}\\, e^{-x^2 / 2} $$
+
+    Reference: Hendrycks and Gimpel, Gaussian error linear units, arXiv 1606.08415.
+    """
+    wide = _wide(x)
+    return (wide * _normal(wide)).astype(x.dtype)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    wide = _wide(x)
+    below = _normal(wide)
+    slope = below + wide * jnp.exp(-0.5 * wide * wide) * (2 * math.pi) ** -0.5
+    return (wide * below).astype(x.dtype), tangent * slope.astype(x.dtype)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _normal(x: Array) -> Array:
+    """The distribution function of the normal distribution."""
+    return 0.5 * (1 + jax.lax.erf(x * 0.5**0.5))
+
+
 class ConvBNReLU(nnx.Module):
     """Convolution without bias, BatchNorm, ReLU; `of_layers` is `dtype`, `rngs`, and what else `conv` takes."""
 

@@ -23,7 +23,7 @@ from fcam_jax.models.encoder import (
     subsamplings,
     unchanged,
 )
-from fcam_jax.models.layers import BatchNorm, ConvBNReLU, conv, max_pool
+from fcam_jax.models.layers import BatchNorm, ConvBNReLU, conv, max_pool, relu
 from fcam_jax.models.pretrained import Pretrained, Sized, torchvision
 from fcam_jax.models.weight_names import of_torch
 
@@ -69,7 +69,7 @@ class Residual(nnx.Module):
             shortcut = norm(projection(x), train=train)
         for number in range(1, len(self.sides) + 1):
             x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x), train=train)
-            x = nnx.relu(x if number < len(self.sides) else x + shortcut)
+            x = nnx.relu(x) if number < len(self.sides) else relu(x + shortcut)
         return x
 
 

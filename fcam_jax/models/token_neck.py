@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from fcam_jax.errors import InputError
 from fcam_jax.models.encoder import Map
-from fcam_jax.models.layers import KAIMING_FAN_IN, ConvBNReLU, conv, resize_align_corners
+from fcam_jax.models.layers import KAIMING_FAN_IN, ConvBNReLU, conv, gelu, resize_align_corners
 from fcam_jax.runtime.remat import kept
 
 STEM = (32, 64)  # channels of the stem's maps at full and half size
@@ -174,7 +174,7 @@ class SimplePyramid(Neck):
     def of_tokens(self, maps: Sequence[Map]) -> tuple[Map, ...]:
         """The four levels."""
         (x,) = maps
-        fine = self.double2(jax.nn.gelu(self.norm(self.double1(x)), approximate=False))
+        fine = self.double2(gelu(self.norm(self.double1(x))))
         levels = fine, self.double(x), x, nnx.max_pool(x, (2, 2), (2, 2))
         return tuple(end(level) for end, level in zip(self.ends, levels, strict=True))
 

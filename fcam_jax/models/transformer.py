@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from fcam_jax.models.encoder import At, Keys, asked_for, unchanged
-from fcam_jax.models.layers import drop_path
+from fcam_jax.models.layers import drop_path, gelu
 
 INIT = jax.nn.initializers.truncated_normal(0.02)
 
@@ -76,7 +76,7 @@ class Perceptron(nnx.Module):
 
     def __call__(self, x: Sequence) -> Sequence:
         """Each token on its own."""
-        return self.fc2(jax.nn.gelu(self.fc1(x), approximate=False))
+        return self.fc2(gelu(self.fc1(x)))
 
 
 class LayerScale(nnx.Module):

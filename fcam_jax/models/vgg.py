@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, subsamplings, unchanged
-from fcam_jax.models.layers import conv
+from fcam_jax.models.layers import conv, relu
 from fcam_jax.models.pretrained import torchvision
 from fcam_jax.models.weight_names import Path, of_torch, torch_name
 
@@ -97,7 +97,7 @@ class VGG16(Encoder):
         return x
 
     def _activated(self, x: Map) -> Map:
-        return nnx.leaky_relu(x, self.slope) if self.slope else nnx.relu(x)
+        return nnx.leaky_relu(x, self.slope) if self.slope else relu(x)
 
 
 def _pooled_everywhere(x: Map, dilation: int) -> Map:

@@ -1,5 +1,7 @@
 """The building blocks against numpy's interpolation, XLA's grouped convolution, and whole-batch statistics."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,9 @@ from fcam_jax.models.layers import (
     conv,
     drop_path,
     dropout,
+    gelu,
     max_pool,
+    relu,
     resize_align_corners,
     upsample_nearest,
 )
@@ -282,3 +286,26 @@ def test_a_convolution_in_groups_is_xlas_in_value_and_gradient(channels_in, chan
     x = jnp.asarray(maps(2, 5, 6, channels_in))
     for found, expected in zip(*(jax.jit(lambda of=of: results(of))() for of in (ours, xlas)), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"), [(relu, jax.nn.relu), (gelu, functools.partial(jax.nn.gelu, approximate=False))]
+)
+def test_activations_are_jax_own_with_both_derivatives(ours, theirs):
+    x = jnp.asarray([-7.0, -1.0, -1e-3, 0.0, 1e-3, 0.5, 6.0], jnp.float32)
+    for times in range(3):
+        np.testing.assert_allclose(jax.vmap(ours)(x), jax.vmap(theirs)(x), atol=2e-6, err_msg=str(times))
+        ours, theirs = jax.grad(ours), jax.grad(theirs)
+
+
+def test_gelu_in_bfloat16_is_rounded_once():
+    x = jnp.linspace(-6, 6, 301).astype(jnp.bfloat16)
+    exact = jax.nn.gelu(x.astype(jnp.float32), approximate=False)
+    assert gelu(x).dtype == jnp.bfloat16
+    np.testing.assert_allclose(gelu(x).astype(jnp.float32), exact, rtol=2**-8, atol=1e-6)
+
+
+def test_the_gradient_of_relu_needs_no_more_than_its_result():
+    compiled = jax.jit(lambda x, g: jax.vjp(relu, x)[1](g)).lower(jnp.zeros(3), jnp.zeros(3)).compile().as_text()
+    # XLA sees that a result above 0 is an input above 0.
+    assert "direction=NE" in compiled and "direction=GT" not in compiled
