@@ -74,7 +74,7 @@ def test_maps_are_those_of_a_program_and_a_threshold_runs_no_network(page, progr
     for one, expected in zip(found, (network(path) for network in program), strict=True):
         np.testing.assert_array_equal(one.maps[0], expected.maps[0])
         assert one.threshold == expected.threshold and one.labels == expected.labels
-    assert cam.label == f"CAM of {found[0].classes[0]}" and fcam.label == "F-CAM (the same for all classes)"
+    assert cam["label"] == f"CAM of {found[0].classes[0]}" and fcam["label"] == "F-CAM (the same for all classes)"
     assert max(classes, key=classes.get) == found[0].classes[0]
     assert text.endswith("threshold 0.500 (own decision)")  # the slider was not moved
 
@@ -90,7 +90,7 @@ def test_maps_are_those_of_a_program_and_a_threshold_runs_no_network(page, progr
 def test_class_and_cam_are_chosen_and_their_threshold_begins_at_its_own(page, program, tmp_path):
     path = photograph(tmp_path / "a.png", (40, 60))
     found, _, (cam, *_) = looked(page, path, 5, "layercam")
-    assert cam.label == "LayerCAM of class 5"
+    assert cam["label"] == "LayerCAM of class 5"
     np.testing.assert_array_equal(found[0].maps[0], program[0](path, label=5, cam="layercam").maps[0])
     names = dict(demo.cams_of(page.networks[0]))
     assert next(iter(names.items())) == ("CAM", "cam") and names["LayerCAM"] == "layercam"
@@ -247,14 +247,13 @@ def test_the_page_in_a_browser(browser, address, run, program, tmp_path, width, 
     def wait(what):
         return WebDriverWait(browser, 60, 0.1).until(lambda _: what())
 
-    def shown():
-        """The pictures, once they have arrived, with what is written below."""
-        script = "return [...document.querySelectorAll('.picture img')].filter((one) => one.naturalWidth).length"
-        pictures = [one.get_attribute("src") for one in all_of(".picture img")]
-        return browser.execute_script(script) == 2 and [
-            *pictures,
-            *(one.get_attribute("value") for one in all_of("textarea")),
-        ]
+    def texts():
+        return browser.execute_script("return [...document.querySelectorAll('textarea')].map((one) => one.value)")
+
+    def pictures():
+        """Their addresses, once both have arrived."""
+        script = "return [...document.querySelectorAll('.picture img')].map((one) => one.naturalWidth && one.src)"
+        return wait(lambda: all(there := browser.execute_script(script)) and len(there) == 2 and there)
 
     def choose(label, name):
         field = browser.find_element(By.CSS_SELECTOR, f"input[aria-label='{label}']")
@@ -272,8 +271,8 @@ def test_the_page_in_a_browser(browser, address, run, program, tmp_path, width, 
     for log in ("browser", "performance"):
         browser.get_log(log)
     browser.get(address)
-    first = wait(shown)
-    assert expected(run / "evaluation" / "examples" / "kept.jpg") in first[2]
+    first = pictures()
+    wait(lambda: expected(run / "evaluation" / "examples" / "kept.jpg") in texts()[0])
 
     path = photograph(tmp_path / "a.png", (40, 60))
     files = [
@@ -283,20 +282,22 @@ def test_the_page_in_a_browser(browser, address, run, program, tmp_path, width, 
     browser.execute_script(DROP, all_of("input[type=file]")[0].find_element(By.XPATH, "./.."), *files)
     wait(lambda: "cut.png: " in browser.find_element(By.TAG_NAME, "body").text)
     wait(lambda: len(all_of(".photographs img")) == 2)
-    wait(lambda: expected(path) in shown()[2])
-    dropped = shown()
-    assert dropped[0] != first[0] and dropped[1] != first[1] and dropped[3].endswith("(own decision)")
+    wait(lambda: expected(path) in texts()[0])
+    wait(lambda: not set(pictures()) & set(first))
+    (cam, fcam), written = pictures(), texts()
+    assert written[1].endswith("(own decision)")
 
     all_of("input[type=range]")[0].send_keys(*[Keys.PAGE_UP] * 3)
     share = float(all_of("input[type=range]")[0].get_attribute("value"))
-    wait(lambda: expected(path, threshold=share) in shown()[2])
-    assert share > 0.4 and shown()[0] != dropped[0] and shown()[1:2] + shown()[3:] == dropped[1:2] + dropped[3:]
+    wait(lambda: expected(path, threshold=share) in texts()[0])
+    wait(lambda: pictures()[0] != cam)
+    assert share > 0.4 and [pictures()[1], texts()[1]] == [fcam, written[1]]
 
     choose("Class", "class 5")
     wait(lambda: "CAM of class 5" in browser.find_element(By.TAG_NAME, "body").text)
     choose("CAM of the classifier", "LayerCAM")
     wait(lambda: "LayerCAM of class 5" in browser.find_element(By.TAG_NAME, "body").text)
-    wait(lambda: expected(path, label=5, cam="layercam") in shown()[2])
+    wait(lambda: expected(path, label=5, cam="layercam") in texts()[0])
 
     next(one for one in all_of("button") if one.text == "Save map, mask and box").click()
     wait(lambda: len(all_of("a[download]")) == 6)

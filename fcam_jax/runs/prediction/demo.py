@@ -134,7 +134,7 @@ class Page:
         if not new:
             return None, gr.skip(), gr.skip(), gr.skip()
         both = [*new, *there]
-        return None, both, 0, gr.Gallery([thumb for _, thumb in both], selected_index=0)
+        return None, both, 0, gr.update(value=[thumb for _, thumb in both], selected_index=0)
 
     def start(self) -> tuple[Any, ...]:
         """Put the examples there."""
@@ -156,20 +156,20 @@ class Page:
         (one,) = found[0].found
         likely = np.argsort(-one.logits, kind="stable")[:_TOP].tolist()
         classes = {class_title(first.class_names, i): float(one.probabilities[i]) for i in likely}
-        return [found, classes, gr.Button(interactive=True), *self.redraw(found, layers, *shares)]
+        return [found, classes, gr.update(interactive=True), *self.redraw(found, layers, *shares)]
 
     def redraw(self, found: Found, layers: Sequence[str], *shares: float) -> list[Any] | dict[str, Any]:
         """Show what was found at other thresholds; no network runs."""
         if not found:
             return gr.skip()
         now = list(map(cut, found, shares))
-        pictures = [gr.Image(picture(one, layers), label=_heading(one), alt_text=_heading(one)) for one in now]
-        return [gr.File(None, visible=False), *pictures, *map(facts, now)]
+        pictures = [gr.update(value=picture(one, layers), label=_heading(one), alt_text=_heading(one)) for one in now]
+        return [gr.update(value=None, visible=False), *pictures, *map(facts, now)]
 
-    def save(self, found: Found, there: list[Photo], at: int, *shares: float) -> gr.File:
+    def save(self, found: Found, there: list[Photo], at: int, *shares: float) -> dict[str, Any]:
         """Write what is shown into files, and offer these."""
         folder = pathlib.Path(tempfile.mkdtemp(dir=os.environ.get(_TEMPORARY)))
-        return gr.File(saved(list(map(cut, found, shares)), there[at][0].name, folder), visible=True)
+        return gr.update(value=saved(list(map(cut, found, shares)), there[at][0].name, folder), visible=True)
 
     def threshold(self, cam: str) -> float:
         """Where the maps of a CAM are cut before a slider is moved."""

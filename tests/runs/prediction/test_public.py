@@ -75,7 +75,13 @@ def test_every_image_has_map_mask_boxes_and_classes_at_its_size(network, images)
     for i, image in enumerate(images):  # neither the batch nor the place in it matters
         np.testing.assert_allclose(network(image).maps[0], found.maps[i], atol=1e-5)
     assert not network(images[0], threshold=0.9).masks[0].all()
-    assert network(images, threshold=0.9).masks[1].sum() < found.masks[1].sum()
+    tight = network(images, threshold=0.9)
+    assert tight.masks[1].sum() < found.masks[1].sum()
+    again = found.cut(0.9)
+    assert again.threshold == tight.threshold and again.cut(None).threshold == found.threshold
+    for one, other in ((again, tight), (again.cut(None), found)):
+        assert [mask.tolist() for mask in one.masks] == [mask.tolist() for mask in other.masks]
+        assert [boxes.tolist() for boxes in one.boxes] == [boxes.tolist() for boxes in other.boxes]
 
 
 def test_classes_and_cams_can_be_chosen(network, images):
