@@ -138,11 +138,15 @@ class BatchNorm(nnx.BatchNorm):
 
 
 def _over_devices(means: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Means over the mesh axis; where no such axis is mapped, as in a step by hand, the batch is whole already."""
+    """Means over the mesh axis; where no such axis is mapped, as in a step by hand, the batch is whole already.
+
+    As one array: to send two, XLA puts them together and takes them apart by kernels of their own.
+    """
     try:
-        return jax.lax.pmean(means, DATA_AXIS)
+        first, second = jax.lax.pmean(jnp.stack(means), DATA_AXIS)
     except NameError:
         return means
+    return first, second
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
