@@ -46,7 +46,7 @@ SIDE = 224
 # What timm calls a network of the same layers, where no weights of timm are published for the encoder.
 ALSO = {f"mobilenet_v1_{name}": f"mobilenetv1_{name}" for name in ("100",)}
 TITLES = "encoder|parameters|parity|map|offset|GFLOP|forward ms|timm's|ratio|rate %|step ms|timm's|ratio|rate %"
-BLOCK = "beside timm"
+BLOCKS = ("beside timm", "programs")  # of the page
 
 
 def counterpart(name: str, side: int | None = None) -> torch.nn.Module | None:
@@ -248,7 +248,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="runs, of which the median is taken")
     parser.add_argument("--seconds", type=float, default=3.0, help="of timing for each of the two")
     parser.add_argument("--json", type=pathlib.Path, help="keep the lines there, and go on with them")
-    parser.add_argument("--page", type=pathlib.Path, help=f"a page whose block 'encoders {BLOCK}' is filled")
+    parser.add_argument("--page", type=pathlib.Path, help=f"a page whose block 'encoders {BLOCKS[0]}' is filled")
     return parser.parse_args()
 
 
@@ -277,7 +277,7 @@ def main() -> None:
     data["lines"].sort(key=lambda line: order.index(line["encoder"]))
     if options.page:
         page = str(options.page)
-        replace_file(options.page, filled(options.page.read_text(), page, "encoders", [BLOCK], lambda _: table(data)))
+        replace_file(options.page, filled(options.page.read_text(), page, "encoders", BLOCKS, lambda _: table(data)))
     else:
         print(table(data))
 
