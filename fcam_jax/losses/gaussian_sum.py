@@ -14,7 +14,8 @@ from fcam_jax.errors import unknown_name
 from fcam_jax.losses import gaussian_sum_pallas
 
 # Centres of a step of `by_xla`: so many pairs are computed for each time that a point and its sums go through memory.
-AT_A_TIME = 16
+# Of 16 XLA makes two kernels for an A100, and some weights go through memory, too.
+AT_A_TIME = 14
 
 
 def gaussian_sum(
