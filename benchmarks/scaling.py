@@ -213,6 +213,9 @@ def parse() -> argparse.Namespace:
     options.target = "v5e" if options.tpu else options.gpu
     options.devices = options.devices or ([1] if options.target else [8, 64, 256])
     options.encoders = list(train.ENCODERS) if options.encoders == ["all"] else options.encoders
+    for given, known in ((options.stages, train.STAGES), (options.encoders, train.ENCODERS)):
+        if unknown := set(given) - set(known):
+            parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
     return options
 
 
@@ -221,6 +224,11 @@ def main() -> None:
     options = parse()
     target = TARGETS.get(options.target or "")
     without_any(fake=1 if target else max(options.devices))
+    try:
+        mesh_of(1, target)
+    except (jax.errors.JaxRuntimeError, NotImplementedError, RuntimeError, ValueError) as error:
+        extra = "tpu" if options.tpu else "cuda12"
+        sys.exit(f"error: no compiler for {options.target}: {error}; pip install 'jax[{extra}]'")
     known = []
     if options.json and options.json.exists():
         known = [json.loads(text) for text in options.json.read_text().splitlines()]
