@@ -7,6 +7,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 from benchmarks.hlo import read
 from benchmarks.hlo_collectives import Collective, Machine, collectives, efficiency
+from benchmarks.roofline import Kernel, Work
+from benchmarks.scaling import estimate, most_images
+from benchmarks.targets import TARGETS
 
 HLO = """HloModule step
 
@@ -50,3 +53,20 @@ def test_the_efficiency_is_the_share_of_computing(torus, devices, hops):
     reducing = 10 * hops * 1e-3 + 2 * (devices - 1) / devices * 1e8 / 1e9
     assert efficiency(1e12, Collective(10, 10**8), devices, machine) == pytest.approx(2 / (2 + reducing))
     assert efficiency(1e12, Collective(0, 0), devices, machine) == 1
+
+
+def test_the_most_images_follow_from_two_plans():
+    lines = [{"images": 16, "planned GB": 2.0}, {"images": 32, "planned GB": 3.0}, {"images": 64, "error": "none"}]
+    assert most_images(lines) == {"in 16": 240, "in 24": 368, "in 40": 624, "in 80": 1264, "in 141": 2240}
+    assert most_images(lines[:1]) == {}
+
+
+def test_an_estimate_adds_up_kernels_and_tells_the_shares_of_parts():
+    target = TARGETS["h200"]
+    crf = Kernel("a", "fusion", "", frozenset({"losses/crf_energy.py"}), 3, int(target.bandwidth / 1000), Work())
+    tiny = Kernel("b", "cuDNN", "", frozenset({"models/layers.py"}), 1, 0, Work(half=target.half / 1000))
+    found = estimate([crf, tiny, Kernel("c", "move", "", frozenset(), 1000, 0, Work())], 8, target)
+    assert found["least ms"] == pytest.approx(4)
+    assert found["ms, starts"] == pytest.approx(6)
+    assert (found["images/s"], found["CRF %"], found["seeds %"]) == pytest.approx((2000, 75, 0))
+    assert (found["kernels"], found["cuDNN"], found["TFLOP"]) == (1004, 1, pytest.approx(target.half / 1e15))
