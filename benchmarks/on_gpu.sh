@@ -5,7 +5,8 @@
 # Runs in the repository's root by FCAM_PYTHON, or .venv with the accelerator's JAX (make .venv/.installed-cuda12). Every
 # part has a time, and is ended with it; what it has written until then counts. A part that fails does not end the
 # others; the exit status is then 1. With torch, torchvision, torchcam and grad-cam installed, CAMs and training are
-# held against theirs. --rehearse takes tiny networks, for a machine that has the CPU alone.
+# held against theirs. ESTIMATES is what `python -m benchmarks.scaling --gpu=... --json=FILE` wrote for the same steps; by
+# default those of an H200 that lie in the repository. --rehearse takes tiny networks, for a machine that has the CPU alone.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
@@ -58,5 +59,5 @@ fi
     part cams 120 "$python" -m benchmarks.cams $cams --json="$out/cams.json"
     part run 110 "$python" -m fcam_jax.main --config=configs/synthetic.py --workdir="$out/run" $run "${epochs[@]}"
 }
-part table 10 "$python" -m benchmarks.measured "$out"
+part table 10 "$python" -m benchmarks.measured "$out" --estimates="${ESTIMATES:-docs/results/h200.jsonl}"
 exit "$failed"

@@ -8,6 +8,9 @@
 #   --weights=WHAT   ImageNet weights: a file, or a name; torchvision:resnet50 by default
 #   --partial        take a data set of other numbers of images, to rehearse
 #
+# The four trainings have 50 epochs each. As compiled for an H200 their steps take 6 minutes of computing in all, at the least,
+# and 3.4 GB (docs/accelerators.md); data, validation and evaluation come on top. No GPU has run it yet.
+#
 # What stands after -- are values of the configuration for both runs, as in -- --config.data.batch_size=64. The same call
 # goes on where an earlier one was stopped.
 set -euo pipefail

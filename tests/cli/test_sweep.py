@@ -147,6 +147,7 @@ def test_a_run_that_was_asked_to_stop_ends_the_sweep_with_its_status(swept, pret
         swept()
     assert len(called) == 1
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
     try:
         with pytest.raises(SystemExit) as ended:
             command.main(["sweep", f"--sweep={tmp_path / 'runs.py'}", f"--workdir={tmp_path / 'w'}"])
