@@ -8,8 +8,8 @@
 #   --weights=WHAT   ImageNet weights: a file, or a name; torchvision:resnet50 by default
 #   --partial        take a data set of other numbers of images, to rehearse
 #
-# The four trainings have 50 epochs each. As compiled for an H200 their steps take 6 minutes of computing in all, at the least,
-# and 3.4 GB (docs/accelerators.md); data, validation and evaluation come on top. No GPU has run it yet.
+# The four trainings have 50 epochs each. As compiled for an H200 their steps compute for 9 minutes in all, at the least, and
+# take 6.8 GB (docs/results/h200.jsonl); data, validation and evaluation come on top. No GPU has run it yet.
 #
 # What stands after -- are values of the configuration for both runs, as in -- --config.data.batch_size=64. The same call
 # goes on where an earlier one was stopped.
