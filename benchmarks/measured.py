@@ -1,8 +1,8 @@
 """What `benchmarks/on_gpu.sh` measured, in tables; training steps beside what was estimated of them.
 
 Run from the repository's root: ``python -m benchmarks.measured OUT [--estimates=FILE]``. The estimates are lines of
-``python -m benchmarks.scaling --gpu=NAME --json=FILE``, of the same network, stage, batch and type: the least time of
-the compiled kernels (``least ms``) and the planned memory. ``reached %`` is least over measured time: 100 is a step
+``python -m benchmarks.scaling --gpu=NAME --json=FILE``, for the same device and step: the least time of the compiled
+kernels (``least ms``), and shares. ``reached %`` is least over measured time: 100 is a step
 whose kernels reach the stated bandwidths and rates, and that waits for nothing.
 """
 
@@ -21,14 +21,18 @@ STEPS = (
 )
 CRF = "                    form|size|   ms|x exact|   MB| KS %|bias %|spread %"
 CAMS = "   encoder|             cam|batch|      ms|torchcam|grad-cam|  torch|forwards"
+SAME = ("stage", "encoder", "dtype", "size", "accumulate", "remat")
+MEASURED = ("train.json", "losses.json", "cams.json", "run.log")
 WAITS = re.compile(r"(\w+): epoch (\d+) of \d+, .*waiting for data ([\d.]+) %")
 
 
-def estimated(line: Mapping[str, Any], estimates: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """A measured step with the estimate of the same one, where there is one on a single device."""
-    same = {"stage": line["stage"], "encoder": line["encoder"], "dtype": line["dtype"], "images": line["batch"]}
+def estimated(line: Mapping[str, Any], device: str, estimates: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """A measured step with the estimate of the same one, where there is one for the device that it was measured on."""
+    same = {name: line[name] for name in SAME} | {"images": line["batch"], "devices": 1, "kernel": "auto"}
     for one in estimates:
-        if one.get("devices") == 1 and "least ms" in one and all(one[name] == value for name, value in same.items()):
+        if one["target"] not in device.lower() or "least ms" not in one:
+            continue
+        if all(one[name] == value for name, value in same.items()):
             shares = {f"estimated {name}": one[name] for name in ("CRF %", "seeds %")}
             return {**line, **shares, "least ms": one["least ms"], "reached %": 100 * one["least ms"] / line["step ms"]}
     return dict(line)
@@ -54,8 +58,12 @@ def main() -> None:
     parser.add_argument("--estimates", type=pathlib.Path, help="of the same accelerator")
     options = parser.parse_args()
     estimates = []
+    if options.estimates is not None and not options.estimates.is_file():
+        parser.error(f"--estimates={options.estimates}: no such file; benchmarks.scaling --json writes one")
     if options.estimates is not None:
         estimates = [json.loads(text) for text in options.estimates.read_text().splitlines()]
+    if not any((options.out / name).is_file() for name in MEASURED):
+        parser.error(f"{options.out} holds none of {', '.join(MEASURED)}: benchmarks/on_gpu.sh writes them")
 
     def there(name: str) -> Any:
         path = options.out / name
@@ -63,7 +71,7 @@ def main() -> None:
 
     if steps := there("train.json"):
         print(f"{steps['machine']}, matrix products, TFLOP/s: {steps['products']}")
-        table(STEPS, [estimated(line, estimates) for line in steps["lines"]])
+        table(STEPS, [estimated(line, steps["machine"]["device"], estimates) for line in steps["lines"]])
     if forms := there("losses.json"):
         table(CRF, forms)
     if cams := there("cams.json"):

@@ -173,8 +173,8 @@ def _bytes(program: Program, one: Instruction, scope: Computation) -> int:
         return 2 * _size(operands[1])
     if one.opcode == "copy-start":
         return _size(results[:1]) + _size(operands[0])
-    if one.opcode.endswith("-start"):
-        return _size(tuple(a for found in operands for a in found)) + _size(results[len(results) // 2 :])
+    if one.opcode.endswith("-start") and one.opcode != "all-reduce-start":  # whose results are operands, too
+        results = results[len(results) // 2 :]
     if one.opcode == "custom-call" and len(results) > 1 and results[-1].dtype in ("s8", "u8"):
         results = results[:-1]  # without the workspace
     return sum(_size(found) for found in operands) + _size(results)
@@ -260,7 +260,7 @@ def _products(one: Instruction, operands: list[Array]) -> float | None:
     labels = one.detail(r"dim_labels=(\S+?)(?:,|$)")
     if not labels or not (one.opcode == "convolution" or target.startswith("__cudnn")):
         return None
-    maps, kernel, out = re.split("_|->", labels)
+    _, kernel, _ = re.split("_|->", labels)
     # cuDNN's gradients have the labels of the forward pass: its maps, kernel and result are other operands there.
     result = one.results[0]
     forward = (operands[0], operands[1], result)
@@ -270,7 +270,6 @@ def _products(one: Instruction, operands: list[Array]) -> float | None:
         forward = (operands[0], result, operands[1])
     spread = math.prod(int(rate) for rate in one.detail(r"lhs_dilate=([\dx]+)").split("x") if rate)
     channels = forward[1].shape[kernel.index("o")]
-    del maps, out
     return 2.0 * forward[2].size * forward[1].size / channels / spread
 
 

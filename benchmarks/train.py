@@ -264,7 +264,8 @@ def main() -> None:
             options.encoders, options.dtypes, map(int, options.batches), options.stages
         ):
             figures = measure(stage, encoder, dtype, batch, rates[dtype], options)
-            lines.append({"stage": stage, "encoder": encoder, "dtype": dtype, "batch": batch, **figures})
+            how = {name: getattr(options, name) for name in ("size", "accumulate", "remat")}
+            lines.append({"stage": stage, "encoder": encoder, "dtype": dtype, "batch": batch, **how, **figures})
             print(encoders.row(lines[-1], TITLES), flush=True)
             if options.json:
                 options.json.write_text(

@@ -182,6 +182,19 @@ ENTRY %main (a: f32[8]) -> f32[8] {{
     assert (kernel.kind, kernel.bytes, kernel.work) == ("own", 4096, Work(vector=30, special=2))
 
 
+@pytest.mark.parametrize("opcode", ["all-reduce", "all-reduce-start"])
+def test_of_an_all_reduce_operands_are_read_and_results_written_however_it_is_started(opcode):
+    text = f"""
+ENTRY %main (a: f32[100], b: f32[50]) -> f32[100] {{
+  %a = f32[100]{{0}} parameter(0)
+  %b = f32[50]{{0}} parameter(1)
+  %r = (f32[100]{{0}}, f32[50]{{0}}) {opcode}(%a, %b), to_apply=%sum
+}}
+"""
+    (kernel,) = kernels(hlo.read(text))
+    assert (kernel.kind, kernel.bytes) == ("collective", 2 * 4 * 150)
+
+
 def of_cpu(function, *shapes):
     compiled = jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
     return list(kernels(hlo.read(compiled.as_text())))

@@ -73,7 +73,7 @@ def gaussian_sum(
     tile = plan.rows * LANES
     block = _round_up(centres.shape[1], AT_A_TIME)
     if plan.centres is not None and block > plan.centres:
-        # As many blocks as there must be, all alike, so that little is padded; Mosaic cuts arrays at multiples of 128.
+        # As few blocks as there may be, all alike; Mosaic cuts arrays at multiples of 128.
         block = _round_up(-(-block // -(-block // plan.centres)), LANES)
     # Points of the padding are cut off below; its centres have a finite weight and the value 0.
     place = _pad(points, tile).swapaxes(1, 2).reshape(count, features, -1, LANES)

@@ -69,7 +69,7 @@ class DepthwiseConv(nnx.Module):
 def in_groups(
     x: Float[Array, "b h w c"], kernel: Float[Array, "side side c"], stride: int, dilation: int, pads: _Pads
 ) -> Float[Array, "b _ _ c"]:
-    """The convolution of `DepthwiseConv` as XLA's own, in the type of x."""
+    """The convolution of `DepthwiseConv` as XLA's own; the kernel is rounded to the type of x, as `nnx.Conv`'s is."""
     return jax.lax.conv_general_dilated(
         x,
         kernel[:, :, None].astype(x.dtype),

@@ -298,7 +298,7 @@ def test_activations_are_jax_own_with_both_derivatives(ours, theirs):
         ours, theirs = jax.grad(ours), jax.grad(theirs)
 
 
-def test_gelu_in_bfloat16_is_rounded_once():
+def test_gelu_in_bfloat16_is_computed_in_float32():
     x = jnp.linspace(-6, 6, 301).astype(jnp.bfloat16)
     exact = jax.nn.gelu(x.astype(jnp.float32), approximate=False)
     assert gelu(x).dtype == jnp.bfloat16

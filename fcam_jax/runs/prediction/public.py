@@ -178,8 +178,7 @@ def load(
         classifier's weights, by path or by name, such as "torchvision:resnet50".
       encoder: the network whose weights are in the file.
       cam: the CAM that yields the maps; by default F-CAM's or the classifier's own, and "cam" for a file.
-      mirrored: whether maps are means of those of the image and its mirror image, which are better and take twice the
-        time.
+      mirrored: whether maps are means of those of the image and its mirror image, in twice the time.
       batch_size: images at a time.
       of_weights: for a file: `size` of its images (224); `final_stride`, by default as in `create_model`;
         `probability`, "sigmoid" where an image may have several classes, else "softmax"; `num_classes`, to be checked.
