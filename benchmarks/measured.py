@@ -60,14 +60,20 @@ def main() -> None:
     estimates = []
     if options.estimates is not None and not options.estimates.is_file():
         parser.error(f"--estimates={options.estimates}: no such file; benchmarks.scaling --json writes one")
-    if options.estimates is not None:
-        estimates = [json.loads(text) for text in options.estimates.read_text().splitlines()]
+    try:
+        if options.estimates is not None:
+            estimates = [json.loads(text) for text in options.estimates.read_text().splitlines()]
+    except ValueError as error:
+        parser.error(f"--estimates={options.estimates} is no file of benchmarks.scaling: {error}")
     if not any((options.out / name).is_file() for name in MEASURED):
         parser.error(f"{options.out} holds none of {', '.join(MEASURED)}: benchmarks/on_gpu.sh writes them")
 
     def there(name: str) -> Any:
         path = options.out / name
-        return json.loads(path.read_text()) if path.is_file() else None
+        try:
+            return json.loads(path.read_text()) if path.is_file() else None
+        except ValueError as error:
+            parser.error(f"{path} is damaged: {error}; measure it again")
 
     if steps := there("train.json"):
         print(f"{steps['machine']}, matrix products, TFLOP/s: {steps['products']}")

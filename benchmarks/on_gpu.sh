@@ -8,6 +8,7 @@
 # held against theirs. ESTIMATES is what `python -m benchmarks.scaling --gpu=... --json=FILE` wrote for the same steps; by
 # default those of an H200 that lie in the repository, which stand beside no other device's. --rehearse takes tiny networks, for a machine that has the CPU alone.
 set -uo pipefail
+here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 
 out=${1:-} rehearse=${2:-}
@@ -15,8 +16,13 @@ if [[ -z $out || $out == --* || -n $rehearse && $rehearse != --rehearse ]]; then
     echo "error: give a folder for what is measured, and --rehearse or nothing: benchmarks/on_gpu.sh OUT [--rehearse]" >&2
     exit 2
 fi
+[[ $out == /* ]] || out=$here/$out # seen from where this was called
 mkdir -p "$out" || exit 2
 python=${FCAM_PYTHON:-.venv/bin/python}
+if ! "$python" -c 'import jax' 2>/dev/null; then
+    echo "error: $python has no JAX: make .venv/.installed-cuda12, or name a Python by FCAM_PYTHON" >&2
+    exit 2
+fi
 failed=0
 
 # part NAME SECONDS COMMAND...: what it prints goes to OUT/NAME.log, too.

@@ -14,8 +14,12 @@
 # What stands after -- are values of the configuration for both runs, as in -- --config.data.batch_size=64. The same call
 # goes on where an earlier one was stopped.
 set -euo pipefail
+here=$PWD
 # shellcheck source=launch/environment.sh
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+
+# A path is seen from where this was called, though it goes on in the repository.
+seen() { [[ $1 == /* ]] && echo "$1" || echo "$here/$1"; }
 
 source='' workdir='' weights=torchvision:resnet50 preparing=()
 while (($#)); do
@@ -24,7 +28,8 @@ while (($#)); do
             option=${1%%=*}
             printf -v "${option#--}" %s "${1#*=}"
             ;;
-        --metadata=* | --partial) preparing+=("$1") ;;
+        --metadata=*) preparing+=("--metadata=$(seen "${1#*=}")") ;;
+        --partial) preparing+=("$1") ;;
         --) shift && break ;;
         *) fail "unknown option $1; values of the configuration follow after --" ;;
     esac
@@ -32,6 +37,8 @@ while (($#)); do
 done
 [[ -n $source ]] || fail "--source is missing: the folder of CUB_200_2011.tgz and CUBV2.tar"
 [[ -n $workdir ]] || fail "--workdir is missing: the folder for data, runs and report"
+source=$(seen "$source") workdir=$(seen "$workdir")
+[[ ! -f $here/$weights ]] || weights=$here/$weights
 JAX_EXTRA=${JAX_EXTRA-cuda12}
 set_up
 

@@ -57,6 +57,7 @@ MISTAKES = {
     "fc.load('')": "path is ''; it must be a path",
     "fc.load('nowhere')": "nowhere: no such folder",
     "fc.load('runs/tiny', cam=5)": "cam is 5; it must be the name of a CAM, or a ByCam",
+    "fc.load('runs/tiny', mirrored='no')": "mirrored is 'no'; it must be True or False",
     "fc.load('runs/tiny', stages=3)": "'stages' is no argument of load; there: cam, mirrored, batch_size, ",
     "fc.load('runs/tiny', ['small'])": "unknown encoder ['small']; known: ",
     "fc.load('runs/tiny', 'small', size='x')": "size is 'x'; it must be at least 1, and whole",

@@ -8,6 +8,7 @@ Photographs stay on it. Ctrl-C ends it. It needs Gradio: pip install 'fcam-jax[d
 
 import argparse
 import pathlib
+import signal
 import socket
 import time
 
@@ -42,6 +43,8 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"--checkpoint={path} is weights alone: say of which network, as in --encoder=resnet50")
     with extra("demo", "fcam demo"):
         from fcam_jax.runs.prediction import demo
+    if not host:
+        raise InputError("--host= is empty; it must be an address of this machine")
     if not 0 < port < 2**16:
         raise InputError(f"--port={port} must lie between 1 and {2**16 - 1}")
     try:
@@ -50,8 +53,9 @@ def run(options: argparse.Namespace) -> None:
         why = str(error.strerror).partition(" (")[0]
         raise InputError(f"--host={host} --port={port}: no page can be there ({why}); give another") from error
     given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
-    networks = demo.networks_of(path, options.encoder, options.cam, **given)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nothing is to be saved first
     try:
+        networks = demo.networks_of(path, options.encoder, options.cam, **given)
         with demo.serving(demo.Page(networks, demo.examples_of(path)), host, port) as address:
             titles = " and ".join(network.network.title for network in networks)
             print(f"{titles} of {len(networks[0].class_names)} classes: {address} (Ctrl-C ends it)", flush=True)

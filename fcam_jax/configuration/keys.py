@@ -6,6 +6,7 @@ settings and of the components, so that each stands once.
 
 import dataclasses
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -65,6 +66,16 @@ def defaults() -> ConfigDict:
             add_term(config, name)
     bring(config, dict(from_the_command_line()))
     return config
+
+
+def evaluable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration with defaults for what it lacks of the evaluation's: no training depends on these, so a
+    run from before a setting came is evaluated, and reported on, as one that has the default.
+    """
+    there = record.get("evaluation")
+    if not isinstance(there, Mapping):
+        return dict(record)  # it is damaged, which is told where it is used
+    return {**record, "evaluation": {**defaults().evaluation.to_dict(), **there}}
 
 
 def part(config: ConfigDict, path: str) -> Any:

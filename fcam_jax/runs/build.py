@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from fcam_jax.component import at_key
 from fcam_jax.configuration.command_line import override
 from fcam_jax.configuration.components import import_components, own
-from fcam_jax.configuration.keys import defaults, part
+from fcam_jax.configuration.keys import evaluable, part
 from fcam_jax.data.classes import ClassNames
 from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
@@ -133,7 +133,7 @@ def recorded_experiment(
     """
     with of_this_version():
         import_components(record)
-        return experiment(_evaluable(record), of_run, evaluated)
+        return experiment(ConfigDict(evaluable(record)), of_run, evaluated)
 
 
 def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -151,14 +151,7 @@ def changed(record: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, A
     """The configuration that a run records with other values, by key; raises as `override`."""
     with of_this_version():
         import_components(record)
-        return dict(override(_evaluable(record), values).to_dict())
-
-
-def _evaluable(record: Mapping[str, Any]) -> ConfigDict:
-    """A recorded configuration with defaults for what it lacks of the evaluation's: no training depends on these, so a
-    run from before a setting came can be evaluated.
-    """
-    return ConfigDict({**record, "evaluation": {**defaults().evaluation.to_dict(), **record["evaluation"]}})
+        return dict(override(ConfigDict(evaluable(record)), values).to_dict())
 
 
 @contextlib.contextmanager

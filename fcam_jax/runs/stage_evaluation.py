@@ -92,7 +92,7 @@ def evaluate_model(
     placed = Placed.split(model, stage.method, data_mesh(plan.evaluation.batch_size)).replicated()
     localizers: dict[str, Localizer] = stage.baselines | {stage.row: stage.method}
     if plan.evaluation.mirrored:
-        localizers = {row: Mirrored(one) for row, one in localizers.items()}
+        localizers = {_row(plan, row): Mirrored(one) for row, one in localizers.items()}
     if plan.evaluation.device_measures:
         localizers = {row: WithMeasures(one, plan.evaluation.device_measures) for row, one in localizers.items()}
     localize = placed.localize({row: one.localize for row, one in localizers.items()})
@@ -103,8 +103,13 @@ def evaluate_model(
         watchdog.each(plan.batches(split, f"{split} {stage.row}"), "evaluation batch"),
         plan.evaluation.wanted,
         keep=_spaced(plan.data.sizes[split], max(plan.evaluation.pictures, plan.evaluation.examples)),
-        val_thresholds={} if tau is None else {stage.row: tau},
+        val_thresholds={} if tau is None else {_row(plan, stage.row): tau},
     )
+
+
+def _row(plan: Experiment, row: str) -> str:
+    """What a row is called: published figures are of maps without a mirror, and none shall stand beside others."""
+    return f"{row}, mirrored" if plan.evaluation.mirrored else row
 
 
 def described(stage: Stage, record: dict[str, Any], **facts: Any) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def write_results(
     Returns:
       The table of results, for people, and a warning where the last stage is not better than the first.
     """
-    stages = [stage.row for stage in plan.stages if stage.row in evaluations]
+    stages = [row for stage in plan.stages if (row := _row(plan, stage.row)) in evaluations]
     first, last = stages[0], stages[-1]
     found = gain(evaluations[first], evaluations[last]) if first != last else None
     facts = facts | {"gain": None if found is None else {"of": last, "over": first, **dataclasses.asdict(found)}}

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.sharding import SingleDeviceSharding
 
 from fcam_jax.errors import OF_THE_DISK, InputError
 from fcam_jax.runtime import hosts
@@ -218,8 +218,8 @@ class CheckpointFolder:
 
 
 def _placed_as(like: Any, **how: Any) -> ocp.args.PyTreeRestore:
-    """What asks for a tree on the devices on which another one is, or, where that has shapes alone, on the first."""
-    here = SingleDeviceSharding(jax.local_devices()[0])
+    """What asks for a tree on the devices of another one or, where that has shapes alone, on the default device."""
+    here = jnp.zeros(()).sharding
 
     def place(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here)

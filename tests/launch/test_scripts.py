@@ -71,13 +71,13 @@ def test_a_run_on_slurm_has_a_process_for_each_gpu(fakes):
 def test_the_first_row_of_the_papers_table_on_one_gpu(fakes, tmp_path):
     (tmp_path / "w" / "report").mkdir(parents=True)
     (tmp_path / "w" / "report" / "tables.md").write_text("the table\n\nTable 2 of the paper\n")
-    given = [f"--source={tmp_path}/a b", f"--workdir={tmp_path}/w", "--metadata=m", "--weights=r.pth"]
+    given = ["--source=a b", "--workdir=w", f"--metadata={tmp_path}/m", "--weights=r.pth"]
     done = fakes.run("cub_on_gpu.sh", *given, "--", "--config.data.batch_size=64")
     assert done.returncode == 0, done.stderr
     assert done.stdout == "the table\n\n"
     prepare, *trainings, report = [call[2:] for call in fakes.calls("python")]
     where = [f"--source={tmp_path}/a b", f"--data_dir={tmp_path}/w/data"]
-    assert prepare == ["prepare", "--dataset=cub", *where, "--metadata=m"]
+    assert prepare == ["prepare", "--dataset=cub", *where, f"--metadata={tmp_path}/m"]
     runs = [f"--workdir={tmp_path}/w/cub-resnet50-{cam}" for cam in ("cam", "layercam")]
     for call, run, cam in zip(trainings, runs, ("cam", "layercam"), strict=True):
         assert call[:3] == ["train", f"--config=cub:resnet50,{cam}", run]

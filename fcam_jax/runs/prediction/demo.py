@@ -144,7 +144,7 @@ class Page:
         self, there: list[Photo], at: int, label: int, cam: str, layers: Sequence[str], *shares: float
     ) -> list[Any] | dict[str, Any]:
         """Run the networks on a photograph. Raises Gradio's error: they cannot."""
-        if not there:
+        if at >= len(there):
             return gr.skip()
         path, first = there[at][0], self.networks[0]
         by = [cam if cam != self.first.title else None] + [None] * (len(self.networks) - 1)

@@ -130,11 +130,13 @@ class Network:
         cam.cam(self.model)
         told = {"map": cam.name, "stages": list(cam.stages), "cam_settings": dict(cam.settings)}
         settings = {name: value for name, value in self.settings.items() if name not in ("map", "cam")} | told
-        return dataclasses.replace(self, localizer=cam, title=cam.title, threshold=CAM_THRESHOLD, settings=settings)
+        title = f"{cam.title}, mirrored" if self.mirror else cam.title
+        return dataclasses.replace(self, localizer=cam, title=title, threshold=CAM_THRESHOLD, settings=settings)
 
     def mirrored(self) -> "Network":
-        """The same network with the means of the maps of each image and its mirror image."""
-        return dataclasses.replace(self, mirror=True, settings=self.settings | {"mirrored": True})
+        """The same network with the means of the maps of each image and its mirror image; scores are of the image."""
+        title, settings = f"{self.title}, mirrored", self.settings | {"mirrored": True}
+        return dataclasses.replace(self, title=title, mirror=True, settings=settings)
 
     def predictor(self, batch_size: int) -> Predictor:
         """It, compiled for batches of a size."""

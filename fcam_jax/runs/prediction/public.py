@@ -187,6 +187,8 @@ def load(
       InputError: there is no such network, or the CAM is not known.
     """
     there, by_cam, count = path_of(path, "path"), _by_cam(cam), _counted(batch_size)
+    if not isinstance(mirrored, bool):
+        raise InputError(f"mirrored is {mirrored!r:.100}; it must be True or False")
     for name in of_weights.keys() - set(_OF_WEIGHTS):
         there_are = ", ".join(("cam", "mirrored", "batch_size", *_OF_WEIGHTS))
         raise InputError(f"{name!r:.100} is no argument of load; there: {there_are}")
