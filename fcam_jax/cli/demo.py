@@ -55,6 +55,7 @@ def run(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # nothing is to be saved first
     try:
+        preemption.stop_if_alone()  # it may have been asked before
         networks = demo.networks_of(path, options.encoder, options.cam, **given)
         with demo.serving(demo.Page(networks, demo.examples_of(path)), host, port) as address:
             titles = " and ".join(network.network.title for network in networks)
