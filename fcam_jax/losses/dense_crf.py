@@ -143,5 +143,8 @@ def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Floa
     size = (len(found), height, width, found.shape[-1])
     if found.shape != size:
         found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")
+    # Images that a jitted caller closes over are constants, which XLA would sort while it compiles: a minute for eight
+    # of 224 x 224 pixels.
+    colours = jax.lax.optimization_barrier(jnp.asarray(colours))
     energy = DenseCRF(**settings).energy(found, colours, keys_of(keys, len(found)))
     return energy[0] if single else energy

@@ -128,3 +128,8 @@ def test_arrays_that_a_compiled_function_holds_are_looked_at_too():
     np.testing.assert_allclose(jax.jit(total)(FOREGROUND), total(FOREGROUND), rtol=1e-5)
     constant = jax.jit(lambda: losses.dense_crf(FOREGROUND, IMAGES) + losses.log_barrier([-1.0, 2.0], 2.0))()
     np.testing.assert_allclose(constant, losses.dense_crf(FOREGROUND, IMAGES), rtol=1e-5)
+
+
+def test_images_that_a_jitted_caller_closes_over_are_not_sorted_by_the_compiler():
+    program = jax.jit(lambda maps: losses.dense_crf(maps, IMAGES)).lower(FOREGROUND).compile()
+    assert " sort(" in program.as_text()
