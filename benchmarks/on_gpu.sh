@@ -6,7 +6,8 @@
 # part has a time, and is ended with it; what it has written until then counts. A part that fails does not end the
 # others; the exit status is then 1. With torch, torchvision, torchcam and grad-cam installed, CAMs and training are
 # held against theirs. ESTIMATES is what `python -m benchmarks.scaling --gpu=... --json=FILE` wrote for the same steps; by
-# default those of an H200 that lie in the repository, which stand beside no other device's. --rehearse takes tiny networks, for a machine that has the CPU alone.
+# default those of an H200 that lie in the repository, which stand beside no other device's. --rehearse takes tiny
+# networks, for a machine that has the CPU alone.
 set -uo pipefail
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit

@@ -46,6 +46,15 @@ def bounds_of(values: Array | np.ndarray) -> tuple[float, float]:
     return float(there.min()), float(there.max())
 
 
+def not_folded(values: Array | np.ndarray) -> Float[Array, "..."]:
+    """The values in float32, that are computed with when a program runs and never while it is compiled.
+
+    Those that a jitted caller closes over are constants, and XLA evaluates by itself what hangs on them alone: sorting
+    the pixels of eight images of 224 x 224 takes it a minute.
+    """
+    return jax.lax.optimization_barrier(jnp.asarray(values, jnp.float32))
+
+
 def levels_of(images: Any, name: str = "images") -> Float[Array, "..."]:
     """RGB in [0, 255], float32, from integers in [0, 255], or from floats in [0, 255] or [0, 1].
 

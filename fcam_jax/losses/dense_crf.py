@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key, Num
 
 from fcam_jax.component import above, at_least, defaults_of, known
-from fcam_jax.data.arrays import array_of, bounds_of, keys_of, levels_of
+from fcam_jax.data.arrays import array_of, bounds_of, keys_of, levels_of, not_folded
 from fcam_jax.data.arrays import known as is_known
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.losses.crf_energy import FORMS, crf_energy
@@ -143,8 +143,5 @@ def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Floa
     size = (len(found), height, width, found.shape[-1])
     if found.shape != size:
         found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")
-    # Images that a jitted caller closes over are constants, which XLA would sort while it compiles: a minute for eight
-    # of 224 x 224 pixels.
-    colours = jax.lax.optimization_barrier(jnp.asarray(colours))
-    energy = DenseCRF(**settings).energy(found, colours, keys_of(keys, len(found)))
+    energy = DenseCRF(**settings).energy(found, not_folded(colours), keys_of(keys, len(found)))
     return energy[0] if single else energy

@@ -3,13 +3,12 @@
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
 from fcam_jax.cams.score_maps import score_map
 from fcam_jax.component import defaults_of
-from fcam_jax.data.arrays import array_of, bounds_of, keys_of, known
+from fcam_jax.data.arrays import array_of, bounds_of, keys_of, known, not_folded
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.models.encoder import Grid
 from fcam_jax.seeds import sampling
@@ -59,7 +58,7 @@ def draw_seeds(
     low, high = bounds_of(maps) if size is None and known(maps) else (0, 1)
     if not 0 <= low <= high <= 1:
         raise InputError(f"cams lie in [{low:g}, {high:g}]; they must lie in [0, 1], or give size=")
-    maps = jnp.asarray(maps[None] if single else maps, jnp.float32)
+    maps = not_folded(maps[None] if single else maps)
     maps = maps if size is None else score_map(maps, size, "fcam", grid)
     unknown = changes.keys() - defaults_of(SeedSettings).keys()
     if unknown:

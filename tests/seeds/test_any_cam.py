@@ -69,3 +69,10 @@ def test_settings_and_keys_are_taken():
 def test_a_mistake_is_told_in_one_line(changes, message):
     with pytest.raises(InputError, match=f"^{message}$"):
         seeds.draw_seeds(**{"cams": CAMS} | changes)
+
+
+def test_what_hangs_on_cams_that_a_jitted_caller_closes_over_is_not_computed_by_the_compiler():
+    held = jax.jit(lambda key: seeds.draw_seeds(CAMS, key)).lower(jax.random.key(0))
+    given = jax.jit(seeds.draw_seeds).lower(CAMS, jax.random.key(0))
+    windows, expected = (one.compile().as_text().count(" reduce-window(") for one in (held, given))
+    assert windows == expected > 0
