@@ -72,10 +72,11 @@ def evaluable(record: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration with defaults for what it lacks of the evaluation's: no training depends on these, so a
     run from before a setting came is evaluated, and reported on, as one that has the default.
     """
-    there = record.get("evaluation")
-    if not isinstance(there, Mapping):
+    there, data = record.get("evaluation"), record.get("data")
+    if not isinstance(there, Mapping) or not isinstance(data, Mapping):
         return dict(record)  # it is damaged, which is told where it is used
-    return {**record, "evaluation": {**defaults().evaluation.to_dict(), **there}}
+    evaluation = {**defaults().evaluation.to_dict(), **there}
+    return {**record, "evaluation": evaluation, "data": {"test_size": defaults().data.test_size, **data}}
 
 
 def part(config: ConfigDict, path: str) -> Any:

@@ -30,7 +30,8 @@ class DataSettings:
       augment: of "jitter,grayscale,blur,solarize", in this order; crops and flips are always made.
       batch_size: images of a training batch, over all devices.
       resize: training: images are resized to a square of this side in pixels,
-      size: and cropped to this one; evaluation: resized straight to this one.
+      size: and cropped to this one.
+      test_size: val, test and prediction: images are resized straight to a square of this side; 0: size.
       cache_gigabytes: resized images of train and val are kept in memory where they fit into this.
     """
 
@@ -48,10 +49,11 @@ class DataSettings:
     batch_size: int = 32
     resize: int = 256
     size: int = 224
+    test_size: int = 0
     cache_gigabytes: float = 2.0
 
     def __post_init__(self) -> None:
-        at_least(self, batch_size=1, resize=1, size=1, num_classes=0, cache_gigabytes=0)
+        at_least(self, batch_size=1, resize=1, size=1, test_size=0, num_classes=0, cache_gigabytes=0)
         known(self, on_error=ON_ERROR, source=SOURCES)
         if not 0 < self.fraction <= 1:
             raise InputError(f"fraction is {self.fraction}; it must lie in (0, 1]")

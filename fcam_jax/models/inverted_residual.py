@@ -15,6 +15,7 @@ from fcam_jax.models.weight_names import head_of_torch
 
 _STEM, _TOP, _EXPANSION = 32, 1280, 6
 _STAGES = (0, 1, 2, 3, 3, 4, 4)  # of each group of blocks; the first group of a stage carries its stride
+_FIRST = tuple(_STAGES.index(stage) for stage in range(5))  # group of each stage
 
 
 class Group(NamedTuple):
@@ -58,21 +59,32 @@ class InvertedResidual(nnx.Module):
 
     def __call__(self, x: Map, *, train: bool) -> Map:
         """The result of the last convolution, to which the input may be added."""
-        given = x
-        for number, layer in enumerate(self.layers, start=1):
-            x = getattr(self, f"bn{number}")(getattr(self, layer)(x), train=train)
-            if number < len(self.layers):
-                x = nnx.relu6(x)
-        return x + given if self.add else x
+        found = self.reduced(self.expanded(x, train=train), train=train)
+        return found + x if self.add else found
+
+    def expanded(self, x: Map, *, train: bool) -> Map:
+        """The map of six times the channels; the input where the block does not expand it."""
+        return nnx.relu6(self._normalized(1, x, train)) if len(self.layers) == 3 else x
+
+    def reduced(self, x: Map, *, train: bool) -> Map:
+        """The result of the last convolution, from what is `expanded`."""
+        last = len(self.layers)
+        return self._normalized(last, nnx.relu6(self._normalized(last - 1, x, train)), train)
+
+    def _normalized(self, number: int, x: Map, train: bool) -> Map:
+        found: Map = getattr(self, f"bn{number}")(getattr(self, self.layers[number - 1])(x), train=train)
+        return found
 
 
 class InvertedResiduals(Encoder):
     """A 3x3 convolution, seven groups of inverted residuals, and a 1x1 convolution to 1280 channels.
 
-    Stages end after `blocks.0`, `.1`, `.2`, `.4` and the last convolution. With `dilate` the layers behind a removed
-    stride are dilated: the published network's value at row i of a stage is found, for every stride that was removed,
-    at row 2i; at row 2i + 1 where the padding is TensorFlow's and the layer's map had an even number of rows. `shift`
-    is where training puts the weight of kernels that have a stride, or had one (`Strided`).
+    Stages 1 to 4 end within the block that leads to the next one, after its expansion, as SSDLite takes them
+    (MobileNetV2, Sec. 6.2): the maps between blocks are narrow, 16 to 112 channels, and not rectified. The last ends
+    after the last convolution. With `dilate` the layers behind a removed stride are dilated: the published network's
+    value at row i of a stage is found, for every stride that was removed, at row 2i; at row 2i + 1 where the padding is
+    TensorFlow's and the layer's map had an even number of rows. `shift` is where training puts the weight of kernels
+    that have a stride, or had one (`Strided`).
     """
 
     head_names = head_of_torch("classifier")
@@ -111,7 +123,7 @@ class InvertedResiduals(Encoder):
         self.strided = tuple((layer,) for layer in strided.values())
         self.conv_head = conv(channels, _TOP, 1, **of_layers)
         self.bn2 = BatchNorm(_TOP, epsilon=epsilon, **of_layers)
-        self.channels = (*(groups[number].channels for number in (0, 1, 2, 4)), _TOP)
+        self.channels = (*(_EXPANSION * groups[number - 1].channels for number in _FIRST[1:]), _TOP)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
         """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
@@ -119,10 +131,11 @@ class InvertedResiduals(Encoder):
             x = at("conv_stem", nnx.relu6(self.bn1(self.conv_stem(x), train=train)))
         for number, group in enumerate(self.blocks):
             for position, block in enumerate(group if _STAGES[number] == index else ()):
-                x = at(f"blocks.{number}.{position}", block(x, train=train))
-        if index == len(self.channels) - 1:
-            x = at("conv_head", nnx.relu6(self.bn2(self.conv_head(x), train=train)))
-        return x
+                begun = index > 0 and number == _FIRST[index] and position == 0
+                x = at(f"blocks.{number}.{position}", block.reduced(x, train=train) if begun else block(x, train=train))
+        if index + 1 < len(_FIRST):
+            return self.blocks[_FIRST[index + 1]][0].expanded(x, train=train)
+        return at("conv_head", nnx.relu6(self.bn2(self.conv_head(x), train=train)))
 
 
 def _zeros(padding: Padding, side: int) -> int | None:

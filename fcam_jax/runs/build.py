@@ -91,6 +91,7 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
             "method": config.classifier.method,
             "cam": config.cam.name,
             "image_size": config.data.size,
+            "test_size": config.data.test_size or config.data.size,
         },
     )
 

@@ -90,8 +90,9 @@ def data_set(
             name=split,
         )
 
+    test_size = data.test_size or data.size
     training = functools.cache(lambda: loaded("train", data.resize, annotated=objects, kept=True))
-    validation = functools.cache(lambda: loaded("val", data.size, annotated=True, kept=True))
+    validation = functools.cache(lambda: loaded("val", test_size, annotated=True, kept=True))
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
     crops = config.fcam.features
@@ -121,7 +122,7 @@ def data_set(
         return TrainingStream(images, batch_size=count, crop=data.size, seed=seed).with_annotations()
 
     def evaluated(split: str) -> EvaluationBatches:
-        images = validation() if split == "val" else loaded(split, data.size, annotated=True, kept=False)
+        images = validation() if split == "val" else loaded(split, test_size, annotated=True, kept=False)
         return evaluation_batches(images, batch_size=config.evaluation.batch_size, **here)
 
     def lines() -> list[str]:

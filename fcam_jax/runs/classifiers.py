@@ -2,7 +2,7 @@
 
 What stage 1 is trained to depends on neither the CAM nor F-CAM. Which of its epochs is kept does: validation chooses it
 by the CAM of the run. So a classifier that is taken is the one that is best for the CAM of the run that trained it, and
-the threshold that its validation chose is that CAM's; a run with another CAM is not told it.
+the threshold that its validation chose is that CAM's; a run with another CAM, or size of image, is not told it.
 """
 
 import pathlib
@@ -49,7 +49,7 @@ def classes_of(run: pathlib.Path, key: str = "workdir") -> list[str | None]:
 
 
 def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
-    """Whether a run with the classifier of another one has that one's CAM, too.
+    """Whether a run with the classifier of another one has that one's CAM, on validation images of the same size, too.
 
     Raises:
       InputError: there is no such run or classifier, it is not trained to its end, or its network is another.
@@ -66,7 +66,11 @@ def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
     if ends and isinstance(epochs, int) and done < epochs:
         told = f"its classifier is trained for {done} of {epochs} epochs; finish that run first"
         raise InputError(f"classifier.from_run={source}: {told}")
-    return bool(there["cam"] == config["cam"])
+    return bool(there["cam"] == config["cam"] and _test_size(there) == _test_size(config))
+
+
+def _test_size(config: Mapping[str, Any]) -> Any:
+    return setting(config, "data.test_size") or setting(config, "data.size")
 
 
 def origin(folder: pathlib.Path) -> str | None:

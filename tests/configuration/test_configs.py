@@ -239,6 +239,7 @@ def test_an_unknown_name_is_answered_with_those_that_exist(key, known):
         ("data.batch_size", 0),
         ("data.batch_size", 9),
         ("data.size", 0),
+        ("data.test_size", -1),
         ("data.num_classes", -1),
         ("evaluation.batch_size", 0),
         ("evaluation.pictures", -1),

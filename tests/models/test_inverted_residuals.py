@@ -102,6 +102,32 @@ def test_strides_are_removed_from_the_top(name):
             assert tuple(stage.shape[-1] for stage in shapes) == encoder.channels
 
 
+def test_stages_end_after_the_expansion_of_the_next_block():
+    """By the maps between blocks and the weights alone: ReLU6 of batch-normalised 1x1 convolutions of them."""
+    encoder = narrow("SAME")(final_stride=16, rngs=nnx.Rngs(0))
+    for path, variable in nnx.to_flat_state(nnx.state(encoder)):
+        name = ".".join(map(str, path)).replace("var", "running_var").replace("scale", "weight")
+        variable.set_value(jnp.asarray(_values(name, variable.shape[::-1]).T))
+    between, stages = {}, []
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(1, 64, 80, 3)), jnp.float32)
+    for index in range(5):
+        x = encoder.stage(index, x, train=False, at=lambda name, found: between.setdefault(name, found))
+        stages.append(np.asarray(x, np.float64))
+    assert tuple(stage.shape[-1] for stage in stages) == encoder.channels == (48, 48, 48, 48, 1280)
+    for stage, before, after in zip(stages, ("0.0", "1.1", "2.1", "4.1"), (1, 2, 3, 5), strict=False):
+        block = encoder.blocks[after][0]
+        norm = block.bn1
+        mean, var, scale, bias = (
+            np.asarray(one[...], np.float64) for one in (norm.mean, norm.var, norm.scale, norm.bias)
+        )
+        expanded = np.asarray(between[f"blocks.{before}"], np.float64) @ np.asarray(
+            block.conv_pw.kernel[0, 0], np.float64
+        )
+        expected = np.clip((expanded - mean) / np.sqrt(var + 1e-3) * scale + bias, 0, 6)
+        assert expected.std() > 0.1
+        np.testing.assert_allclose(stage, expected, atol=1e-4)
+
+
 def narrow(padding):
     groups = [Group(side, 8, min(2, n + 1)) for n, side in enumerate((3, 3, 5, 3, 5, 5, 3))]
     return partial(InvertedResiduals, groups, padding=padding, epsilon=1e-3)

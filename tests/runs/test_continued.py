@@ -10,6 +10,7 @@ from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import job
 from fcam_jax.runs.class_names import CLASS_NAMES
+from fcam_jax.runs.classifiers import check_taken
 
 pytestmark = pytest.mark.slow
 
@@ -107,6 +108,15 @@ def test_a_classifier_that_does_not_fit_is_refused_before_the_folder_is_made(tra
     with pytest.raises(InputError, match=words):
         job.train(config(classifier__from_run=str(trained), **values), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "shares"), [({}, True), ({"data__test_size": 32}, True), ({"data__size": 24}, False)]
+)
+def test_a_threshold_is_taken_with_the_classifier_where_its_maps_are_of_the_same_size(trained, values, shares):
+    record = json.loads(json.dumps(config(classifier__from_run=str(trained), **values).to_dict()))
+    assert check_taken(trained, record) is shares
+    assert check_taken(trained, {**record, "data": {**record["data"], "test_size": 48}}) is False
 
 
 def test_a_classifier_that_is_not_trained_to_its_end_is_not_taken(trained, tmp_path):

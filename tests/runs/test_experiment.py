@@ -21,6 +21,7 @@ from fcam_jax.evaluation.settings import EvaluationSettings
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as run_folder
 from fcam_jax.runs.folder import claim, training_hash
+from fcam_jax.runs.prediction.network import trained_network
 from fcam_jax.runs.report import paper
 from fcam_jax.runs.report.runs import read_examples, read_run
 from fcam_jax.runs.trained import evaluate_checkpoint, load_trained
@@ -213,10 +214,26 @@ def test_what_is_mirrored_is_called_so_and_its_rows_are_none_of_the_papers(train
     assert paper.method("F-CAM, mirrored", "cam", {}) == paper.PaperMethod("F-CAM, mirrored")
 
 
+def test_what_is_evaluated_and_predicted_may_be_of_another_size_than_what_is_trained_on(trained, tmp_path):
+    evaluate_checkpoint(trained / "fcam", out=tmp_path / "out", values={"data.test_size": 48})
+    found, before = results(tmp_path / "out"), results(trained)
+    assert (found["image_size"], found["test_size"]) == (32, 48) and before["test_size"] == 32
+    assert found["methods"]["F-CAM"] != before["methods"]["F-CAM"]
+
+    record = build.changed(json.loads((trained / "config.json").read_text()), {"data.test_size": 48})
+    data = build.recorded_experiment(record).data
+    assert {batch.images.shape[1:3] for split in ("val", "test") for batch, _ in data.evaluated(split)} == {(48, 48)}
+    assert next(data.stream(0, None)).images.shape[1:3] == (32, 32)
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    network = trained_network(tmp_path / "run")
+    assert (network.size, trained_network(trained).size) == (48, 32)
+
+
 def test_a_report_takes_a_run_from_before_a_setting_of_the_evaluation_for_one_with_the_default(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "older")
     record = json.loads((tmp_path / "older" / "config.json").read_text())
-    del record["evaluation"]["mirrored"]
+    del record["evaluation"]["mirrored"], record["data"]["test_size"]
     (tmp_path / "older" / "config.json").write_text(json.dumps(record))
     assert read_run(tmp_path / "older").config == read_run(trained).config
 
@@ -268,7 +285,8 @@ def test_a_stage_that_is_not_trained_is_named(trained, tmp_path):
 
 def test_a_run_from_before_a_setting_of_the_evaluation_came_is_evaluated_by_its_default(trained):
     record = json.loads((trained / "config.json").read_text())
-    older = {**record, "evaluation": {"batch_size": record["evaluation"]["batch_size"]}}
+    older = {**record, "evaluation": {"batch_size": record["evaluation"]["batch_size"]}, "data": {**record["data"]}}
+    del older["data"]["test_size"]
     assert build.recorded_experiment(older).evaluation == EvaluationSettings(**older["evaluation"])
     assert build.changed(older, {"evaluation.mirrored": True})["evaluation"]["mirrored"]
     with pytest.raises(InputError, match=r"evaluation\.mirrored"):

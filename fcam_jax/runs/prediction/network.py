@@ -182,7 +182,8 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
     trained = load_trained(path)
     config, method, val = trained.config, trained.stage.method, trained.record["val"]
     title, threshold = "F-CAM", FCAM_THRESHOLD if isinstance(trained.model, FCAM) else CAM_THRESHOLD
-    settings = {"size": config["data"]["size"], "model": config["model"]}
+    size = setting(config, "data.test_size") or config["data"]["size"]
+    settings = {"size": size, "model": config["model"]}
     if isinstance(method, ClassifierMethod):
         title = config["cam"]["name"] if method.training.by_cam else method.training.title
         settings |= {"cam": config["cam"]}
@@ -193,8 +194,7 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
         logger.warning(text, path, threshold.value)
     window = tuple(setting(config, "data.folder.window") or ())
     settings |= {"map": title, **({"window": list(window)} if window else {})}
-    size, names = config["data"]["size"], trained.classes
-    network = Network(trained.model, method, title, size, threshold, names, settings, window=window)
+    network = Network(trained.model, method, title, size, threshold, trained.classes, settings, window=window)
     return network if cam is None or cam == ByCam(title) else network.by_cam(cam)
 
 
