@@ -1,59 +1,58 @@
-"""The paper's claims on real birds: the six CAMs of Table 1 on CUB's first 50 classes, F-CAM on each, and its ablation.
+"""The paper's claims on real birds: CAMs of CUB's first 50 classes, F-CAM on each, and what its loss is made of.
 
-    fcam sweep --sweep=cub50 --workdir=runs/cub50 \\
-        -- --config.data.root=DIR --config.model.init=mobilenet_v1_075_224_imagenet.safetensors
+    fcam sweep --sweep=cub50 --workdir=runs/cub50 -- --config.data.root=DIR --config.model.init=timm:tf_efficientnet_lite0
 
-14 runs; on one core of a server thirteen minutes for each of three classifiers and ten to twelve for each run of
-F-CAM. It may be interrupted at any time, and runs of one seed wait for nothing but its classifier.
-`docs/results.md` has the figures.
+It may be interrupted at any time, and runs of one seed wait for nothing but its classifier. `docs/results.md` has the
+figures and the times.
 
-All runs of a seed share its classifier, which validation chooses by CAM: `classifier-s0` to `-s2`. On it F-CAM is
-trained from each CAM (seed 0; CAM with three seeds), and from CAM with seeds alone (`cam-sr-s0`) and with seeds and CRF
-(`cam-sr-crf-s0`). `imagenet-cam` is what the pretrained network finds before it has seen a bird.
+All runs of a seed share its classifier, `classifier-s0` to `-s2`. On it F-CAM is trained from CAM and LayerCAM (three
+seeds) and GradCAM++ (seed 0), and from LayerCAM with seeds alone (`layercam-sr-s0` and so on) and with seeds and CRF
+(`layercam-sr-crf-s0`). `imagenet-cam` is what the pretrained network finds before it has seen a bird.
 
-The argument chooses by name: `device` (cpu or gpu, as in configs/cub50.py; cpu) and `part`: "all", or "weights", which
-is F-CAM on CAM and LayerCAM with other weights of the CRF, with seed 0, to choose from by validation.
+The argument chooses by name: `encoder` (that of configs/cub50.py) and `part`: "all", or "weights", which is F-CAM on
+CAM and LayerCAM with other weights of the CRF, with seed 0, to choose from by validation.
 """
 
 from typing import Any
 
-from fcam_jax.configuration import choices
+from fcam_jax.configuration import choices, configuration
 from fcam_jax.errors import unknown_name
 from fcam_jax.runs.sweeps.sweep_file import SweepRun
 
-CAMS = ("cam", "gradcam", "gradcampp", "smooth_gradcampp", "xgradcam", "layercam")
 SEEDS = (0, 1, 2)
-DEVICES = ("cpu", "gpu")
+CAMS = {"cam": SEEDS, "layercam": SEEDS, "gradcampp": SEEDS[:1]}
 WITHOUT = {"sr": ("crf", "size"), "sr-crf": ("size",)}  # terms of the loss that are off
-CRF_WEIGHTS = (5e-9, 1e-8, 2e-8, 4e-8)
+CRF_FACTORS = (0.25, 0.5, 1.0, 2.0)
 
 
 def get_runs(args: str) -> list[SweepRun]:
-    """The runs of a part on a device; `args` as "name=value", commas between."""
-    chosen = choices(args, ("device", "part"))
-    device, part = chosen.get("device", "cpu"), chosen.get("part", "all")
-    if device not in DEVICES:
-        raise unknown_name("device", device, DEVICES)
+    """The runs of a part on an encoder; `args` as "name=value", commas between."""
+    chosen = choices(args, ("encoder", "part"))
+    part, encoder = chosen.get("part", "all"), chosen.get("encoder")
     parts = {"all": _all, "weights": _weights}
     if part not in parts:
         raise unknown_name("part", part, parts)
-    return parts[part](f"cub50:device={device}")
+    config = "cub50" if encoder is None else f"cub50:encoder={encoder}"
+    configuration(config, {})  # an encoder that is not known is told
+    return parts[part](config)
 
 
 def _all(config: str) -> list[SweepRun]:
-    # Of the strides 8, 16 and 32, this is the one that validation likes best: at 8 the network no longer knows what it
+    pretrained = f"{config}{',' if ':' in config else ':'}method=pretrained"
+    # Of the strides 8, 16 and 32 this is the one that validation likes best: at 8 the network no longer knows what it
     # sees, at 32 its map has few cells.
-    runs = [SweepRun("imagenet-cam", f"{config},method=pretrained", {"model.final_stride": 16})]
+    runs = [SweepRun("imagenet-cam", pretrained, {"model.final_stride": 16})]
     runs += [_classifier(config, seed) for seed in SEEDS]
-    runs += [_fcam(config, cam, seed) for cam in CAMS for seed in (SEEDS if cam == "cam" else SEEDS[:1])]
+    runs += [_fcam(config, cam, seed) for cam, seeds in CAMS.items() for seed in seeds]
     for name, terms in WITHOUT.items():
         without = {f"fcam.loss.{term}.weight": 0.0 for term in terms}
-        runs.append(_fcam(config, "cam", SEEDS[0], name, without))
+        runs += [_fcam(config, "layercam", seed, name, without) for seed in SEEDS]
     return runs
 
 
 def _weights(config: str) -> list[SweepRun]:
-    weights = {f"crf-{weight:g}": {"fcam.loss.crf.weight": weight} for weight in CRF_WEIGHTS}
+    usual = configuration(config, {}).fcam.loss.crf.weight
+    weights = {f"crf-{factor:g}": {"fcam.loss.crf.weight": factor * usual} for factor in CRF_FACTORS}
     fcams = [_fcam(config, cam, 0, name, change) for cam in ("cam", "layercam") for name, change in weights.items()]
     return [_classifier(config, 0), *fcams]
 

@@ -68,15 +68,19 @@ def defaults() -> ConfigDict:
     return config
 
 
-def evaluable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded configuration with defaults for what it lacks of the evaluation's: no training depends on these, so a
-    run from before a setting came is evaluated, and reported on, as one that has the default.
+# Settings that came after the first runs; by default they say what was done before.
+_LATER = {"evaluation": tuple(defaults_of(EvaluationSettings)), "data": ("test_size",), "classifier": ("frozen_norms",)}
+
+
+def of_today(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded configuration with defaults for the settings that came later, and for all of the evaluation's, on
+    which no training depends: an older run is loaded, evaluated and reported on as one that has them.
     """
-    there, data = record.get("evaluation"), record.get("data")
-    if not isinstance(there, Mapping) or not isinstance(data, Mapping):
-        return dict(record)  # it is damaged, which is told where it is used
-    evaluation = {**defaults().evaluation.to_dict(), **there}
-    return {**record, "evaluation": evaluation, "data": {"test_size": defaults().data.test_size, **data}}
+    found, usual = dict(record), defaults().to_dict()
+    for name, keys in _LATER.items():
+        if isinstance(there := record.get(name), Mapping):  # else it is damaged, which is told where it is used
+            found[name] = {**{key: usual[name][key] for key in keys}, **there}
+    return found
 
 
 def part(config: ConfigDict, path: str) -> Any:

@@ -111,12 +111,14 @@ class ClassifierStage:
       from_run: folder of a run whose classifier is taken instead of training one.
       epochs: length of its training.
       new_layers_factor: on the learning rate of layers that are not pretrained.
+      frozen_norms: BatchNorm of the encoder keeps the statistics of model.init while it is trained.
     """
 
     method: str = "cam"
     from_run: str = ""
     epochs: int = 50
     new_layers_factor: float = 10.0
+    frozen_norms: bool = False
 
     def __post_init__(self) -> None:
         at_least(self, epochs=0)

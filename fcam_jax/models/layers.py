@@ -16,6 +16,7 @@ from jax.nn.initializers import Initializer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
+from fcam_jax.errors import InputError
 from fcam_jax.types import DATA_AXIS
 
 Side = int | tuple[int, int]  # of a kernel, or its height and width
@@ -114,17 +115,18 @@ class BatchNorm(nnx.BatchNorm):
     """BatchNorm whose training statistics are those of the whole batch, over every device of the mesh axis.
 
     It normalises in float32 whatever the compute dtype: the running statistics would lose their low bits otherwise.
+    Where it is `frozen` it normalises by the running statistics in training, too, and leaves them as they are.
 
     Differs from: PyTorch keeps a running variance with Bessel's correction, here (as in Flax and Keras) without.
     """
 
     def __init__(self, channels: int, *, epsilon: float = 1e-5, dtype: DTypeLike = jnp.float32, rngs: nnx.Rngs):
         super().__init__(channels, momentum=0.9, epsilon=epsilon, dtype=jnp.float32, axis_name=DATA_AXIS, rngs=rngs)
-        self.output_dtype = dtype
+        self.output_dtype, self.frozen = dtype, False
 
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w c"]:  # type: ignore[override]
         """Normalise by the batch and update the running statistics, or (`train=False`) by the running statistics."""
-        if not train:
+        if self.frozen or not train:
             return super().__call__(x, use_running_average=True).astype(self.output_dtype)
         assert self.scale is not None and self.bias is not None
         # As varied over the devices as the maps, so that each device has its own share of their gradients.
@@ -135,6 +137,18 @@ class BatchNorm(nnx.BatchNorm):
             # Not by `running[...] =`, for which JAX walks through all that has been traced so far.
             running.set_value(self.momentum * running[...] + (1 - self.momentum) * jax.lax.stop_gradient(new))
         return normalized
+
+
+def freeze_norms(network: nnx.Module) -> None:
+    """Keep the running statistics of every BatchNorm of a network, whose scales and biases are still trained.
+
+    Raises InputError: it has none.
+    """
+    norms = [module for _, module in nnx.iter_modules(network) if isinstance(module, BatchNorm)]
+    if not norms:
+        raise InputError(f"frozen_norms is True, and {type(network).__name__} has no BatchNorm; leave it out")
+    for norm in norms:
+        norm.frozen = True
 
 
 def _over_devices(means: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from fcam_jax.component import at_key
 from fcam_jax.configuration.command_line import override
 from fcam_jax.configuration.components import import_components, own
-from fcam_jax.configuration.keys import evaluable, part
+from fcam_jax.configuration.keys import of_today, part
 from fcam_jax.data.classes import ClassNames
 from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
@@ -134,7 +134,7 @@ def recorded_experiment(
     """
     with of_this_version():
         import_components(record)
-        return experiment(ConfigDict(evaluable(record)), of_run, evaluated)
+        return experiment(ConfigDict(of_today(record)), of_run, evaluated)
 
 
 def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
@@ -145,14 +145,14 @@ def recorded_stages(record: Mapping[str, Any]) -> tuple[Stage, ...]:
     """
     with of_this_version():
         import_components(record)
-        return _stages(ConfigDict(dict(record)), 1)
+        return _stages(ConfigDict(of_today(record)), 1)
 
 
 def changed(record: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration that a run records with other values, by key; raises as `override`."""
     with of_this_version():
         import_components(record)
-        return dict(override(ConfigDict(evaluable(record)), values).to_dict())
+        return dict(override(ConfigDict(of_today(record)), values).to_dict())
 
 
 @contextlib.contextmanager
@@ -225,6 +225,8 @@ def classifier_stage(config: ConfigDict, network: Classifier, steps_per_epoch: i
 
     def load(network: Classifier) -> Imported | None:
         imported = pretrained_classifier(config.model, network)
+        if imported is None and settings.frozen_norms:
+            raise InputError("config.classifier.frozen_norms keeps the statistics of model.init, which is empty")
         way.load(network)
         return imported
 

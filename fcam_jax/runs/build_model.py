@@ -21,6 +21,7 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import dilated
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
+from fcam_jax.models.layers import freeze_norms
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runtime.random import OfWeights, stream, weight_keys
 
@@ -69,13 +70,17 @@ def encoder(config: ConfigDict) -> Encoder:
     build_encoder = member("model.encoder", model.encoder)
     of_method = method(config.classifier).encoder_settings(build_encoder)
     with at_key("config.model."):
-        return build_encoder(
+        body = build_encoder(
             final_stride=model.final_stride,
             **dilated(build_encoder, model.dilate),
             **own(config.model, model.encoder) | of_method,
             dtype=jnp.dtype(model.dtype),
             rngs=_rngs(config.seed, OfWeights.ENCODER),
         )
+    if part(config, "classifier").frozen_norms:
+        with at_key("config.classifier."):
+            freeze_norms(body)
+    return body
 
 
 def decoder(config: ConfigDict, body: Encoder) -> Decoder:

@@ -42,7 +42,7 @@ def line_of(words):
         ("configs/nothing.py", [], "--config: no such benchmark file: 'configs/nothing.py'"),
         ("configs/sweeps/six_cams.py", [], "--config=configs/sweeps/six_cams.py: the file defines no get_config(args)"),
         ("", [], "--config: no such benchmark file: ''"),
-        ("configs/cub50.py:tpu", [], "--config=configs/cub50.py:tpu: configs/cub50.py takes the device cpu or"),
+        ("configs/cub50.py:tpu", [], "--config=configs/cub50.py:tpu: unknown config.model.encoder 'tpu'; known: "),
         ("configs/synthetic.py", ["--mode=test"], "argument --mode: invalid choice: 'test'"),
         ("configs/synthetic.py", ["--modus=eval"], "unknown option --modus, did you mean --mode?"),
         ("configs/synthetic.py", ["extra"], "unrecognized arguments: extra"),

@@ -10,11 +10,13 @@ from flax import nnx
 from jax.sharding import AxisType, PartitionSpec
 from scipy import ndimage
 
+from fcam_jax.errors import InputError
 from fcam_jax.models.layers import (
     BatchNorm,
     conv,
     drop_path,
     dropout,
+    freeze_norms,
     gelu,
     max_pool,
     relu,
@@ -218,6 +220,25 @@ def test_batch_norm_without_a_mesh_takes_the_batch_as_whole():
 
     gradient = jax.grad(of_one_image)(jnp.asarray(x))
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-3)
+
+
+def test_frozen_norms_keep_their_statistics_and_learn_by_them():
+    network = nnx.List([BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)])
+    norm = network[0]
+    norm.mean.set_value(jnp.array([1.0, -2.0, 0.5]))
+    norm.var.set_value(jnp.array([4.0, 0.25, 1.0]))
+    freeze_norms(network)
+    x = maps(8, 4, 5, 3) * 3 + 1
+    expected = (x - [1.0, -2.0, 0.5]) / np.sqrt(np.array([4.0, 0.25, 1.0]) + 1e-5)
+    y = norm(jnp.asarray(x), train=True)
+    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(y, norm(jnp.asarray(x), train=False))
+    np.testing.assert_array_equal(norm.mean[...], [1.0, -2.0, 0.5])
+    np.testing.assert_array_equal(norm.var[...], [4.0, 0.25, 1.0])
+    found = nnx.grad(lambda norm: norm(jnp.asarray(x), train=True).sum())(norm)
+    np.testing.assert_allclose(found["scale"][...], expected.sum((0, 1, 2)), rtol=1e-4)
+    with pytest.raises(InputError, match="List has no BatchNorm"):
+        freeze_norms(nnx.List([conv(3, 4, 1, rngs=nnx.Rngs(0))]))
 
 
 @pytest.mark.slow

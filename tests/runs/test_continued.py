@@ -3,14 +3,18 @@
 import json
 import shutil
 
+import jax
 import pytest
+from flax import nnx
 
 from configs import synthetic
 from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
+from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.runs import job
 from fcam_jax.runs.class_names import CLASS_NAMES
 from fcam_jax.runs.classifiers import check_taken
+from fcam_jax.runs.trained import load_trained
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +112,26 @@ def test_a_classifier_that_does_not_fit_is_refused_before_the_folder_is_made(tra
     with pytest.raises(InputError, match=words):
         job.train(config(classifier__from_run=str(trained), **values), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_frozen_norms_keep_the_statistics_of_the_weights_that_training_begins_with(trained, tmp_path, frozen):
+    start = load_trained(trained / "classifier").model
+    save_weights(export_weights(start), tmp_path / "weights.safetensors")
+    values = {"model__init": str(tmp_path / "weights.safetensors"), "last_stage": "classifier"}
+    job.train(config(classifier__frozen_norms=frozen, **values), tmp_path / "run")
+    end = load_trained(tmp_path / "run").model
+
+    def kept(kind):
+        before, after = (jax.tree.leaves(nnx.state(model.encoder, kind)) for model in (start, end))
+        return [bool((one == other).all()) for one, other in zip(before, after, strict=True)]
+
+    assert kept(nnx.BatchStat) == [frozen] * len(kept(nnx.BatchStat)) and not any(kept(nnx.Param))
+    if frozen:
+        with pytest.raises(
+            InputError, match=r"config\.classifier\.frozen_norms keeps .* of model\.init, which is empty"
+        ):
+            job.train(config(classifier__frozen_norms=True), tmp_path / "scratch")
 
 
 @pytest.mark.parametrize(

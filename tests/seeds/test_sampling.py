@@ -152,8 +152,8 @@ def test_settings_outside_their_range_are_named(name, value):
         ((448, 448), SeedSettings(), (21, 5, 64)),
         ((112, 448), SeedSettings(), (11, 3, 32)),
         ((8, 8), SeedSettings(), (1, 1, 1)),
-        ((128, 128), SeedSettings(**cub50.get_config("").fcam.seeds), (7, 3, 18)),
-        ((224, 224), SeedSettings(**cub50.get_config("gpu").fcam.seeds), (11, 3, 32)),
+        ((128, 128), SeedSettings(**cub50.get_config("mobilenet_v1_075").fcam.seeds), (7, 3, 18)),
+        ((224, 224), SeedSettings(**cub50.get_config().fcam.seeds), (11, 3, 32)),
         ((64, 64), SeedSettings(**synthetic.get_config().fcam.seeds), (3, 1, 9)),
     ],
 )

@@ -15,7 +15,7 @@ import PIL.Image
 from jaxtyping import Float, Int, Real, UInt8
 
 from fcam_jax.configuration.flat import setting, settings_key
-from fcam_jax.configuration.keys import evaluable
+from fcam_jax.configuration.keys import of_today
 from fcam_jax.data.source import SPLITS
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.activations import BINS
@@ -248,7 +248,7 @@ def _config(path: pathlib.Path) -> dict[str, Any]:
     for key, kind in _SETTINGS.items():
         if not isinstance(value := setting(config, key), kind | None):
             raise InputError(f"{path} is damaged (its {key} is {value!r:.40}); {_ANOTHER}")
-    return evaluable(config)
+    return of_today(config)
 
 
 def _record(fields: Mapping[str, Any]) -> StoredEvaluation:

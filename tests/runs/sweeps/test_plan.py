@@ -24,7 +24,7 @@ def complaint(*runs, options=None):
 SWEEPS = ["six_cams.py", "six_cams.py:shared", "table1.py", "table1.py:shared", "methods.py", "ablation.py"]
 SWEEPS += ["ablation.py:cub,encoder=vgg16,seeds=1", "ablation.py:benchmark=cub50,part=background,cam=layercam"]
 SWEEPS += ["methods.py:cub", "methods.py:openimages,vgg16,seeds=1", "methods.py:benchmark=ilsvrc,seeds=1"]
-SWEEPS += ["cub50.py:part=weights", "cub50.py:part=weights,device=gpu"]
+SWEEPS += ["cub50.py:part=weights", "cub50.py:part=weights,encoder=mobilenet_v1_075"]
 SWEEPS += [f"search.py:synthetic,{method}" for method in ("cam", "spg", "cutmix")]
 
 
@@ -50,7 +50,7 @@ def test_a_command_gives_the_configuration_that_is_planned_and_the_command_line_
         (SweepRun("a", SYNTHETIC, {"sed": 1}), "run a: unknown configuration key config.sed: did you mean 'seed'?"),
         (SweepRun("a", SYNTHETIC, {"seed": "x"}), "run a: config.seed=x: it must be a whole number"),
         (SweepRun("a", "configs/nothing.py"), "run a: config: no such benchmark file: 'configs/nothing.py'"),
-        (SweepRun("a", "configs/cub50.py:tpu"), "run a: config=configs/cub50.py:tpu: configs/cub50.py takes"),
+        (SweepRun("a", "configs/cub50.py:tpu"), "run a: config=configs/cub50.py:tpu: unknown config.model.encoder 'tpu'; known: "),
     ],
 )
 def test_a_run_that_cannot_be_built_is_named(run, words):
