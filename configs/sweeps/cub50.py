@@ -1,6 +1,7 @@
 """The paper's claims on real birds: CAMs of CUB's first 50 classes, F-CAM on each, and what its loss is made of.
 
-    fcam sweep --sweep=cub50 --workdir=runs/cub50 -- --config.data.root=DIR --config.model.init=timm:tf_efficientnet_lite0
+    fcam sweep --sweep=cub50 --workdir=runs/cub50 \\
+        -- --config.data.root=DIR --config.model.init=timm:tf_efficientnet_lite0
 
 It may be interrupted at any time, and runs of one seed wait for nothing but its classifier. `docs/results.md` has the
 figures and the times.

@@ -50,7 +50,10 @@ def test_a_command_gives_the_configuration_that_is_planned_and_the_command_line_
         (SweepRun("a", SYNTHETIC, {"sed": 1}), "run a: unknown configuration key config.sed: did you mean 'seed'?"),
         (SweepRun("a", SYNTHETIC, {"seed": "x"}), "run a: config.seed=x: it must be a whole number"),
         (SweepRun("a", "configs/nothing.py"), "run a: config: no such benchmark file: 'configs/nothing.py'"),
-        (SweepRun("a", "configs/cub50.py:tpu"), "run a: config=configs/cub50.py:tpu: unknown config.model.encoder 'tpu'; known: "),
+        (
+            SweepRun("a", "configs/cub50.py:tpu"),
+            "run a: config=configs/cub50.py:tpu: unknown config.model.encoder 'tpu'; known: ",
+        ),
     ],
 )
 def test_a_run_that_cannot_be_built_is_named(run, words):
