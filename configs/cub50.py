@@ -12,18 +12,18 @@ from ml_collections import ConfigDict
 
 from fcam_jax.configuration import choose, defaults
 
-SMALL = "mobilenet_v1_075"
+SMALL, FINE = "mobilenet_v1_075", "efficientnet_lite0"
+WIDTHS = (128, 64, 32, 32, 16)  # of the decoder; the paper's are up to twice as wide
 
 
 def get_config(args: str = "") -> ConfigDict:
-    """Settings that suit a CPU: of MobileNetV1 0.75 at 128 pixels, else at 224; `args` as for `choose`."""
+    """Settings that suit a CPU: MobileNetV1 0.75 at 128 pixels, others at 224; `args` as for `choose`."""
     config = defaults()
-    choose(config, "encoder=efficientnet_lite0", ("encoder",))
+    choose(config, f"encoder={FINE}", ("encoder",))
     choose(config, args)
     config.data.num_classes = 50
     if config.classifier.method == "danet":
         config.classifier.danet.hierarchy = "cub"
-    config.model.decoder_widths = (128, 64, 32, 32, 16)
     config.fcam.loss.crf.stride = 8
     if config.model.encoder == SMALL:
         _at_128(config)
@@ -38,11 +38,13 @@ def _at_224(config: ConfigDict) -> None:
     config.data.batch_size = 16
     # Crops of 224 pixels; whole images, and what is tested, of 320: the maps are as fine as those of larger crops.
     config.data.resize, config.data.size, config.data.test_size = 320, 224, 320
-    config.model.final_stride = 16
-    config.model.dilate = True
     config.validation.selection = "last"
     # So little data: the pretrained layers learn slowly, by ImageNet's statistics, under a new head that learns fast.
-    config.classifier.frozen_norms = True
+    if config.model.encoder == FINE:  # not all encoders can be dilated, or have statistics
+        config.model.final_stride = 16
+        config.model.dilate = True
+        config.classifier.frozen_norms = True
+        config.model.decoder_widths = WIDTHS
     config.classifier.optimizer.update(learning_rate=0.001, decay_epochs=4)
     config.classifier.new_layers_factor = 100.0
     config.classifier.epochs = 6
@@ -55,6 +57,7 @@ def _at_224(config: ConfigDict) -> None:
 
 def _at_128(config: ConfigDict) -> None:
     config.data.resize, config.data.size = 146, 128
+    config.model.decoder_widths = WIDTHS
     of_method = config.classifier.get(config.classifier.method, {})
     if "width" in of_method:
         of_method.width = 256

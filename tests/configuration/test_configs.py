@@ -31,7 +31,7 @@ CUB_ENCODERS = sorted({*FAMILIES} - {"small"})
 PAPERS = ("vgg16", "inceptionv3", "resnet50")
 VARIANTS = [
     *((name, ()) for name in NAMES),
-    ("cub50", ("mobilenet_v1_075",)),
+    *(("cub50", (encoder,)) for encoder in ("mobilenet_v1_075", "vgg16", "deit_tiny")),
     ("cub", ("mobilenet_v1_025,layercam",)),
     *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
     *(
