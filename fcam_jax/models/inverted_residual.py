@@ -15,7 +15,7 @@ from fcam_jax.models.weight_names import head_of_torch
 
 _STEM, _TOP, _EXPANSION = 32, 1280, 6
 _STAGES = (0, 1, 2, 3, 3, 4, 4)  # of each group of blocks; the first group of a stage carries its stride
-_FIRST = tuple(_STAGES.index(stage) for stage in range(5))  # group of each stage
+_FIRST = tuple(_STAGES.index(stage) for stage in range(5))  # group of blocks of each stage
 
 
 class Group(NamedTuple):

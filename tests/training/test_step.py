@@ -10,6 +10,7 @@ from tiny_stages import batch, fcam, placed
 from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
 from fcam_jax.losses import PixelAlignment
+from fcam_jax.models.layers import freeze_norms
 from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
@@ -40,6 +41,12 @@ def test_one_device_equals_four(stage):
 
 def test_one_device_equals_four_on_tokens(token_stage):
     test_one_device_equals_four(token_stage)
+
+
+@pytest.mark.parametrize("stage", ["classifier"], indirect=True)
+def test_one_device_equals_four_where_norms_are_frozen(stage):
+    freeze_norms(stage.model.encoder)
+    test_one_device_equals_four(stage)
 
 
 def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
