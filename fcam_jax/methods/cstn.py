@@ -17,10 +17,11 @@ from fcam_jax.errors import InputError
 from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder, Map
 from fcam_jax.models.heads import Head
-from fcam_jax.models.layers import BatchNorm, conv
+from fcam_jax.models.layers import conv
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 Affine = Float[Array, "b n 2 3"]  # of each window, row by row

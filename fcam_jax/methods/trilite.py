@@ -14,10 +14,11 @@ from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.classifier import ByCam, Outcome
 from fcam_jax.methods.frozen import Frozen
 from fcam_jax.methods.tscam import enlarged
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.heads import WGAP, Head
-from fcam_jax.models.layers import BatchNorm, conv
+from fcam_jax.models.layers import conv
 from fcam_jax.types import DATA_AXIS, Batch, Localization
 
 FOREGROUND, BACKGROUND = 1, 2  # channels of the regions; what is neither is channel 0

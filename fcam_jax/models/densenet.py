@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.encoder import (
     At,
     Encoder,
@@ -22,7 +23,7 @@ from fcam_jax.models.encoder import (
     subsamplings,
     unchanged,
 )
-from fcam_jax.models.layers import BatchNorm, conv, max_pool
+from fcam_jax.models.layers import conv, max_pool
 from fcam_jax.models.pretrained import Pretrained, Sized, torchvision
 from fcam_jax.models.weight_names import Path, head_of_torch, of_torch, torch_name
 

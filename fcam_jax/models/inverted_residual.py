@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.depthwise import DepthwiseConv
 from fcam_jax.models.encoder import At, Encoder, Keys, Map, Strided, strides_up_to, subsamplings, unchanged
-from fcam_jax.models.layers import BatchNorm, Padding, conv
+from fcam_jax.models.layers import Padding, conv
 from fcam_jax.models.weight_names import head_of_torch
 
 _STEM, _TOP, _EXPANSION = 32, 1280, 6

@@ -9,6 +9,7 @@ from typing import Any
 
 from flax import nnx
 
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.depthwise import DepthwiseConv
 from fcam_jax.models.encoder import (
     At,
@@ -21,7 +22,7 @@ from fcam_jax.models.encoder import (
     subsamplings,
     unchanged,
 )
-from fcam_jax.models.layers import BatchNorm, conv
+from fcam_jax.models.layers import conv
 from fcam_jax.models.weight_names import Names, Path
 
 _EPSILON = 1e-3

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from fcam_jax.models.layers import BatchNorm, conv
+from fcam_jax.models.batch_norm import BatchNorm
+from fcam_jax.models.layers import conv
 
 _AT_ONCE = 256  # queries; the matrix of all of 56 x 56 positions would be 39 MB for every image
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from flax import nnx
 
 from fcam_jax.errors import InputError
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.encoder import (
     FINAL_STRIDES,
     At,
@@ -23,7 +24,7 @@ from fcam_jax.models.encoder import (
     subsamplings,
     unchanged,
 )
-from fcam_jax.models.layers import BatchNorm, ConvBNReLU, conv, max_pool, relu
+from fcam_jax.models.layers import ConvBNReLU, conv, max_pool, relu
 from fcam_jax.models.pretrained import Pretrained, Sized, torchvision
 from fcam_jax.models.weight_names import of_torch
 

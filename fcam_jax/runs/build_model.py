@@ -15,13 +15,13 @@ from fcam_jax.configuration.settings import DECODER_CENTER, INIT_HEAD
 from fcam_jax.errors import InputError
 from fcam_jax.losses.classification import ONE_CLASS
 from fcam_jax.methods.classifier import ClassifierTraining
+from fcam_jax.models.batch_norm import freeze_norms
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import dilated
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
-from fcam_jax.models.layers import freeze_norms
 from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runtime.random import OfWeights, stream, weight_keys
 

@@ -11,12 +11,11 @@ from jax.sharding import AxisType, PartitionSpec
 from scipy import ndimage
 
 from fcam_jax.errors import InputError
+from fcam_jax.models.batch_norm import BatchNorm, freeze_norms
 from fcam_jax.models.layers import (
-    BatchNorm,
     conv,
     drop_path,
     dropout,
-    freeze_norms,
     gelu,
     max_pool,
     relu,

@@ -8,10 +8,10 @@ from flax import nnx
 from PIL import Image
 
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.import_weights import load_classifier, set_weights
-from fcam_jax.models.layers import BatchNorm
 from fcam_jax.models.mobilenet import keras_name
 from fcam_jax.runtime.random import weight_keys
 

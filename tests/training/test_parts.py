@@ -23,9 +23,9 @@ from fcam_jax.errors import InputError
 from fcam_jax.losses.pixel_alignment import PixelAlignment
 from fcam_jax.methods.contract import batch_key
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
-from fcam_jax.models.layers import BatchNorm
 from fcam_jax.runtime.random import weight_keys
 from fcam_jax.training.placed import data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step

@@ -10,7 +10,7 @@ from tiny_stages import batch, fcam, placed
 from fcam_jax.data.augment import augmenter
 from fcam_jax.errors import InputError
 from fcam_jax.losses import PixelAlignment
-from fcam_jax.models.layers import freeze_norms
+from fcam_jax.models.batch_norm import freeze_norms
 from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
 from fcam_jax.training.step import initial_state, jitted_step, make_train_step
 from fcam_jax.types import DATA_AXIS
