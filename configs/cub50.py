@@ -75,6 +75,4 @@ def _at_128(config: ConfigDict) -> None:
     config.fcam.seeds.foreground_count = 8  # more than of the background: the map's values reach further towards 1
     config.fcam.seeds.background_count = 4
     config.fcam.seeds.dilation = 0.0234  # 3 pixels
-    config.fcam.loss.crf.update(
-        weight=2e-8, start=40
-    )  # so strong, it may flood a map that does not know the object yet
+    config.fcam.loss.crf.update(weight=2e-8, start=40)  # it may flood a map that does not know the object yet

@@ -224,9 +224,10 @@ def classifier_stage(config: ConfigDict, network: Classifier, steps_per_epoch: i
     )
 
     def load(network: Classifier) -> Imported | None:
+        if settings.frozen_norms and not config.model.init:
+            why = "keeps the statistics of model.init, which is empty; name weights there, or set it to False"
+            raise InputError(f"config.classifier.frozen_norms {why}")
         imported = pretrained_classifier(config.model, network)
-        if imported is None and settings.frozen_norms:
-            raise InputError("config.classifier.frozen_norms keeps the statistics of model.init, which is empty")
         way.load(network)
         return imported
 
