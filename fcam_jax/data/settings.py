@@ -78,3 +78,9 @@ class DataSettings:
             return component(**shared, **own)
         except InputError as error:
             raise InputError(str(error) if str(error).split()[0] in shared else f"{self.source}.{error}") from None
+
+
+def tested_side(data: Mapping[str, Any]) -> int:
+    """Side in pixels of the images of val, test and prediction, of the part `data` of a configuration or a record."""
+    side: int = data.get("test_size") or data["size"]
+    return side

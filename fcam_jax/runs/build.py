@@ -19,6 +19,7 @@ from fcam_jax.configuration.command_line import override
 from fcam_jax.configuration.components import import_components, own
 from fcam_jax.configuration.keys import of_today, part
 from fcam_jax.data.classes import ClassNames
+from fcam_jax.data.settings import tested_side
 from fcam_jax.errors import InputError
 from fcam_jax.methods.baselines import Center, Decision
 from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps, new_layers
@@ -91,7 +92,7 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
             "method": config.classifier.method,
             "cam": config.cam.name,
             "image_size": config.data.size,
-            "test_size": config.data.test_size or config.data.size,
+            "test_size": tested_side(config.data),
         },
     )
 

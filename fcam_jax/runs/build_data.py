@@ -18,6 +18,7 @@ from fcam_jax.data.augment import augmenter
 from fcam_jax.data.classes import ClassNames, matched
 from fcam_jax.data.loaded import LeftOut, LoadedImages, Memory
 from fcam_jax.data.pipeline import FixedCrops, Known, TrainingStream, crop_batches, evaluation_batches, whole_batches
+from fcam_jax.data.settings import tested_side
 from fcam_jax.data.source import SPLITS, DataSet, share
 from fcam_jax.data.summary import summary
 from fcam_jax.errors import InputError
@@ -90,7 +91,7 @@ def data_set(
             name=split,
         )
 
-    test_size = data.test_size or data.size
+    test_size = tested_side(data)
     training = functools.cache(lambda: loaded("train", data.resize, annotated=objects, kept=True))
     validation = functools.cache(lambda: loaded("val", test_size, annotated=True, kept=True))
     here = {"process_index": jax.process_index(), "process_count": jax.process_count()}

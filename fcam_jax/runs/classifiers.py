@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.configuration.flat import differences, flat_settings, setting
+from fcam_jax.data.settings import tested_side
 from fcam_jax.errors import InputError
 from fcam_jax.runs.class_names import CLASS_NAMES, names_of_run
 from fcam_jax.runs.folder import FREE_KEYS, PRETRAINED, TAKEN_FROM, identity, recorded, taken_from
@@ -66,11 +67,7 @@ def check_taken(source: pathlib.Path, config: Mapping[str, Any]) -> bool:
     if ends and isinstance(epochs, int) and done < epochs:
         told = f"its classifier is trained for {done} of {epochs} epochs; finish that run first"
         raise InputError(f"classifier.from_run={source}: {told}")
-    return bool(there["cam"] == config["cam"] and _test_size(there) == _test_size(config))
-
-
-def _test_size(config: Mapping[str, Any]) -> Any:
-    return setting(config, "data.test_size") or setting(config, "data.size")
+    return bool(there["cam"] == config["cam"] and tested_side(there["data"]) == tested_side(config["data"]))
 
 
 def origin(folder: pathlib.Path) -> str | None:

@@ -19,6 +19,7 @@ from fcam_jax.component import is_number
 from fcam_jax.configuration.flat import setting
 from fcam_jax.data.classes import same_name
 from fcam_jax.data.images import Window
+from fcam_jax.data.settings import tested_side
 from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.evaluation.box_accuracy import chose_none, threshold_of
 from fcam_jax.evaluation.mirrored import Mirrored
@@ -182,7 +183,7 @@ def trained_network(path: pathlib.Path, cam: ByCam | None = None) -> Network:
     trained = load_trained(path)
     config, method, val = trained.config, trained.stage.method, trained.record["val"]
     title, threshold = "F-CAM", FCAM_THRESHOLD if isinstance(trained.model, FCAM) else CAM_THRESHOLD
-    size = setting(config, "data.test_size") or config["data"]["size"]
+    size = tested_side(config["data"])
     settings = {"size": size, "model": config["model"]}
     if isinstance(method, ClassifierMethod):
         title = config["cam"]["name"] if method.training.by_cam else method.training.title
