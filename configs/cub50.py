@@ -41,16 +41,15 @@ def _at_224(config: ConfigDict) -> None:
     config.data.resize, config.data.size, config.data.test_size = 320, 224, 320
     config.validation.selection = "last"
     # So little data: the pretrained layers learn slowly, by ImageNet's statistics, under a new head that learns fast.
-    if config.model.encoder == FINE:  # not all encoders can be dilated, or have statistics
+    if config.model.encoder == FINE:  # not all encoders take another stride, or have statistics
         config.model.final_stride = 16
-        config.model.dilate = True
         config.classifier.frozen_norms = True
         config.model.decoder_widths = WIDTHS
     config.classifier.optimizer.update(learning_rate=0.001, decay_epochs=4)
     config.classifier.new_layers_factor = 100.0
     config.classifier.epochs = 6
-    config.fcam.optimizer.update(learning_rate=0.04, decay_epochs=2)
-    config.fcam.epochs = 3
+    config.fcam.optimizer.update(learning_rate=0.04, decay_epochs=1)
+    config.fcam.epochs = 2
     config.fcam.seeds.background_fraction = 0.4
     config.fcam.seeds.foreground_count = config.fcam.seeds.background_count = 16
     config.fcam.loss.crf.update(weight=6e-8, sigma_xy=40.0, start=40)  # it may flood what does not know the object yet
