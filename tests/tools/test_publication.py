@@ -183,6 +183,12 @@ def test_the_other_blocks(data):
     assert "500 of the split test" in text and "hash of alone-s0 of alone-s0" in text
 
 
+def test_another_size_of_the_tested_images_is_told(tmp_path):
+    run = made(tmp_path / "a", 50.0, 70.0, data__size=224, data__test_size=320)
+    command.main(["publish", f"--workdir={run}", f"--data={tmp_path / 'd.json'}"])
+    assert "crops of 224 pixels, tested at 320" in block("provenance", read_published(tmp_path / "d.json"))
+
+
 def test_sizes_are_given_by_row(tmp_path):
     run = made(tmp_path / "a", 50.0, 70.0)
     path = run / "evaluation" / "F-CAM.json"

@@ -11,7 +11,7 @@ from tools.publication.data import read_published
 from tools.publication.pages import filled
 
 DATA = sorted((ROOT / "docs" / "results").glob("*.json"))
-PAGES = [page for page in (ROOT / "docs" / "results.md", ROOT / "README.md") if page.is_file()]
+PAGES = [ROOT / page for page in ("README.md", "docs/results.md", "docs/history.md")]
 
 
 def as_published(page, path):

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fcam_jax.configuration.flat import setting
+from fcam_jax.data.settings import tested_side
 from fcam_jax.runs.report.aggregate import settings_text
 from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun
 from fcam_jax.runs.report.tables import Cell, Table, figure_cell
@@ -92,7 +93,7 @@ def provenance(data: Published) -> Table:
     folder = pathlib.PurePath(str(setting(first.config, "data.root"))).name
     dataset = setting(first.config, "data.name") or folder or setting(first.config, "data.source")
     lines += [
-        ("data", f"{dataset}, {setting(first.config, 'data.size')} pixels"),
+        ("data", f"{dataset}, {_pixels(first.config['data'])}"),
         ("encoder", str(setting(first.config, "model.encoder"))),
         ("configuration", f"{data.facts[name_of(first)].config_hash} of {name_of(first)}"),
     ]
@@ -112,6 +113,11 @@ def _whole(value: float | int | None) -> Cell:
 
 def _runs(names: list[str], data: Published) -> str:
     return "all runs" if len(names) == len(data.runs) else ", ".join(names)
+
+
+def _pixels(data: Mapping[str, Any]) -> str:
+    size, tested = data["size"], tested_side(data)
+    return f"{size} pixels" if tested == size else f"crops of {size} pixels, tested at {tested}"
 
 
 def _program(facts: Mapping[str, Any]) -> str:

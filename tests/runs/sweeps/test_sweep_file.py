@@ -68,7 +68,7 @@ def test_runs_keep_their_order_but_classifiers_that_others_take_come_first(tmp_p
         ("ablation", 33, 3),
         ("ablation:cub50,part=terms", 15, 3),
         ("ablation:part=background,seeds=1", 7, 1),
-        ("cub50", 17, 4),
+        ("cub50", 10, 3),
         ("cub50:part=weights,encoder=mobilenet_v1_075", 9, 1),
         ("methods", 54, 54),
         ("six_cams", 18, 18),
