@@ -4,8 +4,9 @@
         --config.data.root=DIR --config.model.init=timm:tf_efficientnet_lite0
 
 The argument chooses by name: `encoder=mobilenet_v1_075,cam=layercam,method=has` (docs/methods.md), or `encoder,cam`.
-`DIR` holds `images/` and `metadata/{train,val,test}/` in the format of Choe et al.; `init` is an ImageNet file of the
-encoder. docs/results.md has what to expect of EfficientNet-Lite0 on the 1,389 test birds, and how long it takes;
+`cam=layercam` brings the stage of EfficientNet-Lite0 that suits it. `DIR` holds `images/` and
+`metadata/{train,val,test}/` in the format of Choe et al.; `init` is an ImageNet file of the encoder.
+docs/results.md has what to expect of EfficientNet-Lite0 on the 1,389 test birds, and how long it takes;
 docs/history.md the same of MobileNetV1 0.75.
 """
 
