@@ -59,7 +59,9 @@ def of_constant(
         flat.sum(),
         len(flat),
         flat.argmax(),
-        "its units are dead, no gradient comes to the layer" if dead else "its weighted sum is nowhere positive",
+        "its units are dead, no gradient comes to the layer; or no found box fits that of Detection"
+        if dead
+        else "its weighted sum is nowhere positive",
     )
 
 

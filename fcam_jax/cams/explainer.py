@@ -53,7 +53,7 @@ class Explainer:
         the CAM's settings among the others.
       model: an NNX module; a Linen module and its variables as a pair; or a `Network`, such as a `Classifier`.
       target_layers: modules of the model, or their names (`cams.list_layers`). The maps of several are fused, as by
-        `fusion.fuse`. A `Network` needs none, and takes the names of its stages ("stage4") beside those of layers.
+        `fusion.fuse`. A `Network` needs none, and takes the names of its stages ("stage4") in place of layers.
       reshape: from a layer's output to a map [b, h, w, c], where it is none: `cams.tokens(prefix=1)`,
         `cams.channels_first`, or a function that moves values; a list has one for each layer.
       preprocess: from the images to what the network takes; by default they are taken as they are.

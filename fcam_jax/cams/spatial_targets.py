@@ -92,7 +92,8 @@ class Detection(Wanted):
         overlaps = jax.vmap(lambda box: _overlap(box, self.boxes))(boxes)
         best = jax.lax.stop_gradient(overlaps).argmax()
         found = scores[best, self.labels] + overlaps[best]
-        return jnp.where(jax.lax.stop_gradient(overlaps[best]) >= self.least, found, 0)
+        fits = jax.lax.stop_gradient(overlaps[best]) >= self.least
+        return jnp.where(fits, found, 0 * found)  # of NaN NaN, by which a layer on the way is known
 
     def check(self, outputs: Any) -> None:
         """It reads boxes and their scores."""

@@ -27,7 +27,7 @@ class DataSettings:
       on_error: an image or line that cannot be used: "fail", or "skip" it, count and list it.
       upright: folder: turn images as their EXIF orientation says; boxes are then of upright images.
       fraction: share of the training images of every class that is trained on, in (0, 1].
-      augment: of "jitter,grayscale,blur,solarize", in this order; crops and flips are always made.
+      augment: of "jitter,grayscale,blur,solarize", in the order given; crops and flips are always made.
       batch_size: images of a training batch, over all devices.
       resize: training: images are resized to a square of this side in pixels,
       size: and cropped to this one.

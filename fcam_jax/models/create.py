@@ -58,9 +58,9 @@ def create_model(
         are random.
       num_classes: number of class scores. By default as many as the file has, whose classification layer is kept then;
         with another number the layer is a new one.
-      final_stride: side of the image over the side of the top map: 8, 16 or 32. By default the one that the file names,
-        as those of `fcam export` do, else the one that published weights were trained at; 8 where weights are random.
-        That of a transformer is its patch.
+      final_stride: side of the image over the side of the top map: 8, 16 or 32 (`small`: 8). By default the one that
+        the file names, as those of `fcam export` do, else the one that published weights were trained at; 8 where
+        weights are random. That of a transformer is its patch.
       head: of the classifier, such as ``"wgap"`` or ``"wildcat"``, with its default settings.
       dtype: of the computation; parameters and class scores are float32.
       seed: of the random weights.

@@ -149,6 +149,12 @@ def test_the_map_of_a_found_object_is_its_cell():
         assert one.max() > 0 and one[14:22, 6:14].sum() == pytest.approx(float(one.sum()))
 
 
+def test_where_no_found_box_fits_the_layer_is_not_blamed(caplog):
+    maps = fc.cams.GradCAM(Detector(), ["conv"])(pictures(), fc.cams.Detection([9, 17, 29, 31], 1)).maps
+    assert not maps.any()
+    assert "or no found box fits that of Detection" in caplog.text
+
+
 @pytest.mark.parametrize(
     "targets",
     [None, 2, [0, 1, 2], fc.cams.Probability(), fc.cams.Classes([0, 1]), fc.cams.MultiLabel([1, 0, 0, 1, -1])],

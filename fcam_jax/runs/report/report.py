@@ -1,7 +1,7 @@
 """The report on one run or many: tables, figures, grids of examples, and a page that shows all of them.
 
 In: the folders of runs that were evaluated. Out, in one folder: `index.html`, which needs no other file; `tables.md`;
-`figures/` with every plot as PNG and SVG and the grids as PNG.
+`figures/` with every plot as PNG, SVG and PDF and the grids as PNG.
 """
 
 import dataclasses
