@@ -27,7 +27,6 @@ LAYOUTS: Registry[Layout] = Registry(
         "classes": class_folders.LAYOUT,
     },
 )
-_NEAR = 20  # sub-folders, beyond which none is looked into for a data set
 
 
 def locate(root: File, layout: str = "", **reading: Any) -> Place:
