@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
-# Some tests say the same of every network or CAM: `test` takes a fourth of their cases.
+# Some tests say the same of every network, CAM or method: `test` takes a fourth of their cases.
 test-all: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --every-case
 

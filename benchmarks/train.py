@@ -39,7 +39,7 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.encoders import default_cam
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.runs.build_data import data_set
-from fcam_jax.runs.build_loss import alignment
+from fcam_jax.runs.build_model import alignment
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.checkpoint import Checkpoints, Progress
 from fcam_jax.training.metric_log import MetricLog

@@ -23,7 +23,7 @@ T = TypeVar("T")
 _OF_THE_BUILDER = ("dtype", "rngs")  # keywords of modules that are no settings
 
 
-class Registry(Mapping[str, T]):
+class Registry(dict[str, T]):
     """The components of a kind by name, in the order of the tables.
 
     Args:
@@ -32,9 +32,9 @@ class Registry(Mapping[str, T]):
     """
 
     def __init__(self, kind: str, members: Mapping[str, T]):
+        super().__init__(members)
         self.kind = kind
         self.files: dict[str, str] = {}  # that have registered components, by the components' names
-        self._members = dict(members)
 
     def register(self, name: str) -> Callable[[T], T]:
         """A decorator that adds a component. Raises InputError: the name is taken by another component."""
@@ -45,32 +45,18 @@ class Registry(Mapping[str, T]):
         file = caller.f_code.co_filename
 
         def add(member: T) -> T:
-            there = self._members.get(name, member)
-            if _source(there) != _source(member):
+            if _source(self.get(name, member)) != _source(member):
                 raise InputError(f"the {self.kind} {name!r} is there already; give yours another name")
-            self._members[name] = member
+            self[name] = member
             self.files[name] = file
             return member
 
         return add
 
     def __getitem__(self, name: str) -> T:
-        if not isinstance(name, str) or name not in self._members:
-            raise unknown_name(self.kind, name, self._members)
-        return self._members[name]
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The component of a name, or the default where there is none."""
-        return self._members.get(name, default)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._members
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._members)
-
-    def __len__(self) -> int:
-        return len(self._members)
+        if not isinstance(name, str) or name not in self:
+            raise unknown_name(self.kind, name, self)
+        return super().__getitem__(name)
 
 
 def defaults_of(component: Callable[..., Any]) -> dict[str, Any]:

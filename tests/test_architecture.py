@@ -31,7 +31,7 @@ CONFIG_READERS = {
     "configuration/command_line.py",
     "configuration/components.py",
     "configuration/keys.py",
-    *(f"runs/build{part}.py" for part in ("", "_classes", "_data", "_loss", "_model")),
+    *(f"runs/build{part}.py" for part in ("", "_classes", "_data", "_model")),
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -133,6 +133,32 @@ def test_no_variable_is_set_in_place():
         if re.search(r"\[\.\.\.\] *[-+*/]?= ", line)
     ]
     assert found == []
+
+
+def undocumented(sources):
+    """Public methods, as "Class.method", that neither have a docstring nor override one that has."""
+    nodes = [node for source in sources for node in ast.walk(ast.parse(source))]
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+
+    def described(kind):
+        own = {one.name for one in kind.body if isinstance(one, ast.FunctionDef) and ast.get_docstring(one)}
+        bases = {base.id for base in kind.bases if isinstance(base, ast.Name)}
+        return own.union(*(described(other) for other in classes if other.name in bases))
+
+    for kind in (one for one in classes if not one.name.startswith("_")):
+        names = {one.name for one in kind.body if isinstance(one, ast.FunctionDef)}
+        public = {name for name in names if name == "__call__" or not name.startswith("_")}
+        yield from (f"{kind.name}.{name}" for name in sorted(public - described(kind)))
+
+
+def test_methods_without_a_docstring_are_found():
+    base = "class A:\n    def f(self):\n        'f.'\n    def g(self): ...\n"
+    derived = "class B(A):\n    def f(self): ...\n    def __call__(self): ...\n    def _own(self): ...\n"
+    assert [*undocumented([base, derived])] == ["A.g", "B.__call__"]
+
+
+def test_every_method_has_a_docstring_or_overrides_one_that_has():
+    assert [*undocumented(path.read_text() for path in FILES)] == []
 
 
 def test_files_of_tests_have_names_of_their_own():

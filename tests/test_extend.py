@@ -42,7 +42,7 @@ def recipe(tmp_path, monkeypatch):
     """Trains by a recipe with other values; yields the run's folder. What it registers goes again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("fcam_jax.cli.together.begin", lambda: None)  # the handlers of signals are pytest's
-    before = [(registry, dict(registry._members)) for registry in REGISTRIES]
+    before = [(registry, dict(registry)) for registry in REGISTRIES]
 
     def train(name, **values):
         pathlib.Path("mine.py").write_text(RECIPES[name])
@@ -53,7 +53,8 @@ def recipe(tmp_path, monkeypatch):
 
     yield train
     for registry, members in before:
-        registry._members = members
+        registry.clear()
+        registry.update(members)
         registry.files.clear()
 
 
@@ -75,7 +76,7 @@ def test_a_cam_whose_run_is_loaded_again(recipe, tmp_path):
     run = recipe("CAM", last_stage="classifier")
     record = read(run / "config.json")
     assert record["components"] == [str(tmp_path / "mine.py")] and record["cam"]["power"] == {"power": 0.5}
-    del CAMS._members["power"]
+    del CAMS["power"]
     CAMS.files.clear()
     assert command.main(["eval", "--checkpoint=run", "--workdir=again"]) == 0
     assert read(tmp_path / "again" / "results.json")["methods"] == read(run / "results.json")["methods"]

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.any_network import list_layers as list_layers
@@ -169,7 +168,7 @@ def compute(
     except InputError as error:
         raise InputError(str(error)) from None  # without the lines that JAX adds to what fails while it traces
     if given is not None:
-        _check_range(given, logits.shape[1])
+        ClassScore(given).check(logits)
     maps, predicted = (values[0] if single else values for values in (maps, logits.argmax(axis=-1)))
     return (maps, predicted) if given is None else maps
 
@@ -178,11 +177,3 @@ def _checked(labels: Array, count: int) -> Int[Array, " b"]:
     if labels.shape != (count,) or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise InputError(f"labels are {labels.dtype} of the shape {labels.shape}; they must be {count} integers")
     return labels
-
-
-def _check_range(labels: Int[Array, " b"], classes: int) -> None:
-    if isinstance(labels, jax.core.Tracer):
-        return  # their values are not known while a function is traced
-    wrong = np.asarray(labels)[(np.asarray(labels) < 0) | (np.asarray(labels) >= classes)]
-    if wrong.size:
-        raise InputError(f"label {wrong[0]} is outside of the network's {classes} classes, 0 to {classes - 1}")

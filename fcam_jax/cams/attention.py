@@ -32,7 +32,6 @@ class AttentionCAM(ActivationMap):
     shown_by: ClassVar[Any] = AttentionNetwork  # what a network must be
 
     def check(self, network: Any) -> None:
-        """The network must be a transformer."""
         if not isinstance(network, self.shown_by) or network.attention_blocks == 0:
             raise InputError(
                 f"{self.title} is {self.whole}, and the network has none: "
@@ -93,7 +92,6 @@ class AttentionRollout(AttentionCAM):
         return jnp.einsum("n,bnm->bm", block.read, found, precision=_EXACT)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map on the grid of the top stage."""
         maps = super().__call__(target)
         highest = maps.max(axis=(1, 2), keepdims=True)
         return maps / jnp.where(highest == 0, 1, highest)
@@ -145,7 +143,6 @@ class LeGrad(AttentionCAM):
         at_least(self, blocks=0)
 
     def check(self, network: Any) -> None:
-        """The network must be a transformer of so many blocks."""
         super().check(network)
         if self.blocks > network.attention_blocks:
             raise InputError(f"blocks is {self.blocks}; the network has {network.attention_blocks}")

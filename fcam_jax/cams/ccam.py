@@ -47,7 +47,6 @@ class CCAM(CAM):
         at_least(self, split=0)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         self.check(target.network)
         weights = self.by_class(target.network.score(target.stages[target.stage], target.stage))
 

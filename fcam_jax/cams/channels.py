@@ -57,7 +57,6 @@ class ChannelCAM(WeightedMap):
         return jnp.arange(channels).reshape(-1, size)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         groups = jax.lax.map(functools.partial(self.scores, target), self.groups(target))
         return self.combined(target, joined(groups))
 
@@ -110,7 +109,6 @@ class ScoreCAM(ChannelCAM):
         return masked_scores(target, channels)
 
     def weights(self, target: Target, scores: Float[Array, "b c"]) -> Float[Array, "b c"]:
-        """The softmax of the scores over the channels."""
         return jax.nn.softmax(scores, axis=-1)
 
 
@@ -141,7 +139,6 @@ class SSCAM(ScoreCAM):
         at_least(self, samples=1, chunk=1, std=0)
 
     def passes(self, channels: int) -> int:
-        """`samples` of them for each feature map."""
         return self.samples * channels
 
     def scores(self, target: Target, channels: Int[Array, " n"]) -> Float[Array, "b n"]:
@@ -188,7 +185,6 @@ class ISCAM(ScoreCAM):
         at_least(self, samples=1, chunk=1)
 
     def passes(self, channels: int) -> int:
-        """`samples` of them for each feature map."""
         return self.samples * channels
 
     def scores(self, target: Target, channels: Int[Array, " n"]) -> Float[Array, "b n"]:

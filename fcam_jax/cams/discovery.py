@@ -69,7 +69,6 @@ class TokenCut(DiscoveryCAM):
             raise InputError(f"tau is {self.tau}; it must lie in [-1, 1]")
 
     def of_keys(self, keys: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
-        """The map of patches that are compared by these."""
         lengths = jnp.sqrt((keys**2).sum(axis=-1, keepdims=True))
         likeness = _products(keys / jnp.where(lengths == 0, 1, lengths))
         joined = likeness > self.tau
@@ -125,7 +124,6 @@ class LOST(DiscoveryCAM):
         at_least(self, candidates=1)
 
     def of_keys(self, keys: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
-        """The map of patches that are compared by these."""
         likeness = _products(keys)
         degrees = ((likeness > 0) & ~jnp.eye(likeness.shape[-1], dtype=bool)).sum(axis=-1)
         order = jnp.argsort(degrees, axis=-1, stable=True)

@@ -28,7 +28,6 @@ class EigenCAM(ActivationMap):
     title = "Eigen-CAM"
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         return leading_projection(target.features)
 
 
@@ -47,7 +46,6 @@ class EigenGradCAM(ActivationMap):
     title = "EigenGradCAM"
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         return leading_projection(target.gradient() * target.features)
 
 
@@ -67,7 +65,6 @@ class SegEigenCAM(ActivationMap):
     title = "Seg-Eigen-CAM"
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         return with_positive_peak(leading_projection(jnp.abs(target.gradient()) * target.features))
 
 

@@ -35,7 +35,6 @@ class FEM(ActivationMap):
         at_least(self, sigmas=0)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         features = target.features
         mean, deviation = (found(axis=(1, 2), keepdims=True) for found in (features.mean, features.std))
         strong = features > mean + self.sigmas * deviation

@@ -46,7 +46,6 @@ class FinerCAM(ActivationMap):
         at_least(self, references=1, gamma=0)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         labels = target.labels  # refused where what is explained is no class score
         scores = target.network.score(target.stages[target.stage], target.stage).astype(jnp.float32)
         base = OF_ONE_GRADIENT[self.base](eigen_smooth=self.eigen_smooth)

@@ -51,7 +51,6 @@ class FullGrad(ActivationMap):
     whole = "a sum over all layers"
 
     def check(self, network: Any) -> None:
-        """The network must be a convolutional one that shows its constants."""
         if isinstance(network, AttentionNetwork) and network.attention_blocks:
             raise InputError(f"{self.title} is for convolutional networks; take 'legrad', 'gradcam' or 'layercam'")
         if not isinstance(network, BiasNetwork):

@@ -41,7 +41,6 @@ class CAM(ActivationMap):
     clamp: bool = False
 
     def check(self, network: Any) -> None:
-        """The network needs a head with a map, which sees the top one."""
         name = f"the CAM {type(self).__name__.lower()!r}"
         if not isinstance(network, MapNetwork):
             raise InputError(
@@ -55,7 +54,6 @@ class CAM(ActivationMap):
             )
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         self.check(network := target.network)
         assert isinstance(network, MapNetwork)
         if not self.clamp:
@@ -76,7 +74,6 @@ class GradCAM(WeightedMap):
     title = "GradCAM"
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         weights = target.gradient().mean(axis=(1, 2), keepdims=True)
         return weights * target.features
 
@@ -108,7 +105,6 @@ class GradCAMPP(WeightedMap):
         known(self, variant=_VARIANTS)
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         gradient, features = target.gradient(), target.features
         positive = jax.nn.relu(gradient)
         if self.variant == "released":
@@ -152,7 +148,6 @@ class SmoothGradCAMPP(WeightedMap):
         at_least(self, samples=1, std=0)
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         shape = (self.samples, *target.inputs.shape[1:])
         noise = jax.vmap(lambda key: jax.random.normal(key, shape))(target.keys)
         noisy = target.variations(target.inputs[:, None] + self.std * noise)
@@ -190,7 +185,6 @@ class XGradCAM(WeightedMap):
     title = "XGradCAM"
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         features = target.features
         mass = features.sum(axis=(1, 2), keepdims=True)
         live = mass != 0
@@ -209,7 +203,6 @@ class LayerCAM(WeightedMap):
     title = "LayerCAM"
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         return jax.nn.relu(target.gradient()) * target.features
 
 
@@ -228,7 +221,6 @@ class HiResCAM(WeightedMap):
     title = "HiResCAM"
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         return target.gradient() * target.features
 
     def collapsed(self, weighted: Float[Array, "b h w c"]) -> Float[Array, "b h w"]:
@@ -247,7 +239,6 @@ class ElementwiseGradCAM(WeightedMap):
     title = "Element-wise Grad-CAM"
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         return jax.nn.relu(target.gradient() * target.features)
 
 

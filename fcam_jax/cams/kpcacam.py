@@ -69,7 +69,6 @@ class KPCACAM(ActivationMap):
         at_least(self, gamma=0)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         b, h, w, c = target.features.shape
         rows = target.features.reshape(b, h * w, c)
         rows = rows - rows.mean(axis=1, keepdims=True)

@@ -21,7 +21,6 @@ class RandomCAM(ActivationMap):
     title = "Random-CAM"
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target\'s stage."""
         features = target.features
         weights = jax.vmap(lambda key: jax.random.uniform(key, features.shape[-1:], minval=-1.0))(target.keys)
         return (weights[:, None, None] * features).sum(axis=-1)

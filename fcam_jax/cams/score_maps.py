@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 
 from fcam_jax.errors import unknown_name
 from fcam_jax.models.encoder import Grid
-
-Kernel = Callable[[Float[np.ndarray, "..."]], Float[np.ndarray, "..."]]  # weight of a sample at a distance, 0 beyond 2
+from fcam_jax.models.interpolation import Kernel, cubic, linear, weights_at
 
 
 def score_map(
@@ -79,7 +78,7 @@ def resize_bilinear(
     maps: Float[Array, "b ..."], size: tuple[int, ...], grid: Grid | None = None
 ) -> Float[Array, "b ..."]:
     """Bilinear interpolation with half-pixel centres, edges repeated, no smoothing before a reduction."""
-    return _resize(maps, size, grid, lambda distance: np.maximum(1 - distance, 0))
+    return _resize(maps, size, grid, linear)
 
 
 def resize_bicubic(
@@ -91,7 +90,7 @@ def resize_bicubic(
 
     Reference: Keys, Cubic convolution interpolation for digital image processing, 1981, Eq. 4.
     """
-    return _resize(maps, size, grid, _cubic)
+    return _resize(maps, size, grid, cubic)
 
 
 def resample(
@@ -113,13 +112,6 @@ def resample(
     return jnp.einsum("yh,bhw,xw->byx", matrices[0], maps, matrices[1], precision=jax.lax.Precision.HIGHEST)
 
 
-def _cubic(distance: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    a = -0.75
-    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
-    far = a * (((distance - 5) * distance + 8) * distance - 4)
-    return np.where(distance <= 1, near, np.where(distance < 2, far, 0))
-
-
 _PRODUCTS = {2: "yh,bhw,xw->byx", 3: "zd,bdhw,yh,xw->bzyx"}  # of images and volumes
 
 
@@ -129,23 +121,13 @@ def _even(cells: tuple[int, int]) -> Grid:
     return Grid((0.5 / height, 0.5 / width), (1 / height, 1 / width))
 
 
-def _matrix(source: int, target: int, first: float, step: float, kernel: Kernel) -> Float[np.ndarray, "target source"]:
-    """Weights of every source sample in every target sample along one axis."""
-    centre = ((np.arange(target) + 0.5) / target - first) / step
-    taps = np.floor(centre)[:, None] + np.arange(-1, 3)
-    matrix = np.zeros((target, source))
-    places = np.arange(target)[:, None], np.clip(taps, 0, source - 1).astype(int)
-    np.add.at(matrix, places, kernel(np.abs(centre[:, None] - taps)))
-    return matrix
-
-
 def _resize(
     maps: Float[Array, "b ..."], size: tuple[int, ...], grid: Grid | None, kernel: Kernel
 ) -> Float[Array, "b ..."]:
     cells = maps.shape[1:]
     firsts, steps = grid or ([0.5 / count for count in cells], [1 / count for count in cells])
     first_matrix, *others = (
-        jnp.asarray(_matrix(source, target, first, step, kernel), maps.dtype)
+        jnp.asarray(weights_at(((np.arange(target) + 0.5) / target - first) / step, source, kernel), maps.dtype)
         for source, target, first, step in zip(cells, size, firsts, steps, strict=True)
     )
     return jnp.einsum(_PRODUCTS[len(cells)], first_matrix, maps, *others, precision=jax.lax.Precision.HIGHEST)

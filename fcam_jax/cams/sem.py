@@ -46,7 +46,6 @@ class SEM(ActivationMap):
         shares(self, "share")
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage."""
         return likeness(target.features, OF_ONE_GRADIENT[self.base]()(target), self.share)
 
 

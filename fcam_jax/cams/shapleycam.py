@@ -26,7 +26,6 @@ class ReST(ClassScore):
     """
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The sum of both."""
         return output[self.labels] + jax.nn.log_softmax(output)[self.labels]
 
 
@@ -59,7 +58,6 @@ class ShapleyCAM(WeightedMap):
         known(self, utility=("rest", "score"))
 
     def weighted(self, target: Target) -> Float[Array, "b h w c"]:
-        """The features times their weights."""
         if self.utility == "rest" and not (isinstance(target.wanted, Wanted) and type(target.wanted) is not ClassScore):
             target = dataclasses.replace(target, wanted=ReST(target.labels))
         features = target.features

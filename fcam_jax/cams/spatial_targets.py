@@ -36,11 +36,9 @@ class Segmentation(Wanted):
     takes = "maps of class scores [b, h, w, k]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The sum over the region."""
         return jnp.where(self.masks, output[..., self.labels], 0).sum()
 
     def check(self, outputs: Any) -> None:
-        """It reads maps of class scores, and the masks must have their size."""
         classes = self._scores(outputs, 5 if len(getattr(outputs, "shape", ())) == 5 else 4)
         self._in_range("labels", classes)
         if self.masks is not None and self.masks.shape != outputs.shape[:-1]:
@@ -54,7 +52,6 @@ class Segmentation(Wanted):
         return dataclasses.replace(self, masks=outputs.argmax(axis=-1) == labels)
 
     def mirrored(self, width: int) -> Wanted:
-        """With mirrored masks."""
         return self if self.masks is None else dataclasses.replace(self, masks=jnp.flip(self.masks, axis=-1))
 
     def _one_each(self, name: str, values: Any, count: int) -> Array:
@@ -87,7 +84,6 @@ class Detection(Wanted):
     takes = "boxes [b, n, 4] and their class scores [b, n, k]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The score of the box that fits best."""
         boxes, scores = _boxes(output)
         overlaps = jax.vmap(lambda box: _overlap(box, self.boxes))(boxes)
         best = jax.lax.stop_gradient(overlaps).argmax()
@@ -96,7 +92,6 @@ class Detection(Wanted):
         return jnp.where(fits, found, 0 * found)  # of NaN NaN, by which a layer on the way is known
 
     def check(self, outputs: Any) -> None:
-        """It reads boxes and their scores."""
         boxes, scores = _boxes(outputs)
         fit = len(getattr(boxes, "shape", ())) == len(getattr(scores, "shape", ())) == 3
         if not fit or boxes.shape[2] != 4 or boxes.shape[:2] != scores.shape[:2]:
@@ -106,7 +101,6 @@ class Detection(Wanted):
         self._in_range("labels", scores.shape[-1])
 
     def mirrored(self, width: int) -> Wanted:
-        """With mirrored boxes."""
         x0, y0, x1, y1 = jnp.moveaxis(self.boxes, -1, 0)
         return dataclasses.replace(self, boxes=jnp.stack([width - x1, y0, width - x0, y1], axis=-1))
 

@@ -101,11 +101,9 @@ class ClassScore(Wanted):
     takes = "class scores [b, k]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The score of the class."""
         return output[self.labels]
 
     def check(self, outputs: Any) -> None:
-        """It reads class scores, among which the classes must be."""
         self._in_range("labels", self._scores(outputs))
 
     def completed(self, outputs: Any) -> Wanted:
@@ -122,7 +120,6 @@ class Probability(ClassScore):
     """
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The probability of the class."""
         return jax.nn.softmax(output)[self.labels]
 
 
@@ -144,11 +141,9 @@ class Classes(Wanted):
     takes = "class scores [b, k]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The sum of the scores."""
         return (output[self.labels] * (1 if self.weights is None else self.weights)).sum()
 
     def check(self, outputs: Any) -> None:
-        """It reads class scores, among which the classes must be."""
         self._in_range("labels", self._scores(outputs))
         if self.weights is not None and self.weights.shape != self.labels.shape:
             raise InputError(f"Classes: weights are {self.weights.shape} for labels {self.labels.shape}")
@@ -168,11 +163,9 @@ class Binary(Wanted):
     takes = "one score an image, [b] or [b, 1]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The score, or its negative."""
         return jnp.where(self.positive, output.reshape(()), -output.reshape(()))
 
     def check(self, outputs: Any) -> None:
-        """It reads one score an image."""
         _one(self, outputs)
 
 
@@ -192,12 +185,10 @@ class MultiLabel(Wanted):
     takes = "class scores [b, k]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The sum over the labels that are asked for."""
         signed = jnp.where(self.present > 0, output, -output)
         return jnp.where(self.present < 0, 0, jax.nn.log_sigmoid(signed)).sum()
 
     def check(self, outputs: Any) -> None:
-        """There must be an entry for every class."""
         classes = self._scores(outputs)
         if self.present.shape[-1] != classes:
             raise InputError(f"MultiLabel: present has {self.present.shape[-1]} entries for {classes} classes")
@@ -217,11 +208,9 @@ class Regression(Wanted):
     takes = "numbers [b], [b, 1], or [b, n] with an index"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The number."""
         return output.reshape(()) if self.index is None else output[self.index]
 
     def check(self, outputs: Any) -> None:
-        """It reads one number, or the one at the position."""
         if self.index is None:
             _one(self, outputs)
         else:
@@ -244,12 +233,10 @@ class Similarity(Wanted):
     takes = "embeddings [b, d]"
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """The cosine."""
         squares = (output**2).sum() * (self.embedding**2).sum()
         return (output * self.embedding).sum() / jnp.sqrt(jnp.where(squares == 0, 1, squares))
 
     def check(self, outputs: Any) -> None:
-        """Both must have the same length."""
         width = self._scores(outputs)
         if self.embedding.shape[-1] != width:
             raise InputError(f"Similarity: embedding has {self.embedding.shape[-1]} values, and the output {width}")
@@ -266,11 +253,9 @@ class Custom(Wanted):
     function: Callable[[Any], Any] = dataclasses.field(metadata={"static": True})
 
     def __call__(self, output: Any) -> Float[Array, ""]:
-        """What the function gives."""
         return self.function(output)
 
     def check(self, outputs: Any) -> None:
-        """The function must give one number."""
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), outputs)
         found = jax.eval_shape(self.function, one)
         if getattr(found, "shape", None) != ():

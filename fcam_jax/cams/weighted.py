@@ -33,7 +33,6 @@ class WeightedMap(ActivationMap):
         return principal_component(weighted) if self.eigen_smooth else weighted.sum(axis=-1)
 
     def __call__(self, target: Target) -> Float[Array, "b h w"]:
-        """The map of the target's stage."""
         return self.collapsed(self.weighted(target))
 
 

@@ -81,11 +81,7 @@ def parsed(
 ) -> argparse.Namespace:
     """The options of a command, and in `overrides` the values of ``--config.key=value`` by key, where it takes any.
 
-    Args:
-      prog: what is called.
-      text: what the help says.
-      declare: adds the options to a parser; one called ``--config`` or ``--sweep`` takes overrides.
-      words: of the command line.
+    `text` is what the help says. `declare` adds the options to a parser; ``--config`` and ``--sweep`` take overrides.
     """
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=prog, description=text, formatter_class=raw, allow_abbrev=False, add_help=False)

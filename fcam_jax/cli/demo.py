@@ -12,13 +12,12 @@ import signal
 import socket
 import time
 
-_OF_WEIGHTS = ("final_stride", "size", "probability")
+from fcam_jax.cli import of_weights
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from fcam_jax.cams import CAMS
-    from fcam_jax.models import ENCODERS
     from fcam_jax.models.weights_by_name import FORMS
 
     text = f"folder of a run, of a stage, or of a checkpoint; or weights of a classifier: a path, {FORMS}"
@@ -26,10 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cam", help=f"the CAM that is there first, by default the run's own: {', '.join(CAMS)}")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: other machines may open the page, too")
     parser.add_argument("--port", type=int, default=7860, help="of the page's address")
-    parser.add_argument("--encoder", help=f"of weights: {', '.join(ENCODERS)}")
-    parser.add_argument("--final_stride", type=int, help="of weights: 8, 16 or 32; by default the network's own")
-    parser.add_argument("--probability", help="of weights: softmax (default), or sigmoid for several classes an image")
-    parser.add_argument("--size", type=int, help="of weights: side of the network's images (default 224)")
+    of_weights.declare(parser, "of weights", "num_classes")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -52,11 +48,10 @@ def run(options: argparse.Namespace) -> None:
     except OSError as error:
         why = str(error.strerror).partition(" (")[0]
         raise InputError(f"--host={host} --port={port}: no page can be there ({why}); give another") from error
-    given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # nothing is to be saved first
     try:
         preemption.stop_if_alone()  # it may have been asked before
-        networks = demo.networks_of(path, options.encoder, options.cam, **given)
+        networks = demo.networks_of(path, options.cam, **of_weights.given(options))
         with demo.serving(demo.Page(networks, demo.examples_of(path)), host, port) as address:
             titles = " and ".join(network.network.title for network in networks)
             print(f"{titles} of {len(networks[0].class_names)} classes: {address} (Ctrl-C ends it)", flush=True)

@@ -13,15 +13,14 @@ import pathlib
 import sys
 from typing import Any
 
+from fcam_jax.cli import of_weights
+
 AGAIN = "the same command goes on where this one stopped"
-# Options that describe a network which no checkpoint describes.
-_OF_WEIGHTS = ("encoder", "num_classes", "final_stride", "size", "probability")
 
 
 def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     from fcam_jax.cams import CAMS
-    from fcam_jax.models import ENCODERS
     from fcam_jax.models.weights_by_name import FORMS
 
     path = pathlib.Path
@@ -44,12 +43,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--full_size", action=argparse.BooleanOptionalAction, default=True, help="maps of image size")
     parser.add_argument("--max_side", type=int, default=1600, help="longest side of an image in a picture")
     parser.add_argument("--overwrite", action="store_true", help="remove the predictions in --out first")
-    parser.add_argument("--encoder", help=f"with --weights: {', '.join(ENCODERS)}")
-    parser.add_argument("--num_classes", type=int, help="with --weights: to be checked")
-    parser.add_argument("--final_stride", type=int, help="with --weights: 8, 16 or 32; by default the network's own")
-    several = "with --weights: softmax (default), or sigmoid where an image may have several classes"
-    parser.add_argument("--probability", help=several)
-    parser.add_argument("--size", type=int, help="with --weights: side of the network's images (default 224)")
+    of_weights.declare(parser, "with --weights")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -71,9 +65,8 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None:
         network = trained_network(options.checkpoint, cam)
     else:
-        given = {name: getattr(options, name) for name in _OF_WEIGHTS if getattr(options, name) is not None}
         with advising(encoder="--encoder={}"):
-            network = imported_network(options.weights, **{"cam": cam, **given})
+            network = imported_network(options.weights, **{"cam": cam, **of_weights.given(options)})
     network = network.mirrored() if options.mirrored else network
     if options.class_names is not None:
         with at_key("--class_names="):
@@ -103,11 +96,10 @@ def run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> None:
     from fcam_jax.errors import InputError
 
-    for name in (*_OF_WEIGHTS, "batch_size", "top", "max_side"):
-        value = getattr(options, name)
-        if value is not None and name in _OF_WEIGHTS and options.checkpoint is not None:
-            raise InputError(f"--{name} describes a network of --weights; a --checkpoint knows its own")
-        if isinstance(value, int) and value < 1:
+    if options.checkpoint is not None and (names := [*of_weights.given(options)]):
+        raise InputError(f"--{names[0]} describes a network of --weights; a --checkpoint knows its own")
+    for name in ("batch_size", "top", "max_side"):
+        if (value := getattr(options, name)) < 1:
             raise InputError(f"--{name}={value} must be at least 1")
     for name in ("cam", "encoder"):
         if options.weights is not None and getattr(options, name) is None:

@@ -105,7 +105,6 @@ def choose(config: ConfigDict, args: str, names: Sequence[str] = ("encoder", "ca
     A method that is one of some encoder brings that, unless an encoder is chosen with it or one of that kind is there.
 
     Args:
-      config: changed in place.
       args: such as ``"vgg16,method=has"``.
       names: what can be chosen: those of `NAMES`, and more of the caller's own.
     """

@@ -47,7 +47,6 @@ class BoxAccuracy(Metric):
     extra = False
 
     def count(self, image: Scored) -> Mapping[str, Any]:
-        """Counts of one image; see the class."""
         iou, rank = overlap(image, self.step), image.rank
         within = np.array([True, rank is not None and rank < 1, rank is not None and rank < 5])
         reached = np.stack([iou.largest, iou.any_contour])[:, None, None] >= np.array(SIGMAS)[:, None, None] / 100
@@ -113,7 +112,6 @@ class MeanBestIoU(Metric):
     needs = ("boxes",)
 
     def count(self, image: Scored) -> Mapping[str, Any]:
-        """Counts of one image; see the class."""
         iou = overlap(image, self.step).largest
         return {"localized": iou >= 0.5, "overlap": np.rint(iou / UNIT)}
 

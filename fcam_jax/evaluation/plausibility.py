@@ -17,7 +17,6 @@ class Plausibility(Metric):
     """
 
     def count(self, image: Scored) -> Mapping[str, Any]:
-        """Counts of one image; see the class."""
         inside = image.object
         if not inside.any() or inside.all():
             return {"straight": 0, "turned": 0, "low": 0}

@@ -25,7 +25,6 @@ class PointingGame(Metric):
     figures = (Figure("PointingGame"), Figure(f"PointingGame_{TOLERANCE}px"))
 
     def count(self, image: Scored) -> Mapping[str, Any]:
-        """Counts of one image; see the class."""
         y, x = divmod(int(image.score_map.argmax()), image.score_map.shape[1])
         rows, columns = np.nonzero(image.object)
         distance = ((columns - x) ** 2 + (rows - y) ** 2).min(initial=np.iinfo(np.int64).max)  # squared

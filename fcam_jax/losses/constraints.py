@@ -69,7 +69,6 @@ class Size(Constraint):
         at_least(self, barrier_updates=1)
 
     def values(self, maps: Float[Array, "b h w k"]) -> Float[Array, "b k"]:
-        """The sizes, negative."""
         return -region_sizes(maps)
 
     def shared(self, step: Int[Array, ""]) -> dict[str, Any]:
@@ -106,6 +105,5 @@ class ForegroundBounds(Constraint):
             )
 
     def values(self, maps: Float[Array, "b h w 2"]) -> Float[Array, "b 2"]:
-        """The values of both constraints, in hundredths of the image."""
         share = maps[..., 1].astype(jnp.float32).mean(axis=(1, 2))
         return 100 * jnp.stack([self.lower - share, share - self.upper], axis=-1)

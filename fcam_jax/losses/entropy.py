@@ -33,5 +33,4 @@ class Entropy(LossTerm):
     """Mean `entropy` of the pixels, in nats: it makes the map decide."""
 
     def of_images(self, known: Evidence) -> Float[Array, " b"]:
-        """The mean entropy of each map."""
         return entropy(known.logits)

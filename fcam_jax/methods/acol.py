@@ -1,8 +1,8 @@
 """ACoL: two heads on one encoder; the second sees the features without what the first has found."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax
-from fcam_jax.component import at_least, defaults_of, shares
+from fcam_jax.component import at_least, shares
 from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.classifier import ClassifierTraining, Outcome
 from fcam_jax.methods.contract import image_keys
@@ -32,17 +32,11 @@ class Branch(Head):
     def _hidden(self, features: Array) -> Array:
         return nnx.relu(self.conv2(nnx.relu(self.conv1(features))))
 
-    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32."""
-        return self.top(self._hidden(features))
-
     def maps(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w k"]:
-        """The maps of all classes, float32."""
         return self.top.maps(self._hidden(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The map of the given class of each image, signed, float32."""
-        return self.top.activation(self._hidden(features), labels)
+        return self.top.activation(self._hidden(features), labels)  # which makes no other class's map
 
 
 class ACoLHead(Head):
@@ -58,7 +52,6 @@ class ACoLHead(Head):
         self.threshold = threshold
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores of the first branch before softmax, float32."""
         return self.first(features)
 
     def both(
@@ -99,6 +92,7 @@ class ACoL(ClassifierTraining):
     """
 
     title = "ACoL"
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {"top": ()}  # the branches are in the place of new layers
     threshold: float = 0.7
     width: int = 1024
 
@@ -106,12 +100,7 @@ class ACoL(ClassifierTraining):
         shares(self, "threshold")
         at_least(self, width=1)
 
-    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """The branches stand in the place of new layers on top."""
-        return {"top": ()} if "top" in defaults_of(encoder) else {}
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> ACoLHead:
-        """Both branches."""
         return ACoLHead(encoder.channels[-1], num_classes, **dataclasses.asdict(self), **of_layers)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:

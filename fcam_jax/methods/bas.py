@@ -1,8 +1,8 @@
 """BAS: a map of the foreground learns to leave a background that does not show the class."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +10,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target
-from fcam_jax.cams.score_maps import minmax, resize_bilinear
-from fcam_jax.component import at_least, defaults_of, shares
+from fcam_jax.cams.score_maps import minmax
+from fcam_jax.component import at_least, shares
 from fcam_jax.losses.classification import cross_entropy
 from fcam_jax.methods.acol import Branch
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome, enlarged
 from fcam_jax.methods.contract import constant, image_keys
 from fcam_jax.methods.places import needs_map
 from fcam_jax.models.classifier import Classifier
@@ -32,7 +32,6 @@ class RectifiedGAP(GAP):
     """The mean of each class's map, of which what is below 0 counts as 0."""
 
     def maps(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w n"]:
-        """The maps of the classes, float32 and at least 0."""
         return nnx.relu(super().maps(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
@@ -82,6 +81,9 @@ class BAS(ClassifierTraining):
     title = "BAS"
     by_cam = False
     seed_stage = _CUT
+    # The head is in the place of new layers on top; the last halving is a max-pool.
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {"top": (), "pooled": True}
+    bias_factor = 2.0
     beta: float = 1.2
     foreground: float = 0.5
     unsuppressed: float = 0.0
@@ -92,13 +94,7 @@ class BAS(ClassifierTraining):
         at_least(self, beta=0, foreground=0, top_k=1, width=1)
         shares(self, "unsuppressed")
 
-    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """The head stands in the place of new layers on top; a max-pool is the last halving where there is that."""
-        of_method: dict[str, Any] = {"top": (), "pooled": True}
-        return {name: value for name, value in of_method.items() if name in defaults_of(encoder)}
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> BASHead:
-        """Rectified class maps of the top stage, and foreground maps of the one before it."""
         needs_map(encoder)
         return BASHead(encoder.channels[-1], num_classes, lower=encoder.channels[_CUT], width=self.width, **of_layers)
 
@@ -128,19 +124,13 @@ class BAS(ClassifierTraining):
         scores = jax.lax.stop_gradient(scores)
         return jnp.where(background >= scores, self.unsuppressed, background / (scores + _TINY))
 
-    def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
-        """Biases learn twice as fast as weights."""
-        return 2 * default if path[-1] == "bias" else default
-
     def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """The map at the image's size, scaled to [0, 1]; the label does not count."""
         stages, scores = model(jnp.asarray(batch.images), train=False)
-        size = batch.images.shape[1], batch.images.shape[2]
-        maps = resize_bilinear(self.mean_map(foregrounds(model, stages), scores), size, model.grid(_CUT, size))
-        return Localization(minmax(maps), scores)
+        maps = self.mean_map(foregrounds(model, stages), scores)
+        return Localization(minmax(enlarged(model, maps, batch, _CUT)), scores)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b h w"]:
-        """The map that localizes."""
         network = target.network
         assert isinstance(network, Classifier)
         scores = network.head(*network.read(target.stages))

@@ -100,7 +100,6 @@ class Pretrained(ClassifierTraining):
         return dataclasses.replace(self, num_classes=classes)
 
     def classes(self, of_data: int) -> int:
-        """Those of the weight file."""
         return self.num_classes
 
     def class_names(self) -> list[str | None] | None:

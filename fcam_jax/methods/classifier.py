@@ -15,7 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target, explain
-from fcam_jax.cams.score_maps import score_map
+from fcam_jax.cams.score_maps import resize_bilinear, score_map
+from fcam_jax.component import defaults_of
 from fcam_jax.data.pipeline import Order
 from fcam_jax.data.source import Source
 from fcam_jax.losses.classification import cross_entropy
@@ -52,6 +53,8 @@ class ClassifierTraining:
     epochs: ClassVar[int | None] = None  # in the place of `classifier.epochs`
     whole_file: ClassVar[bool] = False  # the classification layer of `model.init` is taken, too
     default_encoder: ClassVar[str] = ""  # that it brings into a configuration for which nobody names one
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {}  # of the encoder, where it takes them
+    bias_factor: ClassVar[float] = 1.0  # how much faster biases learn than weights
     trainable: ClassVar[Any] = nnx.Param  # filter of the variables that gradients change
 
     # What is trained.
@@ -69,8 +72,11 @@ class ClassifierTraining:
         return None
 
     def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """Keywords of an encoder under this way, given what builds it; they go before those of the configuration."""
-        return {}
+        """Keywords of an encoder under this way, given what builds it; they go before those of the configuration.
+
+        By default `encoder_keywords`, as far as it takes them.
+        """
+        return {name: one for name, one in self.encoder_keywords.items() if name in defaults_of(encoder)}
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> Head | None:
         """A head of its own; None for that of the configuration."""
@@ -100,8 +106,8 @@ class ClassifierTraining:
         return plain(model, batch, rng)
 
     def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
-        """Factor on the rate of the variable at a path; by default it is higher for layers that are not pretrained."""
-        return default
+        """Factor on the rate of the variable at a path; `default` is higher for layers that are not pretrained."""
+        return self.bias_factor * default if path[-1] == "bias" else default
 
     def optimizer(self, default: Update, schedule: optax.Schedule) -> Update:
         """The update from gradients, given that of the configuration and its rate by step."""
@@ -130,6 +136,19 @@ class Plain(ClassifierTraining):
 
     title = "CAM"
     plain = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassAgnostic(ClassifierTraining):
+    """A way whose network learns where objects are, of any class, and has no class scores."""
+
+    has_classes = False
+    by_cam = False
+    needs = ("objects",)
+
+    def class_names(self) -> list[str | None] | None:
+        """Its only score is of any object."""
+        return ["object"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +221,12 @@ def plain(
     _, logits = model(images, train=True, rng=image_keys(rng, batch), at=at)
     losses = cross_entropy(logits, jnp.asarray(batch.labels))
     return jax.lax.pmean(losses.mean(), DATA_AXIS), logits, {}
+
+
+def enlarged(model: Classifier, maps: Float[Array, "b _ _"], batch: Batch, stage: int = -1) -> Float[Array, "b h w"]:
+    """Maps at the cells of a stage, brought to the size of the batch's images bilinearly."""
+    size = batch.images.shape[1], batch.images.shape[2]
+    return resize_bilinear(maps, size, model.grid(stage, size))
 
 
 def localize_by_cam(model: Classifier, batch: Batch, cam: Cam, convention: str) -> Localization:

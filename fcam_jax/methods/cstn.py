@@ -121,7 +121,6 @@ class CSTN(ClassifierTraining):
             raise InputError(f"window is {self.window}; it must be odd")
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> CSTNHead:
-        """The windows and their classes."""
         channels = encoder.channels[CSTNHead.reads[0]]
         return CSTNHead(channels, num_classes, window=self.window, width=self.width, **of_layers)
 
@@ -144,7 +143,6 @@ class CSTN(ClassifierTraining):
         return Localization(minmax(model.head.votes(features, jnp.asarray(batch.labels), rows, columns)), logits)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The vote at the cells of the CAM."""
         network, there = target.network, target.at(cam.finest)
         assert isinstance(network, Classifier) and isinstance(network.head, CSTNHead) and there.grid is not None
         rows, columns = there.grid.centers((there.map.shape[1], there.map.shape[2]))

@@ -2,8 +2,8 @@
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target
 from fcam_jax.cams.score_maps import resample, score_map
-from fcam_jax.component import at_least, defaults_of, known
+from fcam_jax.component import at_least, known
 from fcam_jax.data.cub_families import CUB_FAMILIES, CUB_ORDERS
 from fcam_jax.errors import InputError
 from fcam_jax.losses.classification import cross_entropy
@@ -66,11 +66,9 @@ class DANetHead(Head):
         self.child, self.coarser = child, nnx.List(coarser)
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32."""
         return scores(self.child(features))
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The map of the given class of each image, float32."""
         return nnx.relu(of_groups(self.child(features), labels)).mean(axis=-1)
 
 
@@ -154,6 +152,8 @@ class DANet(ClassifierTraining):
     title = "DANet"
     by_cam = False
     seed_stage = -1
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {"top": ()}  # the levels are in the place of new layers
+    bias_factor = 2.0
     hierarchy: str = ""
     parents: tuple[int, ...] = ()
     roots: tuple[int, ...] = ()
@@ -171,12 +171,7 @@ class DANet(ClassifierTraining):
         if wrong := [of for of, root in zip(self.parents, self.roots, strict=True) if root != root_of[of]]:
             raise InputError(f"roots has several for the parent {wrong[0]}; give it one")
 
-    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """The levels stand in the place of new layers on top."""
-        return {"top": ()} if "top" in defaults_of(encoder) else {}
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> DANetHead:
-        """The level of the classes and, where there is a hierarchy, the coarser ones."""
         needs_map(encoder)
         given = self.groups()
         if given and len(given[0]) < num_classes:
@@ -220,7 +215,6 @@ class DANet(ClassifierTraining):
         return Localization(score_map(maps, size, "fcam", grid), logits)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The fused maps, at the cells of the top stage."""
         network, seen = target.network, dict[str, Array]()
         assert isinstance(network, Classifier)
         stages = network.stages(target.inputs, at=seen.setdefault)
@@ -228,10 +222,6 @@ class DANet(ClassifierTraining):
         maps, grid = self._fused(network, seen, stages, target.labels, size)
         top = network.map_of(stages[-1])
         return resample(maps, (top.shape[1], top.shape[2]), grid, network.grid(-1, size))
-
-    def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
-        """Twice that of other weights for a bias."""
-        return 2 * default if path[-1] == "bias" else default
 
     def _levels(
         self, model: Classifier, seen: Mapping[str, Array], stages: Sequence[Any], labels: Array

@@ -94,5 +94,4 @@ class MEIL(EIL):
         return network
 
     def places(self, encoder: Encoder) -> tuple[Place, ...]:
-        """Where it erases."""
         return last_places(encoder, PLACES, 3)

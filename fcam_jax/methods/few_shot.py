@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt8
 
-from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.component import at_least
 from fcam_jax.data.source import Source, few
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassAgnostic, Outcome, enlarged
 from fcam_jax.methods.contract import LAST, image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder, Stage
@@ -37,7 +36,7 @@ class Saliency(GAP):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FewShot(ClassifierTraining):
+class FewShot(ClassAgnostic):
     """Training of a class-agnostic map by ground truth of places; the map localizes. There are no class scores.
 
     Its images are some of those that choose the other methods' best model. So none are left to choose its own: the last
@@ -52,21 +51,13 @@ class FewShot(ClassifierTraining):
     """
 
     title = "FSL baseline"
-    has_classes = False
-    by_cam = False
-    needs = ("objects",)
     selection = LAST
     images_per_class: int = 5
 
     def __post_init__(self) -> None:
         at_least(self, images_per_class=1)
 
-    def class_names(self) -> list[str | None] | None:
-        """Its map is of any object."""
-        return ["object"]
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> Saliency:
-        """The map."""
         return Saliency(encoder.channels[-1], **of_layers)
 
     def training_records(self, sources: Mapping[str, Source], seed: int) -> Source:
@@ -115,6 +106,4 @@ def pixel_cross_entropy(
 
 def _logits(model: Classifier, stages: tuple[Stage, ...], batch: Batch) -> Float[Array, "b h w"]:
     """The map before the sigmoid at the image's size, enlarged bilinearly."""
-    maps = model.activation(model.map_of(stages[-1]), jnp.asarray(batch.labels))
-    size = batch.images.shape[1], batch.images.shape[2]
-    return resize_bilinear(maps, size, model.grid(-1, size))
+    return enlarged(model, model.activation(model.map_of(stages[-1]), jnp.asarray(batch.labels)), batch)

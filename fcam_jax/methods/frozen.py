@@ -42,6 +42,9 @@ class Discovery(Frozen):
     seed_stage = -1
     default_encoder = "dino_vits16"
 
+    def __post_init__(self) -> None:
+        _ = self.map  # it checks its setting
+
     def extend(self, network: Classifier, **of_layers: Any) -> Classifier:
         """The network; raises an `InputError` where it is no transformer."""
         self.map.check(network)
@@ -53,7 +56,6 @@ class Discovery(Frozen):
         raise NotImplementedError
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b h w"]:
-        """The map at the cells of the patches."""
         return self.map(target)
 
     def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
@@ -77,12 +79,8 @@ class TokenCut(Discovery):
     title = "TokenCut"
     tau: float = discovery.TokenCut.tau
 
-    def __post_init__(self) -> None:
-        _ = self.map  # it checks its setting
-
     @property
     def map(self) -> DiscoveryCAM:
-        """The second eigenvector."""
         return discovery.TokenCut(tau=self.tau)
 
 
@@ -99,10 +97,6 @@ class LOST(Discovery):
     title = "LOST"
     candidates: int = discovery.LOST.candidates
 
-    def __post_init__(self) -> None:
-        _ = self.map  # it checks its setting
-
     @property
     def map(self) -> DiscoveryCAM:
-        """The votes."""
         return discovery.LOST(candidates=self.candidates)

@@ -88,6 +88,7 @@ class GCNet(ClassifierTraining):
 
     title = "GC-Net"
     by_cam = False
+    bias_factor = 2.0
     trainable = nnx.All(nnx.Param, lambda path, _: path[0] != "judge")
     classifier: str = ""
     shape: str = "ellipse"
@@ -98,7 +99,6 @@ class GCNet(ClassifierTraining):
         at_least(self, area_weight=0)
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> ShapeHead:
-        """The numbers of a shape."""
         return ShapeHead(encoder.channels[-1], num_classes, shape=self.shape, **of_layers)
 
     def extend(self, network: Classifier, **of_layers: Any) -> ShapeNetwork:
@@ -108,7 +108,6 @@ class GCNet(ClassifierTraining):
         return ShapeNetwork(network.encoder, network.head, Classifier(nnx.clone(network.encoder), head))
 
     def load(self, network: Classifier) -> None:
-        """The weights of the classifier."""
         assert isinstance(network, ShapeNetwork)
         what = "classifier.gcnet.classifier"
         if not self.classifier:
@@ -119,10 +118,6 @@ class GCNet(ClassifierTraining):
         advice = f"give {what} of the run's encoder and classes"
         with advising(encoder=f"{advice}, or model.encoder={{}}", head=advice):
             load_classifier(network.judge, self.classifier, keep_head=True)
-
-    def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
-        """Biases learn twice as fast."""
-        return 2 * default if path[-1] == "bias" else default
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; the classifier's scores of what is inside; "inside", "outside" and "area"."""
@@ -147,7 +142,6 @@ class GCNet(ClassifierTraining):
         return Localization(mask_of(model.shapes(stages), model.sharpness[...], *places), logits)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The mask at the cells of the CAM."""
         network, of_cam = target.network, target.at(cam.finest)
         assert isinstance(network, ShapeNetwork) and of_cam.grid is not None
         places = map(jnp.asarray, of_cam.grid.centers((of_cam.map.shape[1], of_cam.map.shape[2])))

@@ -2,8 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from fcam_jax.cams.score_maps import minmax
-from fcam_jax.component import at_least, defaults_of, shares
+from fcam_jax.component import at_least, shares
 from fcam_jax.data.pipeline import Order
 from fcam_jax.data.source import Source
 from fcam_jax.errors import InputError
@@ -113,6 +113,8 @@ class I2C(ClassifierTraining):
     """
 
     title = "I2C"
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {"top": ()}  # the head is in the place of new layers
+    bias_factor = 2.0
     threshold: float = 0.7
     seeds: int = 3
     raster: bool = False
@@ -126,22 +128,13 @@ class I2C(ClassifierTraining):
             raise InputError("threshold is 1; it must be below 1, or no place is a seed")
         at_least(self, seeds=1, stochastic_weight=0, global_weight=0, width=1)
 
-    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """The head stands in the place of new layers on top."""
-        return {"top": ()} if "top" in defaults_of(encoder) else {}
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> I2CHead:
-        """Two convolutions, the class maps, and the memory."""
         needs_map(encoder)
         return I2CHead(encoder.channels[-1], num_classes, width=self.width, **of_layers)
 
     def order(self, records: Source, seed: int) -> Order:
         """In pairs of a class, drawn anew every epoch."""
         return paired_order(records.labels(), seed)
-
-    def learning_rate_factor(self, path: tuple[Any, ...], default: float) -> float:
-        """Biases learn twice as fast."""
-        return 2 * default if path[-1] == "bias" else default
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
         """The loss over the global batch; class scores; its terms "ce", "stochastic" and "global"."""

@@ -42,17 +42,14 @@ class NonLocalClassifier(Classifier):
     def __call__(
         self, images: Images, *, train: bool, rng: Keys = None, at: At = unchanged
     ) -> tuple[tuple[Stage, ...], Float[Array, "b k"]]:
-        """As of every classifier."""
         return super().__call__(images, train=train, rng=rng, at=self._behind_blocks(at, train))
 
     def stages(self, inputs: Float[Array, "b h w 3"], *, at: At = unchanged) -> tuple[Stage, ...]:
-        """As of every classifier."""
         return super().stages(inputs, at=self._behind_blocks(at, False))
 
     def score(
         self, features: Stage, stage: int, *, train: bool = False, rng: Keys = None, at: At = unchanged
     ) -> Float[Array, "b k"]:
-        """As of every classifier."""
         return super().score(features, stage, train=train, rng=rng, at=self._behind_blocks(at, train))
 
 
@@ -91,7 +88,6 @@ class NLCCAM(ClassifierTraining):
         return of_encoder(_SETTINGS, encoder) or {}
 
     def extend(self, network: Classifier, **of_layers: Any) -> NonLocalClassifier:
-        """The network with its blocks."""
         if network.encoder.attention_blocks:
             raise InputError(
                 "classifier.method=nl_ccam puts self-attention into a convolutional encoder, and this one has it "
@@ -108,7 +104,6 @@ class NLCCAM(ClassifierTraining):
         return by_cam(model, batch, cam=self._cam())
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The combination."""
         return self._cam()(target)
 
     def _cam(self) -> CCAM:

@@ -14,7 +14,7 @@ from fcam_jax.component import at_least
 from fcam_jax.data.found_boxes import FoundBoxes
 from fcam_jax.data.source import Retold, Source
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassAgnostic, Outcome
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder
@@ -42,12 +42,11 @@ class BoxHead(Head):
         return jax.nn.sigmoid(self.fc(nnx.relu(self.hidden(pooled))))
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """The score of the only class."""
         return jnp.zeros((len(features), 1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PSOL(ClassifierTraining):
+class PSOL(ClassAgnostic):
     """Training of a box by the boxes of other maps, those of F-CAM for one; it localizes by its own.
 
     $$ L = \\frac{1}{4N} \\sum_X |(x, y, w, h) - (x, y, w, h)^*|^2 $$
@@ -65,21 +64,13 @@ class PSOL(ClassifierTraining):
     """
 
     title = "PSOL"
-    has_classes = False
-    by_cam = False
-    needs = ("objects",)
     boxes: str = ""
     width: int = 512
 
     def __post_init__(self) -> None:
         at_least(self, width=1)
 
-    def class_names(self) -> list[str | None] | None:
-        """Its box is of any object."""
-        return ["object"]
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> BoxHead:
-        """The box."""
         return BoxHead(encoder.channels[-1], width=self.width, **of_layers)
 
     def training_records(self, sources: Mapping[str, Source], seed: int) -> Source:

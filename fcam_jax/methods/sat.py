@@ -1,8 +1,8 @@
 """SAT: a token of its own tells where the object is, and what the others take from elsewhere is reduced by it."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target
+from fcam_jax.cams.score_maps import minmax
 from fcam_jax.component import at_least, shares
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ByCam, Outcome, plain
-from fcam_jax.methods.tscam import OnTokens, enlarged
+from fcam_jax.methods.classifier import ByCam, Outcome, enlarged, plain
+from fcam_jax.methods.tscam import OnTokens
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.encoder import At, Encoder, asked_for
+from fcam_jax.models.encoder import At, asked_for
 from fcam_jax.models.transformer import Attention, scores
 from fcam_jax.models.vit import ViT
 from fcam_jax.types import DATA_AXIS, Batch, Localization
@@ -42,7 +43,6 @@ class SpatialAttention(Attention):
         self.heads, self.qkv, self.proj, self.token = plain.heads, plain.qkv, plain.proj, token
 
     def __call__(self, x: Float[Array, "b t d"], at: At, place: str) -> Float[Array, "b t d"]:
-        """What every token takes from all tokens."""
         q, k, v = self.split(x)
         products = scores(q, k)
         matrices = jax.nn.softmax(products, axis=-1) * at(f"{place}.mask", spatial_mask(products, self.token))
@@ -81,6 +81,7 @@ class SAT(OnTokens):
     """
 
     title = "SAT"
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {"pool": "mean", "extra_tokens": 1}  # which makes the masks
     area: float = 0.25
     blocks: int = 3
 
@@ -88,13 +89,7 @@ class SAT(OnTokens):
         shares(self, "area")
         at_least(self, blocks=1)
 
-    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """The head sees the patches, and there is a token more."""
-        settings = super().encoder_settings(encoder)
-        return settings and settings | {"extra_tokens": 1}
-
     def extend(self, network: Classifier, **of_layers: Any) -> Classifier:
-        """The network with the mask in its last blocks."""
         if not isinstance(network.encoder, ViT):
             raise InputError("classifier.method=sat is of the transformers of this package; take another method")
         if self.blocks > (depth := len(network.encoder.blocks)):
@@ -118,7 +113,6 @@ class SAT(OnTokens):
         return {"area": jnp.abs(area - self.area), "binary": binary}
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b h w"]:
-        """The map, at the cells of the patches."""
         network: Any = target.network
         masks = Masks()
         network.encoder(target.inputs, train=False, at=masks)
@@ -128,7 +122,7 @@ class SAT(OnTokens):
         """The map at the image's size, in [0, 1], and class scores."""
         masks = Masks()
         _, logits = model(jnp.asarray(batch.images), train=False, at=masks)
-        return Localization(enlarged(model, masks.map(), batch), logits)
+        return Localization(minmax(enlarged(model, masks.map(), batch)), logits)
 
 
 class Masks:

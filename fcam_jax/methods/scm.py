@@ -124,7 +124,6 @@ class SCM(TSCAM):
         return CalibratedHead(encoder.channels[-1], num_classes, layers=self.layers, **of_layers)
 
     def coupled(self, attention: Float[Array, "b h w"], semantic: Float[Array, "b h w"]) -> Float[Array, "b h w"]:
-        """The map of the label, given a and S of it."""
         return super().coupled(minmax(attention), semantic)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:

@@ -103,7 +103,6 @@ class SPG(ClassifierTraining):
         return {} if top is None else {"top": top}
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> SPGHead:
-        """Class maps and the three side branches."""
         guides = [place.channels for place in guide_places(encoder)]
         width = of_encoder(SPG_WIDTHS, encoder) or guides[1]
         return SPGHead(encoder.channels[-1], num_classes, guides=guides, width=width, **of_layers)

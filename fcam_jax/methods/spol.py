@@ -10,10 +10,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target
-from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.errors import InputError
 from fcam_jax.losses.classification import cross_entropy
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome, enlarged
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.methods.places import COUNT, needs_map
 from fcam_jax.models.classifier import Classifier
@@ -80,12 +79,10 @@ class FusionHead(Head):
 
     def of_labels(self, maps: Sequence[Map], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
         """The map of each image's label from those of the stages, in inference mode."""
-        found = self.maps(self.fused(maps, train=False)[1])
-        return jnp.take_along_axis(found, labels[:, None, None, None], axis=-1)[..., 0]
+        return self.activation(self.fused(maps, train=False)[1], labels)
 
     def __call__(self, *maps: Map) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32."""
-        return self.maps(self.fused(maps, train=False)[1]).mean(axis=(1, 2))
+        return super().__call__(self.fused(maps, train=False)[1])
 
 
 def fusion_head(encoder: Encoder, outputs: int, *, rectified: bool, **of_layers: Any) -> FusionHead:
@@ -122,7 +119,6 @@ class SPOL(ClassifierTraining):
     distillation: bool = True
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> FusionHead:
-        """The maps of the product."""
         return fusion_head(encoder, num_classes, rectified=True, **of_layers)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
@@ -143,12 +139,10 @@ class SPOL(ClassifierTraining):
         assert isinstance(model.head, FusionHead)
         stages, logits = model(jnp.asarray(batch.images), train=False)
         maps = model.head.of_labels(model.read(stages), jnp.asarray(batch.labels))
-        size = batch.images.shape[1], batch.images.shape[2]
         maps = maps / (maps.max(axis=(1, 2), keepdims=True) + _EPSILON)
-        return Localization(resize_bilinear(maps, size, model.grid(FusionHead.reads[0], size)), logits)
+        return Localization(enlarged(model, maps, batch, FusionHead.reads[0]), logits)
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b _ _"]:
-        """The label's map."""
         network = target.network
         assert isinstance(network, Classifier) and isinstance(network.head, FusionHead)
         return network.head.of_labels(network.read(target.stages), target.labels)

@@ -10,14 +10,13 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
-from fcam_jax.cams.score_maps import resize_bilinear
 from fcam_jax.component import shares
 from fcam_jax.data.arrays import read_map
 from fcam_jax.data.source import Record, Retold, Source
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining, Outcome
+from fcam_jax.methods.classifier import ByCam, ClassAgnostic, Outcome, enlarged
 from fcam_jax.methods.contract import image_keys
 from fcam_jax.methods.few_shot import pixel_cross_entropy
 from fcam_jax.methods.spol import FusionHead, fusion_head
@@ -32,7 +31,7 @@ _EPSILON = 1e-6  # added to a map's maximum
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SPOLSegmenter(ClassifierTraining):
+class SPOLSegmenter(ClassAgnostic):
     """Training of a class-agnostic map by pseudo masks, on a network of its own; the map localizes.
 
     $$ L = -\\frac1N \\sum_{p\\ \\text{decided}} t_p \\log \\sigma(l_p) + (1 - t_p) \\log (1 - \\sigma(l_p)) $$
@@ -53,9 +52,6 @@ class SPOLSegmenter(ClassifierTraining):
     """
 
     title = "SPOL"
-    has_classes = False
-    by_cam = False
-    needs = ("objects",)
     maps: str = ""
     foreground: float = 0.25
     background: float = 0.01
@@ -63,12 +59,7 @@ class SPOLSegmenter(ClassifierTraining):
     def __post_init__(self) -> None:
         shares(self, "foreground", "background")
 
-    def class_names(self) -> list[str | None] | None:
-        """Its map is of any object."""
-        return ["object"]
-
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> FusionHead:
-        """The map, which may be negative."""
         return fusion_head(encoder, 1, rectified=False, **of_layers)
 
     def training_records(self, sources: Mapping[str, Source], seed: int) -> Source:
@@ -105,7 +96,7 @@ class SPOLSegmenter(ClassifierTraining):
         _, product = model.head.fused(model.read(stages), train=True)
         maps = model.head.dropped(product, image_keys(named(rng, "spol.product"), batch))[..., 0]
         objects = jnp.asarray(batch.objects)
-        of_decided, figures = pixel_cross_entropy(_enlarged(maps, model, batch), objects)
+        of_decided, figures = pixel_cross_entropy(enlarged(model, maps, batch, FusionHead.reads[0]), objects)
         decided = jax.lax.pmean((objects != UNDECIDED).mean(), DATA_AXIS)
         return of_decided * decided, None, {**figures, "decided": 100.0 * decided}
 
@@ -114,10 +105,4 @@ class SPOLSegmenter(ClassifierTraining):
         assert isinstance(model.head, FusionHead)
         stages, _ = model(jnp.asarray(batch.images), train=False)
         maps = model.head.of_labels(model.read(stages), jnp.zeros_like(jnp.asarray(batch.labels)))
-        return Localization(jax.nn.sigmoid(_enlarged(maps, model, batch)), None)
-
-
-def _enlarged(maps: Float[Array, "b _ _"], model: Classifier, batch: Batch) -> Float[Array, "b h w"]:
-    """A map of the network at the images' size."""
-    size = batch.images.shape[1], batch.images.shape[2]
-    return resize_bilinear(maps, size, model.grid(FusionHead.reads[0], size))
+        return Localization(jax.nn.sigmoid(enlarged(model, maps, batch, FusionHead.reads[0])), None)

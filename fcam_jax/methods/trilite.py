@@ -8,12 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from fcam_jax.cams.contract import Cam, Target
+from fcam_jax.cams.score_maps import minmax
 from fcam_jax.component import at_least
 from fcam_jax.errors import InputError
 from fcam_jax.losses.classification import cross_entropy
-from fcam_jax.methods.classifier import ByCam, Outcome
+from fcam_jax.methods.classifier import ByCam, Outcome, enlarged
 from fcam_jax.methods.frozen import Frozen
-from fcam_jax.methods.tscam import enlarged
 from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Encoder
@@ -37,11 +37,9 @@ class TriLiteHead(Head):
         self.norm = BatchNorm(3, rngs=of_layers["rngs"])
 
     def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32."""
         return self.classes(features)
 
     def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The linear layer's map of the given class, signed, float32."""
         return self.classes.activation(features, labels)
 
     def regions(self, features: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b h w 3"]:
@@ -85,7 +83,6 @@ class TriLite(Frozen):
             raise InputError(f"side is {self.side}; it must be odd")
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> TriLiteHead:
-        """Classes and regions."""
         return TriLiteHead(encoder.channels[-1], num_classes, side=self.side, **of_layers)
 
     def loss(self, model: Classifier, batch: Batch, rng: Key[Array, ""], step: Int[Array, ""]) -> Outcome:
@@ -105,14 +102,13 @@ class TriLite(Frozen):
         return terms["ce"] + terms["foreground"] + self.alpha * terms["background"], logits, terms
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b h w"]:
-        """The foreground's map at the cells of the top stage."""
         network: Any = target.network
         return _foreground(network, target.stages[-1])
 
     def localize(self, model: Classifier, batch: Batch, by_cam: ByCam) -> Localization:
         """The foreground's map at the image's size, in [0, 1], and class scores."""
         stages, logits = model(jnp.asarray(batch.images), train=False)
-        return Localization(enlarged(model, _foreground(model, stages[-1]), batch), logits)
+        return Localization(minmax(enlarged(model, _foreground(model, stages[-1]), batch)), logits)
 
 
 def of_regions(regions: Float[Array, "b h w 3"], features: Float[Array, "b h w c"]) -> Float[Array, "b 3 c"]:

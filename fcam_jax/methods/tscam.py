@@ -1,17 +1,16 @@
 """TS-CAM: the classes of a transformer's patch tokens, times the attention that the class token pays to them."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from fcam_jax.cams.contract import Cam, Target
-from fcam_jax.cams.score_maps import minmax, resize_bilinear
-from fcam_jax.component import defaults_of
+from fcam_jax.cams.score_maps import minmax
 from fcam_jax.errors import InputError
-from fcam_jax.methods.classifier import ByCam, ClassifierTraining
+from fcam_jax.methods.classifier import ByCam, ClassifierTraining, enlarged
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.encoder import Asking, Encoder, Stage
 from fcam_jax.models.heads import INIT, Head
@@ -33,16 +32,7 @@ class TokenHead(Head):
         self.conv = conv(features, num_classes, 3, bias=True, init=INIT, **of_layers)
 
     def maps(self, features: Float[Array, "b h w c"]) -> Float[Array, "b h w k"]:
-        """The maps of all classes, signed, float32."""
         return self.conv(features).astype(jnp.float32)
-
-    def __call__(self, features: Float[Array, "b h w c"]) -> Float[Array, "b k"]:
-        """Class scores before softmax, float32."""
-        return self.maps(features).mean(axis=(1, 2))
-
-    def activation(self, features: Float[Array, "b h w c"], labels: Int[Array, " b"]) -> Float[Array, "b h w"]:
-        """The map of the given class of each image, signed, float32."""
-        return jnp.take_along_axis(self.maps(features), labels[:, None, None, None], axis=-1)[..., 0]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,10 +42,7 @@ class OnTokens(ClassifierTraining):
     by_cam = False
     seed_stage = -1
     default_encoder = "deit_small"
-
-    def encoder_settings(self, encoder: Callable[..., Encoder]) -> dict[str, Any]:
-        """The head sees the patches."""
-        return {"pool": "mean"} if "pool" in defaults_of(encoder) else {}
+    encoder_keywords: ClassVar[Mapping[str, Any]] = {"pool": "mean"}  # the head sees the patches
 
     def head(self, encoder: Encoder, num_classes: int, **of_layers: Any) -> TokenHead:
         """The convolution; raises an `InputError` where the encoder is no transformer."""
@@ -93,7 +80,6 @@ class TSCAM(OnTokens):
         return attention * semantic
 
     def seed_maps(self, target: Target, cam: Cam) -> Float[Array, "b h w"]:
-        """The map of the label at the cells of the patches."""
         network: Any = target.network
         stages, attention = attended(network.encoder, target.inputs, train=False)
         return self._of_labels(network, stages, attention, target.labels)
@@ -103,18 +89,12 @@ class TSCAM(OnTokens):
         images = jnp.asarray(batch.images)
         stages, attention = attended(model.encoder, model.normalize(images), train=False)
         maps = self._of_labels(model, stages, attention, jnp.asarray(batch.labels))
-        return Localization(enlarged(model, maps, batch), model.score(stages[-1], len(stages) - 1))
+        return Localization(minmax(enlarged(model, maps, batch)), model.score(stages[-1], len(stages) - 1))
 
     def _of_labels(
         self, model: Classifier, stages: tuple[Stage, ...], attention: Float[Array, "b h w"], labels: Int[Array, " b"]
     ) -> Float[Array, "b h w"]:
         return self.coupled(attention, model.activation(model.map_of(stages[-1]), labels))
-
-
-def enlarged(model: Classifier, maps: Float[Array, "b h w"], batch: Batch) -> Float[Array, "b _ _"]:
-    """Maps at the cells of the top stage at the size of the batch's images: bilinearly, and then to [0, 1]."""
-    size = batch.images.shape[1], batch.images.shape[2]
-    return minmax(resize_bilinear(maps, size, model.grid(-1, size)))
 
 
 def attended(

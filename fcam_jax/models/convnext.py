@@ -168,7 +168,6 @@ class ConvNeXt(Encoder):
         return ((values - values.mean(axis=-1, keepdims=True)) / deviation * scale + bias).astype(features.dtype)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         group = self.stages[index]
         if index == 0:
             patches, norm = self.stem

@@ -124,7 +124,6 @@ class DenseNet(Encoder):
         self.channels, self.strided = tuple(channels), tuple(strided)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             return at("relu0", nnx.relu(self.norm0(self.conv0(x), train=train)))
         x = max_pool(x, stride=2, padding=1) if index == 1 else getattr(self, f"transition{index - 1}").halve(x)

@@ -28,7 +28,7 @@ ClassMaps = Float[Array, "b h w k"]
 
 
 class Head(nnx.Module):
-    """The contract of every head.
+    """The contract of every head; one whose scores are the means of its `maps` writes these alone.
 
     Its constructor takes the channels of the top stage, the number of scores, and the keywords `dtype` and `rngs`; any
     others are its settings, with a default. `weight_names` are the families of weight files; it is exported by the
@@ -38,13 +38,17 @@ class Head(nnx.Module):
     weight_names: ClassVar[tuple[Names, ...]] = (of_torch("the head", lambda path: f"head.{torch_name(path)}"),)
     reads: ClassVar[tuple[int, ...]] = (-1,)  # positions of the stages whose maps it is called with
 
+    def maps(self, features: Features) -> ClassMaps:
+        """The maps of all classes, float32."""
+        raise NotImplementedError
+
     def __call__(self, features: Features) -> Scores:
         """Class scores before softmax, float32."""
-        raise NotImplementedError
+        return self.maps(features).mean(axis=(1, 2))
 
     def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
         """The head's own map of the given class y of each image, signed, float32."""
-        raise NotImplementedError
+        return jnp.take_along_axis(self.maps(features), labels[:, None, None, None], axis=-1)[..., 0]
 
 
 class WGAP(Head):
@@ -63,7 +67,6 @@ class WGAP(Head):
         self.fc = nnx.Linear(features, num_classes, kernel_init=INIT, dtype=dtype, rngs=rngs, **of_sum)
 
     def __call__(self, features: Features) -> Scores:
-        """Class scores before softmax, float32."""
         return self.fc(features.mean(axis=(1, 2), dtype=jnp.float32)).astype(jnp.float32)
 
     def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
@@ -100,7 +103,6 @@ class TAP(WGAP):
         super().__init__(features, num_classes, **of_layers)
 
     def __call__(self, features: Features) -> Scores:
-        """Class scores before softmax, float32."""
         return self.fc(self.pooled(features)).astype(jnp.float32)
 
     def pooled(self, features: Features) -> Float[Array, "b c"]:
@@ -143,7 +145,6 @@ class MapHead(Head):
         return jnp.einsum("bhwc,cn->bhwn", *given, preferred_element_type=jnp.float32) + bias
 
     def __call__(self, features: Features) -> Scores:
-        """Class scores before softmax, float32."""
         return self.pool(self.maps(features)[..., int(self.background) :])
 
     def activation(self, features: Features, labels: Labels) -> Float[Array, "b h w"]:
@@ -162,7 +163,6 @@ class GAP(MapHead):
     """
 
     def pool(self, maps: ClassMaps) -> Scores:
-        """The mean over positions."""
         return maps.mean(axis=(1, 2))
 
 
@@ -175,7 +175,6 @@ class MaxPool(MapHead):
     """
 
     def pool(self, maps: ClassMaps) -> Scores:
-        """The maximum over positions."""
         return maps.max(axis=(1, 2))
 
 
@@ -196,7 +195,6 @@ class LogSumExp(MapHead):
         super().__init__(features, num_classes, background=background, **of_layers)
 
     def pool(self, maps: ClassMaps) -> Scores:
-        """The log-sum-exp over positions, less that of a map of zeros, over r."""
         positions = maps.shape[1] * maps.shape[2]
         return (jax.nn.logsumexp(self.r * maps, axis=(1, 2)) - jnp.log(positions)) / self.r
 
@@ -254,7 +252,6 @@ class WILDCAT(MapHead):
         return kernel.reshape(kernel.shape[0], *shape).mean(axis=-1), bias.reshape(shape).mean(axis=-1)
 
     def pool(self, maps: ClassMaps) -> Scores:
-        """The mean of the highest positions and alpha times that of the lowest."""
         positions = maps.shape[1] * maps.shape[2]
         rising = jnp.sort(maps.reshape(len(maps), positions, -1), axis=1)
         scores = rising[:, -_count(self.kmax, positions) :].mean(axis=1)

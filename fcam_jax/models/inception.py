@@ -219,7 +219,6 @@ class InceptionV3(Encoder):
         self.strided = ((halving, unit), (halving,), (unit, halving), (mixed,), last)[: len(self.channels)]
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 4 and not self.plain:
             return self._top(x, train, rng, at)
         if index == 2:

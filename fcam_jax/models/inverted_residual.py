@@ -127,7 +127,6 @@ class InvertedResiduals(Encoder):
         self.channels = (*(_EXPANSION * groups[number - 1].channels for number in _FIRST[1:]), _TOP)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             x = at("conv_stem", nnx.relu6(self.bn1(self.conv_stem(x), train=train)))
         for number, group in enumerate(self.blocks):

@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key
 
 from fcam_jax.models.batch_norm import BatchNorm
+from fcam_jax.models.interpolation import linear, weights_at
 
 Side = int | tuple[int, int]  # of a kernel, or its height and width
 Padding = int | str | None  # zeros on every side of a map, "SAME" (TensorFlow's), or None for half the kernel's span
@@ -227,7 +228,7 @@ def resize_align_corners(x: Float[Array, "b h w c"], size: tuple[int, int]) -> F
     $$ y_i = \\sum_j \\max(0, 1 - |i\\,(n-1)/(m-1) - j|)\\, x_j \\quad\\text{along each axis, from n to m samples} $$
     """
     height, width = x.shape[1:3]
-    return along_axes(x, _align_corners_matrix(height, size[0]), _align_corners_matrix(width, size[1]))
+    return along_axes(x, _corners_kept(height, size[0]), _corners_kept(width, size[1]))
 
 
 def upsample_nearest(x: Float[Array, "b h w c"], size: tuple[int, int] | None = None) -> Float[Array, "b _ _ c"]:
@@ -240,15 +241,14 @@ def upsample_nearest(x: Float[Array, "b h w c"], size: tuple[int, int] | None = 
         doubled = jnp.broadcast_to(x[:, :, None, :, None], (b, height, 2, width, 2, c))
         return doubled.reshape(b, 2 * height, 2 * width, c)
     rows, columns = (
-        _align_corners_matrix(2 * source, target).reshape(target, source, 2).sum(-1)
+        _corners_kept(2 * source, target).reshape(target, source, 2).sum(-1)
         for source, target in zip((height, width), size, strict=True)
     )
     return along_axes(x, rows, columns)
 
 
-def _align_corners_matrix(source: int, target: int) -> Float[np.ndarray, "target source"]:
-    positions = np.linspace(0, source - 1, target)
-    return np.maximum(0, 1 - np.abs(positions[:, None] - np.arange(source)))
+def _corners_kept(source: int, target: int) -> Float[np.ndarray, "target source"]:
+    return weights_at(np.linspace(0, source - 1, target), source, linear)
 
 
 def along_axes(

@@ -105,7 +105,6 @@ class MobileNetV1(Encoder):
         self.blocks = nnx.List(blocks)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             x = nnx.relu6(self.conv1_bn(self.conv1(x), train=train))
         first = sum(map(len, _STAGES[:index]))

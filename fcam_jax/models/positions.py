@@ -8,9 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fcam_jax.errors import InputError
+from fcam_jax.models.interpolation import cubic, weights_at
 from fcam_jax.models.layers import along_axes
-
-_KEYS = -0.75  # PyTorch's constant of the cubic kernel without antialias
 
 # What is added to the new side for the factor between the grids, by the way; None where the kernel is antialiased.
 _ADDED: dict[str, float | None] = {"offset": 0.1, "size": 0.0, "antialias": None}
@@ -41,22 +40,7 @@ def resampled(grid: Float[Array, "g g d"], size: tuple[int, int], way: str) -> F
         return grid
     if (added := _ADDED[way]) is None:
         return jax.image.resize(grid, (*size, grid.shape[-1]), "cubic", antialias=True)
-    rows, columns = (cubic_matrix(side, target, (target + added) / side) for target in size)
+    rows, columns = (
+        weights_at((np.arange(target) + 0.5) / ((target + added) / side) - 0.5, side, cubic) for target in size
+    )
     return along_axes(grid[None], rows, columns)[0]
-
-
-def cubic_matrix(source: int, target: int, scale: float) -> Float[np.ndarray, "target source"]:
-    """Keys' weights of the source's values for every target, which lie `1 / scale` apart; borders are repeated."""
-    positions = (np.arange(target) + 0.5) / scale - 0.5
-    first = np.floor(positions).astype(int)
-    matrix = np.zeros((target, source))
-    for step in range(-1, 3):
-        index = first + step
-        np.add.at(matrix, (np.arange(target), index.clip(0, source - 1)), _cubic(np.abs(positions - index)))
-    return matrix
-
-
-def _cubic(x: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    near = ((_KEYS + 2) * x - (_KEYS + 3)) * x * x + 1
-    far = ((_KEYS * x - 5 * _KEYS) * x + 8 * _KEYS) * x - 4 * _KEYS
-    return np.where(x <= 1, near, np.where(x < 2, far, 0))

@@ -141,7 +141,6 @@ class ResNet(Encoder):
         self.layer1, self.layer2, self.layer3, self.layer4 = layers
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             return at("relu", nnx.relu(self.bn1(self.conv1(x), train=train)))
         if index == 1:
@@ -201,7 +200,6 @@ class Small(Encoder):
         self.blocks = nnx.List([*blocks, ConvBNReLU(eighth, top, side=1, **of_layers)])
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index == 0:
             return at("stem", self.stem(x, train=train))
         return at(f"blocks.{index - 1}", self.blocks[index - 1](x, train=train))

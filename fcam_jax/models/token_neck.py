@@ -131,7 +131,6 @@ class Reassemble(Neck):
         self.halve = conv(self.levels[3], self.levels[3], 3, stride=2, bias=True, **of_layers)
 
     def of_tokens(self, maps: Sequence[Map]) -> tuple[Map, ...]:
-        """The four levels."""
         first, second, third, fourth = (project(x) for project, x in zip(self.project, maps, strict=True))
         return self.quadruple(first), self.double(second), third, self.halve(fourth)
 
@@ -172,7 +171,6 @@ class SimplePyramid(Neck):
         self.ends = nnx.List([_Level(size, **of_layers) for size in (width // 4, width // 2, width, width)])
 
     def of_tokens(self, maps: Sequence[Map]) -> tuple[Map, ...]:
-        """The four levels."""
         (x,) = maps
         fine = self.double2(gelu(self.norm(self.double1(x))))
         levels = fine, self.double(x), x, nnx.max_pool(x, (2, 2), (2, 2))

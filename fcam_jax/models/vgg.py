@@ -84,7 +84,6 @@ class VGG16(Encoder):
             setattr(self, name, layer)
 
     def stage(self, index: int, x: Map, *, train: bool, rng: Keys = None, at: At = unchanged) -> Map:
-        """The map of stage `index` from that of the stage before it (from the image for stage 0)."""
         if index > 0:
             x = at(f"pool{index}", nnx.max_pool(x, (2, 2), (2, 2)))
         first = sum(self.stage_lengths[:index])

@@ -153,7 +153,6 @@ class ViT(Encoder):
         return stage.patches if isinstance(stage, Tokens) else stage
 
     def with_map(self, stage: Stage, features: Map) -> Stage:
-        """The stage with other patch tokens."""
         return dataclasses.replace(stage, patches=features) if isinstance(stage, Tokens) else features
 
     def for_head(self, stage: Stage) -> Map:
@@ -161,7 +160,6 @@ class ViT(Encoder):
         return stage.prefix[:, None, :1] if self.pool == "token" else stage.patches
 
     def stage(self, index: int, x: Stage, *, train: bool, rng: Keys = None, at: At = unchanged) -> Stage:
-        """Stage `index` from all of the stage before it (from the image for stage 0)."""
         if index == 0:
             return at("image", x)
         last = len(self.blocks) - 1
@@ -183,7 +181,6 @@ class ViT(Encoder):
     def attentions(
         self, images: Float[Array, "b y x 3"], head: Callable[[Map], Float[Array, "b k"]]
     ) -> Iterator[BlockAttention]:
-        """Every block in turn, in inference mode, from normalised images."""
         tokens = self._embedded(images)
         cells, others = tokens.patches[0, ..., 0].size, tokens.prefix.shape[1]
         patches = jnp.pad(jnp.full(cells, 1 / cells), (others, 0))

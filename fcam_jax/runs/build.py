@@ -29,8 +29,8 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.import_weights import Imported
 from fcam_jax.runs.build_classes import label_space
 from fcam_jax.runs.build_data import chosen, data_set
-from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runs.build_model import (
+    alignment,
     cam,
     check_frozen,
     classifier,
@@ -41,7 +41,7 @@ from fcam_jax.runs.build_model import (
     pretrained_decoder,
 )
 from fcam_jax.runs.data import Data
-from fcam_jax.runs.experiment import Experiment, Pretrained, Stage
+from fcam_jax.runs.plan import Experiment, Stage
 from fcam_jax.runs.report.paper import DECISION_ROW
 from fcam_jax.runs.selection import check_asked_for, selected
 from fcam_jax.runtime.text import first_line
@@ -56,7 +56,6 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
     """The experiment that a configuration describes.
 
     Args:
-      config: all of it.
       of_run: the classes of the run, once it has begun: labels are numbered by them.
       evaluated: the split to evaluate, where nothing is trained: then the data need not serve a training.
 
@@ -241,7 +240,7 @@ def classifier_stage(config: ConfigDict, network: Classifier, steps_per_epoch: i
         row=way.title,
         baselines={"Center": Center(classes=way.has_classes)},
         build_model=lambda _: classifier(config),
-        pretrained=Pretrained(load),  # before all else
+        load_pretrained=load,  # before all else
         method=trained_by,
         optimizer=optimizer,
         loop=dataclasses.replace(loop, selection=way.selection or loop.selection),
@@ -269,10 +268,8 @@ def fcam_stage(config: ConfigDict, body: Encoder, steps_per_epoch: int) -> Stage
         row="F-CAM",
         baselines={DECISION_ROW: Decision(trained_by)},
         build_model=lambda trained: fcam(config, trained),
-        pretrained=Pretrained(
-            load=lambda network: pretrained_decoder(settings.init, network.decoder),
-            check=lambda: pretrained_decoder(settings.init, untrained),
-        ),
+        load_pretrained=lambda network: pretrained_decoder(settings.init, network.decoder),
+        check_pretrained=lambda: pretrained_decoder(settings.init, untrained),
         frozen=trained_by.features if settings.features else half(trained_by.whole_maps),
         method=trained_by,
         optimizer=lambda: rule.update(rule.schedule(steps_per_epoch, settings.epochs), trained_by.learning_rate_factor),

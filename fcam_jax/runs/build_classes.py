@@ -14,14 +14,8 @@ from fcam_jax.runs.classifiers import classes_of
 
 
 def label_space(config: ConfigDict, of_run: ClassNames | None) -> ClassNames | None:
-    """The classes of the run, of the classifier that it takes over, or of the user's list, in this order.
-
-    Args:
-      config: all of it.
-      of_run: the classes of the run, once it has begun.
-
-    Returns:
-      None where the data alone says it, and for a way to train stage 1 that knows no classes.
+    """The classes of the run, once it has begun, of the classifier that it takes over, or of the user's list, in this
+    order; None where the data alone says it, and for a way to train stage 1 that knows no classes.
 
     Raises:
       InputError: two of them have different names; the list cannot be read.

@@ -1,4 +1,4 @@
-"""From the parts of a ConfigDict that describe a network to the network, its weights and its CAM; for `build.py`."""
+"""From the parts of a ConfigDict that describe a network to it, its weights, CAM and loss; for `build.py`."""
 
 import logging
 
@@ -13,6 +13,7 @@ from fcam_jax.configuration.components import member, own
 from fcam_jax.configuration.keys import part
 from fcam_jax.configuration.settings import DECODER_CENTER, INIT_HEAD
 from fcam_jax.errors import InputError
+from fcam_jax.losses import LOSSES, PixelAlignment, Weighted
 from fcam_jax.losses.classification import ONE_CLASS
 from fcam_jax.methods.classifier import ClassifierTraining
 from fcam_jax.models.batch_norm import freeze_norms
@@ -22,12 +23,12 @@ from fcam_jax.models.encoder import Encoder
 from fcam_jax.models.encoders import dilated
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import Imported, advising, load_classifier, load_decoder
-from fcam_jax.runs.build_loss import alignment
 from fcam_jax.runtime.random import OfWeights, stream, weight_keys
 
 logger = logging.getLogger(__name__)
 
 HEAD_OF_METHODS = "wgap"  # what model.head.name is where the method of stage 1 has a head of its own
+_OF_EVERY_TERM = ("weight", "start", "end")
 
 
 def classifier(config: ConfigDict) -> Classifier:
@@ -171,3 +172,22 @@ def cam(settings: ConfigDict, body: Encoder) -> Fused:
         chosen = kind(**own(settings, settings.name))
     with at_key("config.cam."):
         return fused(chosen, settings.stages, len(body.channels), body.cam_stage)
+
+
+def alignment(loss: ConfigDict) -> PixelAlignment:
+    """The pixel alignment loss, its terms in the order of `LOSSES`; one that is absent is off.
+
+    Raises:
+      InputError: for a term that does not exist, a weight below 0, an end that is not after the start, or another
+        setting outside its range.
+    """
+    for name in loss:
+        LOSSES[name]  # an unknown name is told
+    terms = {}
+    for name, component in LOSSES.items():
+        if name in loss:
+            settings = loss[name].to_dict()
+            schedule = {key: settings.pop(key) for key in _OF_EVERY_TERM}
+            with at_key(f"config.fcam.loss.{name}."):
+                terms[name] = Weighted(component(**settings), **schedule)
+    return PixelAlignment(terms)

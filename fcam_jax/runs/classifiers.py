@@ -90,11 +90,7 @@ def take_classifier(source: pathlib.Path, folder: pathlib.Path, same_cam: bool) 
     """Put the finished classifier of one run into the folder of another; nothing is done where it is there already.
 
     Files are hard links where the file system has them: a finished stage is only read. The metric log stays behind.
-
-    Args:
-      source: folder of the run that has trained it.
-      folder: of the run that takes it.
-      same_cam: what validation has found of the one run's maps holds for the other's.
+    With the `same_cam`, what validation has found of the one run's maps holds for the other's.
     """
     stage = folder / STAGE
     if stage.is_dir():

@@ -1,7 +1,7 @@
-"""An experiment and its trainings: every stage on the one before it.
+"""The trainings of an experiment: every stage on the one before it.
 
-In: an `Experiment` of plain objects. Out, in the run's folder: `<stage>/checkpoints`, `<stage>/metrics.jsonl`, events,
-and pictures of what training sees.
+In: an `Experiment`. Out, in the run's folder: `<stage>/checkpoints`, `<stage>/metrics.jsonl`, events, and
+pictures of what training sees.
 """
 
 import dataclasses
@@ -14,35 +14,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 
-from fcam_jax.configuration.settings import FcamSearch
 from fcam_jax.data.pipeline import Known
 from fcam_jax.errors import InputError
 from fcam_jax.evaluation.evaluator import evaluate
-from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.methods.classifier import ClassifierMethod
-from fcam_jax.methods.contract import LAST, Localizer, Method
+from fcam_jax.methods.contract import LAST
 from fcam_jax.methods.fcam import Judgement
-from fcam_jax.methods.soundness import CONTRADICTED, Watch
-from fcam_jax.models.import_weights import Imported
+from fcam_jax.methods.soundness import CONTRADICTED
 from fcam_jax.runs.class_names import save_names
-from fcam_jax.runs.data import Data, EvaluationBatches
 from fcam_jax.runs.folder import TAKEN_FROM, RunFolder, has_begun, record_left_out
+from fcam_jax.runs.plan import Experiment, Stage
 from fcam_jax.runs.report.pictures import save_training_batch
-from fcam_jax.runs.report.training_pictures import IMAGES, PICTURES, Schedule, ViewOf, training_pictures
+from fcam_jax.runs.report.training_pictures import training_pictures
 from fcam_jax.runtime import hosts, preemption, watchdog
-from fcam_jax.runtime.progress import counted
 from fcam_jax.runtime.random import OfRun, order_seed, stream
 from fcam_jax.training.checkpoint import CHECKPOINTS, LATEST, Progress
 from fcam_jax.training.choice import noise
-from fcam_jax.training.frozen_cache import FrozenCache
-from fcam_jax.training.loop import OnEpoch, Training, Validate, is_finished, train
+from fcam_jax.training.loop import Training, Validate, is_finished, train
 from fcam_jax.training.placed import REPLICATED, Placed, data_mesh
 from fcam_jax.training.search import Score, found_settings
-from fcam_jax.training.settings import LoopSettings, TrainSettings
 from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Batch
 
@@ -50,95 +43,6 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 16  # images of the picture of a training batch
 JUDGED = 256  # training images by which candidates are compared where there are no boxes
-
-
-@dataclasses.dataclass(frozen=True)
-class Pretrained:
-    """Weights that a stage starts from.
-
-    Attributes:
-      load: replaces random weights of the stage's model by them; returns a record of where they came from, or None.
-      check: raises where `load` would, without a model.
-    """
-
-    load: Callable[[Any], Imported | None]
-    check: Callable[[], object] = lambda: None
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One training.
-
-    Attributes:
-      name: its folder.
-      row: what the tables call its maps.
-      baselines: other ways to localize with its model, by what the tables call them.
-      build_model: the model with random weights, from the trained model of the stage before it (None for the first).
-      pretrained: what takes the place of random weights before the stage's first step.
-      method: what is trained.
-      optimizer: makes the update from gradients.
-      loop: how long.
-      frozen: yields what may be kept of the images, from the model and a batch; None where nothing may.
-      view: what training sees of a batch, for pictures; None where there are none.
-      watch: what is watched of the epochs' figures.
-      pictures_epochs: epochs from one picture to the next; 0 for none.
-      search: settings that it finds itself; None for none.
-      judge: how good maps are, without boxes.
-    """
-
-    name: str
-    row: str
-    baselines: dict[str, Localizer]
-    build_model: Callable[[Any], nnx.Module]
-    pretrained: Pretrained
-    method: Method
-    optimizer: Callable[[], optax.GradientTransformation]
-    loop: LoopSettings
-    frozen: Callable[[Any, Batch], Any] | None = None
-    view: ViewOf | None = None
-    watch: Watch = dataclasses.field(default_factory=Watch)
-    pictures_epochs: int = 0
-    search: FcamSearch | None = None
-    judge: Callable[[Any, Batch], Judgement] | None = None
-
-    def shapes(self, before: Any) -> Any:
-        """As `build_model`, with shapes for values: drawing weights takes seconds. `before` may be shapes, too."""
-        return nnx.eval_shape(self.build_model, before)
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-    """Stages, data and evaluation of a run.
-
-    Attributes:
-      seed: of all randomness but the data set's own.
-      stages: in the order in which they build on each other.
-      data: what is trained and evaluated on.
-      train: how updates are computed.
-      frozen: how what stage 2 takes of the frozen classifier is computed once and kept; None where it is not.
-      validation: what is measured while training.
-      evaluation: what is measured for the results.
-      record: facts about the run's inputs that belong into its results.
-    """
-
-    seed: int
-    stages: tuple[Stage, ...]
-    data: Data
-    train: TrainSettings
-    frozen: FrozenCache | None
-    validation: ValidationSettings
-    evaluation: EvaluationSettings
-    record: dict[str, Any]
-
-    def check_split(self, split: str, use: str = "") -> None:
-        """Raise an `InputError` where the data has no such split, for a use such as ``" to evaluate"``."""
-        if split not in self.data.sizes:
-            raise InputError(f"the data has no split {split!r}{use}; there: {', '.join(self.data.sizes)}")
-
-    def batches(self, split: str, title: str) -> EvaluationBatches:
-        """The evaluation batches of a split, counted by a bar."""
-        count = math.ceil(self.data.sizes[split] / self.evaluation.batch_size)
-        return counted(self.data.evaluated(split), title, count, "batch")
 
 
 def check_length(plan: Experiment, folder: pathlib.Path) -> None:
@@ -156,10 +60,7 @@ def check_length(plan: Experiment, folder: pathlib.Path) -> None:
 def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> None:
     """Train every stage that is not finished yet.
 
-    Args:
-      plan: the experiment.
-      run: the run's folder, opened for training.
-      training_hash: names the settings that the training depends on in its checkpoints.
+    The folder is opened for training. `training_hash` names, in checkpoints, the settings that the training depends on.
 
     Raises:
       InputError: for bad data, a checkpoint that cannot be used, or a loss that is not finite.
@@ -168,7 +69,7 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
     plan.check_split("train")
     for stage in plan.stages:
         if run.stage(stage.name).progress is None:
-            stage.pretrained.check()  # now, not after the hours that an earlier stage takes
+            stage.check_pretrained()  # now, not after the hours that an earlier stage takes
     if plan.frozen is not None:
         plan.frozen.check(run.cams)
     mesh = data_mesh(plan.data.batch_size, plan.train.accumulate)
@@ -180,7 +81,7 @@ def train_stages(plan: Experiment, run: RunFolder, training_hash: str = "") -> N
         preemption.stop_if_requested()
         folder, model = run.stage(stage.name), stage.build_model(model)
         progress = folder.progress
-        if progress is None and (imported := stage.pretrained.load(model)) is not None:
+        if progress is None and (imported := stage.load_pretrained(model)) is not None:
             folder.record_pretrained(dataclasses.asdict(imported))
         kept = None
         if plan.frozen and stage.frozen and not (progress and is_finished(progress, stage.loop)):
@@ -241,7 +142,7 @@ def _training(
         config=training_hash,
         image_name=plan.data.image_name,
         watch=stage.watch,
-        on_epoch=_pictures(plan, stage, placed, rng, folder),
+        on_epoch=training_pictures(placed, stage, plan.data, plan.seed, rng, folder / "pictures"),
     )
 
 
@@ -292,22 +193,6 @@ def _show_data(plan: Experiment, run: RunFolder) -> None:
     if augment is not None:
         images = augment(jax.random.split(jax.random.key(plan.seed), len(images)), images)
     save_training_batch(run.training_batch, np.asarray(images), annotations, names)
-
-
-def _pictures(plan: Experiment, stage: Stage, placed: Placed, rng: jax.Array, folder: pathlib.Path) -> OnEpoch:
-    """What draws the pictures of a stage's training; of several hosts the first does."""
-    if stage.view is None or not stage.pictures_epochs or not hosts.is_first():
-        return lambda state, epoch: None
-    return training_pictures(
-        placed,
-        stage.view,
-        lambda: plan.data.sample(min(IMAGES, plan.data.sizes["train"]), plan.seed),
-        plan.data.augment,
-        rng,
-        folder / PICTURES,
-        Schedule(stage.pictures_epochs, stage.loop.epochs, stage.loop.steps_per_epoch),
-        plan.data.class_names,
-    )
 
 
 def _validation(plan: Experiment, stage: Stage, model: nnx.Module) -> Validate:

@@ -7,20 +7,13 @@ from typing import Any
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.import_weights import DILATE, FINAL_STRIDE, export_weights, save_weights
 from fcam_jax.runs.class_names import names_of_run, save_names
-from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder, recorded
+from fcam_jax.runs.plan import Stage
 
 
 def export(stages: Sequence[Stage], folder: pathlib.Path, out: pathlib.Path) -> list[pathlib.Path]:
-    """Write the best model of the last trained stage, whose classifier is that of the first unless both were trained.
-
-    Args:
-      stages: classifier and F-CAM.
-      folder: the run's.
-      out: the folder to write to.
-
-    Returns:
-      The files written.
+    """Write the best model of a run's last trained stage, whose classifier is that of the first unless both were
+    trained; returns the files written.
 
     Raises:
       InputError: the classifier is not trained, or a checkpoint cannot be used.

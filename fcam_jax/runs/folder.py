@@ -98,7 +98,6 @@ class StageFolder:
 
         Args:
           model: one of the same structure, of which shapes are enough (`Stage.shapes`).
-          method: what of it is trained.
           kind: "best" or "latest".
           step: that of the checkpoint; by default the best one, or the newest.
 
@@ -230,15 +229,9 @@ def claim(workdir: pathlib.Path, config: Mapping[str, Any], training: bool = Fal
     """Write the configuration to `config.json`, or check that it agrees with the one that is there.
 
     A folder without a checkpoint holds nothing to contradict: its record is replaced, so that a call that failed for a
-    mistake can be repeated without it. Of several processes the first does so, and all have what it finds.
-
-    Args:
-      workdir: folder of the run; made where it does not exist.
-      config: the resolved configuration as nested dicts.
-      training: the run may be trained for another number of epochs than before, which is noted in `CONTINUED`.
-
-    Returns:
-      The configuration's hash, 12 hexadecimal digits.
+    mistake can be repeated without it. Of several processes the first does so, and all have what it finds. The folder
+    is made where it does not exist. A run that is `training` may be trained for another number of epochs than before,
+    which is noted in `CONTINUED`. Returns `config_hash`.
 
     Raises:
       InputError: when the folder holds a run of another configuration; the message says what differs. When it cannot

@@ -28,13 +28,7 @@ logger = logging.getLogger(__name__)
 def train(config: Any, folder: pathlib.Path, split: str = "test") -> str:
     """Train what is not trained yet, evaluate the best models, and write results and pictures.
 
-    Args:
-      config: as `fcam_jax.configuration.configuration` gives it.
-      folder: the run's.
-      split: the images to evaluate; where the data has none of the kind, the run is trained only.
-
-    Returns:
-      The table of results, for people.
+    Where the data has no such split to evaluate, the run is trained only. Returns the table of results, for people.
 
     Raises:
       InputError: for a configuration, data or a folder that cannot be used.

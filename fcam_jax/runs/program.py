@@ -33,7 +33,6 @@ class Program:
     [b], the class of each map, and `map` [b, size, size] in [0, 1].
 
     Args:
-      network: what it is made of.
       parts: of `PARTS`: with "bytes" images are uint8 in [0, 255], else float32, normalised by the encoder's mean
         and standard deviation; with "label" a second input int32 [b] has the class of each map, -1 for the predicted,
         which else all are of; with "box" the box of the largest region at the network's threshold comes out, too,
@@ -92,9 +91,7 @@ class Program:
 
     def write(self, form: str, out: pathlib.Path) -> list[pathlib.Path]:
         """Write `network.FORM` into a folder, and beside it `network.json`, the facts; ONNX has them inside, too.
-
-        Returns:
-          The files.
+        Returns the files.
 
         Raises:
           InputError: ONNX cannot say it, or its library is not installed; StableHLO has no half.

@@ -9,7 +9,7 @@ from fcam_jax.evaluation.metrics import METRICS, measurable, selecting, tie_brea
 from fcam_jax.evaluation.settings import EvaluationSettings
 from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import LAST
-from fcam_jax.runs.experiment import Stage
+from fcam_jax.runs.plan import Stage
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from fcam_jax.evaluation.mirrored import Mirrored
 from fcam_jax.evaluation.result import Evaluation
 from fcam_jax.methods.contract import Localizer
 from fcam_jax.runs.class_names import save_names
-from fcam_jax.runs.experiment import Experiment, Stage
 from fcam_jax.runs.folder import RunFolder, continued, record_left_out
+from fcam_jax.runs.plan import Experiment, Stage
 from fcam_jax.runs.report.pictures import save_pictures
 from fcam_jax.runs.report.record import save_record
 from fcam_jax.runs.report.tables import results_table
@@ -36,14 +36,8 @@ logger = logging.getLogger(__name__)
 def evaluate_stages(plan: Experiment, run: RunFolder, config_hash: str, split: str = "test") -> str:
     """Evaluate every stage's best model, and the baselines on it; write results, records for the report and pictures.
 
-    Args:
-      plan: the experiment.
-      run: the run's folder. Another split than test goes into a folder of its own there, by its name.
-      config_hash: names the configuration in the results.
-      split: the images to evaluate.
-
-    Returns:
-      The table of results, for people.
+    Another split than test goes into a folder of its own, by its name. The hash names the configuration in the results.
+    Returns the table of results, for people.
 
     Raises:
       InputError: when a stage is not trained, or for bad data.
@@ -73,17 +67,9 @@ def evaluate_stages(plan: Experiment, run: RunFolder, config_hash: str, split: s
 def evaluate_model(
     plan: Experiment, stage: Stage, model: nnx.Module, record: dict[str, Any], split: str
 ) -> dict[str, Evaluation]:
-    """Evaluate a stage's model, and the baselines on it, in one pass over a split.
+    """Evaluate a stage's model, and the baselines on it, in one pass over a split; evaluations by the table's rows.
 
-    Args:
-      plan: data and settings.
-      stage: what the model was trained by.
-      model: as trained.
-      record: of its checkpoint, see `StageFolder.trained`; the threshold that its validation chose is reported on.
-      split: the images to evaluate.
-
-    Returns:
-      Evaluations by the table's rows.
+    The threshold that validation chose, by the record of the model's checkpoint, is reported on.
 
     Raises:
       InputError: for bad data.
@@ -129,17 +115,10 @@ def _ended(progress: Progress | None) -> dict[str, Any]:
 def write_results(
     plan: Experiment, out: pathlib.Path, evaluations: dict[str, Evaluation], facts: dict[str, Any], split: str
 ) -> str:
-    """Write `results.json`, the records for the report, and pictures; one host writes for all.
+    """Write `results.json` (with the `facts`), the records for the report, and pictures; one host writes for all.
 
-    Args:
-      plan: the experiment.
-      out: the folder to write to.
-      evaluations: by the table's rows.
-      facts: what else belongs into the results.
-      split: the images that were evaluated.
-
-    Returns:
-      The table of results, for people, and a warning where the last stage is not better than the first.
+    Evaluations are by the table's rows. Returns the table of results, for people, and a warning where the last stage is
+    not better than the first.
     """
     stages = [row for stage in plan.stages if (row := _row(plan, stage.row)) in evaluations]
     first, last = stages[0], stages[-1]

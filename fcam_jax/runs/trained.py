@@ -15,8 +15,8 @@ from flax import nnx
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build, folder
 from fcam_jax.runs.class_names import ClassNames, names_of_run, save_names
-from fcam_jax.runs.experiment import Stage
 from fcam_jax.runs.folder import RunFolder
+from fcam_jax.runs.plan import Stage
 from fcam_jax.runs.stage_evaluation import described, evaluate_model, write_results
 from fcam_jax.training.checkpoint import BEST, CHECKPOINTS, LATEST
 from fcam_jax.training.checkpoint_folder import STEP
@@ -89,17 +89,14 @@ def evaluate_checkpoint(
     values: Mapping[str, Any] | None = None,
 ) -> str:
     """Evaluate the model of a checkpoint, and the baselines on it; write results, records for the report and pictures.
+    Returns the table of results, for people.
 
     Args:
       path: as for `load_trained`.
       config: nested settings, whose data and evaluation settings to use; by default those that the run records. The
         labels of the data are numbered as the model's, by the classes' names.
       out: the folder to write to; by default one in the run's folder, by the checkpoint's name and the split.
-      split: the images to evaluate.
       values: of data and evaluation, by key, that replace those of the run, where `config` is not given.
-
-    Returns:
-      The table of results, for people.
 
     Raises:
       InputError: as `load_trained`; for bad data; when `out` holds another run.

@@ -90,7 +90,6 @@ class SGD(Optimizer):
     momentum: float = 0.9
 
     def direction(self) -> tuple[optax.GradientTransformation, ...]:
-        """The gradient with its momentum."""
         return optax.add_decayed_weights(self.weight_decay), optax.trace(self.momentum, nesterov=True)
 
 
@@ -107,7 +106,6 @@ class AdamW(Optimizer):
     beta2: float = 0.999
 
     def direction(self) -> tuple[optax.GradientTransformation, ...]:
-        """Adam's, and the weights."""
         return optax.scale_by_adam(self.beta1, self.beta2), optax.add_decayed_weights(self.weight_decay)
 
 

@@ -72,12 +72,7 @@ def make_train_step(
     once, and a batch put there by `spread`. Arguments are those of `jitted_step`.
     """
     step = jitted_step(placed, method, optimizer, augment, accumulate=accumulate, remat=remat)
-
-    def guarded(state: TrainState, batch: Batch, rng: Key[Array, ""]) -> tuple[TrainState, dict[str, Array]]:
-        with jax.transfer_guard("disallow"):
-            return step(state, batch, rng)
-
-    return guarded
+    return jax.transfer_guard("disallow")(step)
 
 
 def jitted_step(

@@ -51,7 +51,7 @@ def program(run):
 
 @pytest.fixture(scope="module")
 def page(run):
-    return demo.Page(demo.networks_of(run, None, None), demo.examples_of(run))
+    return demo.Page(demo.networks_of(run, None), demo.examples_of(run))
 
 
 def photograph(path, size, seed=0, mode="RGB", **options):
@@ -152,12 +152,12 @@ def test_photographs_of_all_kinds_are_upright_and_what_is_none_is_told(page, tmp
 def test_a_classifier_alone_has_one_map(page, run, tmp_path):
     assert [one.network.title for one in page.networks] == ["cam", "F-CAM"]
     assert [path.name for path in page.examples] == ["kept.jpg"]
-    (stage,) = demo.networks_of(run / "classifier", None, "gradcam")
+    (stage,) = demo.networks_of(run / "classifier", "gradcam")
     assert stage.network.title == "gradcam"
     body = Small(final_stride=8, rngs=nnx.Rngs(3))
     weights = tmp_path / "small.safetensors"
     save_weights(export_weights(Classifier(body, WGAP(body.channels[-1], CLASSES, rngs=nnx.Rngs(4)))), weights)
-    (imported,) = demo.networks_of(weights, "small", None, size=SIDE, final_stride=8)
+    (imported,) = demo.networks_of(weights, None, encoder="small", size=SIDE, final_stride=8)
     found, *_ = looked(demo.Page([imported]), photograph(tmp_path / "a.png", (40, 60)), shares=(0.4,))
     assert len(found) == 1 and found[0].threshold.source == "default" and demo.examples_of(weights) == []
 

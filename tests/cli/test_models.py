@@ -17,7 +17,7 @@ WEIGHTS = (
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(ENCODERS._members, "tiny", Sized(Small, pretrained=WEIGHTS))
+    monkeypatch.setitem(ENCODERS, "tiny", Sized(Small, pretrained=WEIGHTS))
 
 
 def printed(capsys, *words):

@@ -381,9 +381,12 @@ def test_an_optimizer_is_chosen_by_its_name_and_brings_its_settings():
 
 
 def test_a_file_that_registers_the_threshold_of_the_seeds_is_recorded(monkeypatch):
-    monkeypatch.setattr(THRESHOLDS, "_members", dict(THRESHOLDS))
+    def mine(counts, settings):
+        return counts.argmax(axis=1)
+
+    monkeypatch.setitem(THRESHOLDS, "mine", mine)  # so that it goes again
     monkeypatch.setattr(THRESHOLDS, "files", {})
-    THRESHOLDS.register("mine")(lambda counts, settings: counts.argmax(axis=1))
+    THRESHOLDS.register("mine")(mine)
     assert changed(small_synthetic(), fcam__seeds__threshold="mine").components == (__file__,)
     assert changed(small_synthetic(), fcam__seeds__threshold="li").components == ()
 

@@ -174,7 +174,7 @@ class Replica:
         archives = tuple(dataclasses.replace(a, size=None, sha256=None) for a in self.dataset.archives)
         boxes = {split: len(self.texts[split]["localization"]) for split in self.dataset.boxes}
         facts = {"images": self.counts, "boxes": boxes, "archives": archives} | changes
-        monkeypatch.setitem(DATASETS._members, self.key, dataclasses.replace(self.dataset, **facts))
+        monkeypatch.setitem(DATASETS, self.key, dataclasses.replace(self.dataset, **facts))
 
     def prepare(self, *more: str) -> None:
         options = {"dataset": self.key, "source": self.source, "data_dir": self.data_dir, "workers": 2}

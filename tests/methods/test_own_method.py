@@ -131,7 +131,7 @@ def own(tmp_path_factory):
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     yield METHODS["prototypes"]
-    METHODS._members.pop("prototypes")
+    del METHODS["prototypes"]
     del sys.modules[spec.name]
 
 

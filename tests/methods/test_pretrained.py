@@ -114,7 +114,7 @@ def test_the_classes_of_the_network_are_not_those_of_the_data(classes, tmp_path)
     given = {"model__init": str(path), "classifier__epochs": 0, "model__init_head": "keep"}
     plan = build.experiment(config(**given))
     network = plan.stages[0].build_model(None)
-    plan.stages[0].pretrained.load(network)
+    plan.stages[0].load_pretrained(network)
     assert network.head.fc.bias.shape == (classes,)
     known = build.experiment(config(classifier__method="cam")).data.class_names
     assert plan.data.class_names == known

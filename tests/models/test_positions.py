@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fcam_jax.errors import InputError
-from fcam_jax.models.positions import RESAMPLINGS, cubic_matrix, resampled
+from fcam_jax.models.positions import RESAMPLINGS, resampled
 
 GRID = np.sin(0.31 * np.arange(36) + 0.2).reshape(6, 6, 1).astype(np.float32)
 
@@ -46,17 +46,6 @@ def test_a_grid_is_itself_at_its_own_size_and_axes_are_rows_and_columns(way):
     wide = resampled(grid, (3, 8), way)
     assert wide.shape == (3, 8, 1)
     np.testing.assert_allclose(resampled(grid.transpose(1, 0, 2), (8, 3), way), wide.transpose(1, 0, 2), atol=1e-6)
-
-
-@pytest.mark.parametrize("target", [1, 4, 6, 9])
-def test_rows_of_the_matrix_sum_to_one_and_keep_straight_lines_within(target):
-    matrix = cubic_matrix(6, target, target / 6)
-    np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-12)
-    places = (np.arange(target) + 0.5) * 6 / target - 0.5
-    within = (places >= 1) & (places <= 4)
-    bend = matrix @ np.arange(6.0) - places
-    # With a = -0.5 it would be exact; with -0.75 a line bends by up to 0.05.
-    assert np.abs(bend[within]).max(initial=0) < 0.06
 
 
 def test_an_unknown_way_is_named():

@@ -50,7 +50,7 @@ def pytorch(monkeypatch, tmp_path, file):
     digest = hashlib.sha256(file).hexdigest()[:8]
     files = {"V2": f"tiny-{digest}.pth", "V1": "tiny-00000000.pth"}
     weights = (*torchvision("Tiny_Net", **files), Pretrained("timm:tiny.in1k", "MIT"))
-    monkeypatch.setitem(ENCODERS._members, "tiny", Sized(Small, pretrained=weights))
+    monkeypatch.setitem(ENCODERS, "tiny", Sized(Small, pretrained=weights))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with serving() as server:
         server.files |= {f"/{name}": file for name in files.values()}

@@ -33,7 +33,7 @@ def shallow():
     """A transformer of four blocks, by a name: those that are published have twelve."""
     design = Design(width=WIDTH, heads=2, grid=2, resampling="size", depth=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ENCODERS._members, "shallow", Sized(ViT, design))
+        patch.setitem(ENCODERS, "shallow", Sized(ViT, design))
         yield
 
 

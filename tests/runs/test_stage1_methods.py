@@ -69,7 +69,7 @@ def config(method, **values):
 def shallow():
     """A transformer of the tests, by its name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ENCODERS._members, "shallow", SHALLOW)
+        patch.setitem(ENCODERS, "shallow", SHALLOW)
         yield
 
 
@@ -114,6 +114,7 @@ def run(request, tmp_path_factory):
     return request.param, folder
 
 
+@pytest.mark.sampled
 def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
     name, folder = run
     results = json.loads((folder / "results.json").read_text())
@@ -135,6 +136,7 @@ def test_a_run_has_the_rows_of_its_method_and_can_be_used(run, tmp_path):
     assert [path.name for path in export(stages, folder, tmp_path)] == ["classifier.safetensors"]
 
 
+@pytest.mark.sampled
 def test_a_recorded_run_is_loaded_as_it_was(run):
     name, folder = run
     model = load_trained(folder / "classifier").model

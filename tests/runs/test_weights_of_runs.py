@@ -40,7 +40,7 @@ def test_the_record_and_the_report_have_their_source_and_a_finished_run_needs_th
     save_weights(export_weights(fc.create_model("small", num_classes=3)), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     name = f"tiny-{digest[:8]}.pth"
-    monkeypatch.setitem(ENCODERS._members, "tiny", Sized(Small, pretrained=torchvision("Tiny", V1=name)))
+    monkeypatch.setitem(ENCODERS, "tiny", Sized(Small, pretrained=torchvision("Tiny", V1=name)))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
     weights_by_name._found.cache_clear()
     with serving() as server:

@@ -2,8 +2,8 @@
 
 Derived figures are computed here, from whole curves and histograms; the file keeps less of these. They are
 
-    plateau_from, plateau_to, plateau_width     thresholds, see `report.derived.plateau`
-    activations_high, activations_middle        percent of the pixels, see `report.derived.activation_shape`
+    plateau_from, plateau_to, plateau_width     thresholds, see `shapes.plateau`
+    activations_high, activations_middle        percent of the pixels, see `shapes.activation_shape`
     activations_rise, second_mode               see there; 1 with a second mode near 1, else 0
 """
 
@@ -16,12 +16,12 @@ import numpy as np
 
 from fcam_jax.configuration.flat import flat_settings
 from fcam_jax.errors import InputError
-from fcam_jax.runs.report.derived import activation_shape, plateau
 from fcam_jax.runs.report.record import EVALUATION
 from fcam_jax.runs.report.runs import StoredEvaluation, StoredRun, read_run
 from fcam_jax.runtime.records import read_record
 from fcam_jax.training.metric_log import logged
 from tools.publication.data import CURVE, VERSION, name_of
+from tools.publication.shapes import activation_shape, plateau
 
 RESULTS = "results.json"
 # Where files lie on the machine of the run says nothing to others: their names alone are published.

@@ -48,9 +48,9 @@ Photo = tuple[pathlib.Path, Image]  # the file, and what it looks like
 Found = tuple[Predictions, ...]  # of one photograph by each network
 
 
-def networks_of(checkpoint: pathlib.Path, encoder: str | None, cam: str | None, **of_weights: Any) -> list[Loaded]:
+def networks_of(checkpoint: pathlib.Path, cam: str | None, **of_weights: Any) -> list[Loaded]:
     """The classifier with a CAM, by default its own, and behind it F-CAM where it is trained; see `load`."""
-    network = load(checkpoint, encoder, cam=cam, batch_size=1, **of_weights)
+    network = load(checkpoint, cam=cam, batch_size=1, **of_weights)
     if not isinstance(network.network.model, FCAM):
         return [network]
     fcam = network if cam is None else load(checkpoint, batch_size=1)

@@ -41,6 +41,7 @@ from fcam_jax.types import Batch, Localization
 logger = logging.getLogger(__name__)
 
 PROBABILITIES = ("softmax", "sigmoid")  # of classes of which an image has one, or of any number
+OF_WEIGHTS = ("num_classes", "final_stride", "size", "probability")  # what `imported_network` takes of a file's network
 PREDICTED = -1  # in the place of a label: the class that is predicted for the image
 # Where validation chose no threshold: F-CAM's own decision, foreground where it is likelier than background; and for
 # CAMs what boxes of birds are best at with ImageNet's networks (0.3 to 0.5 hardly differ).
@@ -213,11 +214,8 @@ def imported_network(
 
     Args:
       weights: as for ``config.model.init``.
-      encoder: its name.
-      cam: yields its maps.
       num_classes: of its last layer; by default as many as the file has.
       final_stride: of the encoder: the one that it was trained with; by default as in `create_model`.
-      size: side of its images.
       probability: one of `PROBABILITIES`: what its scores were trained for.
 
     Raises:

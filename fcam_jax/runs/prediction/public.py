@@ -19,12 +19,17 @@ from fcam_jax.models.weights_by_name import is_name
 from fcam_jax.runs.class_names import class_title
 from fcam_jax.runs.prediction.doubts import doubt, tell
 from fcam_jax.runs.prediction.images import images_of, names_of
-from fcam_jax.runs.prediction.network import ByCam, Network, Predictor, imported_network, trained_network
+from fcam_jax.runs.prediction.network import (
+    OF_WEIGHTS,
+    ByCam,
+    Network,
+    Predictor,
+    imported_network,
+    trained_network,
+)
 from fcam_jax.runs.prediction.pictures import Picture
 from fcam_jax.runs.prediction.pictures import show as show
 from fcam_jax.runs.prediction.restored import Restored, Threshold, restored
-
-_OF_WEIGHTS = ("num_classes", "final_stride", "size", "probability")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +194,8 @@ def load(
     there, by_cam, count = path_of(path, "path"), _by_cam(cam), _counted(batch_size)
     if not isinstance(mirrored, bool):
         raise InputError(f"mirrored is {mirrored!r:.100}; it must be True or False")
-    for name in of_weights.keys() - set(_OF_WEIGHTS):
-        there_are = ", ".join(("cam", "mirrored", "batch_size", *_OF_WEIGHTS))
+    for name in of_weights.keys() - set(OF_WEIGHTS):
+        there_are = ", ".join(("cam", "mirrored", "batch_size", *OF_WEIGHTS))
         raise InputError(f"{name!r:.100} is no argument of load; there: {there_are}")
     if encoder is not None:
         with advising(encoder="encoder={!r}"):

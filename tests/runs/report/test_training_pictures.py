@@ -1,6 +1,7 @@
 """Pictures of training: the right colours in the right cells, when they are made, and that training does not notice."""
 
-import types
+import dataclasses
+from unittest import mock
 
 import jax
 import numpy as np
@@ -18,12 +19,15 @@ from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
+from fcam_jax.runs.data import Data
+from fcam_jax.runs.plan import Stage
 from fcam_jax.runs.report.drawing import CELL, FALSE_COLOUR, PREDICTED_COLOUR, draw_spots
 from fcam_jax.runs.report.pictures import save_training_view
-from fcam_jax.runs.report.training_pictures import Schedule, training_pictures
+from fcam_jax.runs.report.training_pictures import training_pictures
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.training.placed import Placed, data_mesh, replicate, spread
-from fcam_jax.training.step import initial_state, make_train_step
+from fcam_jax.training.settings import LoopSettings
+from fcam_jax.training.step import TrainState, initial_state, make_train_step
 from fcam_jax.types import Annotation, Batch
 
 SIDE, WIDE = 32, CELL + 6
@@ -80,9 +84,13 @@ def test_spots_that_are_large_enough_keep_their_shape():
 @pytest.mark.parametrize(
     ("every", "epochs", "made"), [(1, 3, [0, 1, 2, 3]), (5, 12, [0, 5, 10, 12]), (5, 2, [0, 2]), (2, 0, [0])]
 )
-def test_pictures_are_made_at_the_start_at_intervals_and_at_the_end(every, epochs, made):
-    schedule = Schedule(every, epochs, 10)
-    assert [epoch for epoch in range(epochs + 1) if schedule.has(epoch)] == made
+def test_pictures_are_made_at_the_start_at_intervals_and_at_the_end(stage, tmp_path, caplog, every, epochs, made):
+    loop = LoopSettings("fcam", epochs=epochs, steps_per_epoch=10, log_steps=1, selection="last")
+    fail = mock.Mock(side_effect=InputError("no images"))
+    on_epoch = pictures_of(dataclasses.replace(stage, pictures_epochs=every, loop=loop), tmp_path, fail)
+    for epoch in range(epochs + 1):
+        on_epoch(mock.Mock(spec=TrainState), epoch)
+    assert [int(record.args[0].stem.removeprefix("epoch_")) for record in caplog.records] == made
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +99,27 @@ def stage():
     classifier = Classifier(encoder, WGAP(10, 3, rngs=nnx.Rngs(1)))
     model = FCAM(classifier, Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2)))
     alignment = PixelAlignment({"seeds": Weighted(Seeds(), 1.0), "size": Weighted(Size(), 0.1)})
-    return types.SimpleNamespace(
-        model=model,
-        method=FCAMMethod(CAMS["cam"](), SeedSettings(0.5, 1, 1, 0.1, 0.1), alignment),
-        optimizer=optax.sgd(0.1),
+    method = FCAMMethod(CAMS["cam"](), SeedSettings(0.5, 1, 1, 0.1, 0.1), alignment)
+    return Stage(
+        name="fcam",
+        row="F-CAM",
+        baselines={},
+        build_model=lambda _: model,
+        load_pretrained=lambda _: None,
+        method=method,
+        optimizer=lambda: optax.sgd(0.1),
+        loop=LoopSettings("fcam", epochs=4, steps_per_epoch=2, log_steps=1, selection="last"),
+        view=method.view,
+        pictures_epochs=1,
     )
 
 
+def placed(stage):
+    return Placed.split(stage.build_model(None), stage.method, data_mesh(8))
+
+
 def state_of(stage):
-    return initial_state(Placed.split(stage.model, stage.method, data_mesh(8)), stage.optimizer)
+    return initial_state(placed(stage), stage.optimizer())
 
 
 def batch(count=8):
@@ -111,25 +131,18 @@ def batch(count=8):
 
 
 def pictures_of(stage, folder, sample):
-    return training_pictures(
-        Placed.split(stage.model, stage.method, data_mesh(8)),
-        stage.method.view,
-        sample,
-        None,
-        jax.random.key(1),
-        folder,
-        Schedule(1, 4, 2),
-    )
+    data = mock.Mock(spec=Data, sizes={"train": 2}, augment=None, class_names=None, sample=sample)
+    return training_pictures(placed(stage), stage, data, 0, jax.random.key(1), folder)
 
 
-def sample():
+def sample(count, seed):
     return batch(2), [Annotation(f"{label}.jpg", label) for label in range(2)]
 
 
 @pytest.mark.slow
 def test_training_does_not_notice_its_pictures(stage, tmp_path):
     mesh, key = data_mesh(8), replicate(jax.random.key(1), data_mesh(8))
-    step = make_train_step(Placed.split(stage.model, stage.method, mesh), stage.method, stage.optimizer)
+    step = make_train_step(placed(stage), stage.method, stage.optimizer())
     ends = []
     for look in (lambda state, epoch: None, pictures_of(stage, tmp_path / "pictures", sample)):
         state = state_of(stage)
@@ -151,7 +164,7 @@ def test_training_does_not_notice_its_pictures(stage, tmp_path):
 def test_a_picture_that_is_there_is_not_made_again(stage, tmp_path):
     (tmp_path / "epoch_0001.png").write_bytes(b"as it was")
 
-    def unwanted():
+    def unwanted(count, seed):
         raise AssertionError("asked for images")
 
     pictures_of(stage, tmp_path, unwanted)(state_of(stage), 1)
@@ -162,7 +175,7 @@ def test_a_picture_that_is_there_is_not_made_again(stage, tmp_path):
     "error", [InputError("bad image"), OSError(28, "No space left"), RuntimeError("out of memory")]
 )
 def test_a_picture_that_fails_is_warned_of_and_leaves_nothing(stage, tmp_path, caplog, error):
-    def fail():
+    def fail(count, seed):
         raise error
 
     pictures_of(stage, tmp_path, fail)(state_of(stage), 0)

@@ -1,20 +1,12 @@
-"""What follows from curves, histograms and masks: how far a threshold may be off, what values the maps take, and what
-low resolution alone costs, by which the slides of the F-CAM paper motivate full-resolution maps.
+"""What follows from curves and histograms: how far a threshold may be off, and what values the maps take, by which the
+slides of the F-CAM paper motivate full-resolution maps.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 
-import cv2
 import numpy as np
 from jaxtyping import Float, Real
 
-from fcam_jax.evaluation.pixel_precision import PixelPrecision
-from fcam_jax.types import Annotation
-
-FACTORS = (1, 2, 4, 8, 16, 32)
-# The protocol's has 1,000; a few of them tell the areas apart as well.
-_THRESHOLD_STEP = 0.01
 _HIGH, _MIDDLE = 0.9, (0.4, 0.6)
 # Of the second mode, see `activation_shape`.
 _FIRST_UP_TO, _SECOND_ABOVE, _SMOOTHED, _RISE, _MOST = 0.5, 0.8, 9, 1.5, 1000.0
@@ -91,25 +83,6 @@ def activation_shape(counts: Real[np.ndarray, " n"]) -> ActivationShape:
         middle=float(100 * shares[(centres >= _MIDDLE[0]) & (centres < _MIDDLE[1])].sum()),
         rise=float(rise),
     )
-
-
-def pxap_by_factor(truths: Iterable[Annotation], factors: Sequence[int] = FACTORS) -> list[float]:
-    """PxAP in percent of perfect maps whose side is reduced by factors; all have masks, some one with foreground."""
-    totals = [PixelPrecision(_THRESHOLD_STEP) for _ in factors]
-    for truth in truths:
-        assert truth.mask is not None
-        perfect = truth.mask.astype(np.float64)
-        maps = (reduced_and_enlarged(perfect, factor) for factor in factors)
-        totals = [total.update(score_map, truth) for total, score_map in zip(totals, maps, strict=True)]
-    return [total.compute()["PxAP"] for total in totals]
-
-
-def reduced_and_enlarged(score_map: Float[np.ndarray, "h w"], factor: int) -> Float[np.ndarray, "h w"]:
-    """The map as means of cells of `factor` by `factor` pixels, enlarged bilinearly."""
-    height, width = score_map.shape
-    cells = max(1, round(width / factor)), max(1, round(height / factor))
-    low = cv2.resize(score_map, cells, interpolation=cv2.INTER_AREA)
-    return np.clip(cv2.resize(low, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
 
 
 def _crossing(
