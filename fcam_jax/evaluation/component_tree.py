@@ -56,16 +56,30 @@ def contours(levels: UInt8[np.ndarray, "h w"]) -> Contours:
     )
 
 
+# Exponent of the largest power of two in a number of thresholds.
+_POWER = np.array([max(0, n.bit_length() - 1) for n in range(LEVELS + 1)])
+
+
 @compiled
 @no_type_check
 def best_alive(values, first, stop):
-    """Position of the largest value with ``first <= t < stop`` for every threshold t, -1 where there is none."""
-    best = np.full(LEVELS, -1, np.int32)
+    """Position of the largest value with ``first <= t < stop`` for every threshold t, -1 where there is none.
+
+    A range is the union of two whose length is a power of two: values are entered there, then handed down by halves.
+    """
+    best = np.full((9, LEVELS), -1, np.int32)
     for i in range(len(values)):
-        for t in range(first[i], stop[i]):
-            if best[t] < 0 or values[best[t]] < values[i]:
-                best[t] = i
-    return best
+        power = _POWER[stop[i] - first[i]]
+        for t in (np.int64(first[i]), stop[i] - (1 << power)):
+            if best[power, t] < 0 or values[best[power, t]] < values[i]:
+                best[power, t] = i
+    for power in range(8, 0, -1):
+        for start in range(LEVELS + 1 - (1 << power)):
+            i = best[power, start]
+            for t in (start, start + (1 << power - 1)):
+                if i >= 0 and (best[power - 1, t] < 0 or values[best[power - 1, t]] < values[i]):
+                    best[power - 1, t] = i
+    return best[0]
 
 
 def _components(time, corners, area=False):
