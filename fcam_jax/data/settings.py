@@ -80,7 +80,7 @@ class DataSettings:
             raise InputError(str(error) if str(error).split()[0] in shared else f"{self.source}.{error}") from None
 
 
-def tested_side(data: Mapping[str, Any]) -> int:
+def tested_side(data: Any) -> int:
     """Side in pixels of the images of val, test and prediction, of the part `data` of a configuration or a record."""
     side: int = data.get("test_size") or data["size"]
     return side
