@@ -1,6 +1,6 @@
 """EIL and MEIL: what is erased, where, what the branches cost, and whose statistics are kept."""
 
-import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -125,7 +125,7 @@ def test_it_is_trained_alike_on_one_device_and_on_four_with_statistics_of_whole_
 
 def test_places_behind_a_class_token_are_refused():
     with pytest.raises(InputError, match=r"sees a class token"):
-        MEIL().extend(types.SimpleNamespace(encoder=abstract_encoder("deit_tiny")))
+        MEIL().extend(mock.Mock(spec=Classifier, encoder=abstract_encoder("deit_tiny")))
 
 
 def test_a_threshold_outside_its_range_is_named():
