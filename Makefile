@@ -14,7 +14,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
-# Some tests say the same of every network, CAM or method: `test` takes a fourth of their cases.
+# `test` leaves out tests marked `long`, and three of four cases of those that say the same of every network or method.
 test-all: $(VENV)/.installed-dev
 	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q --every-case
 

@@ -41,13 +41,14 @@ OF_CASES = 4  # of so many cases of a `sampled` test one is run
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take every case, as `make test-all` does."""
-    parser.addoption("--every-case", action="store_true", help=f"of `sampled` tests all cases, not each {OF_CASES}th")
+    """Take every test and every case, as `make test-all` does."""
+    of_sampled = f"of `sampled` tests all cases, not each {OF_CASES}th"
+    parser.addoption("--every-case", action="store_true", help=f"`long` tests, too, and {of_sampled}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out most cases of `sampled` tests, mark those of large networks and of CAMs of many passes as slow, and put
-    files of slow tests first: of two workers, neither is left with a long file at the end.
+    """Leave out `long` tests and most cases of `sampled` ones, mark those of large networks and of CAMs of many passes
+    as slow, and put files of slow tests first: of two workers, neither is left with a long file at the end.
     """
     if not config.getoption("--every-case"):
         _sample(config, items)
@@ -63,6 +64,7 @@ def _sample(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         test = item.nodeid.partition("[")[0]
         chosen = item.get_closest_marker("sampled") is None or seen[test] % OF_CASES == 0
+        chosen &= item.get_closest_marker("long") is None
         (kept if chosen else left_out).append(item)
         seen[test] += 1
     items[:] = kept
