@@ -52,6 +52,7 @@ def pictures_of(code):
     return [output for cell in code for output in cell.outputs if "image/png" in output.get("data", {})]
 
 
+@pytest.mark.long
 def test_the_quickstart_notebook_runs(tmp_path, monkeypatch):
     code = executed("quickstart.ipynb", tmp_path, monkeypatch)
     assert any("%|" in output.get("text", "") for output in code[1].outputs)  # a bar of progress

@@ -26,10 +26,11 @@ SMALL = {
     "data.synthetic.test": 8,
     "classifier.epochs": 1,
     "fcam.epochs": 1,
+    "fcam.loss.crf.weight": 0.0,
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 8,
-    "evaluation.pictures": 2,
-    "evaluation.examples": 2,
+    "evaluation.pictures": 0,
+    "evaluation.examples": 0,
     "evaluation.bootstrap": 0,
     "evaluation.threshold_step": 0.1,
     "validation.threshold_step": 0.1,
@@ -67,7 +68,7 @@ def test_the_page_has_five_recipes():
 
 
 def test_an_encoder(recipe):
-    run = recipe("Encoder")
+    run = recipe("Encoder", fcam__epochs=0)
     assert read(run / "config.json")["model"]["strided"] == {"width": 4}
     assert {"CAM", "F-CAM"} <= read(run / "results.json")["methods"].keys()
 
@@ -87,10 +88,19 @@ def test_a_cam_whose_run_is_loaded_again(recipe, tmp_path):
 
 
 def test_a_way_to_train(recipe):
-    run = recipe("Way to train the classifier")
+    run = recipe("Way to train the classifier", fcam__epochs=0)
     assert {"Positions", "F-CAM"} <= read(run / "results.json")["methods"].keys()
     (line, *_) = [line for line in (run / "classifier" / "metrics.jsonl").read_text().splitlines() if "train" in line]
     assert json.loads(line)["positions"] > 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["Encoder", "Way to train the classifier"])
+def test_f_cam_is_trained_on_it(recipe, name):
+    run = recipe(name, classifier__epochs=0)
+    assert "F-CAM" in read(run / "results.json")["methods"]
+    (line, *_) = [line for line in (run / "fcam" / "metrics.jsonl").read_text().splitlines() if "train" in line]
+    assert json.loads(line)["step"] == 1
 
 
 def test_a_term_of_the_loss(recipe):

@@ -18,7 +18,7 @@ for block in blocks:
 print("picture", names["picture"].pixels.std() > 0)
 """
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 def test_the_page_runs_and_prints_what_it_says():

@@ -1,6 +1,7 @@
 """TokenCut and LOST: reference values, plain references with SciPy, and the keys of a transformer."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 import scipy.linalg
 import scipy.ndimage
 from explained import classifier, images, of_images
+from filled import filled
 from flax import nnx
 
 from fcam_jax.cams.discovery import LOST, TokenCut, component, second_vector
@@ -24,9 +26,17 @@ OBJECT[1:4, 2:5] = True
 SECOND_EIGENVALUE = 3.333242224968106e-05
 
 
+@functools.cache
+def compiled(cam):
+    return jax.jit(cam.of_keys)
+
+
 def of_keys(cam, keys):
     """The map of an image whose keys are given."""
-    return np.asarray(cam.of_keys(jnp.asarray(keys[None], jnp.float32))[0])
+    return np.asarray(compiled(cam)(jnp.asarray(keys[None], jnp.float32))[0])
+
+
+eigen = jax.jit(second_vector)
 
 
 TWO_GROUPS = np.eye(2)[OBJECT.astype(int)]
@@ -41,7 +51,7 @@ def random():
 def test_tokencut_is_the_recorded_partition():
     np.testing.assert_array_equal(of_keys(TokenCut(), TWO_GROUPS) > 0, OBJECT)
     like = OBJECT.ravel()[:, None] == OBJECT.ravel()
-    _, value = second_vector(jnp.where(like, 1.0, 1e-5)[None])
+    _, value = eigen(np.where(like, 1.0, 1e-5)[None].astype(np.float32))
     np.testing.assert_allclose(value, SECOND_EIGENVALUE, atol=1e-6)
 
 
@@ -62,7 +72,7 @@ def test_tokencut_s_vector_is_that_of_the_generalised_problem(random, tau):
     expected = expected * np.sign(expected[np.abs(second).argmax()])
     found = of_keys(TokenCut(tau=tau), random).ravel()
     np.testing.assert_allclose(found / np.abs(found).max(), expected / np.abs(expected).max(), atol=1e-3)
-    np.testing.assert_allclose(second_vector(jnp.asarray(affinity[None], jnp.float32))[1], values[1], atol=1e-5)
+    np.testing.assert_allclose(eigen(affinity[None].astype(np.float32))[1], values[1], atol=1e-5)
 
 
 @pytest.mark.parametrize("candidates", [3, 100])
@@ -82,7 +92,7 @@ def test_a_component_is_one_of_neighbours_that_share_a_side():
     rng = np.random.default_rng(0)
     mask = rng.random((8, 9, 10)) < 0.6
     seeds = [int(rng.choice(np.flatnonzero(one))) for one in mask]
-    found = component(jnp.asarray(mask), jnp.asarray(seeds))
+    found = jax.jit(component)(mask, np.asarray(seeds))
     for one, part, seed in zip(mask, found, seeds, strict=True):
         labels, _ = scipy.ndimage.label(one)
         np.testing.assert_array_equal(part, labels == labels.ravel()[seed])
@@ -106,35 +116,46 @@ def test_patches_of_which_none_is_like_another_are_not_cut():
     assert (of_keys(TokenCut(), np.eye(20).reshape(4, 5, 20)) == 0).all()
 
 
+@functools.cache
 def transformer(pool):
+    """A transformer and the target of two images."""
     design = Design(width=12, heads=2, grid=2, resampling="size", depth=4, registers=2)
-    return Classifier(ViT8(design, pool=pool, rngs=nnx.Rngs(0)), WGAP(12, 3, rngs=nnx.Rngs(1)))
+    network = filled(
+        lambda: Classifier(ViT8(design, pool=pool, rngs=nnx.Rngs(0)), WGAP(12, 3, rngs=nnx.Rngs(1))),
+        lambda path, leaf: leaf.ndim > 1,
+        variance=1.0,
+    )
+    return network, of_images(network, images(2, 24, 32), [0, 1])
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_a_transformer_s_patches_are_compared_by_the_keys_of_its_last_block(pool):
-    network = transformer(pool)
-    target = of_images(network, images(2, 24, 32), [0, 1])
-    last, before = network.encoder.blocks[-1], target.stages[3].joined()  # after three of four blocks
-    kernel, bias = last.attn.qkv.kernel[:, 12:24], last.attn.qkv.bias[12:24]
-    expected = (last.norm1(before) @ kernel + bias)[:, 3:].reshape(2, 3, 4, 12)
+    network, target = transformer(pool)
+
+    @jax.jit
+    def by_hand(network, target):
+        last, before = network.encoder.blocks[-1], target.stages[3].joined()  # after three of four blocks
+        kernel, bias = last.attn.qkv.kernel[:, 12:24], last.attn.qkv.bias[12:24]
+        return (last.norm1(before) @ kernel + bias)[:, 3:].reshape(2, 3, 4, 12)
+
+    expected = by_hand(network, target)
     np.testing.assert_allclose(network.keys(target.stages), expected, atol=1e-5)
     for cam in (TokenCut(), LOST()):
-        one, found = cam.of_keys(expected), cam(target)
+        one, found = compiled(cam)(expected), jax.jit(cam)(target)
         assert found.shape == (2, 3, 4)
         np.testing.assert_allclose(found, one, atol=1e-2 * np.abs(one).max())
 
 
 @pytest.mark.parametrize("cam", [TokenCut(), LOST()])
 def test_no_gradient_passes_and_others_than_transformers_are_refused(cam):
-    network = transformer("token")
-    target = of_images(network, images(1, 24, 32), [0])
+    network, target = transformer("token")
 
-    def total(patches):
-        before = network.with_map(target.stages[4], patches)
+    def total(patches, target):
+        before = target.network.with_map(target.stages[4], patches)
         return cam(dataclasses.replace(target, stages=(*target.stages[:4], before, target.stages[5]))).sum()
 
-    assert (jax.grad(total)(network.map_of(target.stages[4])) == 0).all()
+    assert (jax.jit(jax.grad(total))(network.map_of(target.stages[4]), target) == 0).all()
     with pytest.raises(InputError, match=f"^{cam.title} is made of the last block's keys, and the network has none"):
         cam.check(classifier())
 

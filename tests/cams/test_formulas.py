@@ -45,6 +45,11 @@ def rest_of(network, features, label, utility):
 
 
 @jax.jit
+def scores(network, images):
+    return network(images, train=False)[1]
+
+
+@jax.jit
 def stages(network, inputs):
     return network.encoder(inputs[None], train=False)
 
@@ -246,7 +251,7 @@ def test_every_cam_has_a_reference():
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "variant"), REFERENCES)
 def test_maps_are_those_of_the_formula(network, name, variant):
-    labels = np.asarray(network(images(2), train=False)[1].argmax(axis=-1))
+    labels = np.asarray(scores(network, images(2)).argmax(axis=-1))
     target = of_images(network, images(2), labels, STAGE)
     settings = FEW.get(name, {}) | ({VARIED.get(name, "variant"): variant} if variant else {})
     found = np.asarray(jax.jit(lambda: CAMS[name](**settings)(target))())

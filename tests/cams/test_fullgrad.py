@@ -90,7 +90,7 @@ def scaled(values):
 def test_the_map_is_the_sum_of_all_parts_scaled_by_loops():
     network = shaken(OneLayer())
     target = of_images(network, images(2, 6, 7), LABELS[:2])
-    found = CAMS["fullgrad"]()(target)
+    found = jax.jit(CAMS["fullgrad"]())(target)
     kernel, bias = (np.asarray(value[...], np.float64) for value in (network.conv.kernel, network.conv.bias))
     weights = np.asarray(network.head.fc.kernel[...], np.float64)
     for one, x, label in zip(np.asarray(found), np.asarray(target.inputs, np.float64), LABELS, strict=False):

@@ -62,13 +62,14 @@ def test_gradcam_s_weights_are_finite_differences_of_the_score(stage):
     network, label, h = Smooth(), jnp.array([2]), 1e-2
     inputs = jnp.asarray(np.random.default_rng(1).random((1, 4, 6, 3)), jnp.float32)
     target = Target(network, inputs, network.stages(inputs), label, keys(1), stage)
-    weights = []
+    weights, score = [], jax.jit(target.score)
     for step in h * np.eye(target.features.shape[-1], dtype=np.float32):
-        up, down = target.score(target.features + step), target.score(target.features - step)
+        up, down = score(target.features + step), score(target.features - step)
         weights.append(float(up[0] - down[0]) / (2 * h * 24))
     expected = np.maximum(np.asarray(target.features[0]) @ np.array(weights), 0)
     assert expected.max() > 0
-    np.testing.assert_allclose(CAMS["gradcam"]()(target)[0], expected, atol=1e-3 * expected.max())
+    found = jax.jit(lambda: CAMS["gradcam"]()(target))()[0]
+    np.testing.assert_allclose(found, expected, atol=1e-3 * expected.max())
 
 
 def random_maps(*sizes):
@@ -79,7 +80,7 @@ def random_maps(*sizes):
 @pytest.mark.slow
 def test_fusion_is_the_maximum_of_scaled_maps_of_which_the_shallow_are_squashed():
     maps = random_maps((8, 12), (4, 6), (3, 4))
-    for i, found in enumerate(np.asarray(fuse(maps))):
+    for i, found in enumerate(np.asarray(jax.jit(fuse)(maps))):
         fine, middle, coarse = (np.asarray(one[i], np.float64) / float(one[i].max()) for one in maps)
         parts = [np.tanh(2 * fine), cv2.resize(np.tanh(2 * middle), (12, 8)), cv2.resize(coarse, (12, 8))]
         np.testing.assert_allclose(found, np.max(parts, axis=0), atol=1e-5)

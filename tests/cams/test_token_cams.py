@@ -1,5 +1,6 @@
 """CAMs on a transformer's tokens: recorded values, plain references, and all of them with images of any size."""
 
+import functools
 import math
 
 import jax
@@ -50,6 +51,7 @@ LAYERCAM = [
 ]
 
 
+@functools.cache
 def classifier(pool="token", kind=ViT, registers=0, dtype=jnp.float32):
     """A transformer whose tokens attend to few others, so that its maps tell the images apart."""
     design = Design(
@@ -76,6 +78,11 @@ def pictures():
 @pytest.fixture(scope="module")
 def target(network, pictures):
     return of_images(network, pictures, LABELS, NORM1)
+
+
+def found(name, target, **settings):
+    """The maps of a CAM, by one program."""
+    return jax.jit(CAMS[name](**settings))(target)
 
 
 class Linear:
@@ -105,13 +112,14 @@ def test_maps_of_given_tokens_are_the_recorded_ones(name, expected):
 
 
 def test_the_gradient_is_zero_at_the_end_and_not_before_the_attention_of_the_last_block(network, target, pictures):
-    top = target.at(5)
-    np.testing.assert_array_equal(top.gradient(), 0)
-    assert network.cam_stage == NORM1 and np.abs(target.gradient()).min(axis=(1, 2)).max() > 0
+    gradcam = CAMS["gradcam"]()
+    before, top = jax.jit(lambda target: [(one.gradient(), gradcam(one)) for one in (target, target.at(5))])(target)
+    np.testing.assert_array_equal(top[0], 0)
+    assert network.cam_stage == NORM1 and np.abs(before[0]).min(axis=(1, 2)).max() > 0
     by_default = cams.compute("gradcam", network, pictures, LABELS)
-    expected = score_map(CAMS["gradcam"]()(target), (48, 32), "protocol", target.grid)
+    expected = score_map(before[1], (48, 32), "protocol", target.grid)
     np.testing.assert_allclose(by_default, expected, atol=1e-5)
-    assert by_default.max() == 1 and CAMS["gradcam"]()(top).max() == 0
+    assert by_default.max() == 1 and top[1].max() == 0
 
 
 def norm(layer, x):
@@ -152,57 +160,66 @@ def test_gradcam_and_layercam_are_those_of_the_last_block_by_hand(network, targe
     block, stage = network.encoder.blocks[-1], target.stages[NORM1]
     prefix = stage.prefix.shape[1]
     assert prefix == 3
+
+    @jax.jit
+    @jax.grad
+    def gradient_of(patches, before, residual, label):
+        tokens = jnp.concatenate([before, patches])
+        return class_score(network, block_of(block, residual, tokens, matrices_of(block, tokens)), label)
+
     for image, label in enumerate(LABELS):
-        normed = stage.joined()[image]
-
-        def score(patches, image=image, label=label, normed=normed):
-            tokens = jnp.concatenate([normed[:prefix], patches])
-            return class_score(
-                network, block_of(block, stage.residual[image], tokens, matrices_of(block, tokens)), label
-            )
-
-        gradient, values = jax.grad(score)(normed[prefix:]), normed[prefix:]
-        gradcam = jax.nn.relu((gradient.mean(axis=0) * values).sum(axis=-1))
-        layercam = jax.nn.relu((jax.nn.relu(gradient) * values).sum(axis=-1))
+        before, values = np.split(np.asarray(stage.joined()[image]), [prefix])
+        gradient = np.asarray(gradient_of(values, before, stage.residual[image], label))
+        gradcam = np.maximum((gradient.mean(axis=0) * values).sum(axis=-1), 0)
+        layercam = np.maximum((np.maximum(gradient, 0) * values).sum(axis=-1), 0)
         for name, expected in (("gradcam", gradcam), ("layercam", layercam)):
-            found = CAMS[name]()(target)[image].ravel()
-            np.testing.assert_allclose(found, expected, atol=1e-4 * float(expected.max()))
+            np.testing.assert_allclose(found(name, target)[image].ravel(), expected, atol=1e-4 * float(expected.max()))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_rollout_and_legrad_are_those_of_all_blocks_by_hand(pool, pictures):
     network = classifier(pool, registers=2)
     target = of_images(network, pictures, LABELS)
-    rolled, summed = CAMS["rollout"]()(target), CAMS["legrad"](blocks=3)(target)
-    first = network.encoder._embedded(target.inputs).joined()
+    rollout, legrad = CAMS["rollout"](), CAMS["legrad"](blocks=3)
+    rolled, summed = jax.jit(lambda target: (rollout(target), legrad(target)))(target)
+    first = jax.jit(lambda network, inputs: network.encoder._embedded(inputs).joined())(network, target.inputs)
+
+    @jax.jit
+    def of_block(block, x, label):
+        """The matrices of a block, the gradient of the score of what comes out of it in them, and what comes out."""
+        normed = norm(block.norm1, x)
+        matrices = matrices_of(block, normed)
+        slope = jax.grad(lambda matrices: class_score(network, block_of(block, x, normed, matrices), label))(matrices)
+        return matrices, slope, block_of(block, x, normed, matrices)
+
     for image, label in enumerate(LABELS):
         x, product, relevance = first[image], np.eye(first.shape[1]), np.zeros(first.shape[1])
         for number, block in enumerate(network.encoder.blocks):
-            normed = norm(block.norm1, x)
-            matrices = matrices_of(block, normed)
-
-            def score(matrices, block=block, x=x, normed=normed, label=label):
-                return class_score(network, block_of(block, x, normed, matrices), label)
-
+            matrices, slope, x = map(np.asarray, of_block(block, x, label))
             if number >= DEPTH - 3:
-                for of_head in np.asarray(jax.grad(score)(matrices)):
+                for of_head in slope:
                     for row in of_head:
                         relevance += np.maximum(row, 0) / (HEADS * len(x))
-            product = (np.asarray(matrices).mean(axis=0) + np.eye(len(x))) / 2 @ product
-            x = block_of(block, x, normed, matrices)
+            product = (matrices.mean(axis=0) + np.eye(len(x))) / 2 @ product
         row = product[0, -6:] if pool == "token" else product[-6:, -6:].mean(axis=0)
         np.testing.assert_allclose(rolled[image].ravel(), row / row.max(), atol=1e-4)
         np.testing.assert_allclose(summed[image].ravel(), relevance[-6:], atol=1e-4 * relevance.max())
         assert np.ptp(row) / row.max() > 0.05 and np.ptp(relevance[-6:]) > 0
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def score_of_stage(network, stage, number):
+    return network.score(stage, number)
+
+
 def test_cam_of_a_mean_of_the_patches_sums_up_to_the_score(pictures):
     network = classifier("mean")
     target = of_images(network, pictures, LABELS)
-    maps, scores = CAMS["cam"]()(target), network.score(target.stages[-1], 5)
-    of_labels = scores[np.arange(2), LABELS] - network.head.fc.bias[...][LABELS]
+    maps, scores = np.asarray(found("cam", target)), np.asarray(score_of_stage(network, target.stages[-1], 5))
+    of_labels = scores[np.arange(2), LABELS] - np.asarray(network.head.fc.bias[...])[LABELS]
     np.testing.assert_allclose(maps.mean(axis=(1, 2)), of_labels, atol=1e-5)
-    np.testing.assert_allclose(CAMS["hirescam"]()(target) * 6, maps, atol=1e-4)
+    np.testing.assert_allclose(np.asarray(found("hirescam", target)) * 6, maps, atol=1e-4)
     assert network.cam_stage == -1 and np.ptp(maps) > 0
 
 
@@ -214,47 +231,56 @@ def test_cam_of_a_class_token_is_refused_in_one_line(network, pictures):
 
 def test_scorecam_masks_the_image_by_every_channel_of_the_patches(network, pictures, target):
     features = np.asarray(target.features)
-    found = CAMS["scorecam"](chunk=8)(target)
+    maps = found("scorecam", target, chunk=8)
+
+    @jax.jit
+    def score(network, inputs, features):
+        masks = minmax(resize_bilinear(features, (48, 32), target.grid))
+        return network.score(network.stages(inputs * masks[..., None])[-1], 5)
+
     scores = np.zeros((2, WIDTH))
     for channel in range(WIDTH):
-        masks = minmax(resize_bilinear(target.features[..., channel], (48, 32), target.grid))
-        stages = network.stages(target.inputs * masks[..., None])
-        scores[:, channel] = network.score(stages[-1], 5)[np.arange(2), LABELS]
+        of_masked = score(network, target.inputs, features[..., channel])
+        scores[:, channel] = np.asarray(of_masked)[np.arange(2), LABELS]
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     weights /= weights.sum(axis=1, keepdims=True)
     expected = np.maximum(np.einsum("bhwc,bc->bhw", features, weights), 0)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(maps, expected, atol=1e-4)
     assert expected.max(axis=(1, 2)).min() > 0
 
 
 def test_ablationcam_zeroes_a_channel_of_the_patches_and_leaves_the_prefix(network, target):
     stage, features = target.stages[NORM1], np.asarray(target.features)
-    whole = np.asarray(network.score(stage, NORM1))[np.arange(2), LABELS]
+    whole = np.asarray(score_of_stage(network, stage, NORM1))[np.arange(2), LABELS]
     drop = np.zeros((2, WIDTH))
     for channel in range(WIDTH):
-        ablated = network.with_map(stage, stage.patches.at[..., channel].set(0))
-        drop[:, channel] = (whole - network.score(ablated, NORM1)[np.arange(2), LABELS]) / np.abs(whole)
+        without = features * (np.arange(WIDTH) != channel).astype(np.float32)
+        scores = np.asarray(score_of_stage(network, network.with_map(stage, without), NORM1))
+        drop[:, channel] = (whole - scores[np.arange(2), LABELS]) / np.abs(whole)
     expected = np.maximum(np.einsum("bhwc,bc->bhw", features, drop), 0)
-    np.testing.assert_allclose(CAMS["ablationcam"]()(target), expected, atol=1e-4 * max(1, expected.max()))
+    np.testing.assert_allclose(found("ablationcam", target), expected, atol=1e-4 * max(1, expected.max()))
 
 
 def test_token_stages_are_fused_as_maps_of_one_size(network, target, pictures):
-    found = fused(CAMS["layercam"](), ("stage3", "stage5", "stage4"), 6, network.cam_stage)(target)
-    np.testing.assert_allclose(found, fuse([CAMS["layercam"]()(target.at(stage)) for stage in (2, 3, 4)]), atol=1e-6)
+    cam, layercam = fused(CAMS["layercam"](), ("stage3", "stage5", "stage4"), 6, network.cam_stage), CAMS["layercam"]()
+    maps, alone = jax.jit(lambda target: (cam(target), [layercam(target.at(stage)) for stage in (2, 3, 4)]))(target)
+    np.testing.assert_allclose(maps, fuse(alone), atol=1e-6)
     assert fused(CAMS["layercam"](), (), 6, network.cam_stage).stages == (NORM1,)
     assert fused(CAMS["rollout"](), (), 6, network.cam_stage).stages == (5,)
     with_image = cams.compute("layercam", network, pictures, LABELS, stages=("stage1", "stage5"))
     assert with_image.shape == (2, 48, 32) and np.isfinite(with_image).all()
 
 
+OF_ANY_HEAD = sorted(CAMS.keys() - {"fullgrad", "cam", "ccam"})
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "pool"),
     [
-        (name, pool)
-        for name in sorted(CAMS)
-        for pool in ("token", "mean")
-        if name != "fullgrad" and not (name in ("cam", "ccam") and pool == "token")
+        *(("cam", "mean"), ("ccam", "mean")),
+        *((name, "token") for name in OF_ANY_HEAD),
+        *(pytest.param(name, "mean", marks=pytest.mark.long) for name in OF_ANY_HEAD),
     ],
 )
 def test_every_cam_takes_images_of_any_size_registers_and_half_precision(name, pool):
@@ -274,17 +300,17 @@ def test_fullgrad_refuses_a_transformer(network, pictures):
         cams.compute("fullgrad", network, pictures)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["gradcam", "rollout", "legrad"])
 def test_they_localize_after_stage_1_and_give_seeds_to_f_cam(name, network, pictures):
     cam = fused(CAMS[name](), (), 6, network.cam_stage)
     index, valid = np.arange(2, dtype=np.int32), np.ones(2, np.float32)
     batch = Batch(images=np.asarray(pictures), labels=LABELS.astype(np.int32), index=index, valid=valid)
-    found = ClassifierMethod(cam, "protocol", (), 1.0).localize(network, batch)
-    np.testing.assert_allclose(found.maps, cams.compute(name, network, pictures, LABELS), atol=1e-5)
+    localized = jax.jit(ClassifierMethod(cam, "protocol", (), 1.0).localize)(network, batch)
+    np.testing.assert_allclose(localized.maps, cams.compute(name, network, pictures, LABELS), atol=1e-5)
     method = FCAMMethod(cam, SeedSettings(0.5, 2, 2, 0.19, 0.19), PixelAlignment({"seeds": Weighted(Seeds(), 1.0)}))
     model = FCAM(network, Decoder((4, 6), (2, 4), (4, 4), rngs=nnx.Rngs(2)))  # which takes no part
-    stages = network.stages(network.normalize(batch.images))
-    seeds = method.seed_source(model, stages, batch, keys(2))
     target = of_images(network, pictures, LABELS)
-    np.testing.assert_allclose(seeds, score_map(cam(target), (48, 32), "fcam", target.grid), atol=1e-5)
+    seeds = jax.jit(method.seed_source)(model, target.stages, batch, keys(2))
+    np.testing.assert_allclose(seeds, score_map(jax.jit(cam)(target), (48, 32), "fcam", target.grid), atol=1e-5)
     assert seeds.shape == (2, 48, 32) and seeds.max() > 0.5

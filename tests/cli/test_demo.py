@@ -1,6 +1,7 @@
 """The page to try a network on, without a browser: what its elements call, and mistakes in one line."""
 
 import base64
+import functools
 import json
 import pathlib
 import signal
@@ -24,6 +25,7 @@ from fcam_jax.models.import_weights import export_weights, save_weights
 from fcam_jax.models.resnet import Small
 from fcam_jax.runs.prediction.network import PREDICTED, Predictor
 from fcam_jax.runs.prediction.public import load
+from fcam_jax.runs.trained import load_trained
 
 gradio = pytest.importorskip("gradio", reason="gradio is not installed (pip install 'fcam-jax[demo]')")
 from fcam_jax.runs.prediction import demo  # noqa: E402
@@ -41,6 +43,14 @@ def run(tmp_path_factory):
     kept.mkdir(parents=True)
     photograph(kept / "kept.jpg", (SIDE, SIDE))
     return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_once():
+    """A checkpoint is read once for all that is loaded of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fcam_jax.runs.prediction.network.load_trained", functools.cache(load_trained))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +245,9 @@ for (const kind of ["dragenter", "dragover", "drop"])
 """
 
 
-@pytest.mark.parametrize(("width", "height", "dark"), [(1400, 900, False), (390, 844, True)])
+@pytest.mark.parametrize(
+    ("width", "height", "dark"), [(1400, 900, False), pytest.param(390, 844, True, marks=pytest.mark.long)]
+)
 def test_the_page_in_a_browser(browser, address, run, program, tmp_path, width, height, dark):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys

@@ -27,7 +27,7 @@ SMALL = {
     "data.synthetic.test": 6,
     "model.decoder_widths": (8, 8, 4, 4),
     "classifier.epochs": 1,
-    "fcam.epochs": 1,
+    "fcam.epochs": 0,
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
     "evaluation.pictures": 2,
@@ -37,13 +37,19 @@ SMALL = {
 }
 
 
-def run(folder, **values):
-    """Train and evaluate as the program does; returns the results."""
+def train(folder, **values):
+    """Train as the program does; returns what was planned, and the hash of its configuration."""
     config = synthetic.get_config()
     override(config, SMALL | {name.replace("__", "."): value for name, value in values.items()})
     plan = build.experiment(config)
     config_hash = workdir.claim(folder, config.to_dict())
     train_stages(plan, folder)
+    return plan, config_hash
+
+
+def run(folder, **values):
+    """Train and evaluate as the program does; returns the results."""
+    plan, config_hash = train(folder, **values)
     evaluate_stages(plan, folder, config_hash)
     return json.loads((folder / "results.json").read_text())
 
@@ -71,8 +77,8 @@ def test_a_run_that_starts_from_an_export_has_its_figures_before_the_first_step(
 
     again = run(
         tmp_path / "again",
+        seed=1,  # other weights, if they were not those of the export
         classifier__epochs=0,
-        fcam__epochs=0,
         model__init=str(tmp_path / "weights"),
         model__init_head="keep",
         fcam__init=str(tmp_path / "weights"),
@@ -92,9 +98,9 @@ def test_a_decoder_that_does_not_fit_or_is_not_there_is_told_before_the_classifi
     if widths:
         command.main(["export", f"--workdir={first[0]}", f"--out={weights}"])
     with pytest.raises(InputError, match="does not fit this network" if widths else "No such file"):
-        run(tmp_path / "run", fcam__init=str(weights), **({"model__decoder_widths": widths} if widths else {}))
+        train(tmp_path / "run", fcam__init=str(weights), **({"model__decoder_widths": widths} if widths else {}))
     assert not list((tmp_path / "run").glob("classifier/checkpoints/*/*"))  # not even the untrained model is saved
-    run(tmp_path / "run", classifier__epochs=0, fcam__epochs=0)  # the folder is free for a call without the mistake
+    train(tmp_path / "run", classifier__epochs=0)  # the folder is free for a call without the mistake
 
 
 def test_a_run_without_f_cam_gives_its_classifier(first, tmp_path):

@@ -252,6 +252,7 @@ def test_a_mistake_gets_one_line(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_real_runs_share_a_classifier(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     path = tmp_path / "two.py"

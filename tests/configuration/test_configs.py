@@ -33,7 +33,7 @@ VARIANTS = [
     *((name, ()) for name in NAMES),
     *(("cub50", (encoder,)) for encoder in ("mobilenet_v1_075", "vgg16", "deit_tiny")),
     ("cub", ("mobilenet_v1_025,layercam",)),
-    *(("cub", (encoder,)) for encoder in CUB_ENCODERS),
+    *(pytest.param("cub", (encoder,), marks=pytest.mark.long) for encoder in CUB_ENCODERS),
     *(
         ("synthetic", (f"method={name}",))
         for name, way in METHODS.items()

@@ -50,7 +50,8 @@ def with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_file_cut_off_anywhere_is_refused_or_right(photo, name):
     data = encoded(photo, name)
-    outcomes = [outcome(data[: len(data) * percent // 100], by_pillow(data)) for percent in range(101)]
+    truth = by_pillow(data)
+    outcomes = [outcome(data[: len(data) * percent // 100], truth) for percent in range(101)]
     assert outcomes[-1] == "right"
     assert set(outcomes[:90]) == {"refused"}
     assert set(outcomes[90:]) <= {"refused", "right"}
@@ -58,24 +59,27 @@ def test_a_file_cut_off_anywhere_is_refused_or_right(photo, name):
 
 @pytest.mark.slow
 def test_no_changed_byte_of_a_png_passes(photo):
-    data = encoded(photo, "PNG")
+    data = encoded(photo.crop((0, 0, 36, 28)), "PNG")
+    truth = by_pillow(data)
     for place in range(len(data)):
-        assert outcome(changed(data, place), by_pillow(data)) in ("refused", "right")
+        assert outcome(changed(data, place), truth) in ("refused", "right")
 
 
 def test_no_changed_byte_of_the_deflated_pixels_of_a_tiff_passes(photo):
-    data = saved(photo, format="TIFF", compression="tiff_adobe_deflate", strip_size=4096)
+    small = photo.crop((0, 0, 36, 28))
+    data = saved(small, format="TIFF", compression="tiff_adobe_deflate", strip_size=1024)
     with PIL.Image.open(io.BytesIO(data)) as image:
         strips = list(zip(image.tag_v2[273], image.tag_v2[279], strict=True))
     assert len(strips) > 2
+    truth = by_pillow(data)
     for start, length in strips:
         for place in range(start, start + length, 5):
-            assert outcome(changed(data, place), by_pillow(data)) in ("refused", "right")
+            assert outcome(changed(data, place), truth) in ("refused", "right")
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_changed_byte_never_gives_a_crash(photo, name):
-    counts = count([encoded(photo, name)], flipped, 200, np.random.default_rng(0))
+    counts = count([encoded(photo, name)], flipped, 100, np.random.default_rng(0))
     assert counts["crash"] == counts["slow"] == 0
     assert counts["wrong"] <= counts["Pillow"]
 
@@ -182,9 +186,15 @@ def test_no_memory_is_taken_for_more_pixels_than_the_limit(photo, form):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024  # KiB; the pixels would be 2.5 GiB
 
 
+@pytest.fixture(scope="module")
+def zeros() -> bytes:
+    """64 MiB of them, compressed."""
+    return zlib.compress(bytes(64 << 20))
+
+
 @pytest.mark.parametrize(("kind", "start"), [(b"zTXt", b"key\0\0"), (b"iCCP", b"key\0\0"), (b"iTXt", b"key\0\1\0\0\0")])
-def test_metadata_that_expands_a_thousandfold_is_not_expanded(photo, kind, start):
-    data = with_chunk(encoded(photo, "PNG"), kind, start + zlib.compress(bytes(64 << 20)))
+def test_metadata_that_expands_a_thousandfold_is_not_expanded(photo, kind, start, zeros):
+    data = with_chunk(encoded(photo, "PNG"), kind, start + zeros)
     tracemalloc.start()
     try:
         assert outcome(data, np.asarray(photo)) in ("refused", "right")

@@ -12,6 +12,7 @@ import pytest
 from program import QUICKLY_COMPILED
 
 from fcam_jax.evaluation.evaluator import local_part, of_every_host
+from tests.evaluation import two_hosts
 
 pytestmark = pytest.mark.slow
 
@@ -19,9 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def start(port, process):
-    """Start `two_hosts`, with two devices for each of two processes or four for one."""
-    devices = 4 if process == "alone" else 2
-    env = os.environ | {"XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count={devices}"}
+    """Start `two_hosts` with two devices for each of two processes."""
+    env = os.environ | {"XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count=2"}
     command = [sys.executable, "-m", "tests.evaluation.two_hosts", str(port), str(process)]
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -33,13 +33,14 @@ def answer(process):
     return json.loads(out.splitlines()[-1])
 
 
-def test_every_host_has_the_figures_of_the_whole_split():
+def test_every_host_has_the_figures_of_the_whole_split(capsys):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     first, second = start(port, 0), start(port, 1)
     found = [answer(first), answer(second)]
-    alone = answer(start(port, "alone"))
+    two_hosts.main(port, "alone")  # in this process, which has four devices
+    alone = json.loads(capsys.readouterr().out)
     assert [one["hosts"] for one in found] == [2, 2] and alone["hosts"] == 1
     assert {one["devices"] for one in (*found, alone)} == {4}
     assert found[0]["facts"] == found[1]["facts"] == alone["facts"]

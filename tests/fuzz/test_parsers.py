@@ -16,6 +16,7 @@ def test_valid_input_is_read(name, tmp_path):
         assert parser.takes(check(parser, tmp_path / "whole", path))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", PARSERS)
 def test_damaged_input_is_read_or_refused_in_one_line(name, tmp_path):
     found = explore(PARSERS[name], tmp_path / name, examples=10)

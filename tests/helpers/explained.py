@@ -1,5 +1,7 @@
 """Small networks, and targets of them, for the tests of CAMs."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,6 +62,12 @@ def images(count=3, height=24, width=32, seed=0):
 
 def of_images(network, pictures, labels, stage=-1):
     """The target of a network's stage for raw images."""
+    target = _explained(network, pictures, jnp.asarray(labels))
+    return dataclasses.replace(target, network=network, stage=range(len(target.stages))[stage])
+
+
+@jax.jit
+def _explained(network, pictures, labels):
+    """The pass as one program: operation by operation it would be a hundred, each of which is compiled."""
     maps = network.stages(network.normalize(pictures))
-    target = explain(network, pictures, maps, jnp.asarray(labels), keys(len(labels)))
-    return target.at(range(len(maps))[stage])
+    return explain(network, pictures, maps, labels, keys(len(labels)))

@@ -1,5 +1,7 @@
 """Small networks of a user, as they come: NNX and Linen, convolutions and tokens, images and volumes."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -69,10 +71,11 @@ class LinenCNN(nn.Module):
         return nn.Dense(CLASSES, name="fc")(x)
 
 
+@functools.cache
 def linen_cnn(seed=0, block=LinenBlock):
     module = LinenCNN(block)
-    variables = module.init(jax.random.key(seed), pictures(), train=False)
-    statistics = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.arange(leaf.size), variables["batch_stats"])
+    variables = jax.jit(functools.partial(module.init, train=False))(jax.random.key(seed), pictures())
+    statistics = jax.tree.map(lambda leaf: leaf + 0.1 * np.arange(leaf.size), variables["batch_stats"])
     return module, {**variables, "batch_stats": statistics}
 
 

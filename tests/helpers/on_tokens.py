@@ -5,6 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+from at_once import at_once
+from filled import filled, is_kernel
 from flax import nnx
 from jax.sharding import AxisType
 from tiny_stages import CLASSES, STAGES, batch, decoder, optimizer
@@ -16,6 +18,7 @@ from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.vit import Design, ViT8
+from fcam_jax.runtime.random import weight_keys
 from fcam_jax.training.placed import Placed, replicate, spread
 from fcam_jax.training.step import initial_state, make_train_step
 from fcam_jax.types import DATA_AXIS
@@ -23,12 +26,18 @@ from fcam_jax.types import DATA_AXIS
 DEPTH, HEADS, WIDTH = 4, 2, 12
 DESIGN = Design(width=WIDTH, heads=HEADS, grid=2, resampling="size", depth=DEPTH)
 GRADCAM = CAMS["gradcam"]()
+VARIANCE = 0.005  # over the width: a deviation of 0.02, as that of initial weights
 
 
 def tiny(way, classes=CLASSES, build=ViT8, **settings):
     """The classifier under a way, with patches of 8 pixels."""
-    encoder = build(DESIGN, rngs=nnx.Rngs(0), **settings, **way.encoder_settings(build))
-    return under(way, encoder, classes)
+    settings |= way.encoder_settings(build)
+    return under(way, filled(lambda: build(DESIGN, rngs=nnx.Rngs(0), **settings), _drawn, VARIANCE), classes)
+
+
+def _drawn(path, leaf):
+    """Kernels, tokens and their positions."""
+    return is_kernel(path, leaf) or leaf.ndim > 1
 
 
 def under(way, encoder, classes=CLASSES):
@@ -47,7 +56,7 @@ def of_published(way, encoders, name, classes=200):
 
     def build():
         settings = way.encoder_settings(encoders[name])
-        return under(way, encoders[name](rngs=nnx.Rngs(0), **settings), classes)
+        return under(way, encoders[name](rngs=weight_keys(0), **settings), classes)
 
     assert way.encoder_settings(encoders[name]).keys() <= {*defaults_of(encoders[name])}
     return nnx.eval_shape(build)
@@ -91,7 +100,10 @@ def fcam_under(way, model):
 
 def seeds_of_fcam(way, model, given):
     """What F-CAM on a classifier draws its seeds from, at the image's size, by the method's own map."""
-    whole, method = fcam_under(way, model)
-    stages, _, _ = whole(jnp.asarray(given.images), train=False)
-    keys = jax.random.split(jax.random.key(0), len(given.labels))
-    return method.seed_source(whole, stages, given, keys)
+
+    def source(model):
+        whole, method = fcam_under(way, model)
+        stages, _, _ = whole(jnp.asarray(given.images), train=False)
+        return method.seed_source(whole, stages, given, jax.random.split(jax.random.key(0), len(given.labels)))
+
+    return at_once(source, model)

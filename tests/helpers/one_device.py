@@ -15,8 +15,8 @@ CLASSES, WIDTHS = 3, (4, 6, 8, 10)
 
 def on_one_device(function, *arguments):
     """The result of what reduces over the mesh axis, on a mesh of one device."""
-    mapped = jax.vmap(lambda _: function(*arguments), axis_name=DATA_AXIS, axis_size=1)
-    return jax.tree.map(lambda leaf: leaf[0], jax.jit(mapped)(jnp.zeros(1)))
+    mapped = jax.vmap(lambda _, given: function(*given), (0, None), axis_name=DATA_AXIS)
+    return jax.tree.map(lambda leaf: leaf[0], jax.jit(mapped)(jnp.zeros(1), arguments))  # given, not folded in
 
 
 def classifier(head):

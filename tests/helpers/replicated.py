@@ -24,15 +24,15 @@ def network(way, encoder):
     return way.extend(Classifier(encoder, head), **of_layers)
 
 
-def loss_of(way, model, given):
-    """What the loss returns on one device, for a copy of the network, whose statistics training may change."""
+def losses_of(ways, model, given):
+    """What each loss returns on one device, for a copy of the network, whose statistics training may change."""
     graph, state = nnx.split(model)
 
-    def of_copy():
+    def of_copy(way):
         copy = nnx.merge(graph, jax.tree.map(jnp.asarray, state))
         return way.loss(copy, given, jax.random.key(0), jnp.asarray(0))
 
-    return on_one_device(of_copy)
+    return on_one_device(lambda: [of_copy(way) for way in ways])
 
 
 def trained(way, encoder, devices, steps=2, **how):

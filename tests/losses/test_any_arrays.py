@@ -27,17 +27,24 @@ def plain(number, image=IMAGES, foreground=FOREGROUND, sigma_xy=100.0):
 
 @pytest.mark.slow
 def test_the_energy_is_that_of_all_pairs_at_the_reference_size():
-    expected = [plain(0), plain(1)]
+    """Whatever holds them; in one program, which takes a second less than each operation by itself."""
     softmax = np.stack([1 - FOREGROUND, FOREGROUND], -1)
     unit = IMAGES / np.float32(255)
-    for maps, images in (
+    ways = (
         (FOREGROUND, IMAGES),
         (FOREGROUND[..., None], IMAGES.astype(np.float32)),
         (softmax, unit),
         (softmax.tolist(), IMAGES.tolist()),
-    ):
-        np.testing.assert_allclose(losses.dense_crf(maps, images, form="exact"), expected, rtol=1e-4)
-    alone = losses.dense_crf(FOREGROUND[1], IMAGES[1], form="exact", sigma_xy=30.0)
+    )
+
+    @jax.jit
+    def energies():
+        alone = losses.dense_crf(FOREGROUND[1], IMAGES[1], form="exact", sigma_xy=30.0)
+        return [losses.dense_crf(maps, images, form="exact") for maps, images in ways], alone
+
+    together, alone = energies()
+    for found in together:
+        np.testing.assert_allclose(found, [plain(0), plain(1)], rtol=1e-4)
     np.testing.assert_allclose(alone, plain(1, sigma_xy=30.0), rtol=1e-4)
     assert alone.shape == ()
 
@@ -57,7 +64,7 @@ def test_a_small_map_is_enlarged_and_the_default_keys_are_those_of_the_places():
 
 
 def test_the_gradient_in_a_foreground_map_is_the_plain_ones():
-    found = jax.grad(lambda maps: losses.dense_crf(maps, IMAGES, form="exact").sum())(jnp.asarray(FOREGROUND))
+    found = jax.jit(jax.grad(lambda maps: losses.dense_crf(maps, IMAGES, form="exact").sum()))(FOREGROUND)
     step = np.zeros_like(FOREGROUND)
     step[0, 3, 4] = 0.01
     difference = (plain(0, foreground=FOREGROUND + step) - plain(0, foreground=FOREGROUND - step)) / 0.02

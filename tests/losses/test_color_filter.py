@@ -1,7 +1,6 @@
 import math
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,6 +13,8 @@ IMAGES = RNG.integers(0, 256, (2, 10, 12, 3)).astype(np.uint8)
 MAPS = RNG.random((2, 10, 12)).astype(np.float32)
 KEYS = jax.random.split(jax.random.key(0), 2)
 WIDTHS = {"sigma_xy": 60.0, "sigma_rgb": 90.0}
+compiled_filter = jax.jit(color_filtered, static_argnums=3)
+compiled_cut = jax.jit(normalized_cut, static_argnames=("sigma_xy", "sigma_rgb", "stride"))
 
 
 def kernel(image):
@@ -28,7 +29,7 @@ def kernel(image):
 
 def filtered(maps, images, share, stride=1):
     settings = ColorFilter(share=1.0, stride=stride, **WIDTHS)
-    return np.asarray(color_filtered(jnp.asarray(maps), jnp.asarray(images), KEYS[: len(maps)], settings, share))
+    return np.asarray(compiled_filter(maps, images, KEYS[: len(maps)], settings, share))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
@@ -46,7 +47,7 @@ def test_a_cam_of_a_part_covers_the_whole_of_its_colour_and_nothing_else():
     image, cam = np.full((1, 24, 24, 3), 60, np.uint8), np.zeros((1, 24, 24), np.float32)
     image[0, 4:20, 4:12] = 200
     cam[0, 6:14, 8:16] = 1  # half on the body, half beside it
-    found = np.asarray(color_filtered(jnp.asarray(cam), jnp.asarray(image), KEYS[:1], ColorFilter(stride=2), 1.0))[0]
+    found = np.asarray(compiled_filter(cam, image, KEYS[:1], ColorFilter(stride=2), 1.0))[0]
     assert found[4:20, 4:12].min() > 0.6 > 0.3 > found[:, 12:].max()
 
 
@@ -61,7 +62,7 @@ def test_settings_outside_their_range_are_refused(values):
 
 
 def test_the_normalised_cut_is_that_of_the_formula():
-    found = normalized_cut(jnp.asarray(MAPS), jnp.asarray(IMAGES), KEYS, stride=1, **WIDTHS)
+    found = compiled_cut(MAPS, IMAGES, KEYS, stride=1, **WIDTHS)
     for image, cam, got in zip(IMAGES, MAPS, found, strict=True):
         weights, s = kernel(image), cam.ravel().astype(float)
         cut = s @ weights @ (1 - s)
@@ -70,7 +71,7 @@ def test_the_normalised_cut_is_that_of_the_formula():
 
 @pytest.mark.parametrize("value", [0.01, 0.5, 0.99])
 def test_the_normalised_cut_of_a_flood_is_that_of_any_constant_map(value):
-    found = normalized_cut(jnp.full((2, 10, 12), value), jnp.asarray(IMAGES), KEYS, stride=1, **WIDTHS)
+    found = compiled_cut(np.full((2, 10, 12), value, np.float32), IMAGES, KEYS, stride=1, **WIDTHS)
     np.testing.assert_allclose(found, 1, atol=1e-5)
 
 
@@ -80,5 +81,5 @@ def test_the_normalised_cut_of_two_colours_is_zero_between_them_and_not_across()
     maps = np.zeros((2, 16, 16), np.float32)
     maps[0, :, 8:] = 1
     maps[1, 8:] = 1
-    between, across = normalized_cut(jnp.asarray(maps), jnp.asarray(image), KEYS, stride=2)
+    between, across = compiled_cut(maps, image, KEYS, stride=2)
     assert between < 1e-6 and across > 0.5

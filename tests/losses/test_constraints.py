@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -34,14 +35,25 @@ def test_bounds_hold_where_both_values_are_negative():
     np.testing.assert_allclose(BOUNDS.values(probs), expected, atol=1e-4)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def pulled(probs, constraint, t):
+    values, pull_back = jax.vjp(lambda probs: barrier(constraint.values(probs), t), probs)
+    return values, pull_back(jnp.ones(2))[0]
+
+
+def values_and_slopes(dtype, constraint, t):
+    """The barrier of an empty and a full map, and its slopes in each pixel."""
+    foreground = np.stack([np.zeros((8, 8)), np.ones((8, 8))])
+    values, slopes = pulled(np.stack([1 - foreground, foreground], axis=-1).astype(dtype), constraint, t)
+    return values, np.asarray(slopes).astype(np.float64)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_sizes_of_empty_and_full_regions_have_finite_values_and_slopes(dtype):
-    probs = maps(np.stack([np.zeros((8, 8)), np.ones((8, 8))]), dtype)
-    values, gradient = jax.vjp(lambda probs: barrier(Size().values(probs), 1.0), probs)
+    values, slopes = values_and_slopes(dtype, Size(), 1.0)
     # An empty region, z = 0, lies beyond the joint, where the slope is t = 1: psi = 1. A full one has -log 64.
     np.testing.assert_allclose(values, np.full(2, (1 - np.log(64)) / 2), rtol=1e-6)
-    slopes = np.asarray(gradient(jnp.ones(2))[0]).astype(np.float64)
     np.testing.assert_allclose(slopes[0, ..., 1], -0.5, rtol=1e-6)
     np.testing.assert_allclose(slopes[0, ..., 0], -0.5 / 64, rtol=1e-6)
 
@@ -49,13 +61,11 @@ def test_sizes_of_empty_and_full_regions_have_finite_values_and_slopes(dtype):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("t", [1.0, 10.0])
 def test_bounds_pull_empty_and_full_maps_back_with_finite_slopes(t, dtype):
-    probs = maps(np.stack([np.zeros((8, 8)), np.ones((8, 8))]), dtype)
-    values, gradient = jax.vjp(lambda probs: barrier(BOUNDS.values(probs), t), probs)
+    values, slopes = values_and_slopes(dtype, BOUNDS, t)
     assert np.isfinite(values).all()
-    slopes = np.asarray(gradient(jnp.ones(2))[0]).astype(np.float64)[..., 1]
     # z is (20, -50) and (-80, 50); the slope at a pixel of 64 is 100 / 64 of the mean of both.
     expected = np.array([-t + 1 / (50 * t), t - 1 / (80 * t)]) / 2 * 100 / 64
-    np.testing.assert_allclose(slopes, expected[:, None, None] * np.ones((2, 8, 8)), rtol=2**-8)
+    np.testing.assert_allclose(slopes[..., 1], expected[:, None, None] * np.ones((2, 8, 8)), rtol=2**-8)
 
 
 @pytest.mark.slow
@@ -63,15 +73,18 @@ def test_bounds_pull_empty_and_full_maps_back_with_finite_slopes(t, dtype):
 @pytest.mark.parametrize("t", [1.0, 2.5, 10.0])
 def test_gradients_are_finite_differences(constraint, t):
     rng = np.random.default_rng(0)
-    probs = jnp.asarray(rng.uniform(0, 1, (3, 6, 5, 2)) * np.array([0.02, 0.4, 1.0])[:, None, None, None], jnp.float32)
-    direction = jnp.asarray(rng.uniform(0, 1, probs.shape), jnp.float32)
+    shares = np.array([0.02, 0.4, 1.0])[:, None, None, None]
+    probs = (rng.uniform(0, 1, (3, 6, 5, 2)) * shares).astype(np.float32)
+    direction = rng.uniform(0, 1, probs.shape).astype(np.float32)
+    step = np.float32(1e-3)
+    above, below = (total_and_slope(probs + sign * step * direction, constraint, t)[0] for sign in (1, -1))
+    slope = total_and_slope(probs, constraint, t)[1]
+    np.testing.assert_allclose(np.vdot(slope, direction), (above - below) / (2 * step), rtol=5e-3)
 
-    def total(probs):
-        return barrier(constraint.values(probs), t).sum()
 
-    step = 1e-3
-    difference = (total(probs + step * direction) - total(probs - step * direction)) / (2 * step)
-    np.testing.assert_allclose(jnp.vdot(jax.grad(total)(probs), direction), difference, rtol=5e-3)
+@functools.partial(jax.jit, static_argnums=1)
+def total_and_slope(probs, constraint, t):
+    return jax.value_and_grad(lambda probs: barrier(constraint.values(probs), t).sum())(probs)
 
 
 @pytest.mark.parametrize(("mean", "binding"), [(0.9, 0.5), (0.05, 0.2), (0.35, None)])

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,11 +26,18 @@ def example(count, height, width, regions=2, seed=0):
     return np.asarray(jax.nn.softmax(scores)), images
 
 
-def energy(probs, images, form, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
+def energy(probs, images, form, sigma_xy=100.0):
     """Of all pairs ("exact"), or by landmarks of a stride."""
     how = {"form": form} if form == "exact" else {"stride": form}
-    keys = jax.random.split(jax.random.key(seed), len(images))
-    return crf_energy(jnp.asarray(probs), jnp.asarray(images), keys, sigma_xy=sigma_xy, sigma_rgb=sigma_rgb, **how)
+    keys = jax.random.split(jax.random.key(0), len(images))
+    return crf_energy(probs, images, keys, sigma_xy=sigma_xy, sigma_rgb=15.0, **how)
+
+
+@functools.partial(jax.jit, static_argnames=("form", "sigma_xy"))
+def energies_and_slope(probs, images, form, sigma_xy=100.0):
+    """The energy of every image, and the gradient of their sum in the maps."""
+    energies, pull_back = jax.vjp(lambda probs: energy(probs, images, form, sigma_xy), probs)
+    return energies, pull_back(jnp.ones_like(energies))[0]
 
 
 @pytest.mark.slow
@@ -36,8 +45,7 @@ def energy(probs, images, form, seed=0, sigma_xy=100.0, sigma_rgb=15.0):
 @pytest.mark.parametrize(("height", "width", "regions"), [(12, 12, 2), (9, 14, 3), (5, 7, 1)])
 def test_all_pairs_are_summed_up(form, height, width, regions):
     probs, images = example(3, height, width, regions)
-    values = np.asarray(energy(probs, images, form, sigma_xy=5.0))
-    gradient = np.asarray(jax.grad(lambda p: energy(p, images, form, sigma_xy=5.0).sum())(jnp.asarray(probs)))
+    values, gradient = energies_and_slope(probs, images, form, sigma_xy=5.0)
     for i in range(3):
         value, slope = plain_energy(probs[i], images[i], 5.0, 15.0)
         np.testing.assert_allclose(values[i], value, rtol=1e-5)
@@ -47,40 +55,41 @@ def test_all_pairs_are_summed_up(form, height, width, regions):
 @pytest.mark.slow
 def test_gradient_is_that_of_the_plain_formula_by_autodiff():
     probs, images = example(1, 8, 10)
-    places = jnp.stack(jnp.meshgrid(jnp.arange(8.0), jnp.arange(10.0), indexing="ij"), -1).reshape(-1, 2)
-    colours = jnp.asarray(images).reshape(-1, 3)
+    places = np.stack(np.mgrid[:8, :10], -1).reshape(-1, 2).astype(np.float32)
+    colours = images.reshape(-1, 3)
 
     def plain(probs):
         def squares(x):
-            return jnp.square(x[:, None] - x[None]).sum(-1)
+            return np.square(x[:, None] - x[None]).sum(-1)
 
-        kernel = jnp.exp(-squares(places) / (2 * 100.0**2) - squares(colours) / (2 * 15.0**2))
+        kernel = np.exp(-squares(places) / (2 * 100.0**2) - squares(colours) / (2 * 15.0**2))
         flat = probs.reshape(-1, 2)
         return -jnp.einsum("ik,ij,jk->", flat, kernel, flat)
 
-    expected = jax.grad(plain)(jnp.asarray(probs))
-    found = jax.grad(lambda p: energy(p, images, "exact").sum())(jnp.asarray(probs))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    expected = jax.jit(jax.grad(plain))(probs)
+    np.testing.assert_allclose(energies_and_slope(probs, images, "exact")[1], expected, rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_gradient_is_the_finite_difference_of_the_value():
     # By landmarks it is so in the mean over draws only: see the test of their bias.
-    probs, images = example(1, 8, 8)
+    probs, images = example(1, 8, 10)
     direction = np.random.default_rng(1).normal(size=probs.shape).astype(np.float32)
-    gradient = np.asarray(jax.grad(lambda p: energy(p, images, "exact").sum())(jnp.asarray(probs)))
-    step = 1e-2  # the value is quadratic in S, so a central difference is exact but for rounding
-    above, below = (energy(probs + sign * step * direction, images, "exact")[0] for sign in (1, -1))
+    gradient = np.asarray(energies_and_slope(probs, images, "exact")[1])
+    step = np.float32(1e-2)  # the value is quadratic in S, so a central difference is exact but for rounding
+    above, below = (
+        np.asarray(energies_and_slope(probs + sign * step * direction, images, "exact")[0][0]) for sign in (1, -1)
+    )
     np.testing.assert_allclose((above - below) / (2 * step), (gradient * direction).sum(), rtol=2e-3)
 
 
 @pytest.mark.slow
 def test_the_pairs_are_symmetric():
     # d^2 R / dS_i dS_j = -2 K_ij: the change of the gradient along u, projected on v, is that along v projected on u.
-    probs, images = example(1, 9, 11)
+    probs, images = example(1, 8, 10)
     u, v = np.random.default_rng(2).normal(size=(2, *probs.shape)).astype(np.float32)
-    slope = jax.grad(lambda p: energy(p, images, "exact").sum())
-    np.testing.assert_allclose((slope(jnp.asarray(u)) * v).sum(), (slope(jnp.asarray(v)) * u).sum(), rtol=1e-4)
+    along_u, along_v = (np.asarray(energies_and_slope(one, images, "exact")[1]) for one in (u, v))
+    np.testing.assert_allclose((along_u * v).sum(), (along_v * u).sum(), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -88,11 +97,11 @@ def test_the_pairs_are_symmetric():
 def test_bfloat16_maps_have_the_energy_of_the_same_values_in_float32(form):
     probs, images = example(2, 16, 16)
     short = jnp.asarray(probs, jnp.bfloat16)
-    value, gradient = jax.value_and_grad(lambda p: energy(p, images, form).sum())(short)
-    expected, slope = jax.value_and_grad(lambda p: energy(p, images, form).sum())(short.astype(jnp.float32))
-    assert value.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
-    np.testing.assert_allclose(value, expected, rtol=1e-6)
-    np.testing.assert_allclose(gradient.astype(jnp.float32), slope, rtol=2**-8)
+    values, gradient = energies_and_slope(short, images, form)
+    expected, slope = energies_and_slope(np.asarray(short, np.float32), images, form)
+    assert values.dtype == jnp.float32 and gradient.dtype == jnp.bfloat16
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(gradient, np.float32), slope, rtol=2**-8)
 
 
 @pytest.mark.slow
@@ -102,24 +111,27 @@ def test_golden_birds(shared, number):
     foreground = golden[f"fg{number}"]
     probs = np.stack([1 - foreground, foreground], -1)[None].astype(np.float32)
     images = golden[f"image{number}"][None].astype(np.float32)
-    value, gradient = jax.value_and_grad(lambda p: energy(p, images, "exact").sum())(jnp.asarray(probs))
-    np.testing.assert_allclose(value, golden[f"loss{number}"], rtol=1e-5)
+    values, gradient = energies_and_slope(probs, images, "exact")
+    np.testing.assert_allclose(values[0], golden[f"loss{number}"], rtol=1e-5)
     np.testing.assert_allclose(-gradient[0] / 2, golden[f"KS{number}"], rtol=1e-4, atol=1e-2)
+
+
+chosen = jax.jit(landmarks, static_argnums=(2, 3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (10, 7), (33, 20)])
 def test_landmarks_are_one_pixel_of_every_run_of_similar_brightness(height, width):
-    images = jnp.asarray(example(5, height, width)[1])
-    where, weights = map(np.asarray, landmarks(jax.random.split(jax.random.key(0), 5), images, 2))
+    images = example(5, height, width)[1]
+    where, weights = map(np.asarray, chosen(jax.random.split(jax.random.key(0), 5), images, 2))
     assert weights.sum() == height * width and where.shape == (5, len(weights))
-    for image, chosen in zip(np.asarray(images).sum(-1), where, strict=True):
+    for image, places in zip(images.sum(-1), where, strict=True):
         begin = 0
         for top in range(0, height, 8):
             for left in range(0, width, 8):
                 square = np.sort(image[top : top + 8, left : left + 8], axis=None)
                 for first in range(0, square.size, 4):
-                    row, column = divmod(chosen[begin], width)
+                    row, column = divmod(places[begin], width)
                     assert top <= row < top + 8 and left <= column < left + 8
                     assert square[first] <= image[row, column] <= square[first : first + 4][-1]
                     assert weights[begin] == len(square[first : first + 4])
@@ -129,10 +141,10 @@ def test_landmarks_are_one_pixel_of_every_run_of_similar_brightness(height, widt
 
 
 def test_with_blocks_of_one_stratum_landmarks_are_one_pixel_of_every_cell():
-    images = jnp.asarray(example(5, 10, 7)[1])
-    where, weights = landmarks(jax.random.split(jax.random.key(0), 5), images, 4, 1)
+    images = example(5, 10, 7)[1]
+    where, weights = map(np.asarray, chosen(jax.random.split(jax.random.key(0), 5), images, 4, 1))
     assert where.shape == (5, 6) and int(weights.sum()) == 70
-    cells = (np.asarray(where) // 7 // 4) * 2 + (np.asarray(where) % 7) // 4
+    cells = (where // 7 // 4) * 2 + (where % 7) // 4
     np.testing.assert_array_equal(cells, np.tile(np.arange(6), (5, 1)))
 
 
@@ -140,11 +152,9 @@ def test_with_blocks_of_one_stratum_landmarks_are_one_pixel_of_every_cell():
 def test_landmarks_estimate_the_filtered_map_without_bias():
     probs, images = example(1, 16, 16)
     _, exact = plain_energy(probs[0], images[0], 100.0, 15.0)
-    slope = jax.jit(
-        jax.grad(lambda p, k: crf_energy(p, jnp.asarray(images), k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum())
-    )
+    slope = jax.grad(lambda p, k: crf_energy(p, images, k, sigma_xy=100.0, sigma_rgb=15.0, stride=4).sum())
     keys = jax.random.split(jax.random.key(0), 400)
-    draws = np.stack([np.asarray(slope(jnp.asarray(probs), key[None])[0]) for key in keys])
+    draws = np.asarray(jax.jit(jax.vmap(slope, (None, 0)))(probs, keys[:, None]))[:, 0]
     error = np.abs(draws.mean(0) - exact)
     standard_error = draws.std(0) / np.sqrt(len(draws))
     # 512 means of 400 draws: the worst of them stays within five standard errors.
@@ -156,15 +166,15 @@ def test_an_images_energy_does_not_depend_on_its_batch():
     probs, images = example(4, 12, 12)
     keys = jax.random.split(jax.random.key(0), 4)
 
-    def run(part):
-        chosen = jnp.asarray(probs[part]), jnp.asarray(images[part]), keys[part]
-        return np.asarray(crf_energy(*chosen, sigma_xy=100.0, sigma_rgb=15.0, stride=4))
+    run = jax.jit(functools.partial(crf_energy, sigma_xy=100.0, sigma_rgb=15.0, stride=4))
+    part = np.array([2, 0])
 
-    np.testing.assert_allclose(run(np.array([2, 0])), run(np.arange(4))[[2, 0]], rtol=1e-6)
+    alone, whole = run(probs[part], images[part], keys[part]), np.asarray(run(probs, images, keys))
+    np.testing.assert_allclose(alone, whole[part], rtol=1e-6)
 
 
 @pytest.mark.slow
 def test_the_image_is_a_constant():
     probs, images = example(1, 8, 8)
-    gradient = jax.grad(lambda x: energy(probs, x, 2).sum())(jnp.asarray(images))
+    gradient = jax.jit(jax.grad(lambda x: energy(probs, x, 2).sum()))(images)
     assert not np.asarray(gradient).any()

@@ -1,9 +1,11 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from fcam_jax.component import Registry, defaults_of, meanings_of
 from fcam_jax.errors import InputError
@@ -43,41 +45,52 @@ def inputs(side=14, count=2, times=1, **changes):
         rng.choice([-1, 0, 1], (count, side, side)),
         rng.integers(0, 256, (count, side, side, 3)).astype(np.uint8),
     )
-    logits, seeds, images = (jnp.asarray(array.repeat(times, 1).repeat(times, 2)) for array in drawn)
+    logits, seeds, images = (array.repeat(times, 1).repeat(times, 2) for array in drawn)
     known = Evidence(
-        logits=logits,
-        maps=jax.nn.softmax(logits),
-        seeds=seeds,
-        images=images,
-        raw=images,
+        logits=jnp.asarray(logits),
+        maps=jnp.asarray(scipy.special.softmax(logits, axis=-1)),
+        seeds=jnp.asarray(seeds),
+        images=jnp.asarray(images),
+        raw=jnp.asarray(images),
         keys=jax.random.split(jax.random.key(0), count),
         step=jnp.asarray(0),
     )
     return dataclasses.replace(known, **changes)
 
 
-def loss(settings=ALIGNMENT, step=0, **changes):
-    return pixel_alignment(inputs(step=jnp.asarray(step), **changes), settings)
+def loss(settings=ALIGNMENT, step=0, factors=None, **changes):
+    """Loss and terms, by a program that is compiled once for settings of the same values."""
+    return compiled_loss(vars(inputs(step=jnp.asarray(step), **changes)), tuple(settings.terms.items()), factors or {})
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def compiled_loss(known, terms, factors):
+    return pixel_alignment(Evidence(**known), PixelAlignment(dict(terms)), factors)
 
 
 def test_sum_is_the_weighted_terms():
-    known = inputs()
     scale = 14 / 224
-    images = known.raw.astype(jnp.float32)
-    energies = crf_energy(known.maps, images, known.keys, sigma_xy=100 * scale, sigma_rgb=15.0, form="exact")
-    size = log_barrier(-known.maps.sum((1, 2)), 1.01**3).mean()
-    expected = partial_cross_entropy(known.logits, known.seeds) + 1.2e-9 / scale**4 * energies.mean() + 0.1 * size
+
+    @jax.jit
+    def expected(logits, maps, seeds, raw, keys, **_):
+        images = raw.astype(jnp.float32)
+        energies = crf_energy(maps, images, keys, sigma_xy=100 * scale, sigma_rgb=15.0, form="exact")
+        size = log_barrier(-maps.sum((1, 2)), 1.01**3).mean()
+        return partial_cross_entropy(logits, seeds) + 1.2e-9 / scale**4 * energies.mean() + 0.1 * size
+
     value, terms = loss(step=3 * 188)
-    np.testing.assert_allclose(value, expected, rtol=1e-5)
-    assert list(terms) == ["seeds", "crf", "size"]
+    np.testing.assert_allclose(value, expected(**vars(inputs())), rtol=1e-5)
+    order = []
+    jax.eval_shape(lambda known: order.extend(pixel_alignment(Evidence(**known), ALIGNMENT)[1]), vars(inputs()))
+    assert order == ["seeds", "crf", "size"] and terms.keys() == {*order}
 
 
 def test_a_factor_multiplies_the_weight_of_the_term_called_so():
-    known = inputs()
-    plain, quarter = loss(), pixel_alignment(known, ALIGNMENT, {"crf": jnp.float32(0.25), "no_term": jnp.float32(9)})
+    plain, quarter = loss(), loss(factors={"crf": jnp.float32(0.25), "no_term": jnp.float32(9)})
     np.testing.assert_allclose(plain[0] - quarter[0], 0.75 * 1.2e-9 * plain[1]["crf"], rtol=1e-4)
     assert plain[1] == quarter[1]
-    pulls = [foreground_pull(known, ALIGNMENT, factors) for factors in ({}, {"crf": jnp.float32(0.25)})]
+    pull = jax.jit(lambda known, factors: foreground_pull(Evidence(**known), ALIGNMENT, factors))
+    pulls = [np.asarray(pull(vars(inputs()), factors)) for factors in ({}, {"crf": jnp.float32(0.25)})]
     np.testing.assert_allclose(0.25 * pulls[0], pulls[1], rtol=1e-6)
 
 
@@ -117,7 +130,7 @@ def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes(weight_of
     sizes = Weighted(Size(), weight_of_sizes)
     without, _ = loss(with_terms(size=sizes), step=7 * 188)
     value, terms = loss(with_terms(size=sizes, bounds=Weighted(bounds, 0.5)), step=7 * 188)
-    expected = log_barrier(bounds.values(jax.nn.softmax(inputs().logits)), 1.01**7).mean()
+    expected = jax.jit(lambda maps: log_barrier(bounds.values(maps), 1.01**7).mean())(inputs().maps)
     np.testing.assert_allclose(terms["bounds"], expected, rtol=1e-5)
     np.testing.assert_allclose(value, without + 0.5 * expected, rtol=1e-5)
     assert loss(with_terms(bounds=Weighted(bounds, 0.0)))[1].keys() == loss()[1].keys()
@@ -126,13 +139,13 @@ def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes(weight_of
 @pytest.mark.slow
 def test_crf_weight_means_the_same_pull_at_every_resolution():
     # The same picture, each pixel repeated 3 x 3 times: sums over pairs grow 81-fold, the term must not.
-    only_crf = PixelAlignment({"crf": Weighted(CRF, 1.0)})
     # Not exact: the copies of a pixel lie up to two pixels apart.
-    np.testing.assert_allclose(loss(only_crf, side=16, times=3)[0], loss(only_crf, side=16)[0], rtol=5e-3)
+    np.testing.assert_allclose(crf_term(CRF, times=3), crf_term(CRF), rtol=5e-3)
 
 
-def crf_term(crf, **changes):
-    return loss(with_terms(crf=Weighted(crf, 1.0)), **changes)[1]["crf"]
+def crf_term(crf, times=1):
+    """The term alone, of images of 16 x 16 pixels, each repeated so many times in both directions."""
+    return loss(PixelAlignment({"crf": Weighted(crf, 1.0)}), side=16, times=times)[0]
 
 
 def test_the_released_amplitude_is_six_tenths_of_the_exact_one():
@@ -143,8 +156,8 @@ def test_the_released_amplitude_is_six_tenths_of_the_exact_one():
 @pytest.mark.slow
 def test_at_half_the_scale_the_term_is_that_of_the_shrunk_map_and_image():
     # Every pixel four times: the shrunk map and image are the small ones, and the term is scaled as theirs is.
-    half = crf_term(dataclasses.replace(CRF, scale=0.5), side=16, times=2)
-    np.testing.assert_allclose(half, crf_term(CRF, side=16), rtol=1e-5)
+    half = crf_term(dataclasses.replace(CRF, scale=0.5), times=2)
+    np.testing.assert_allclose(half, crf_term(CRF), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
 from flax import nnx
 from one_device import (
     CLASSES,
@@ -59,22 +60,26 @@ def expected(head, features):
 def test_erased_features_are_those_of_the_released_program(shared):
     golden = np.load(shared / "golden" / "wsol_methods.npz")
     x, erased = (golden[name].transpose(0, 2, 3, 1) for name in ("acol_feat", "acol_erased_07"))
-    np.testing.assert_array_equal(erase(jnp.asarray(x), jnp.asarray(golden["acol_att"][:, 0]), 0.7), erased)
+    found = at_once(lambda x, maps: erase(x, maps, 0.7), x, golden["acol_att"][:, 0])
+    np.testing.assert_array_equal(found, erased)
 
 
 def test_nothing_is_erased_by_a_map_that_says_nothing(features):
-    np.testing.assert_array_equal(erase(jnp.asarray(features), jnp.full((2, 6, 7), 3.0), 0.7), features)
+    found = at_once(lambda x: erase(x, jnp.full((2, 6, 7), 3.0), 0.7), features)
+    np.testing.assert_array_equal(found, features)
 
 
 @pytest.mark.slow
 def test_scores_and_the_fused_map_are_those_of_plain_convolutions(head, features):
     first, second, fused = expected(head, features)
-    found = head.both(jnp.asarray(features), LABELS)
+    found, of_both, scores = at_once(
+        lambda head, x: (head.both(x, LABELS), head.activation(x, LABELS), head(x)), head, features
+    )
     np.testing.assert_allclose(found[0], first.mean((1, 2)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found[1], second.mean((1, 2)), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(head.activation(jnp.asarray(features), LABELS), fused, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(of_both, fused, rtol=1e-4, atol=1e-5)
     assert np.abs(fused - scaled(first[np.arange(2), ..., np.asarray(LABELS)])).max() > 0.1  # the second adds something
-    np.testing.assert_array_equal(head(jnp.asarray(features)), found[0])
+    np.testing.assert_array_equal(scores, found[0])
 
 
 @pytest.mark.slow
@@ -84,7 +89,7 @@ def test_the_second_branch_teaches_the_first_nothing_and_the_features_only_where
     def second(state, x):
         return nnx.merge(graph, state).both(x, LABELS)[1].sum()
 
-    of_state, of_features = jax.grad(second, (0, 1))(state, jnp.asarray(features))
+    of_state, of_features = at_once(jax.grad(second, (0, 1)), state, features)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(of_state["first"]))
     assert any((leaf != 0).any() for leaf in jax.tree.leaves(of_state["second"]))
     own = scaled(class_maps(head.first, features)[np.arange(2), ..., np.asarray(LABELS)])
@@ -97,11 +102,12 @@ def test_the_loss_is_the_sum_of_both_cross_entropies():
     tiny = classifier(lambda encoder, rngs: ACoLHead(encoder.channels[-1], CLASSES, width=6, threshold=0.7, rngs=rngs))
     model, given = InInference(tiny.encoder, tiny.head), batch()
     loss, logits, terms = on_one_device(ACoL().loss, model, given, jax.random.key(0), jnp.asarray(0))
-    first, second = model.head.both(model.stages(model.normalize(given.images))[-1], given.labels)
+    stages, scores = in_inference(model, given.images)
+    first, second = at_once(lambda head, x: head.both(x, given.labels), model.head, stages[-1])
     np.testing.assert_allclose(terms["first"], cross_entropy(first, given.labels), rtol=1e-5)
     np.testing.assert_allclose(terms["second"], cross_entropy(second, given.labels), rtol=1e-5)
     np.testing.assert_allclose(loss, terms["first"] + terms["second"], rtol=1e-6)
-    np.testing.assert_allclose(logits, model(given.images, train=False)[1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(logits, scores, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once
+from filled import filled
 from flax import nnx
 
 from fcam_jax import cams
@@ -114,6 +116,10 @@ def features():
     return jnp.asarray(FEATURES, jnp.float32).reshape(1, 4, 4, 4).transpose(0, 2, 3, 1)
 
 
+def small():
+    return filled(lambda: Small((4, 4, 4, 4), rngs=nnx.Rngs(0)))
+
+
 def head(kind=TAP, **settings):
     made = kind(4, 3, **settings, rngs=nnx.Rngs(0))
     made.fc.kernel[...] = jnp.asarray(WEIGHTS.T, jnp.float32)
@@ -129,26 +135,26 @@ def head(kind=TAP, **settings):
     ],
 )
 def test_a_channel_s_mean_is_that_of_where_it_stands_out(features, threshold, pooled):
-    np.testing.assert_allclose(head(threshold=threshold).pooled(features)[0], pooled, rtol=1e-6)
+    np.testing.assert_allclose(at_once(head(threshold=threshold).pooled, features)[0], pooled, rtol=1e-6)
 
 
 def test_scores_are_those_of_the_means(features):
-    np.testing.assert_allclose(head()(features), [[2.7388515179, 0.1360476958, -2.7467965734]], rtol=1e-5)
+    np.testing.assert_allclose(at_once(head(), features), [[2.7388515179, 0.1360476958, -2.7467965734]], rtol=1e-5)
 
 
 def test_what_is_low_has_no_part_and_no_gradient():
     channel = jnp.array([[1.0, 0.05], [0.5, 0.0]])[None, ..., None]
-    pool = TAP(1, 2, rngs=nnx.Rngs(0)).pooled
+    pool = jax.jit(TAP(1, 2, rngs=nnx.Rngs(0)).pooled)
     np.testing.assert_allclose(pool(channel), [[0.75]])
-    np.testing.assert_allclose(jax.grad(lambda x: pool(x)[0, 0])(channel)[0, ..., 0], [[0.5, 0], [0.5, 0]])
+    np.testing.assert_allclose(at_once(jax.grad(lambda x: pool(x)[0, 0]), channel)[0, ..., 0], [[0.5, 0], [0.5, 0]])
     assert not pool(-channel).any() and not pool(jnp.zeros_like(channel)).any()
     assert pool(channel.astype(jnp.bfloat16)).dtype == jnp.float32
 
 
 def test_negative_weights_count_as_zero(features):
     for made in (head(), head(WGAP)):
-        model, labels = Classifier(Small((4, 4, 4, 4), rngs=nnx.Rngs(0)), made), jnp.array([0])
-        plain = model.activation(features, labels)
+        model, labels = Classifier(small(), made), jnp.array([0])
+        plain = at_once(model.activation, features, labels)
         for label, weights in enumerate(np.maximum(WEIGHTS, 0)):
             expected = np.einsum("bhwc,c->bhw", features, weights)
             found = clamped(model, features, label)
@@ -157,17 +163,19 @@ def test_negative_weights_count_as_zero(features):
         np.testing.assert_allclose(plain.ravel(), CLAMPED, rtol=1e-6)  # the first class has positive weights alone
 
 
+CLAMPED_OR_NOT = {clamp: jax.jit(cams.CAM(clamp=clamp)) for clamp in (True, False)}
+
+
 def clamped(model, features, label, clamp=True):
-    target = cams.contract.Target(
-        model, jnp.zeros((1, 16, 16, 3)), (features,), jnp.array([label]), jax.random.split(jax.random.key(0), 1), 0
-    )
-    return cams.CAM(clamp=clamp)(target)
+    keys = jax.random.split(jax.random.key(0), 1)
+    target = cams.contract.Target(model, jnp.zeros((1, 16, 16, 3)), (features,), jnp.array([label]), keys, 0)
+    return CLAMPED_OR_NOT[clamp](target)
 
 
 def test_a_bias_of_the_map_does_not_count_where_weights_are_clamped(features):
     made = GAP(4, 3, rngs=nnx.Rngs(0))
     made.conv.kernel[0, 0] = jnp.asarray(WEIGHTS.T, jnp.float32)
-    model = Classifier(Small((4, 4, 4, 4), rngs=nnx.Rngs(0)), made)
+    model = Classifier(small(), made)
     before = clamped(model, features, 2), clamped(model, features, 2, clamp=False)
     made.conv.bias[...] = jnp.full((3,), 5.0)
     np.testing.assert_array_equal(clamped(model, features, 2), before[0])
@@ -177,7 +185,7 @@ def test_a_bias_of_the_map_does_not_count_where_weights_are_clamped(features):
 @pytest.mark.parametrize(("percentile", "share", "level"), [(90.0, 0.35, 63), (100.0, 0.2, 45)])
 def test_a_threshold_is_a_share_of_the_percentile(percentile, share, level):
     squares = np.arange(16).reshape(1, 4, 4) ** 2  # in 8 bits, of at most 225
-    found = over_percentile(jnp.asarray(squares / 225, jnp.float32), percentile)
+    found = at_once(lambda maps: over_percentile(maps, percentile), (squares / 225).astype(np.float32))
     np.testing.assert_array_equal(found > share, squares > level)
     assert found.max() == 1 and found.min() == 0
 
@@ -185,16 +193,17 @@ def test_a_threshold_is_a_share_of_the_percentile(percentile, share, level):
 def test_of_a_map_that_is_seldom_above_zero_all_that_is_counts_alike():
     maps = np.zeros((1, 5, 5), np.float32)
     maps[0, 0, :2] = 0.3, 1.0
-    np.testing.assert_array_equal(over_percentile(jnp.asarray(maps)), maps > 0)
+    np.testing.assert_array_equal(at_once(over_percentile, maps), maps > 0)
 
 
 def test_the_convention_is_that_of_the_protocol_over_the_percentile():
     maps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 5)), jnp.float32)
-    found = score_map(maps.at[1].set(3.0), (16, 20), "percentile")
-    protocol = minmax(resize_bicubic(maps, (16, 20)))[0]
+    of_percentile = jax.jit(lambda maps: score_map(maps, (16, 20), "percentile"))
+    found = of_percentile(maps.at[1].set(3.0))
+    protocol = at_once(lambda maps: minmax(resize_bicubic(maps, (16, 20))), maps)[0]
     np.testing.assert_allclose(found[0], np.minimum(protocol / np.percentile(protocol, 90), 1), rtol=1e-5)
     assert not found[1].any()
-    assert np.isnan(score_map(maps.at[0, 0, 0].set(np.inf), (16, 20), "percentile")[0]).all()
+    assert np.isnan(of_percentile(maps.at[0, 0, 0].set(np.inf))[0]).all()
 
 
 def test_a_threshold_outside_its_range_is_named():

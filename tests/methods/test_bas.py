@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from abstract import abstract_encoder
+from at_once import at_once, in_inference
 from flax import nnx
 from one_device import CLASSES, InInference, batch, classifier, cross_entropy, on_one_device, parameters
 
@@ -20,6 +21,7 @@ from fcam_jax.methods.classifier import SeedMaps
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.resnet import Small
+from fcam_jax.runtime.random import weight_keys
 
 
 def head(encoder, rngs):
@@ -35,7 +37,7 @@ def model():
 @pytest.mark.parametrize(("unsuppressed", "second"), [(0.0, 0.0), (1.0, 1.0)])
 def test_the_ratio_is_that_of_the_released_programs(unsuppressed, second):
     # Reference values computed with numpy alone.
-    found = BAS(unsuppressed=unsuppressed).ratio(jnp.array([4.0, 2.0, 3.0]), jnp.array([1.0, 2.5, 2.4]))
+    found = at_once(BAS(unsuppressed=unsuppressed).ratio, jnp.array([4.0, 2.0, 3.0]), jnp.array([1.0, 2.5, 2.4]))
     np.testing.assert_allclose(found, [0.2499999994, second, 0.7999999973], atol=1e-6)
     if not unsuppressed:
         areas = np.array([0.3, 0.6, 0.25])
@@ -47,11 +49,12 @@ def test_scores_that_no_longer_are_above_zero_suppress_nothing():
 
 
 def test_a_map_is_averaged_as_a_pool_of_2x2_leaves_it():
+    pooled = jax.jit(covered, static_argnums=1)
     maps = np.random.default_rng(0).random((2, 5, 6)).astype(np.float32)
     expected = maps[:, :4].reshape(2, 2, 2, 3, 2).mean((2, 4))
-    np.testing.assert_allclose(covered(jnp.asarray(maps), (2, 3)), expected, rtol=1e-6)
-    np.testing.assert_allclose(covered(jnp.asarray(maps), (5, 6)), maps, rtol=1e-6)
-    last = covered(jnp.asarray(maps), (3, 3))[:, 2]  # a strided convolution goes on with a row alone
+    np.testing.assert_allclose(pooled(maps, (2, 3)), expected, rtol=1e-6)
+    np.testing.assert_allclose(pooled(maps, (5, 6)), maps, rtol=1e-6)
+    last = pooled(maps, (3, 3))[:, 2]  # a strided convolution goes on with a row alone
     np.testing.assert_allclose(last, maps[:, 4].reshape(2, 3, 2).mean(-1), rtol=1e-6)
 
 
@@ -59,11 +62,11 @@ def test_a_map_is_averaged_as_a_pool_of_2x2_leaves_it():
 def test_the_loss_is_the_sum_of_its_terms(model):
     given, keys = batch(), jax.random.split(jax.random.key(0), 4)
     loss, scores, terms = on_one_device(BAS(beta=1.5).loss, model, given, jax.random.key(0), jnp.asarray(0))
-    stages, expected = model(given.images, train=False)
+    stages, expected = in_inference(model, given.images)
     np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-5)
-    maps = np.asarray(foregrounds(model, stages))[np.arange(4), ..., np.asarray(given.labels)]
+    maps = np.asarray(at_once(foregrounds, model, stages))[np.arange(4), ..., np.asarray(given.labels)]
     hidden = on_one_device(background_scores, model, stages[-2], jnp.asarray(maps), keys)
-    class_maps = np.asarray(model.head.maps(stages[-1]))
+    class_maps = np.asarray(at_once(lambda head, x: head.maps(x), model.head, stages[-1]))
     assert class_maps.min() == 0 < class_maps.max()
     np.testing.assert_allclose(scores, class_maps.mean((1, 2)), rtol=1e-4, atol=1e-5)
     own, hidden = (np.asarray(of)[np.arange(4), np.asarray(given.labels)] for of in (scores, hidden))
@@ -106,23 +109,24 @@ def test_the_background_teaches_the_foreground_alone_and_changes_no_statistics()
 @pytest.mark.parametrize("top_k", [1, 2, 200])
 def test_the_mean_of_the_highest_classes_localizes_and_gives_the_seeds(model, top_k):
     given, way = batch(), BAS(top_k=top_k)
-    stages, scores = model(given.images, train=False)
-    maps, order = np.asarray(foregrounds(model, stages)), np.argsort(-np.asarray(scores))[:, :top_k]
+    stages, scores = in_inference(model, given.images)
+    maps, order = np.asarray(at_once(foregrounds, model, stages)), np.argsort(-np.asarray(scores))[:, :top_k]
     mean = np.stack([one[..., chosen].mean(-1) for one, chosen in zip(maps, order, strict=True)])
-    found = way.localize(model, given, lambda *_: None)
+    localize = jax.jit(lambda model, given: way.localize(model, given, lambda *_: None))
+    found = localize(model, given)
     grid = model.grid(2, (16, 16))
     np.testing.assert_allclose(found.maps, minmax(resize_bilinear(jnp.asarray(mean), (16, 16), grid)), atol=1e-5)
     np.testing.assert_array_equal(found.logits, scores)
     seeds = SeedMaps(way, CAMS["cam"]())
     target = explain(model, given.images, stages, given.labels, jax.random.split(jax.random.key(0), 4))
-    np.testing.assert_allclose(seeds(target), mean, atol=1e-6)
+    np.testing.assert_allclose(at_once(seeds, target), mean, atol=1e-6)
     assert range(4)[seeds.finest] == 2
     other = dataclasses.replace(given, labels=(given.labels + 1) % CLASSES)
-    np.testing.assert_array_equal(way.localize(model, other, lambda *_: None).maps, found.maps)
+    np.testing.assert_array_equal(localize(model, other).maps, found.maps)
 
 
 def built(name, **settings):
-    encoder = ENCODERS[name](rngs=nnx.Rngs(0), **BAS().encoder_settings(ENCODERS[name]), **settings)
+    encoder = ENCODERS[name](rngs=weight_keys(0), **BAS().encoder_settings(ENCODERS[name]), **settings)
     return Classifier(encoder, BAS().head(encoder, 200, dtype=jnp.float32, rngs=nnx.Rngs(0)))
 
 

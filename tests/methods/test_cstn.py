@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
+from filled import filled
 from flax import nnx
 from one_device import parameters
 from replicated import assert_alike_on_four, network
@@ -37,7 +39,7 @@ def test_boxes_have_the_reference_s_values():
     cells, place = (10, 10), 1 * 4 + 2  # of 4 x 4 windows, that at column 2, row 1
     for affine, expected in ((np.eye(2, 3), (71.1111, 35.5556, 284.4444, 248.8889)), (MOVED, (103.1111, 0, 295.1111))):
         affines = jnp.broadcast_to(jnp.asarray(affine, jnp.float32), (1, 16, 2, 3))
-        found = 320 * np.asarray(boxes_of(affines, cells, 7))[0, place]
+        found = 320 * np.asarray(at_once(lambda affines: boxes_of(affines, cells, 7), affines))[0, place]
         np.testing.assert_allclose(found[: len(expected)], expected, atol=2e-3)
     np.testing.assert_allclose(found[3], 248.8889, atol=2e-3)
     np.testing.assert_allclose(np.square(MOVED - np.eye(2, 3)).sum(), 0.23)
@@ -45,7 +47,7 @@ def test_boxes_have_the_reference_s_values():
 
 def test_a_window_that_stays_covers_its_cells():
     stay = jnp.broadcast_to(jnp.eye(2, 3), (1, 6, 2, 3))
-    places = np.asarray(window_places(stay, (4, 5), 3)).reshape(2, 3, 3, 3, 2)
+    places = np.asarray(at_once(lambda stay: window_places(stay, (4, 5), 3), stay)).reshape(2, 3, 3, 3, 2)
     for down in range(2):
         for across in range(3):
             y, x = np.indices((3, 3))
@@ -56,7 +58,7 @@ def test_a_window_that_stays_covers_its_cells():
 def test_samples_are_bilinear_with_zeros_around_the_map():
     x = np.random.default_rng(0).random((1, 3, 4, 2)).astype(np.float32)
     places = np.array([[1, 2], [0.25, 1.5], [-0.5, 0], [3.25, 2], [-1.5, 1], [3, 2]], np.float32)
-    found = np.asarray(sampled(jnp.asarray(x), jnp.asarray(places)[None, None]))[0, 0]
+    found = np.asarray(at_once(sampled, x, places[None, None]))[0, 0]
     expected = [
         x[0, 2, 1],
         (0.75 * x[0, 1, 0] + 0.25 * x[0, 1, 1] + 0.75 * x[0, 2, 0] + 0.25 * x[0, 2, 1]) / 2,
@@ -69,24 +71,24 @@ def test_samples_are_bilinear_with_zeros_around_the_map():
 
 
 def test_a_sample_at_a_cell_has_the_slope_beyond_it():
-    column = jnp.arange(6.0) ** 2
-    for x, slope in ((jnp.ones((1, 6, 6, 1)), 0), (jnp.broadcast_to(column[:, None], (6, 6))[None, ..., None], 7)):
-        at = jnp.array([[[[2.0, 3.0]]]])
-        found = jax.grad(lambda places, x=x: sampled(x, places).sum())(at)
+    column = np.arange(6, dtype=np.float32) ** 2
+    slope_of = jax.jit(jax.grad(lambda places, x: sampled(x, places).sum()))
+    for x, slope in ((np.ones((6, 6), np.float32), 0), (np.broadcast_to(column[:, None], (6, 6)), 7)):
+        found = slope_of(jnp.array([[[[2.0, 3.0]]]]), x[None, ..., None])
         np.testing.assert_allclose(found[0, 0, 0], [0, slope], atol=1e-6)
 
 
 def test_the_likelihood_over_all_windows_has_the_reference_s_values():
     scores = jnp.asarray(np.concatenate([COARSE, FINE], axis=1).T)[None]
-    logits = jax.nn.logsumexp(scores, axis=1)
-    np.testing.assert_allclose(jax.nn.softmax(logits)[0], [0.457985, 0.358656, 0.183359], atol=1e-5)
-    np.testing.assert_allclose(cross_entropy(logits, jnp.array([2])), [1.6963109], rtol=1e-5)
+    logits = at_once(lambda scores: jax.nn.logsumexp(scores, axis=1), scores)
+    np.testing.assert_allclose(at_once(jax.nn.softmax, logits)[0], [0.457985, 0.358656, 0.183359], atol=1e-5)
+    np.testing.assert_allclose(at_once(cross_entropy, logits, jnp.array([2])), [1.6963109], rtol=1e-5)
 
 
 def test_a_vote_adds_up_the_boxes_that_hold_a_place():
     boxes = jnp.array([[[0.0, 0.0, 0.5, 0.5], [0.25, 0.0, 1.0, 1.0]]])
     places = jnp.array([0.125, 0.375, 0.625, 0.875])
-    found = voted(jnp.array([[0.75, 0.25]]), boxes, places, places)
+    found = at_once(voted, jnp.array([[0.75, 0.25]]), boxes, places, places)
     np.testing.assert_allclose(found[0, :2], [[0.75, 1, 0.25, 0.25]] * 2)
     np.testing.assert_allclose(found[0, 2:], [[0, 0.25, 0.25, 0.25]] * 2)
 
@@ -106,14 +108,18 @@ def test_parameters_are_as_many_as_in_the_released_program():
 WAY = CSTN(window=3, width=6)
 
 
+def tiny():
+    return filled(lambda: Tiny(rngs=nnx.Rngs(0)))
+
+
 @pytest.fixture(scope="module")
 def model():
-    return network(WAY, Tiny(rngs=nnx.Rngs(0)))
+    return network(WAY, tiny())
 
 
 @pytest.mark.slow
 def test_one_device_equals_four_and_all_but_the_top_stage_learns():
-    before, after, logged = assert_alike_on_four(WAY, lambda: Tiny(rngs=nnx.Rngs(0)))
+    before, after, logged = assert_alike_on_four(WAY, tiny)
     assert logged[0].keys() == {"loss", "accuracy", "ce", "moved"} and logged[0]["moved"] == 0 < logged[1]["moved"]
     same = jax.tree.map(lambda a, b: bool((a == b).all()), before.params, after.params)
     assert same["encoder"].pop("third")["bn"]["bias"]  # weight decay alone reaches the others
@@ -124,17 +130,20 @@ def test_one_device_equals_four_and_all_but_the_top_stage_learns():
 def test_its_vote_localizes_and_gives_f_cam_its_seeds(model):
     given = batch(0)
     images, labels = jnp.asarray(given.images), jnp.asarray(given.labels)
-    found = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, WAY).localize(model, given)
-    stages, logits = model(images, train=False)
+    found = at_once(ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, WAY).localize, model, given)
+    stages, logits = in_inference(model, images)
     np.testing.assert_array_equal(found.logits, logits)
     assert found.maps.shape == (8, 16, 16) and found.maps.min() == 0 and found.maps.max() == 1
     fcam = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(WAY, STAGES["fcam"].method.cam))
     keys = jax.random.split(jax.random.key(0), 8)
+
+    def source(model, stages):
+        return fcam.seed_source(FCAM(model, decoder(model.encoder)), stages, given, keys)
+
     target = explain(model, images, stages, labels, keys)
-    cells = np.asarray(fcam.cam(target))
+    cells = np.asarray(at_once(fcam.cam, target))
     assert cells.shape == (8, 4, 4) and 0 < cells.max() <= 1 + 1e-6
-    whole = FCAM(model, decoder(model.encoder))
-    assert fcam.seed_source(whole, stages, given, keys).shape == (8, 16, 16)
+    assert jax.eval_shape(source, model, stages).shape == (8, 16, 16)
     with pytest.raises(InputError, match=r"^CSTNHead sees other stages than the top one"):
         CAMS["gradcam"]()(target)
 

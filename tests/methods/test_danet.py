@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import replicated
 from abstract import abstract_encoder
+from at_once import at_once, in_inference, on_devices
+from filled import filled
 from flax import nnx
 from one_device import CLASSES, InInference, batch, cross_entropy, on_one_device, parameters
 from tiny_stages import STAGES, Tiny, decoder
@@ -22,13 +24,14 @@ from fcam_jax.methods.classifier import ClassifierMethod, SeedMaps
 from fcam_jax.methods.danet import DANet, divergence, drawn, fused, of_groups, scores
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.fcam import FCAM
+from fcam_jax.runtime.random import weight_keys
 
 WAY = DANet(parents=(0, 1, 2), roots=(0, 1, 1), maps=2)
 TERMS = {"root", "parent", "child", "divergence"}
 
 
 def tiny():
-    return Tiny(rngs=nnx.Rngs(0))
+    return filled(lambda: Tiny(rngs=nnx.Rngs(0)))
 
 
 def sine(rate, start, *shape):
@@ -48,11 +51,12 @@ def test_the_cosine_term_is_that_of_the_released_program():
     pairs = jnp.asarray(np.stack([one, one, other, other], axis=-1)[None], jnp.float32)
     np.testing.assert_allclose(on_one_device(divergence, pairs), 1 / 3, atol=1e-6)
     assert on_one_device(divergence, pairs[..., :1]) == 0  # no pair
+    np.testing.assert_allclose(on_devices(2, divergence, maps), found, atol=1e-6)
 
 
 def test_maps_of_levels_are_added_at_the_cells_of_the_first():
     root, parent, child = sine(0.3, 0.4, 1, 4, 4, 4), sine(0.7, 0.2, 1, 4, 2, 2), sine(0.5, 0.1, 1, 4, 2, 2)
-    found = fused([channels_last(one) for one in (root, parent, child)])
+    found = at_once(fused, [channels_last(one) for one in (root, parent, child)])
     expected = [  # reference values computed with numpy alone
         [0.803725, 0.852941, 0.875014, 0.871527],
         [0.906485, 0.998905, 1.061151, 1.090670],
@@ -63,8 +67,9 @@ def test_maps_of_levels_are_added_at_the_cells_of_the_first():
 
 
 def test_half_of_all_maps_are_drawn_for_all_images_alike():
-    maps = [jnp.broadcast_to(jnp.arange(8.0) + 8 * level, (2, 4 - level, 4 - level, 8)) for level in range(3)]
-    first, second = (np.asarray(drawn(maps, jax.random.key(seed))) for seed in (0, 1))
+    maps = [np.broadcast_to(np.arange(8.0) + 8 * level, (2, 4 - level, 4 - level, 8)) for level in range(3)]
+    draw = jax.jit(drawn)
+    first, second = (np.asarray(draw(maps, jax.random.key(seed))) for seed in (0, 1))
     assert first.shape == (2, 4, 4, 12) and len(set(first[0, 0, 0].round())) == 12
     np.testing.assert_allclose(first, np.broadcast_to(first[:1, :1, :1], first.shape), atol=1e-5)
     assert set(first[0, 0, 0].round()) != set(second[0, 0, 0].round())
@@ -81,7 +86,7 @@ def test_cub_has_37_families_in_11_orders():
 @functools.cache
 def head_of(name, hierarchy, classes, maps):
     way = DANet(hierarchy=hierarchy, maps=maps)
-    encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=nnx.Rngs(0), **way.encoder_settings(ENCODERS[name])))
+    encoder = nnx.eval_shape(lambda: ENCODERS[name](rngs=weight_keys(0), **way.encoder_settings(ENCODERS[name])))
     return nnx.eval_shape(lambda: way.head(encoder, classes, dtype=jnp.float32, rngs=nnx.Rngs(0)))
 
 
@@ -102,40 +107,53 @@ def test_the_loss_is_half_of_the_levels_cross_entropies_and_the_cosine_term():
     made = replicated.network(WAY, tiny())
     model, given = InInference(made.encoder, made.head), batch()
     loss, logits, terms = on_one_device(WAY.loss, model, given, jax.random.key(0), jnp.asarray(0))
-    stages = model.stages(model.normalize(given.images))
-    expected = [level(x) for level, x in zip((*model.head.coarser, model.head.child), stages, strict=True)]
+
+    def levels(model):
+        stages, scores = model(given.images, train=False)
+        return [level(x) for level, x in zip((*model.head.coarser, model.head.child), stages, strict=True)], scores
+
+    expected, in_full = at_once(levels, model)
     right = [np.array(one)[np.asarray(given.labels)] for one in ((0, 1, 1), (0, 1, 2), (0, 1, 2))]
     for name, maps, groups in zip(("root", "parent", "child"), expected, right, strict=True):
         np.testing.assert_allclose(terms[name], cross_entropy(scores(maps), groups), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(
         loss, (terms["root"] + terms["parent"] + terms["child"]) / 2 + 0.01 * terms["divergence"], rtol=1e-5
     )
-    np.testing.assert_allclose(logits, model(given.images, train=False)[1], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, in_full, rtol=1e-4, atol=1e-5)
     assert terms.keys() == TERMS and 0 < terms["divergence"] <= 1
 
 
 @pytest.mark.parametrize("way", [WAY, DANet(maps=2)], ids=["hierarchy", "classes alone"])
 def test_it_localizes_and_gives_seeds_by_the_fused_maps(way):
     model, given = replicated.network(way, tiny()), batch()
-    stages, logits = model(given.images, train=False)
-    levels = [(model.head.child(stages[2]), given.labels)]
-    if way.parents:
-        groups = [jnp.asarray(one)[given.labels] for one in ((0, 1, 1), (0, 1, 2))]
-        coarser = [level(x) for level, x in zip(model.head.coarser, stages[:2], strict=True)]
-        levels = [*zip(coarser, groups, strict=True), *levels]
-    maps = fused([of_groups(*level) for level in levels])
     first = 0 if way.parents else 2
-    found = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, way).localize(model, given)
-    np.testing.assert_allclose(found.maps, score_map(maps, (16, 16), "fcam", model.grid(first, (16, 16))), atol=1e-5)
-    np.testing.assert_array_equal(found.logits, logits)
-    whole = FCAM(model, decoder(model.encoder))
-    method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(way, of_stages(CAMS["cam"](), (), 3)))
-    seeds = method.seed_source(whole, stages, given, jax.random.split(jax.random.key(0), 4))
     source, top = (model.grid(stage, (16, 16)) for stage in (first, 2))
-    expected = score_map(resample(maps, (4, 4), source, top), (16, 16), "fcam", top)
+
+    def expected_maps(model, stages):
+        levels = [(model.head.child(stages[2]), given.labels)]
+        if way.parents:
+            groups = [jnp.asarray(one)[given.labels] for one in ((0, 1, 1), (0, 1, 2))]
+            coarser = [level(x) for level, x in zip(model.head.coarser, stages[:2], strict=True)]
+            levels = [*zip(coarser, groups, strict=True), *levels]
+        maps = fused([of_groups(*level) for level in levels])
+        of_cells = resample(maps, (4, 4), source, top)
+        return score_map(maps, (16, 16), "fcam", source), score_map(of_cells, (16, 16), "fcam", top)
+
+    def of_way(model):
+        method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(way, of_stages(CAMS["cam"](), (), 3)))
+        stages, logits = model(given.images, train=False)
+        whole = FCAM(model, decoder(model.encoder))
+        seeds = method.seed_source(whole, stages, given, jax.random.split(jax.random.key(0), 4))
+        return ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, way).localize(model, given), seeds, logits
+
+    found, seeds, logits = at_once(of_way, model)
+    maps, expected = at_once(expected_maps, model, in_inference(model, given.images)[0])
+    np.testing.assert_allclose(found.maps, maps, atol=1e-5)
+    np.testing.assert_array_equal(found.logits, logits)
     np.testing.assert_allclose(seeds, expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_it_is_trained_alike_on_one_device_and_on_four_and_every_level_learns():
     before, one, logged = replicated.assert_alike_on_four(WAY, tiny)
     assert logged[0].keys() == TERMS | {"loss", "accuracy"}

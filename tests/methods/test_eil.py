@@ -57,7 +57,7 @@ def test_what_is_attended_to_most_is_erased_as_in_the_released_program():
 @pytest.mark.parametrize(("way", "names"), [(EIL(), ("second",)), (MEIL(threshold=0.8), ("first", "second", "third"))])
 def test_the_rest_of_the_network_classifies_what_is_left(way, names):
     model, given = network(way), batch()
-    loss, logits, terms = replicated.loss_of(way, model, given)
+    ((loss, logits, terms),) = replicated.losses_of((way,), model, given)
     np.testing.assert_allclose(logits, model(given.images, train=False)[1], rtol=1e-5, atol=1e-6)
     expected = {"whole": cross_entropy(logits, given.labels)}
     for name in names:

@@ -1,12 +1,15 @@
 """What a run may fit of F-CAM's seeds, and how maps are judged without boxes."""
 
 import dataclasses
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once
+from filled import filled
 from test_methods import FCAM_METHOD, images
 from tiny_stages import classifier, decoder
 
@@ -20,57 +23,62 @@ BATCH = images([4, 1])
 
 
 def network(**fitted):
-    trained = classifier()
-    found = FCAM(trained, decoder(trained.encoder), fitted)
+    def build():
+        trained = classifier()
+        return FCAM(trained, decoder(trained.encoder), fitted)
+
+    found = filled(build)
     for name, value in fitted.items():
-        found.fitted[name][...] = jnp.float32(value)
+        found.fitted[name].set_value(jnp.float32(value))
     return found
 
 
-def view(method, model):
-    return jax.jit(lambda batch: method.view(model, batch, KEY))(BATCH)
+@functools.cache
+def seeing(share, fraction):
+    """The map and the seeds of networks by a share of the filter and a factor on n-; compiled once for those alike."""
+    seeds = dataclasses.replace(FCAM_METHOD.seeds, background_fraction=fraction * FCAM_METHOD.seeds.background_fraction)
+    method = dataclasses.replace(FCAM_METHOD, seeds=seeds, color=ColorFilter(share=share))
+
+    def seen(model):
+        view = method.view(model, BATCH, KEY)
+        return view.cams, view.seeds
+
+    return jax.jit(seen)
 
 
-def colored(share):
-    return dataclasses.replace(FCAM_METHOD, color=ColorFilter(share=share))
+def cams_and_seeds(share=0.0, fraction=1.0, **fitted):
+    return seeing(share, fraction)(network(**fitted))
 
 
 def test_seeds_are_drawn_from_the_filtered_cam():
-    plain, found = view(FCAM_METHOD, network()), view(colored(0.6), network())
+    (plain, _), (found, _) = cams_and_seeds(), cams_and_seeds(share=0.6)
     keys = jax.vmap(lambda index: jax.random.fold_in(KEY, index))(jnp.asarray(BATCH.index))
     landmarks = stream(keys, OfImage.LANDMARKS)
-    expected = color_filtered(plain.cams, jnp.asarray(BATCH.images), landmarks, ColorFilter(), 0.6)
-    np.testing.assert_allclose(found.cams, expected, atol=1e-6)
-    assert abs(found.cams - plain.cams).max() > 0.05
+    images = jnp.asarray(BATCH.images)
+    expected = at_once(lambda cams: color_filtered(cams, images, landmarks, ColorFilter(), 0.6), plain)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert abs(found - plain).max() > 0.05
 
 
 @pytest.mark.parametrize("share", [0.0, 0.6])
 def test_a_fitted_share_takes_the_place_of_the_setting(share):
-    np.testing.assert_allclose(
-        view(colored(1.0), network(**{COLOR: share})).cams, view(colored(share), network()).cams, atol=1e-6
-    )
+    found, expected = cams_and_seeds(share=1.0, **{COLOR: share})[0], cams_and_seeds(share=share)[0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_fitted_factor_on_n_is_as_another_n():
-    seeds = FCAM_METHOD.seeds
-    other = dataclasses.replace(seeds, background_fraction=0.5 * seeds.background_fraction)
-    np.testing.assert_array_equal(
-        view(FCAM_METHOD, network(**{BACKGROUND: 0.5})).seeds,
-        view(dataclasses.replace(FCAM_METHOD, seeds=other), network()).seeds,
-    )
+    np.testing.assert_array_equal(cams_and_seeds(**{BACKGROUND: 0.5})[1], cams_and_seeds(fraction=0.5)[1])
 
 
 def test_numbers_that_are_1_change_no_seed():
-    np.testing.assert_array_equal(
-        view(FCAM_METHOD, network(**{BACKGROUND: 1.0})).seeds, view(FCAM_METHOD, network()).seeds
-    )
+    np.testing.assert_array_equal(cams_and_seeds(**{BACKGROUND: 1.0})[1], cams_and_seeds()[1])
 
 
 @pytest.mark.parametrize("logit", [-3.0, 0.0, 3.0])
 def test_a_flood_cuts_nothing_and_explains_the_seeds_by_chance_at_best(logit):
     maps = jnp.stack([jnp.zeros((2, 16, 16)), jnp.full((2, 16, 16), logit)], axis=-1)
     seeds = jnp.full((2, 16, 16), -1).at[:, 2, 2:6].set(1).at[:, 9, 2:6].set(0)
-    found = judgement(maps, seeds, jnp.asarray(BATCH.images)[:, :16, :16], jax.random.split(KEY, 2))
+    found = at_once(judgement, maps, seeds, jnp.asarray(BATCH.images)[:, :16, :16], jax.random.split(KEY, 2))
     np.testing.assert_allclose(found.cut, 1, atol=1e-5)
     np.testing.assert_allclose(found.seeds, math.log1p(math.exp(logit)) - logit / 2, rtol=1e-5)
     assert (found.seeds >= math.log(2) - 1e-6).all()

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once
 from flax import nnx
 from on_tokens import (
     assert_alike_on_one_device_and_on_four,
@@ -36,7 +37,7 @@ def network(encoder, way):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["transformer", "convolutions"])
+@pytest.mark.parametrize("encoder", ["convolutions", pytest.param("transformer", marks=pytest.mark.long)])
 def test_a_step_trains_the_head_alone_and_is_alike_on_one_device_and_on_four(encoder):
     way = Frozen()
     before, after = assert_alike_on_one_device_and_on_four(way, set(), network(encoder, way))
@@ -56,20 +57,24 @@ def test_its_map_is_that_of_its_name_whatever_the_cam_and_f_cam_draws_its_seeds_
     way, given = WAYS[name], batch(0)
     model = tiny(way)
     images, labels = jnp.asarray(given.images), jnp.asarray(given.labels)
-    stages, logits = model(images, train=False)
-    target = explain(model, images, stages, labels, jax.random.split(jax.random.key(0), 8))
-    maps = CAMS[name]()(target)
-    found = method_of(way, model).localize(model, given)
-    grid = model.grid(-1, (16, 16))
-    np.testing.assert_allclose(found.maps, score_map(maps, (16, 16), "protocol", grid), atol=1e-4)
+
+    def maps_of(model):
+        stages, logits = model(images, train=False)
+        target = explain(model, images, stages, labels, jax.random.split(jax.random.key(0), 8))
+        maps, grid = CAMS[name]()(target), model.grid(-1, (16, 16))
+        expected = [score_map(maps, (16, 16), kind, grid) for kind in ("protocol", "fcam")]
+        return method_of(way, model).localize(model, given), logits, expected
+
+    found, logits, (of_protocol, of_fcam) = at_once(maps_of, model)
+    np.testing.assert_allclose(found.maps, of_protocol, atol=1e-4)
     np.testing.assert_array_equal(found.logits, logits)
-    np.testing.assert_allclose(seeds_of_fcam(way, model, given), score_map(maps, (16, 16), "fcam", grid), atol=1e-4)
+    np.testing.assert_allclose(seeds_of_fcam(way, model, given), of_fcam, atol=1e-4)
 
 
 def test_a_frozen_encoder_localizes_by_any_cam():
     model, given = tiny(Frozen()), batch(0)
     maps = [
-        ClassifierMethod(CAMS[name](), "protocol", (), 1.0, Frozen()).localize(model, given).maps
+        at_once(ClassifierMethod(CAMS[name](), "protocol", (), 1.0, Frozen()).localize, model, given).maps
         for name in ("gradcam", "rollout")
     ]
     assert maps[0].shape == maps[1].shape == (8, 16, 16) and np.abs(maps[0] - maps[1]).max() > 0.1
@@ -93,6 +98,7 @@ class Both(LOST):
         return jnp.round(both, 5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_f_cam_learns_from_their_maps_alike_on_one_device_and_on_four():
     model = tiny(Both())

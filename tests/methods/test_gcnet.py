@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
+from filled import filled
 from flax import nnx
 from one_device import parameters
 from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder
@@ -32,7 +34,7 @@ ROWS = [
 
 def masks(*shapes, side=9):
     places = jnp.linspace(0, 1, side)
-    return np.asarray(mask_of(jnp.asarray(shapes, jnp.float32), SHARPNESS, places, places))
+    return np.asarray(at_once(lambda shapes: mask_of(shapes, SHARPNESS, places, places), jnp.asarray(shapes)))
 
 
 def test_an_ellipse_has_the_reference_s_values():
@@ -65,15 +67,14 @@ def test_the_terms_have_the_reference_s_values():
     inside = [[0.88656062, 2.67362208, 2.83890026, 1.28213964], [-1.05234968, -2.74849781, -2.77744405, -1.12162999]]
     outside = [[0.59600799, 2.15206827, 2.95634919, 2.72789228], [1.54650412, -0.17512243, -1.83557367, -2.85480622]]
     shapes = jnp.array([[0.5, 0.5, 0.4, 0.5, 0.5], [0.5, 0.5, 0.6, 0.3, 0.5]])
-    found = losses(jnp.asarray(inside), jnp.asarray(outside), jnp.array([0, 2]), shapes)
+    found = at_once(losses, jnp.asarray(inside), jnp.asarray(outside), jnp.array([0, 2]), shapes)
     np.testing.assert_allclose(sum(found), 3.3405234, rtol=1e-6)
-    np.testing.assert_allclose(
-        losses(jnp.zeros((1, 200)), jnp.zeros((1, 200)), jnp.array([0]), shapes[:1])[1], 0, atol=1e-6
-    )
+    of_none = at_once(losses, jnp.zeros((1, 200)), jnp.zeros((1, 200)), jnp.array([0]), shapes[:1])
+    np.testing.assert_allclose(of_none[1], 0, atol=1e-6)
 
 
 def made(way=GCNet()):  # noqa: B008
-    encoder, of_layers = Tiny(rngs=nnx.Rngs(0)), {"dtype": jnp.float32, "rngs": nnx.Rngs(1)}
+    encoder, of_layers = filled(lambda: Tiny(rngs=nnx.Rngs(0))), {"dtype": jnp.float32, "rngs": nnx.Rngs(1)}
     return way.extend(Classifier(encoder, way.head(encoder, CLASSES, **of_layers)), **of_layers)
 
 
@@ -91,7 +92,7 @@ def test_what_does_not_learn_is_the_classifier_alone(model):
 def test_gradients_pass_through_the_classifier_to_every_number_of_the_shape(model):
     given = batch(0)
     images = jnp.asarray(given.images)
-    found = model.head(*model.read(model.stages(model.normalize(images))))
+    found = at_once(lambda model: model.head(*model.read(model.stages(model.normalize(images)))), model)
     shown, top = model.judge.normalize(images), len(model.judge.encoder.channels) - 1
 
     def loss_of(change):
@@ -101,33 +102,43 @@ def test_gradients_pass_through_the_classifier_to_every_number_of_the_shape(mode
         inside, outside, area = losses(*scores, jnp.asarray(given.labels), shapes)
         return inside + outside + 2.5 * area
 
-    gradient = np.asarray(jax.jit(jax.grad(loss_of))(jnp.zeros(5)))
+    value_and_gradient = jax.jit(jax.value_and_grad(loss_of))
+    gradient = np.asarray(value_and_gradient(jnp.zeros(5))[1])
     assert np.isfinite(gradient).all() and (gradient != 0).all()
-    slope = [float(loss_of(jnp.zeros(5).at[2].set(step))) for step in (0.01, -0.01)]
+    slope = [float(value_and_gradient(jnp.zeros(5).at[2].set(step))[0]) for step in (0.01, -0.01)]
     np.testing.assert_allclose(gradient[2], (slope[0] - slope[1]) / 0.02, rtol=0.05)
 
 
 def test_a_side_that_is_too_small_can_grow_again():
     mask = lambda width: mask_of(jnp.array([[0.5, 0.5, 0.3, 0.3, 0.5]]).at[0, 2].set(width), SHARPNESS, *PLACES).sum()  # noqa: E731
-    assert mask(0.01) == mask(0.02) and jax.grad(mask)(0.01) > 0
+    (small, slope), (larger, _) = map(jax.jit(jax.value_and_grad(mask)), (0.01, 0.02))
+    assert small == larger and slope > 0
 
 
 @pytest.mark.slow
 def test_the_mask_localizes_and_gives_f_cam_its_seeds(model):
     given = batch(0)
     images, labels = jnp.asarray(given.images), jnp.asarray(given.labels)
-    found = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, GCNet()).localize(model, given)
-    stages, logits = model(images, train=False)
-    np.testing.assert_array_equal(logits, model.judge(images, train=False)[1])
+
+    def localized(model):
+        found = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, GCNet()).localize(model, given)
+        return found, model.judge(images, train=False)[1]
+
+    found, of_judge = at_once(localized, model)
+    stages, logits = in_inference(model, images)
+    np.testing.assert_array_equal(logits, of_judge)
     np.testing.assert_array_equal(found.logits, logits)
     assert found.maps.shape == (8, 16, 16) and found.maps.min() >= 0 and 0.9 < found.maps.max() <= 1
     fcam = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(GCNet(), STAGES["fcam"].method.cam))
     keys = jax.random.split(jax.random.key(0), 8)
     target = explain(model, images, stages, labels, keys)
-    cells = np.asarray(fcam.cam(target))
+    cells = np.asarray(at_once(fcam.cam, target))
     assert cells.shape == (8, 4, 4) and cells[:, 1:3, 1:3].min() > cells[:, 0, 0].max()
-    whole = FCAM(model, decoder(model.encoder))
-    assert fcam.seed_source(whole, stages, given, keys).shape == (8, 16, 16)
+
+    def source(model, stages):
+        return fcam.seed_source(FCAM(model, decoder(model.encoder)), stages, given, keys)
+
+    assert jax.eval_shape(source, model, stages).shape == (8, 16, 16)
     with pytest.raises(InputError, match=r"^the stages of GC-Net make a shape"):
         CAMS["gradcam"]()(target)
 
@@ -135,7 +146,7 @@ def test_the_mask_localizes_and_gives_f_cam_its_seeds(model):
 def test_the_classifier_s_weights_are_those_of_a_file(model, tmp_path):
     with pytest.raises(InputError, match=r"^classifier.gcnet.classifier is empty; give"):
         GCNet().load(model)
-    encoder = Tiny(rngs=nnx.Rngs(5))
+    encoder = Tiny(rngs=nnx.Rngs(5))  # other weights than those of `made`
     network, other = (Classifier(encoder, WGAP(8, classes, rngs=nnx.Rngs(6))) for classes in (CLASSES, CLASSES + 1))
     for one, name in ((network, "fit"), (other, "unfit")):
         save_weights(export_weights(one), tmp_path / f"{name}.safetensors")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once
 from flax import nnx
 from one_device import parameters
 from replicated import assert_alike_on_four, trained
@@ -15,6 +16,7 @@ from fcam_jax.errors import InputError
 from fcam_jax.methods.i2c import I2C, ClassMemory, consistency, paired_order, pairs, seeds_of
 from fcam_jax.models import ENCODERS
 from fcam_jax.models.vit import Design, ViT8
+from fcam_jax.runtime.random import weight_keys
 
 TOKENS = Design(width=12, heads=2, grid=2, resampling="size", depth=4)
 # Reference values computed with numpy alone.
@@ -51,11 +53,11 @@ def test_pairs_hang_neither_on_the_order_of_the_batch_nor_on_whole_classes():
     labels, index = np.array([2, 0, 2, 1, 2, 0, 0, 0]), np.arange(8)
 
     def found(rows):
-        one, other, paired = (np.asarray(x) for x in pairs(jnp.asarray(labels[rows]), jnp.asarray(index[rows])))
+        one, other, paired = map(np.asarray, at_once(pairs, labels[rows], index[rows]))
         return [(rows[a], rows[b]) for a, b, there in zip(one, other, paired, strict=True) if there]
 
     assert found(index) == [(1, 5), (6, 7), (0, 2)] == found(np.array([7, 3, 0, 4, 6, 1, 5, 2]))
-    np.testing.assert_array_equal(pairs(jnp.zeros(3, int), jnp.arange(3))[2], [True, False, False])
+    np.testing.assert_array_equal(at_once(pairs, jnp.zeros(3, int), jnp.arange(3))[2], [True, False, False])
 
 
 def test_seeds_lie_above_the_threshold_are_different_and_repeat_where_there_are_few():
@@ -63,32 +65,38 @@ def test_seeds_lie_above_the_threshold_are_different_and_repeat_where_there_are_
     maps = np.zeros((3, 4, 4), np.float32)
     maps[0].ravel()[[2, 5, 7, 8, 11]] = 3, 4, 2.9, 4, 4
     maps[1].ravel()[[9, 12]] = 1, 0.8
-    found = np.asarray(seeds_of(jnp.asarray(maps), keys, 0.7, 3, raster=False))
+    drawn = jax.jit(lambda maps, keys: seeds_of(maps, keys, 0.7, 3, raster=False))
+    found = np.asarray(drawn(maps, keys))
     assert len(set(found[0])) == 3 and set(found[0]) <= {2, 5, 7, 8, 11} and set(found[1]) == {9, 12}
     np.testing.assert_array_equal(found[2], 0)
-    other = seeds_of(jnp.asarray(maps), keys[::-1], 0.7, 3, raster=False)
+    other = drawn(maps, keys[::-1])
     assert (np.asarray(other)[0] != found[0]).any()
-    raster = seeds_of(jnp.asarray(maps), keys, 0.7, 3, raster=True)
+    raster = at_once(lambda maps: seeds_of(maps, keys, 0.7, 3, raster=True), maps)
     np.testing.assert_array_equal(raster, [[2, 5, 7], [9, 12, 9], [0, 0, 0]])
 
 
+@jax.jit
+def visited(memory, features, labels, index):
+    """Both distances, and the memory after the visit."""
+    return consistency(features, labels, index, memory), memory
+
+
 def test_distances_and_memory_have_the_reference_s_values():
-    memory, labels, index = ClassMemory(2, 5), jnp.array([0, 0, 1, 1]), jnp.arange(4)
-    memory.centers[...], memory.visits[...] = jnp.asarray(BANK), jnp.ones(2, int)
-    found = consistency(jnp.asarray(SEEDS), labels, index, memory)
+    memory, labels, index = ClassMemory(2, 5), np.array([0, 0, 1, 1]), np.arange(4)
+    memory.centers[...], memory.visits[...] = jnp.asarray(BANK, jnp.float32), jnp.ones(2, int)
+    found, _ = visited(memory, SEEDS, labels, index)
     np.testing.assert_allclose(found, [2.0254187, 1.4923975], rtol=1e-5)
     memory = ClassMemory(2, 5)
     for factor, expected in zip((1, 2, 3), STEPS, strict=True):
-        consistency(factor * jnp.asarray(SEEDS), labels, index, memory)
+        _, memory = visited(memory, factor * SEEDS, labels, index)
         rows, columns = np.shape(expected)
         np.testing.assert_allclose(memory.centers[:rows, :columns], expected, rtol=1e-4)
     np.testing.assert_array_equal(memory.visits[...], 3)
 
 
 def test_the_pairs_of_a_class_are_one_visit_with_their_mean():
-    memory, labels = ClassMemory(3, 5), jnp.array([1, 1, 1, 1, 0])
-    features = jnp.asarray(np.concatenate([SEEDS, SEEDS[:1]]))
-    consistency(features, labels, jnp.arange(5), memory)
+    labels, features = np.array([1, 1, 1, 1, 0]), np.concatenate([SEEDS, SEEDS[:1]])
+    _, memory = visited(ClassMemory(3, 5), features, labels, np.arange(5))
     np.testing.assert_allclose(memory.centers[...], [np.zeros(5), CENTERS.mean(0), np.zeros(5)], atol=1e-6)
     np.testing.assert_array_equal(memory.visits[...], [0, 1, 0])
 
@@ -97,11 +105,11 @@ def test_distances_are_those_of_plain_sums():
     memory = ClassMemory(2, 3)
     features = np.zeros((4, 2, 3), np.float32)
     features[1] += [3, 4, 0]
-    labels, index = jnp.array([1, 1, 0, 0]), jnp.arange(4)
-    apart, away = consistency(jnp.asarray(features), labels, index, memory)
+    labels, index = np.array([1, 1, 0, 0]), np.arange(4)
+    (apart, away), memory = visited(memory, features, labels, index)
     np.testing.assert_allclose([apart, away], [2.5, 0], atol=1e-5)  # 5 and 0; a first visit counts as 0
     features[2:] += 2
-    apart, away = consistency(jnp.asarray(features), labels, index, memory)
+    (apart, away), _ = visited(memory, features, labels, index)
     np.testing.assert_allclose([apart, away], [2.5, 12**0.5 / 2], atol=1e-5)
 
 
@@ -133,7 +141,7 @@ def test_biases_learn_twice_as_fast():
 )
 def test_parameters_are_as_many_as_in_the_released_program(name, count):
     def build():
-        encoder = ENCODERS[name](rngs=nnx.Rngs(0), **I2C().encoder_settings(ENCODERS[name]))
+        encoder = ENCODERS[name](rngs=weight_keys(0), **I2C().encoder_settings(ENCODERS[name]))
         return I2C().head(encoder, 200, dtype=jnp.float32, rngs=nnx.Rngs(0))
 
     assert parameters(nnx.eval_shape(build)) == count + 9_438_208 + 205_000

@@ -1,10 +1,14 @@
 """ICL-form: the triplet, the parts of an image, and what training does to the maps; the form alone can be checked."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import replicated
+from at_once import at_once, in_inference, on_devices
+from filled import filled
 from flax import nnx
 from one_device import batch, cross_entropy, on_one_device
 from tiny_stages import Tiny
@@ -23,7 +27,7 @@ class Still(Tiny):
 
 
 def network(way, kind=Still):
-    return replicated.network(way, kind(rngs=nnx.Rngs(0)))
+    return replicated.network(way, filled(lambda: kind(rngs=nnx.Rngs(0))))
 
 
 def test_the_triplet_is_that_of_the_form_and_images_without_a_part_do_not_count():
@@ -36,24 +40,25 @@ def test_the_triplet_is_that_of_the_form_and_images_without_a_part_do_not_count(
     e = jnp.eye(3)
     same = jnp.stack([e[0], e[0], e[1]])[:, None]  # as the whole, orthogonal to the background: a distance of 2
     for margin, expected in ((1.0, 0.0), (2.5, 0.5)):
-        np.testing.assert_allclose(
-            on_one_device(lambda m=margin: triplet(same, jnp.array([True]), m)), expected, atol=1e-6
-        )
+        found_same = on_one_device(lambda m=margin: triplet(same, jnp.array([True]), m))
+        np.testing.assert_allclose(found_same, expected, atol=1e-6)
     both = jnp.concatenate([given, same], axis=1)
     for counted, expected in (([True, False], found), ([True, True], found / 2), ([False, False], 0)):
-        np.testing.assert_allclose(
-            on_one_device(lambda c=counted: triplet(both, jnp.array(c), 1.0)), expected, atol=1e-6
-        )
+        counted = jnp.array(counted)
+        np.testing.assert_allclose(on_one_device(lambda c=counted: triplet(both, c, 1.0)), expected, atol=1e-6)
+        of_two = on_devices(2, lambda z, c: triplet(z.swapaxes(0, 1), c, 1.0), both.swapaxes(0, 1), counted)
+        np.testing.assert_allclose(of_two, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_maps_lose_peak_and_background_or_are_weighted_by_their_attention(rate):
     way, given = ICLForm(rate=rate), batch()
     model = network(way)
-    total, logits, terms = replicated.loss_of(way, model, given)
+    without = dataclasses.replace(way, contrast=0.0, consistency=0.0)
+    (total, logits, terms), none = replicated.losses_of((way, without), model, given)
     x, attentions = model.normalize(given.images), []
     for index in range(3):
-        x = model.encoder.stage(index, x, train=False)
+        x = at_once(lambda encoder, x, i=index: encoder.stage(i, x, train=False), model.encoder, x)
         mean = np.asarray(x, np.float64).mean(-1)  # blocks begin as the identity
         low, high = (extreme(mean, axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
         attention = (mean - low) / np.maximum(high - low, 1e-30)  # all of a map may be dropped
@@ -65,7 +70,6 @@ def test_maps_lose_peak_and_background_or_are_weighted_by_their_attention(rate):
     np.testing.assert_allclose(terms["ce"], cross_entropy(logits, given.labels), rtol=1e-5)
     np.testing.assert_allclose(total, terms["ce"] + terms["contrast"] + terms["consistency"], rtol=1e-5)
     assert terms.keys() == TERMS and terms["consistency"] > 0
-    none = replicated.loss_of(ICLForm(rate=rate, contrast=0.0, consistency=0.0), model, given)
     np.testing.assert_allclose(none[0], none[2]["ce"], rtol=1e-6)
 
 
@@ -85,6 +89,7 @@ def test_early_attention_learns_from_late_and_not_the_other_way_round():
     assert learns == [True, False, False]
 
 
+@pytest.mark.long
 def test_it_is_trained_alike_on_one_device_and_on_four_and_all_of_it_learns():
     before, one, logged = replicated.assert_alike_on_four(ICLForm(width=4), lambda: Tiny(rngs=nnx.Rngs(0)))
     assert logged[0].keys() == TERMS | {"loss", "accuracy"}
@@ -99,8 +104,8 @@ def test_localization_knows_nothing_of_it():
     model, given = network(ICLForm()), batch()
     x = model.normalize(given.images)
     for index in range(3):
-        x = model.encoder.stage(index, x, train=False)
-    np.testing.assert_allclose(model(given.images, train=False)[1], model.head(x), rtol=1e-5, atol=1e-6)
+        x = at_once(lambda encoder, x, i=index: encoder.stage(i, x, train=False), model.encoder, x)
+    np.testing.assert_allclose(in_inference(model, given.images)[1], model.head(x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """Terms of F-CAM's loss that reach beyond the map: the image again, and the classifier trained with the decoder."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from filled import filled
 from flax import nnx
-from test_methods import CLASSES, COUNT, FCAM_METHOD, SIDE, drawn, images
+from test_methods import COUNT, FCAM_METHOD, SIDE, drawn, images
+from tiny_stages import classifier, decoder
 
 from fcam_jax.losses import (
     Classification,
@@ -20,15 +23,11 @@ from fcam_jax.losses import (
     pixel_alignment,
 )
 from fcam_jax.methods.contract import image_keys
-from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import WGAP
-from fcam_jax.models.resnet import Small
 from fcam_jax.training.placed import split_model
 from fcam_jax.types import DATA_AXIS
 
-KEY, STEP = jax.random.key(3), jnp.asarray(5)
+KEY, STEP = jax.random.key(3), 5
 # No landmarks: the sum is exact, so it is the same whatever their keys are.
 EXACT = Weighted(DenseCRF(form="exact"), FCAM_METHOD.alignment.terms["crf"].weight)
 ALIGNMENT = PixelAlignment(FCAM_METHOD.alignment.terms | {"crf": EXACT})
@@ -41,40 +40,52 @@ def with_terms(**terms):
 
 
 PLAIN = with_terms()
-RECONSTRUCTION, CLASSIFICATION = Weighted(Reconstruction(), 0.3), Weighted(Classification(), 0.7)
+RECONSTRUCTION, CLASSIFICATION = Weighted(Reconstruction(), 0.3), Weighted(Classification(), 0.7, start=STEP)
 JOINT = with_terms(reconstruction=RECONSTRUCTION, classification=CLASSIFICATION)
+FROZEN = with_terms(reconstruction=RECONSTRUCTION)
 
 
 @pytest.fixture(scope="module")
 def network():
-    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
-    classifier = Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
-    decoder = Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), reconstruction=True, rngs=nnx.Rngs(2))
-    return FCAM(classifier, decoder)
+    def build():
+        trained = classifier()
+        return FCAM(trained, decoder(trained.encoder, reconstruction=True))
+
+    return filled(build)
 
 
 def gradients(network, method, loss):
-    """Gradients in what the method trains of a loss of the model, figures, and the other variables after the pass."""
+    """From a step to the gradients in what the method trains of a loss of model and step, figures, and the other
+    variables after the pass.
+    """
     structure, params, rest = split_model(network, method)
 
-    def of(params):
+    def of(params, step):
         model = nnx.merge(structure, params, rest, copy=True)
-        value, figures = loss(model)
+        value, figures = loss(model, step)
         return value, (figures | {"loss": value}, split_model(model, method)[2])
 
-    one_device = jax.vmap(lambda _: jax.grad(of, has_aux=True)(params), axis_name=DATA_AXIS)
-    found = jax.jit(one_device)(jnp.zeros(1))
-    return jax.tree.map(lambda x: x[0], found)
+    one_device = jax.jit(jax.vmap(lambda step: jax.grad(of, has_aux=True)(params, step), axis_name=DATA_AXIS))
+    return lambda step=STEP: jax.tree.map(lambda x: x[0], one_device(jnp.array([step])))
 
 
-def of_method(network, method):
+@pytest.fixture(scope="module")
+def of_method(network):
+    """Gradients, figures and variables of each method, whose step is compiled once."""
     batch = images(list(range(COUNT)))
-    return gradients(network, method, lambda model: method.loss(model, batch, KEY, STEP))
+    methods = {"plain": PLAIN, "joint": JOINT, "frozen": FROZEN}
+
+    @functools.cache
+    def of(name):
+        method = methods[name]
+        return gradients(network, method, lambda model, step: method.loss(model, batch, KEY, step))
+
+    return lambda name, step=STEP: of(name)(step)
 
 
 @pytest.mark.slow
-def test_a_weight_of_0_leaves_the_classifier_without_gradient_and_as_it_is(network):
-    found, (figures, rest) = of_method(network, PLAIN)
+def test_a_weight_of_0_leaves_the_classifier_without_gradient_and_as_it_is(network, of_method):
+    found, (figures, rest) = of_method("plain")
     assert set(found) == {"decoder"}
     assert not {"classification", "accuracy", "reconstruction"} & figures.keys()
     before = split_model(network, PLAIN)[2]["classifier"]
@@ -82,13 +93,13 @@ def test_a_weight_of_0_leaves_the_classifier_without_gradient_and_as_it_is(netwo
 
 
 @pytest.mark.slow
-def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
+def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network, of_method):
     batch = images(list(range(COUNT)))
     seeds = jax.jit(lambda batch: PLAIN.view(network, batch, KEY).seeds)(
         batch
     )  # a constant here, so no gradient passes through them
 
-    def plain_sum(model):
+    def plain_sum(model, step):
         pixels = batch.images.astype(jnp.float32)
         stages, scores = model.classifier(batch.images, train=True, rng=image_keys(KEY, batch))
         maps, image = model.decoder.with_image(stages, (SIDE, SIDE), train=True)
@@ -100,7 +111,7 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
                 images=batch.images,
                 raw=batch.images,
                 keys=image_keys(KEY, batch),
-                step=STEP,
+                step=step,
             ),
             ALIGNMENT,
         )
@@ -113,8 +124,8 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
             "accuracy": 100.0 * (scores.argmax(-1) == batch.labels).mean(),
         }
 
-    expected, (figures_expected, rest_expected) = gradients(network, JOINT, plain_sum)
-    found, (figures, rest) = of_method(network, JOINT)
+    expected, (figures_expected, rest_expected) = gradients(network, JOINT, plain_sum)()
+    found, (figures, rest) = of_method("joint")
     assert set(found) == {"classifier", "decoder"}
     of_maps = {"foreground_10", "foreground_50", "foreground_90", "constant_maps"}
     assert figures.keys() - of_maps - {"dead_seeds"} == figures_expected.keys()
@@ -125,23 +136,20 @@ def test_a_weight_trains_classifier_and_decoder_by_the_plain_sum(network):
 
 
 @pytest.mark.slow
-def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_alone(network):
-    not_yet = Weighted(Classification(), 0.7, start=6)  # so it does not count at step 5
-    later = with_terms(reconstruction=RECONSTRUCTION, classification=not_yet)
-    with_entropy, without = of_method(network, JOINT)[0], of_method(network, later)[0]
+def test_the_encoder_learns_from_both_and_the_classes_from_their_cross_entropy_alone(of_method):
+    with_entropy, without = of_method("joint")[0], of_method("joint", STEP - 1)[0]  # where it does not count yet
     for part in (with_entropy, without):
-        assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(part["classifier"]["encoder"]["stem"]))
+        assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(part["classifier"]["encoder"]["first"]))
     changed = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), with_entropy["classifier"], without["classifier"])
-    assert min(jax.tree.leaves(changed["encoder"]["stem"]["conv"])) > 0
+    assert min(jax.tree.leaves(changed["encoder"]["first"]["conv"])) > 0
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(without["classifier"]["head"]))
     assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(with_entropy["classifier"]["head"]))
 
 
 @pytest.mark.slow
-def test_the_image_is_reconstructed_on_a_frozen_classifier_too(network):
-    method = with_terms(reconstruction=RECONSTRUCTION)
-    plain, (figures_plain, _) = of_method(network, PLAIN)
-    found, (figures, _) = of_method(network, method)
+def test_the_image_is_reconstructed_on_a_frozen_classifier_too(of_method):
+    plain, (figures_plain, _) = of_method("plain")
+    found, (figures, _) = of_method("frozen")
     assert set(found) == {"decoder"}
     np.testing.assert_allclose(figures["loss"] - figures_plain["loss"], 0.3 * figures["reconstruction"], rtol=1e-4)
     heads = [np.abs(part["decoder"]["reconstruction"]["kernel"]).max() for part in (plain, found)]
@@ -168,4 +176,4 @@ def test_a_view_has_the_seeds_that_the_loss_draws(network):
     np.testing.assert_array_equal(view.seeds, drawn(still, positions)["seeds"])
     np.testing.assert_allclose(view.foreground, localized, atol=1e-6)
     without = with_terms(crf=Weighted(DenseCRF(), 0.0))
-    assert jax.jit(lambda batch: without.view(still, batch, KEY).crf_gradient)(images(positions)) is None
+    assert jax.eval_shape(lambda batch: without.view(still, batch, KEY).crf_gradient, images(positions)) is None

@@ -6,7 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
+from filled import filled
 from flax import nnx
+from tiny_stages import classifier, decoder
 
 from fcam_jax import cams
 from fcam_jax.cams import CAMS
@@ -17,10 +20,7 @@ from fcam_jax.methods.classifier import ClassifierMethod
 from fcam_jax.methods.contract import Method
 from fcam_jax.methods.fcam import FCAMMethod
 from fcam_jax.models.classifier import Classifier
-from fcam_jax.models.decoder import Decoder
 from fcam_jax.models.fcam import FCAM
-from fcam_jax.models.heads import WGAP
-from fcam_jax.models.resnet import Small
 from fcam_jax.seeds.sampling import SeedSettings
 from fcam_jax.types import DATA_AXIS, Batch
 
@@ -48,11 +48,11 @@ class WithoutBatchStatistics(FCAM):
 
 @pytest.fixture(scope="module")
 def network():
-    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
-    classifier = Classifier(encoder, WGAP(10, CLASSES, rngs=nnx.Rngs(1)))
-    return WithoutBatchStatistics(
-        classifier, Decoder(encoder.channels, encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
-    )
+    def build():
+        trained = classifier()
+        return WithoutBatchStatistics(trained, decoder(trained.encoder))
+
+    return filled(build)
 
 
 def images(positions):
@@ -70,6 +70,11 @@ def images(positions):
 
 def drawn(network, positions, seed=3):
     """Seeds and CRF keys that the loss draws for these images."""
+    return jax.device_get(_drawn(network, images(positions), jax.random.key(seed)))
+
+
+@jax.jit
+def _drawn(network, batch, key):
     found = {}
 
     def pixel_alignment(known, settings, factors):
@@ -77,13 +82,13 @@ def drawn(network, positions, seed=3):
         return jnp.zeros(()), {}
 
     def draw(device):
-        FCAM_METHOD.loss(network, images(positions), jax.random.key(seed), jnp.asarray(0))
+        FCAM_METHOD.loss(network, batch, key, jnp.asarray(0))
         return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fcam_module, "pixel_alignment", pixel_alignment)
-        drawn = jax.jit(jax.vmap(draw, axis_name=DATA_AXIS))(jnp.zeros(1))
-    return {name: np.asarray(values[0]) for name, values in drawn.items()}
+        drawn = jax.vmap(draw, axis_name=DATA_AXIS)(jnp.zeros(1))
+    return {name: values[0] for name, values in drawn.items()}
 
 
 def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch(network):
@@ -103,27 +108,32 @@ def test_images_and_steps_draw_differently(network):
 @pytest.mark.slow
 def test_seeds_come_from_the_cam_of_the_label(network):
     batch = images([0, 3])
-    stages, _, _ = network(batch.images, train=False)
-    cams, grid = network.classifier.activation(stages[-1], batch.labels), network.classifier.grid(3, (SIDE, SIDE))
-    expected = score_map(cams, (SIDE, SIDE), "fcam", grid)
-    source = FCAM_METHOD.seed_source(network, stages, batch, jax.random.split(jax.random.key(0), 2))
+
+    def both(network):
+        stages, _, _ = network(batch.images, train=False)
+        cams, grid = network.classifier.activation(stages[-1], batch.labels), network.classifier.grid(2, (SIDE, SIDE))
+        source = FCAM_METHOD.seed_source(network, stages, batch, jax.random.split(jax.random.key(0), 2))
+        return source, score_map(cams, (SIDE, SIDE), "fcam", grid)
+
+    source, expected = at_once(both, network)
     np.testing.assert_array_equal(source, expected)
     assert source.min() >= 0 and source.max() <= 1
 
 
 def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
     batch = images([0, 3])
-    stages, _, _ = network(batch.images, train=False)
+    stages, _, _ = in_inference(network, batch.images)
     keys = jax.random.split(jax.random.key(0), 2)
-    own = np.asarray(FCAM_METHOD.seed_source(network, stages, batch, keys))
-    maps = FCAM_METHOD.whole_maps(network, batch)
+    source = jax.jit(FCAM_METHOD.seed_source)
+    own = np.asarray(source(network, stages, batch, keys))
+    maps = at_once(FCAM_METHOD.whole_maps, network, batch)
     whole = dataclasses.replace(batch, cams=maps, crop=jnp.array([[0, 0, 1.0, 0], [0, 0, 1.0, 1.0]]))
     mirrored = dataclasses.replace(whole, images=batch.images.at[1].set(batch.images[1, :, ::-1]))
-    found = FCAM_METHOD.seed_source(network, stages, mirrored, keys)
+    found = source(network, stages, mirrored, keys)
     np.testing.assert_allclose(found[0], own[0], atol=1e-6)
     np.testing.assert_allclose(found[1], own[1, :, ::-1], atol=1e-6)
     part = dataclasses.replace(whole, crop=jnp.array([[0.25, 0.5, 0.5, 0], [0, 0, 1.0, 0]]))
-    assert np.abs(FCAM_METHOD.seed_source(network, stages, part, keys)[0] - own[0]).max() > 0.1
+    assert np.abs(source(network, stages, part, keys)[0] - own[0]).max() > 0.1
 
 
 @pytest.mark.slow
@@ -131,8 +141,8 @@ def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
 @pytest.mark.parametrize("cam", ["cam", "layercam"])
 def test_the_classifier_localizes_by_its_cam(network, cam, convention):
     batch, model = images([0, 3]), network.classifier
-    found = ClassifierMethod(CAMS[cam](), convention, (), 1.0).localize(model, batch)
-    _, logits = model(batch.images, train=False)
+    found = at_once(ClassifierMethod(CAMS[cam](), convention, (), 1.0).localize, model, batch)
+    _, logits = in_inference(model, batch.images)
     maps = cams.compute(cam, model, batch.images, batch.labels, convention=convention)
     np.testing.assert_allclose(found.maps, maps, atol=1e-6)
     np.testing.assert_array_equal(found.logits, logits)
@@ -141,8 +151,8 @@ def test_the_classifier_localizes_by_its_cam(network, cam, convention):
 
 def test_fcam_localizes_by_the_probability_of_foreground(network):
     batch = images([0, 3])
-    found = FCAM_METHOD.localize(network, batch)
-    _, logits, map_logits = network(batch.images, train=False)
+    found = at_once(FCAM_METHOD.localize, network, batch)
+    _, logits, map_logits = in_inference(network, batch.images)
     background, foreground = np.moveaxis(np.exp(np.asarray(map_logits, np.float64)), -1, 0)
     np.testing.assert_allclose(found.maps, foreground / (background + foreground), atol=1e-6)
     np.testing.assert_array_equal(found.logits, logits)
@@ -152,11 +162,10 @@ def test_fcam_localizes_by_the_probability_of_foreground(network):
 def test_the_map_of_fcam_does_not_depend_on_the_label_and_the_cam_does(network):
     batch = images([0, 3])
     other = Batch(batch.images, (batch.labels + 1) % CLASSES, batch.index, batch.valid)
-    np.testing.assert_array_equal(FCAM_METHOD.localize(network, batch).maps, FCAM_METHOD.localize(network, other).maps)
-    assert (
-        np.asarray(CLASSIFIER.localize(network.classifier, batch).maps)
-        != np.asarray(CLASSIFIER.localize(network.classifier, other).maps)
-    ).any()
+    of_fcam, of_classifier = jax.jit(FCAM_METHOD.localize), jax.jit(CLASSIFIER.localize)
+    np.testing.assert_array_equal(of_fcam(network, batch).maps, of_fcam(network, other).maps)
+    found = (np.asarray(of_classifier(network.classifier, given).maps) for given in (batch, other))
+    assert np.not_equal(*found).any()
 
 
 @pytest.mark.slow
@@ -174,7 +183,7 @@ def test_the_classifier_gets_a_key_for_every_image_whatever_its_batch(network):
             CLASSIFIER.loss(model, images(positions), jax.random.key(3), jnp.asarray(0))
             return found[0]
 
-        return jax.vmap(given, axis_name=DATA_AXIS)(jnp.zeros(1))[0]  # one device
+        return at_once(jax.vmap(given, axis_name=DATA_AXIS), jnp.zeros(1))[0]  # one device
 
     whole = keys([0, 1, 2, 3, 4, 5])
     np.testing.assert_array_equal(keys([4, 1]), whole[jnp.array([4, 1])])

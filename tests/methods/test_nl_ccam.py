@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import replicated
+from at_once import at_once, in_inference
+from filled import filled
 from flax import nnx
 from one_device import WIDTHS, batch, parameters
 from tiny_stages import STAGES, decoder
@@ -24,13 +26,14 @@ from fcam_jax.models.fcam import FCAM
 from fcam_jax.models.heads import WGAP
 from fcam_jax.models.resnet import Small
 from fcam_jax.models.vgg import VGG16
+from fcam_jax.runtime.random import weight_keys
 
 WAY = NLCCAM()
 METHOD = ClassifierMethod(CAMS["cam"](), "protocol", (("head",), ("blocks",)), 10.0, WAY)
 
 
 def small():
-    return Small(WIDTHS, rngs=nnx.Rngs(0))
+    return filled(lambda: Small(WIDTHS, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def model():
 
 
 def vgg16(final_stride):
-    encoder = ENCODERS["vgg16"](final_stride=final_stride, **WAY.encoder_settings(VGG16), rngs=nnx.Rngs(0))
+    encoder = ENCODERS["vgg16"](final_stride=final_stride, **WAY.encoder_settings(VGG16), rngs=weight_keys(0))
     return NonLocalClassifier(Classifier(encoder, WGAP(encoder.channels[-1], 200, rngs=nnx.Rngs(0))), rngs=nnx.Rngs(0))
 
 
@@ -59,36 +62,57 @@ def test_vgg16_has_the_layers_of_the_released_program():
 
 def test_every_way_through_the_network_passes_the_blocks(model):
     images = batch().images
-    stages, logits = model(images, train=False)
-    x = model.normalize(images)
-    for index, expected in enumerate(stages):
-        x = model.blocks[index](model.encoder.stage(index, x, train=False), train=False)
-        np.testing.assert_allclose(expected, x, rtol=1e-4, atol=1e-5)
-    for index, stage in enumerate(model.stages(model.normalize(images))):
-        np.testing.assert_allclose(stage, stages[index], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(model.score(stage, index), logits, rtol=1e-4, atol=1e-5)
-    plain = Classifier(model.encoder, model.head)(images, train=False)[1]
+
+    def by_hand(model):
+        x, found = model.normalize(images), []
+        for index in range(4):
+            x = model.blocks[index](model.encoder.stage(index, x, train=False), train=False)
+            found.append(x)
+        return found, Classifier(model.encoder, model.head)(images, train=False)[1]
+
+    def further(model):
+        stages = model.stages(model.normalize(images))
+        return stages, [model.score(stage, index) for index, stage in enumerate(stages)]
+
+    stages, logits = in_inference(model, images)
+    expected, plain = at_once(by_hand, model)
+    for stage, x in zip(stages, expected, strict=True):
+        np.testing.assert_allclose(x, stage, rtol=1e-4, atol=1e-5)
+    for stage, again, scores in zip(stages, *at_once(further, model), strict=True):
+        np.testing.assert_allclose(again, stage, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(scores, logits, rtol=1e-4, atol=1e-5)
     assert np.abs(plain - logits).max() > 1e-3
 
 
 def test_it_localizes_and_gives_seeds_by_the_combination_whatever_the_label(model):
     given = batch()
-    found = METHOD.localize(model, given)
-    other = METHOD.localize(model, dataclasses.replace(given, labels=(given.labels + 1) % 3))
-    np.testing.assert_array_equal(found.maps, other.maps)
-    stages, logits = model(given.images, train=False)
-    np.testing.assert_array_equal(found.logits, logits)
     keys = jax.random.split(jax.random.key(0), 4)
-    target = explain(model, given.images, stages, given.labels, keys)
-    maps = CAMS["ccam"]()(target)
-    np.testing.assert_allclose(found.maps, score_map(maps, (16, 16), "protocol", target.grid), atol=1e-6)
+
+    @jax.jit
+    def both(model, given):
+        stages, logits = model(given.images, train=False)
+        target = explain(model, given.images, stages, given.labels, keys)
+        maps = CAMS["ccam"]()(target)
+        expected = [score_map(maps, (16, 16), kind, target.grid) for kind in ("protocol", "fcam")]
+        return METHOD.localize(model, given), logits, expected
+
+    found, logits, (of_protocol, of_fcam) = both(model, given)
+    other, _, _ = both(model, dataclasses.replace(given, labels=(given.labels + 1) % 3))
+    np.testing.assert_array_equal(found.maps, other.maps)
+    np.testing.assert_array_equal(found.logits, logits)
+    np.testing.assert_allclose(found.maps, of_protocol, atol=1e-6)
     assert np.ptp(found.maps, axis=(1, 2)).min() > 0.9
-    whole, cam = FCAM(model, decoder(model.encoder)), fused(CAMS["layercam"](), ("stage2",), 4)
+    cam = fused(CAMS["layercam"](), ("stage2",), 4)
     method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(WAY, cam))
-    seeds = method.seed_source(whole, stages, given, keys)
-    np.testing.assert_allclose(seeds, score_map(maps, (16, 16), "fcam", target.grid), atol=1e-5)
+
+    def source(model, stages):
+        return method.seed_source(FCAM(model, decoder(model.encoder)), stages, given, keys)
+
+    seeds = at_once(source, model, in_inference(model, given.images)[0])
+    np.testing.assert_allclose(seeds, of_fcam, atol=1e-5)
 
 
+@pytest.mark.long
 def test_it_is_trained_alike_on_one_device_and_on_four():
     before, one, _ = replicated.assert_alike_on_four(WAY, small, steps=2)
     for block, old in zip(one.params["blocks"].values(), before.params["blocks"].values(), strict=True):
@@ -103,6 +127,6 @@ def test_its_blocks_learn_as_pretrained_layers_do():
 def test_what_it_cannot_do_is_told():
     with pytest.raises(InputError, match=r"^combination is 'cubic'; known: "):
         NLCCAM(combination="cubic")
-    transformer = nnx.eval_shape(lambda: ENCODERS["deit_tiny"](rngs=nnx.Rngs(0)))
+    transformer = nnx.eval_shape(lambda: ENCODERS["deit_tiny"](rngs=weight_keys(0)))
     with pytest.raises(InputError, match=r"^classifier.method=nl_ccam puts self-attention "):
         replicated.network(WAY, transformer)

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import replicated
+from at_once import at_once
+from filled import filled
 from flax import nnx
 from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder
 
@@ -136,14 +138,14 @@ def own(tmp_path_factory):
 
 
 def tiny():
-    return Tiny(rngs=nnx.Rngs(0))
+    return filled(lambda: Tiny(rngs=nnx.Rngs(0)))
 
 
 def network(way):
     return replicated.network(way, tiny())
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.long), 2])
 def test_it_is_trained_alike_on_one_device_and_on_four(own, accumulate):
     before, one, logged = replicated.assert_alike_on_four(own(), tiny, steps=3, accumulate=accumulate)
     assert logged[0].keys() == {"loss", "accuracy", "distance"}
@@ -162,16 +164,21 @@ def test_its_branch_learns_as_new_layers_do(own):
 def test_f_cam_takes_its_map_and_trains_none_of_it(own):
     model = network(own())
     model.decoder.means[...] = jax.random.normal(jax.random.key(1), (CLASSES, 5))
-    whole = FCAM(model, decoder(model.encoder))
     method = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(own(), STAGES["fcam"].method.cam))
     given = batch(0)
     images, labels = jnp.asarray(given.images), jnp.asarray(given.labels)
-    stages, _, _ = whole(images, train=False)
     keys = jax.random.split(jax.random.key(0), len(labels))
-    found = method.seed_source(whole, stages, given, keys)
-    target = explain(model, images, stages, labels, keys)
-    expected = score_map(jnp.maximum(model.decoder.likeness(target.features, labels), 0), (16, 16), "fcam")
+
+    def sources(model):
+        whole = FCAM(model, decoder(model.encoder))
+        stages, _, _ = whole(images, train=False)
+        target = explain(model, images, stages, labels, keys)
+        expected = score_map(jnp.maximum(model.decoder.likeness(target.features, labels), 0), (16, 16), "fcam")
+        return method.seed_source(whole, stages, given, keys), expected
+
+    found, expected = at_once(sources, model)
     np.testing.assert_allclose(found, expected, atol=1e-6)
+    whole = nnx.eval_shape(lambda: FCAM(model, decoder(model.encoder)))
     trained = nnx.to_flat_state(nnx.split(whole, method.trainable, ...)[1])
     assert {path[0] for path, _ in trained} == {"decoder"}  # F-CAM's, not the branch that has the same name
 
@@ -180,8 +187,8 @@ def test_it_localizes_by_its_own_map(own):
     model, given = network(own()), batch(0)
     model.decoder.means[...] = jax.random.normal(jax.random.key(1), (CLASSES, 5))
     method = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, own())
-    found = method.localize(model, given)
-    plain = dataclasses.replace(method, training=METHODS["cam"]()).localize(model, given)
+    found = at_once(method.localize, model, given)
+    plain = at_once(dataclasses.replace(method, training=METHODS["cam"]()).localize, model, given)
     assert found.maps.shape == (8, 16, 16) and np.abs(found.maps - plain.maps).max() > 0.1
     np.testing.assert_array_equal(found.logits, plain.logits)
 

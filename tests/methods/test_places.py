@@ -1,5 +1,7 @@
 """Where ADL and SPG sit: as in the authors' programs, and by one rule in every other encoder."""
 
+import functools
+
 import jax.numpy as jnp
 import pytest
 from abstract import FAMILIES, abstract_encoder
@@ -23,6 +25,12 @@ KNOWN = {
     "mobilenet_v1_050": (("blocks.4", "blocks.10", "blocks.12"), (("blocks.4", 128), ("blocks.10", 256)), 256),
     "small": (("blocks.0", "blocks.1", "blocks.2"), (("blocks.0", 32), ("blocks.1", 64)), 64),
 }
+
+
+@pytest.fixture(autouse=True)
+def asked_once(monkeypatch):
+    """The places of an encoder are known by a pass through it, and asked for several times."""
+    monkeypatch.setattr(Encoder, "places", functools.cache(Encoder.places))
 
 
 @pytest.mark.slow

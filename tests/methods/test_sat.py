@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference, on_devices
 from flax import nnx
 from on_tokens import (
     DEPTH,
@@ -53,20 +54,33 @@ def model():
 
 
 def test_mask_and_terms_are_the_recorded_ones():
-    mask = spatial_mask(jnp.asarray(PRODUCTS, jnp.float32), 17)
+    mask = at_once(lambda products: spatial_mask(products, 17), np.asarray(PRODUCTS, np.float32))
     np.testing.assert_allclose(mask[0, 0, 0], MASK, atol=1e-5)
     maps = mask[:, 0, 0, 1:17].reshape(1, 4, 4)
-    np.testing.assert_allclose(smoothed(maps)[0], SMOOTHED, atol=1e-5)
+    np.testing.assert_allclose(at_once(smoothed, maps)[0], SMOOTHED, atol=1e-5)
     terms = on_one_device(SAT().of_map, maps)
     np.testing.assert_allclose([terms["area"], terms["binary"]], [AREA, BINARY], atol=1e-5)
+
+
+def test_the_terms_are_of_the_mean_over_the_images_of_all_devices():
+    maps = np.random.default_rng(0).random((8, 4, 4)).astype(np.float32) * np.linspace(0.1, 1, 8)[:, None, None]
+    of_one, of_four = (on_devices(count, SAT().of_map, maps) for count in (1, 4))
+    for name, value in of_one.items():
+        np.testing.assert_allclose(of_four[name], value, rtol=1e-5, err_msg=name)
+
+
+def asked(layer, x):
+    """What a layer of attention shows."""
+    seen = {}
+    layer(x, Asking(lambda place, x: seen.setdefault(place, x), ("here",)), "here")
+    return seen
 
 
 def test_the_shares_are_masked_for_all_queries_and_not_scaled_again():
     model = tiny(SAT())
     layer, x = model.encoder.blocks[-1].attn, jax.random.normal(jax.random.key(0), (2, 6, WIDTH))
-    seen = {}
-    layer(x, Asking(lambda place, x: seen.setdefault(place, x), ("here",)), "here")
-    q, k, _ = np.asarray(layer.split(x), np.float64)
+    seen = at_once(asked, layer, x)
+    q, k, _ = np.asarray(at_once(lambda layer, x: layer.split(x), layer, x), np.float64)
     products = np.einsum("bqhc,bkhc->bhqk", q, k) / np.sqrt(WIDTH / 2)
     shares = np.exp(products) / np.exp(products).sum(axis=-1, keepdims=True)
     mask = 1 / (1 + np.exp(-products[:, :, 1].mean(axis=1)))  # of the token after the class token
@@ -78,19 +92,25 @@ def test_a_query_of_zeros_halves_all_attention_and_the_area_s_term_is_a_quarter(
     model, x = tiny(SAT()), jnp.ones((1, 6, WIDTH))
     layer = model.encoder.blocks[-1].attn
     layer.qkv.kernel[:, :WIDTH] = jnp.zeros((WIDTH, WIDTH))
-    seen = {}
-    layer(x, Asking(lambda place, x: seen.setdefault(place, x), ("here",)), "here")
+    seen = at_once(asked, layer, x)
     np.testing.assert_allclose(seen["here"], 1 / 12, rtol=1e-6)
     assert on_one_device(SAT().of_map, jnp.full((2, 3, 3), 0.5))["area"] == 0.25
+
+
+@jax.jit
+def masked(model):
+    """The masks of a batch in every block, their map, and the scores."""
+    masks = Masks()
+    _, logits = model(batch(0).images, train=False, at=masks)
+    return masks.seen, masks.map(), logits
 
 
 def test_only_the_last_blocks_are_masked_and_their_weights_are_those_of_the_transformer(model):
     kinds = [isinstance(block.attn, SpatialAttention) for block in model.encoder.blocks]
     assert kinds == [False, True, True, True] and len(kinds) == DEPTH
-    masks = Masks()
-    model.encoder(model.normalize(batch(0).images), train=False, at=masks)
-    assert len(masks.seen) == 3 and masks.map().shape == (8, 2, 2) and masks.map().std() > 1e-3
-    np.testing.assert_allclose(masks.map().reshape(8, 4), np.mean(masks.seen, axis=0)[:, 0, 0, 2:], rtol=1e-6)
+    seen, maps, _ = masked(model)
+    assert len(seen) == 3 and maps.shape == (8, 2, 2) and maps.std() > 1e-3
+    np.testing.assert_allclose(maps.reshape(8, 4), np.mean(seen, axis=0)[:, 0, 0, 2:], rtol=1e-6)
     paths = {path for path, _ in nnx.to_flat_state(nnx.state(model, nnx.Param))}
     of_tscam = {path for path, _ in nnx.to_flat_state(nnx.state(tiny(TSCAM()), nnx.Param))}
     assert paths - of_tscam == {("encoder", "extra_tokens"), ("encoder", "extra_positions")} and of_tscam < paths
@@ -98,11 +118,12 @@ def test_only_the_last_blocks_are_masked_and_their_weights_are_those_of_the_tran
 
 def test_the_loss_is_the_sum_of_its_terms(model):
     way, given = SAT(area=0.4), batch(0)
-    loss, logits, terms = on_one_device(way.loss, model, given, jax.random.key(0), jnp.asarray(0))
-    ce, scores, _ = on_one_device(plain, model, given, jax.random.key(0))
-    masks = Masks()
-    model(given.images, train=False, at=masks)
-    maps, soft = np.asarray(masks.map(), np.float64), np.asarray(smoothed(masks.map()), np.float64)
+    key = jax.random.key(0)
+    (loss, logits, terms), (ce, scores, _) = on_one_device(
+        lambda: (way.loss(model, given, key, jnp.asarray(0)), plain(model, given, key))
+    )
+    _, maps, _ = masked(model)
+    maps, soft = np.asarray(maps, np.float64), np.asarray(at_once(smoothed, maps), np.float64)
     expected = {"ce": ce, "area": abs(maps.mean() - 0.4), "binary": (soft * (1 - soft)).mean()}
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, err_msg=name)
@@ -111,15 +132,16 @@ def test_the_loss_is_the_sum_of_its_terms(model):
 
 
 def test_it_localizes_by_the_mask_whatever_the_label_and_f_cam_draws_its_seeds_from_it(model):
-    given, masks = batch(0), Masks()
-    _, logits = model(given.images, train=False, at=masks)
-    found = method_of(SAT(), model).localize(model, given)
-    np.testing.assert_allclose(found.maps, minmax(resize_bilinear(masks.map(), (16, 16))), atol=1e-5)
+    given = batch(0)
+    _, maps, logits = masked(model)
+    found = at_once(method_of(SAT(), model).localize, model, given)
+    np.testing.assert_allclose(found.maps, minmax(resize_bilinear(maps, (16, 16))), atol=1e-5)
     np.testing.assert_array_equal(found.logits, logits)
-    expected = score_map(masks.map(), (16, 16), "fcam")
+    expected = score_map(maps, (16, 16), "fcam")
     np.testing.assert_allclose(seeds_of_fcam(SAT(), model, given), expected, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_step_is_alike_on_one_device_and_on_four_and_trains_the_token():
     before, after = assert_alike_on_one_device_and_on_four(SAT(), {"ce", "area", "binary"})
@@ -139,16 +161,21 @@ def test_the_transformer_s_weights_are_taken_without_the_token_and_with_it(tmp_p
         found = tiny(SAT())
         assert sorted(load_classifier(found, path, keep_head=True).untouched) == list(missing)
         np.testing.assert_array_equal(found.encoder.pos_embed[...], source.encoder.pos_embed[...])
-    np.testing.assert_array_equal(*(one(given.images, train=False)[1] for one in (found, source)))
+    np.testing.assert_array_equal(*(in_inference(one, given.images)[1] for one in (found, source)))
 
 
 def test_matrices_are_shown_and_may_be_replaced_by_who_asks(model):
-    inputs = model.normalize(batch(0).images)
-    blocks = list(model.attentions(inputs))
-    assert [block.matrices.shape for block in blocks] == [(8, 2, 6, 6)] * DEPTH
-    assert (blocks[-1].matrices.sum(axis=-1) < 1).all()
-    stages = model.encoder(inputs, train=False, at=unchanged)
-    np.testing.assert_allclose(blocks[-1].scores(blocks[-1].matrices), model.score(stages[-1], 5), atol=1e-4)
+    def shown(model):
+        inputs = model.normalize(batch(0).images)
+        blocks = list(model.attentions(inputs))
+        stages = model.encoder(inputs, train=False, at=unchanged)
+        again = blocks[-1].scores(blocks[-1].matrices)
+        return [block.matrices for block in blocks], again, model.score(stages[-1], 5)
+
+    matrices, again, scores = at_once(shown, model)
+    assert [one.shape for one in matrices] == [(8, 2, 6, 6)] * DEPTH
+    assert (matrices[-1].sum(axis=-1) < 1).all()
+    np.testing.assert_allclose(again, scores, atol=1e-4)
 
 
 @pytest.mark.parametrize(

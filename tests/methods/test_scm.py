@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once
 from flax import nnx
 from on_tokens import assert_alike_on_one_device_and_on_four, method_of, of_published, tiny, unchanged_parts
 from one_device import on_one_device, parameters
@@ -37,15 +38,15 @@ def given():
 
 def test_a_layer_is_the_recorded_one(given):
     attention, semantic = given
-    spread = diffusion(semantic, 16) @ attention.reshape(1, 9, 1)
+    spread = at_once(lambda semantic: diffusion(semantic, 16) @ attention.reshape(1, 9, 1), semantic)
     np.testing.assert_allclose(spread[0, :, 0], SPREAD, atol=1e-5)
-    after, raised = Calibration(16)(attention, semantic)
+    after, raised = at_once(Calibration(16), attention, semantic)
     np.testing.assert_allclose(after[0].ravel(), OUT_ATTENTION, atol=1e-5)
     np.testing.assert_allclose(raised[0, ..., 3].ravel(), OUT_OF_CLASS_3, atol=1e-5)
 
 
 def test_the_number_of_steps_counts(given):
-    assert jnp.abs(diffusion(given[1], 16) - diffusion(given[1], 4)).max() > 0.1
+    assert at_once(lambda maps: jnp.abs(diffusion(maps, 16) - diffusion(maps, 4)).max(), given[1]) > 0.1
 
 
 def test_neighbours_share_a_side():
@@ -61,7 +62,7 @@ def test_gradients_reach_threshold_attention_and_class_maps(given):
         after, raised = nnx.merge(structure, state)(attention, semantic)
         return (after**2).sum() + raised.sum()
 
-    found = jax.grad(total, (0, 1, 2))(state, *given)
+    found = at_once(jax.grad(total, (0, 1, 2)), state, *given)
     assert all(np.isfinite(leaf).all() and np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(found))
 
 
@@ -72,14 +73,16 @@ def test_maps_that_say_nothing_give_no_nan(given, empty):
         return after.sum() + raised.sum()
 
     given = [jnp.zeros_like(one) if place == empty else one for place, one in enumerate(given)]
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total, (0, 1))(*given)))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(at_once(jax.grad(total, (0, 1)), *given)))
 
 
 def test_without_layers_it_is_trained_as_ts_cam_is_and_its_map_scales_the_attention():
     way, of_batch = SCM(layers=0), batch(0)
     model = tiny(way)
-    loss, logits, _ = on_one_device(way.loss, model, of_batch, jax.random.key(0), jnp.asarray(0))
-    expected, scores, _ = on_one_device(plain, model, of_batch, jax.random.key(0))
+    key = jax.random.key(0)
+    (loss, logits, _), (expected, scores, _) = on_one_device(
+        lambda: (way.loss(model, of_batch, key, jnp.asarray(0)), plain(model, of_batch, key))
+    )
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(logits, scores, atol=1e-5)
     attention, semantic = jnp.asarray([[[1.0, 3.0], [2.0, 2.0]]]), jnp.asarray([[[2.0, -2.0], [4.0, 6.0]]])
@@ -89,11 +92,12 @@ def test_without_layers_it_is_trained_as_ts_cam_is_and_its_map_scales_the_attent
 
 def test_the_network_is_used_without_the_layers():
     with_layers, without = tiny(SCM()), tiny(SCM(layers=0))
-    found, expected = (method_of(SCM(), model).localize(model, batch(0)) for model in (with_layers, without))
+    found, expected = (at_once(method_of(SCM(), model).localize, model, batch(0)) for model in (with_layers, without))
     np.testing.assert_array_equal(found.maps, expected.maps)
     np.testing.assert_array_equal(found.logits, expected.logits)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_step_is_alike_on_one_device_and_on_four_and_trains_the_layers():
     before, after = assert_alike_on_one_device_and_on_four(SCM(layers=2), set())

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
 from flax import nnx
 from one_device import (
     CLASSES,
@@ -27,6 +28,7 @@ from fcam_jax.models.heads import GAP
 from fcam_jax.runtime.random import weight_keys
 
 TERMS = ("b2", "b1", "c")
+mask_of = jax.jit(guidance_mask, static_argnums=(1, 2))
 
 
 def side_branches(encoder, rngs):
@@ -37,7 +39,7 @@ def side_branches(encoder, rngs):
 @pytest.mark.parametrize(("low", "name"), [(0.01, "spg_mask_h07_l001"), (0.1, "spg_mask_h07_l01")])
 def test_masks_are_those_of_the_released_program(shared, low, name):
     golden = np.load(shared / "golden" / "wsol_methods.npz")
-    found = np.asarray(guidance_mask(jnp.asarray(golden["spg_attention"][:, 0], jnp.float32), 0.7, low))
+    found = np.asarray(mask_of(golden["spg_attention"][:, 0].astype(np.float32), 0.7, low))
     np.testing.assert_array_equal(np.where(found < 0, 255, found), golden[name][:, 0])
 
 
@@ -46,14 +48,14 @@ def test_a_foreground_of_few_pixels_is_taken_from_the_map_s_own_maximum(bright):
     rng = np.random.default_rng(0)
     maps = rng.random((1, 20, 20)).astype(np.float32) * 0.69
     maps.ravel()[rng.permutation(400)[:bright]] = 0.8
-    found = np.asarray(guidance_mask(jnp.asarray(maps), 0.7, 0.1))
+    found = np.asarray(mask_of(maps, 0.7, 0.1))
     foreground = maps > (0.7 if bright == 30 else np.float32(0.7) * np.float32(0.8))
     np.testing.assert_array_equal(found, np.where(maps < 0.1, 0, np.where(foreground, 1, -1)))
     assert (found == 1).sum() == bright or (bright == 29 and (found == 1).sum() > 40)
 
 
 def test_background_wins_over_the_fallback_s_foreground():
-    assert (np.asarray(guidance_mask(jnp.full((1, 4, 4), 0.005), 0.7, 0.01)) == 0).all()
+    assert (np.asarray(mask_of(jnp.full((1, 4, 4), 0.005), 0.7, 0.01)) == 0).all()
 
 
 @pytest.mark.slow
@@ -79,7 +81,7 @@ def test_every_branch_learns_what_its_teacher_decides_and_no_teacher_learns(maps
         found = on_one_device(functools.partial(SPG().guided, size=(12, 12)), *maps)
         return jnp.stack([found[name] for name in TERMS])
 
-    gradients = np.asarray(jax.jacobian(terms)(maps))
+    gradients = np.asarray(at_once(jax.jacobian(terms), maps))
     probabilities = 1 / (1 + np.exp(-np.asarray(maps, np.float64)))
     low, high = (extreme(np.asarray(maps[0]), axis=(1, 2), keepdims=True) for extreme in (np.min, np.max))
     teachers = (maps[0] - low) / (high - low), probabilities[2], probabilities[1:3].mean(0)
@@ -87,7 +89,7 @@ def test_every_branch_learns_what_its_teacher_decides_and_no_teacher_learns(maps
     for term, (learner, teacher, thresholds) in enumerate(
         zip((2, 1, 3), teachers, ((0.7, 0.01), (0.5, 0.05), (0.7, 0.1)), strict=True)
     ):
-        mask = np.asarray(guidance_mask(jnp.asarray(teacher, jnp.float32), *thresholds))
+        mask = np.asarray(mask_of(jnp.asarray(teacher, jnp.float32), *thresholds))
         assert {-1, 0, 1} == set(np.unique(mask))
         expected[term, learner] = np.where(mask < 0, 0, probabilities[learner] - mask) / (mask >= 0).sum()
     np.testing.assert_allclose(gradients, expected, atol=1e-6)
@@ -100,7 +102,7 @@ def test_the_side_branches_are_plain_convolutions_with_shared_layers():
     lower, upper, top = (
         rng.normal(size=(2, side, side + 1, c)).astype(np.float32) for side, c in ((8, 4), (6, 5), (6, 7))
     )
-    found = sides(jnp.asarray(lower), jnp.asarray(upper), jnp.asarray(top))
+    found = at_once(sides, lower, upper, top)
 
     def twice(own, x):
         hidden = np.maximum(conv3x3(sides.shared, np.maximum(conv3x3(own, x), 0)), 0)
@@ -120,14 +122,14 @@ def test_the_loss_reads_the_places_of_the_encoder_and_the_label_s_map():
     tiny = classifier(side_branches)
     model, given = InInference(tiny.encoder, tiny.head), batch()
     loss, _, terms = on_one_device(SPG().loss, model, given, jax.random.key(0), jnp.asarray(0))
-    stages = model.stages(model.normalize(given.images))
-    guidance = model.head.sides(stages[1], stages[2], stages[3])
-    class_map = model.activation(stages[3], given.labels)
+    stages, scores = in_inference(model, given.images)
+    guidance = at_once(model.head.sides, *stages[1:])
+    class_map = at_once(lambda model, x: model.activation(x, given.labels), model, stages[3])
     grids = [model.grid(stage, (16, 16)) for stage in (3, 1, 2, 3)]
     expected = on_one_device(functools.partial(SPG().guided, size=(16, 16), grids=grids), class_map, *guidance)
     for name in TERMS:
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-5)
-    np.testing.assert_allclose(terms["ce"], cross_entropy(model(given.images, train=False)[1], given.labels), rtol=1e-5)
+    np.testing.assert_allclose(terms["ce"], cross_entropy(scores, given.labels), rtol=1e-5)
     np.testing.assert_allclose(loss, sum(terms.values()), rtol=1e-6)
 
 

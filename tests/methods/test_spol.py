@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
+from filled import filled
 from flax import nnx
 from one_device import InInference, on_one_device, parameters
 from tiny_stages import CLASSES, STAGES, Tiny, batch, decoder
@@ -28,7 +30,7 @@ from fcam_jax.types import DATA_AXIS, OBJECT, UNDECIDED
 
 @pytest.fixture(scope="module")
 def model():
-    encoder = Small((4, 6, 8, 10), rngs=nnx.Rngs(0))
+    encoder = filled(lambda: Small((4, 6, 8, 10), rngs=nnx.Rngs(0)))
     return Classifier(encoder, fusion_head(encoder, CLASSES, rectified=True, rngs=nnx.Rngs(1)))
 
 
@@ -57,8 +59,8 @@ def test_the_head_is_that_of_plain_products():
     axis = np.maximum(1 - np.abs(np.linspace(0, 2, 5)[:, None] - np.arange(3)), 0)
     found[2] = np.einsum("ih,jw,bhwc->bijc", axis, axis, found[2])
     expected = np.maximum(linear(head.top, np.prod(found, axis=0)), 0)
-    np.testing.assert_allclose(head(*map(jnp.asarray, given)), expected.mean((1, 2)), rtol=1e-4, atol=1e-5)
-    maps = head.of_labels([jnp.asarray(x) for x in given], jnp.array([1, 0]))
+    np.testing.assert_allclose(at_once(head, *given), expected.mean((1, 2)), rtol=1e-4, atol=1e-5)
+    maps = at_once(lambda head, given: head.of_labels(given, jnp.array([1, 0])), head, given)
     np.testing.assert_allclose(maps, expected[[0, 1], ..., [1, 0]], rtol=1e-4, atol=1e-5)
     assert expected.max() > 0
 
@@ -71,11 +73,11 @@ def test_the_classifier_s_loss_has_the_reference_s_value():
     product += [[-1.51360499, -1.99984652, -1.54552898, -0.36432501, 0.9882267]]
     labels = jnp.array([1, 4])
     top, product = jnp.asarray(top), jnp.asarray(product)
-    np.testing.assert_allclose(distilled(top, product, labels)[0], 1.0847301, rtol=1e-6)
-    loss, of_top = distilled(top, top, labels)
+    np.testing.assert_allclose(at_once(distilled, top, product, labels)[0], 1.0847301, rtol=1e-6)
+    loss, of_top = at_once(distilled, top, top, labels)
     shares = np.asarray(jax.nn.softmax(top), np.float64)
     np.testing.assert_allclose(2 * loss - of_top, -(shares * np.log(shares)).sum(1).mean(), rtol=1e-5)
-    learns = jax.grad(lambda x: distilled(x, product, labels)[0] - distilled(x, x * 0, labels)[0])(top)
+    learns = at_once(jax.grad(lambda x: distilled(x, product, labels)[0] - distilled(x, x * 0, labels)[0]), top)
     np.testing.assert_allclose(learns, 0, atol=1e-7)  # the product teaches the top stage nothing
 
 
@@ -173,7 +175,7 @@ class Given(FusionHead):
 
 
 def test_the_segmenter_s_loss_is_a_mean_over_all_pixels():
-    encoder = Tiny(rngs=nnx.Rngs(0))
+    encoder = filled(lambda: Tiny(rngs=nnx.Rngs(0)))
     tiny = InInference(encoder, Given(encoder.channels, 1, rectified=False, rngs=nnx.Rngs(1)))
     rng = np.random.default_rng(0)
     objects = rng.choice(np.array([0, OBJECT, UNDECIDED], np.uint8), (8, 16, 16))
@@ -192,18 +194,21 @@ def test_its_map_localizes_and_gives_f_cam_its_seeds(model):
     given = batch(0)
     images, labels = jnp.asarray(given.images), jnp.asarray(given.labels)
     method = ClassifierMethod(CAMS["cam"](), "protocol", (), 1.0, SPOL())
-    found = method.localize(model, given)
-    stages, logits = model(images, train=False)
-    maps = model.head.of_labels(model.read(stages), labels)
+    found = at_once(method.localize, model, given)
+    stages, logits = in_inference(model, images)
+    maps = at_once(lambda model, stages: model.head.of_labels(model.read(stages), labels), model, stages)
     assert maps.shape == (8, 4, 4) and found.maps.shape == (8, 16, 16)
     np.testing.assert_array_equal(found.logits, logits)
     assert found.maps.min() >= 0 and 0.5 < found.maps.max() <= 1
-    whole = FCAM(model, decoder(model.encoder))
     fcam = dataclasses.replace(STAGES["fcam"].method, cam=SeedMaps(SPOL(), STAGES["fcam"].method.cam))
     keys = jax.random.split(jax.random.key(0), 8)
     target = explain(model, images, stages, labels, keys)
-    np.testing.assert_array_equal(fcam.cam(target), maps)
-    assert fcam.seed_source(whole, stages, given, keys).shape == (8, 16, 16)
+    np.testing.assert_array_equal(at_once(fcam.cam, target), maps)
+
+    def source(model, stages):
+        return fcam.seed_source(FCAM(model, decoder(model.encoder)), stages, given, keys)
+
+    assert jax.eval_shape(source, model, stages).shape == (8, 16, 16)
     with pytest.raises(InputError, match=r"^FusionHead sees other stages than the top one"):
         CAMS["gradcam"]()(target)
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
 from flax import nnx
 from on_tokens import (
     WIDTH,
@@ -39,17 +40,20 @@ FOREGROUND_LOSS, BACKGROUND_LOSS = 1.30236461, 0.37478179
 
 
 def test_both_losses_are_the_recorded_ones():
-    regions = jax.nn.softmax(jnp.asarray(REGION_LOGITS.transpose(1, 2, 0)[None], jnp.float32))
-    pooled = of_regions(regions, jnp.asarray(TOKENS, jnp.float32))
-    logits, label = pooled @ CLASS_WEIGHTS.T, jnp.array([1])
-    np.testing.assert_allclose(cross_entropy(logits[:, FOREGROUND], label), FOREGROUND_LOSS, atol=1e-5)
-    np.testing.assert_allclose(other_class(logits[:, BACKGROUND], label), BACKGROUND_LOSS, atol=1e-5)
+    def losses(scores, tokens):
+        logits, label = of_regions(jax.nn.softmax(scores), tokens) @ CLASS_WEIGHTS.T, jnp.array([1])
+        return cross_entropy(logits[:, FOREGROUND], label), other_class(logits[:, BACKGROUND], label)
+
+    given = REGION_LOGITS.transpose(1, 2, 0)[None], TOKENS
+    foreground, background = at_once(losses, *(np.asarray(one, np.float32) for one in given))
+    np.testing.assert_allclose(foreground, FOREGROUND_LOSS, atol=1e-5)
+    np.testing.assert_allclose(background, BACKGROUND_LOSS, atol=1e-5)
 
 
 def test_a_region_that_is_nowhere_has_no_features_and_one_that_is_everywhere_their_mean():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
     regions = jnp.zeros((2, 3, 3, 3)).at[..., FOREGROUND].set(1)
-    pooled = of_regions(regions, features)
+    pooled = at_once(of_regions, regions, features)
     np.testing.assert_allclose(pooled[:, FOREGROUND], features.mean((1, 2)), rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(pooled[:, BACKGROUND], 0)
     assert np.isfinite(other_class(jnp.array([[200.0, 0.0]]), jnp.array([0]))).all()
@@ -82,8 +86,8 @@ def model():
 
 def test_the_regions_are_shares_of_a_normalised_convolution(model):
     features = jax.random.normal(jax.random.key(0), (2, 3, 3, WIDTH))
-    regions = model.head.regions(features, train=False)
-    scores = model.head.conv(features) / np.sqrt(1 + 1e-5) + np.array([0.3, -0.2, 0.1])
+    regions = at_once(lambda head, x: head.regions(x, train=False), model.head, features)
+    scores = at_once(model.head.conv, features) / np.sqrt(1 + 1e-5) + np.array([0.3, -0.2, 0.1])
     np.testing.assert_allclose(regions, np.exp(scores) / np.exp(scores).sum(-1, keepdims=True), rtol=1e-4)
     assert model.head.conv.kernel.shape == (3, 3, WIDTH, 3) and model.head.conv.bias is None
 
@@ -91,21 +95,25 @@ def test_the_regions_are_shares_of_a_normalised_convolution(model):
 def test_the_loss_is_the_sum_of_its_terms():
     given, way = batch(0), TriLite(alpha=0.7)
     loss, logits, terms = on_one_device(lambda: way.loss(tiny(way), given, jax.random.key(0), jnp.asarray(0)))
-    model, labels = tiny(way), jnp.asarray(given.labels)
-    stages, scores = model(given.images, train=False)
-    patches = stages[-1].patches
-    hidden = model.head.conv(patches)
-    centred = hidden - hidden.mean((0, 1, 2))
-    regions = jax.nn.softmax(centred / jnp.sqrt((centred**2).mean((0, 1, 2)) + 1e-5))
-    pooled = of_regions(regions, patches)
-    foreground, background = (
-        pooled[:, which] @ model.head.classes.fc.kernel[...] for which in (FOREGROUND, BACKGROUND)
-    )
-    expected = {
-        "ce": cross_entropy(scores, labels).mean(),
-        "foreground": cross_entropy(foreground, labels).mean(),
-        "background": other_class(background, labels).mean(),
-    }
+    labels = jnp.asarray(given.labels)
+
+    def by_hand(model):
+        stages, scores = model(given.images, train=False)
+        patches = stages[-1].patches
+        hidden = model.head.conv(patches)
+        centred = hidden - hidden.mean((0, 1, 2))
+        regions = jax.nn.softmax(centred / jnp.sqrt((centred**2).mean((0, 1, 2)) + 1e-5))
+        pooled = of_regions(regions, patches)
+        foreground, background = (
+            pooled[:, which] @ model.head.classes.fc.kernel[...] for which in (FOREGROUND, BACKGROUND)
+        )
+        return scores, {
+            "ce": cross_entropy(scores, labels).mean(),
+            "foreground": cross_entropy(foreground, labels).mean(),
+            "background": other_class(background, labels).mean(),
+        }
+
+    scores, expected = at_once(by_hand, tiny(way))
     for name, value in expected.items():
         np.testing.assert_allclose(terms[name], value, rtol=1e-4, err_msg=name)
     np.testing.assert_allclose(loss, terms["ce"] + terms["foreground"] + 0.7 * terms["background"], rtol=1e-5)
@@ -114,9 +122,9 @@ def test_the_loss_is_the_sum_of_its_terms():
 
 def test_it_localizes_by_the_foreground_and_f_cam_draws_its_seeds_from_it(model):
     given = batch(0)
-    stages, logits = model(given.images, train=False)
-    maps = model.head.regions(stages[-1].patches, train=False)[..., FOREGROUND]
-    found = method_of(TriLite(), model).localize(model, given)
+    stages, logits = in_inference(model, given.images)
+    maps = at_once(lambda head, x: head.regions(x, train=False), model.head, stages[-1].patches)[..., FOREGROUND]
+    found = at_once(method_of(TriLite(), model).localize, model, given)
     np.testing.assert_allclose(found.maps, minmax(resize_bilinear(maps, (16, 16))), atol=1e-5)
     np.testing.assert_array_equal(found.logits, logits)
     np.testing.assert_allclose(seeds_of_fcam(TriLite(), model, given), score_map(maps, (16, 16), "fcam"), atol=1e-5)
@@ -126,7 +134,7 @@ def test_it_localizes_by_the_foreground_and_f_cam_draws_its_seeds_from_it(model)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["transformer", "convolutions"])
+@pytest.mark.parametrize("encoder", ["convolutions", pytest.param("transformer", marks=pytest.mark.long)])
 def test_a_step_trains_the_head_alone_and_is_alike_on_one_device_and_on_four(encoder):
     way = TriLite()
     model = tiny(way) if encoder == "transformer" else under(way, Tiny(rngs=nnx.Rngs(0)))
@@ -156,7 +164,7 @@ def test_a_setting_outside_its_range_is_named(settings, words):
 
 
 def test_scores_are_those_of_the_class_token(model):
-    stages, logits = model(batch(0).images, train=False)
+    stages, logits = in_inference(model, batch(0).images)
     fc = model.head.classes.fc
     expected = stages[-1].prefix[:, 0] @ fc.kernel[...] + fc.bias[...]
     np.testing.assert_allclose(logits, expected, atol=1e-5)

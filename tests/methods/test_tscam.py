@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from at_once import at_once, in_inference
 from flax import nnx
 from on_tokens import (
     DEPTH,
@@ -73,32 +74,43 @@ def test_blocks_that_attend_evenly_leave_the_class_map():
     model, given = tiny(TSCAM()), batch(0)
     for block in model.encoder.blocks:
         block.attn.qkv.kernel[...] = jnp.zeros_like(block.attn.qkv.kernel[...])
-    _, attention = attended(model.encoder, model.normalize(given.images), train=False)
+
+    def of_encoder(model):
+        _, attention = attended(model.encoder, model.normalize(given.images), train=False)
+        own = model.activation(model.stages(model.normalize(given.images))[-1].patches, jnp.asarray(given.labels))
+        return attention, minmax(resize_bilinear(own, (16, 16)))
+
+    attention, expected = at_once(of_encoder, model)
     np.testing.assert_allclose(attention, DEPTH / 5, rtol=1e-6)  # of a class token and four patches
-    found = method_of(TSCAM(), model).localize(model, given)
-    own = model.activation(model.stages(model.normalize(given.images))[-1].patches, jnp.asarray(given.labels))
-    np.testing.assert_allclose(found.maps, minmax(resize_bilinear(own, (16, 16))), atol=1e-4)
+    found = at_once(method_of(TSCAM(), model).localize, model, given)
+    np.testing.assert_allclose(found.maps, expected, atol=1e-4)
 
 
 def test_scores_are_the_means_of_plain_convolutions_of_the_patches(model):
     images = batch(0).images
-    stages, logits = model(images, train=False)
+    stages, logits = in_inference(model, images)
     maps = conv3x3(model.head.conv, np.asarray(stages[-1].patches, np.float64))
     np.testing.assert_allclose(logits, maps.mean((1, 2)), rtol=1e-3, atol=1e-5)
     labels = jnp.asarray(batch(0).labels)
     expected = maps[np.arange(8), ..., np.asarray(labels)]
-    np.testing.assert_allclose(model.activation(stages[-1].patches, labels), expected, rtol=1e-3, atol=1e-5)
+    found = at_once(lambda model, patches: model.activation(patches, labels), model, stages[-1].patches)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
 def test_it_localizes_by_the_product_and_f_cam_draws_its_seeds_from_it(model):
     given = batch(0)
-    found = method_of(TSCAM(), model).localize(model, given)
-    inputs, labels = model.normalize(given.images), jnp.asarray(given.labels)
-    attention = sum(block.matrices.mean(axis=1)[:, 0, 1:] for block in model.attentions(inputs)).reshape(8, 2, 2)
-    maps = attention * model.activation(model.stages(inputs)[-1].patches, labels)
+    labels = jnp.asarray(given.labels)
+
+    def parts(model):
+        inputs = model.normalize(given.images)
+        attention = sum(block.matrices.mean(axis=1)[:, 0, 1:] for block in model.attentions(inputs)).reshape(8, 2, 2)
+        return attention, attention * model.activation(model.stages(inputs)[-1].patches, labels)
+
+    found = at_once(method_of(TSCAM(), model).localize, model, given)
+    attention, maps = at_once(parts, model)
     assert attention.std() > 0.01
     np.testing.assert_allclose(found.maps, minmax(resize_bilinear(maps, (16, 16))), atol=1e-4)
-    np.testing.assert_allclose(found.logits, model(given.images, train=False)[1], atol=1e-5)
+    np.testing.assert_allclose(found.logits, in_inference(model, given.images)[1], atol=1e-5)
     np.testing.assert_allclose(seeds_of_fcam(TSCAM(), model, given), score_map(maps, (16, 16), "fcam"), atol=1e-4)
 
 
@@ -153,5 +165,6 @@ def test_it_brings_its_encoder_where_none_of_that_kind_is_chosen(before, args, e
 def test_the_transformer_takes_its_path_drops():
     model = tiny(TSCAM(), drop_path=0.5)
     keys = jax.random.split(jax.random.key(0), 8)
-    kept, dropped = (model(batch(0).images, train=train, rng=keys)[1] for train in (False, True))
+    of_both = jax.jit(lambda model: [model(batch(0).images, train=train, rng=keys)[1] for train in (False, True)])
+    kept, dropped = of_both(model)
     assert np.abs(kept - dropped).max() > 0

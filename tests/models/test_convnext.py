@@ -72,6 +72,12 @@ def run(classifier, x):
 
 
 @pytest.fixture(scope="module")
+def classifier():
+    """At its own stride; no test changes it."""
+    return filled()
+
+
+@pytest.fixture(scope="module")
 def results():
     """Stages and class scores by final stride, dilated."""
     return {stride: run(filled(final_stride=stride, dilate=True), image()) for stride in (32, 16, 8)}
@@ -85,6 +91,7 @@ def test_maps_and_scores_are_timm_s(results, stride):
     np.testing.assert_allclose(stages[-1][0, row, column, :3], expected, atol=2e-5)
 
 
+@pytest.mark.long
 def test_a_dilated_network_has_the_values_of_the_strided_one(results):
     """Where its docstring says: the two-by-two kernels and the depthwise ones are dilated."""
     strided, middle, fine = (results[stride][0] for stride in (32, 16, 8))
@@ -100,19 +107,20 @@ class Same(nnx.Module):
         return x
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("stride", "dilate", "offset"), [(32, False, 0), (16, False, 8), (8, False, 0), (16, True, 8), (8, True, 4)]
 )
 def test_a_spot_of_light_is_seen_where_the_grid_says(stride, dilate, offset, monkeypatch):
     """Norms leave their input alone, branches are off, and patches are averaged."""
     monkeypatch.setattr(convnext, "layer_norm", lambda *_, **__: Same())
-    encoder = build(stride, (1, 1, 1, 1), (1, 1, 1, 1), dilate=dilate)
+    encoder = nnx.eval_shape(lambda: build(stride, (1, 1, 1, 1), (1, 1, 1, 1), dilate=dilate))
     for path, leaf in nnx.to_flat_state(nnx.state(encoder, nnx.Param)):
         kernel = path[-1] == "kernel" and len(leaf.shape) == 4
-        leaf.set_value(jnp.full(leaf.shape, 1 / math.prod(leaf.shape[:3]) if kernel else 0.0))
+        leaf.set_value(jnp.asarray(np.full(leaf.shape, 1 / math.prod(leaf.shape[:3]) if kernel else 0.0, np.float32)))
     size, place = (320, 352), (163.0, 190.5)
     x = jnp.asarray(spot(size, place, 1.5 * stride)[None, :, :, None].repeat(3, axis=-1), jnp.float32)
-    for index, stage in enumerate(encoder(x, train=False)):
+    for index, stage in enumerate(nnx.jit(lambda encoder, x: encoder(x, train=False))(encoder, x)):
         cells = centre(np.asarray(stage)[0, :, :, 0])
         grid = encoder.grid(index, size)
         found = [n * (first + step * cell) - 0.5 for n, first, step, cell in zip(size, *grid, cells, strict=True)]
@@ -121,6 +129,7 @@ def test_a_spot_of_light_is_seen_where_the_grid_says(stride, dilate, offset, mon
 
 
 # Parameters of torchvision's networks less their last layer.
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "total", "width"),
     [
@@ -181,8 +190,8 @@ LAST = {"timm's": "head.fc", "torchvision's": "classifier.2", "the authors'": "h
 
 
 @pytest.mark.parametrize("family", FILES)
-def test_a_file_of_each_family_fills_the_network(family, tmp_path):
-    source = filled()
+def test_a_file_of_each_family_fills_the_network(family, classifier, tmp_path):
+    source = classifier
     names = next(names for names in source.encoder.weight_names if names.family == f"{family} ConvNeXt")
     file = {
         name: np.ascontiguousarray(names.theirs(np.asarray(of[...])))
@@ -204,16 +213,15 @@ def test_a_file_of_each_family_fills_the_network(family, tmp_path):
         np.testing.assert_array_equal(found[name], array)
 
 
-def test_a_cam_is_the_share_of_every_position_in_the_score(results):
+def test_a_cam_is_the_share_of_every_position_in_the_score(results, classifier):
     stages, scores = results[32]
-    classifier = filled()
     cam = classifier.activation(stages[-1], jnp.array([2]))
     np.testing.assert_allclose(cam.mean() + classifier.head.fc.bias[2], scores[0, 2], atol=1e-5)
 
 
 def test_paths_are_dropped_by_each_image_s_key_in_training_alone():
     encoder = filled(drop_path=0.5).encoder
-    x = jnp.tile(image()[:, :32, :32], (6, 1, 1, 1))
+    x = np.tile(np.asarray(image())[:, :32, :32], (6, 1, 1, 1))
     keys = jax.random.split(jax.random.key(1), 6)
     top = nnx.jit(lambda encoder, x, keys, train: encoder(x, train=train, rng=keys)[-1], static_argnames="train")
     plain, trained = top(encoder, x, keys, train=False), top(encoder, x, keys, train=True)
@@ -221,7 +229,7 @@ def test_paths_are_dropped_by_each_image_s_key_in_training_alone():
     assert len(np.unique(np.asarray(trained)[:, 0, 0, 0].round(4))) > 2
     np.testing.assert_allclose(top(encoder, x, keys[::-1], train=True), trained[::-1], atol=1e-6)
     with pytest.raises(ValueError, match="key for every image"):
-        encoder(x, train=True)
+        top(encoder, x, None, train=True)
     rates = [block.drop_path for group in encoder.stages for block in group.blocks]
     np.testing.assert_allclose(rates, [0, 0.125, 0.25, 0.375, 0.5])
     with pytest.raises(InputError, match=r"^drop_path is 1.0; it must be from 0 on and below 1"):
@@ -230,8 +238,8 @@ def test_paths_are_dropped_by_each_image_s_key_in_training_alone():
 
 @pytest.mark.parametrize("final_stride", [8, 32])
 def test_the_decoder_takes_its_stages_to_the_image_s_size(final_stride):
-    encoder = build(final_stride)
-    decoder = Decoder(encoder.channels, encoder.strides, (4,) * {8: 5, 32: 5}[final_stride], rngs=nnx.Rngs(1))
+    encoder = nnx.eval_shape(lambda: build(final_stride))
+    decoder = nnx.eval_shape(lambda: Decoder(encoder.channels, encoder.strides, (4,) * 5, rngs=weight_keys(1)))
     networks, variables = nnx.split((encoder, decoder))
 
     def forward(variables, x):
@@ -242,7 +250,8 @@ def test_the_decoder_takes_its_stages_to_the_image_s_size(final_stride):
     assert shape == (2, 64, 96, 2)
 
 
-def test_bfloat16_computes_close_to_float32():
-    exact, coarse = (run(filled(dtype=dtype), image())[0][-1] for dtype in (jnp.float32, jnp.bfloat16))
+@pytest.mark.long
+def test_bfloat16_computes_close_to_float32(results):
+    exact, coarse = results[32][0][-1], run(filled(dtype=jnp.bfloat16), image())[0][-1]
     assert coarse.dtype == jnp.bfloat16
     assert np.abs(exact - coarse.astype(jnp.float32)).max() < 0.05 * np.abs(exact).max()

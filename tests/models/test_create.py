@@ -64,6 +64,15 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         create_model("small", tmp_path / "pipe")
 
 
+@pytest.fixture
+def few_encoders(monkeypatch):
+    """The network of a file is looked for among two: to trace all takes seconds."""
+    monkeypatch.setattr(
+        "fcam_jax.models.weight_match.ENCODERS", {name: ENCODERS[name] for name in ("resnet18", "small")}
+    )
+
+
+@pytest.mark.usefixtures("few_encoders")
 def test_a_file_without_a_classification_layer_needs_the_number_of_classes(weights, tmp_path):
     body = {name: array for name, array in leaves(create_model("small", weights)).items() if not name.startswith("fc.")}
     save_weights(body, tmp_path / "body.safetensors")
@@ -74,9 +83,13 @@ def test_a_file_without_a_classification_layer_needs_the_number_of_classes(weigh
         create_model("resnet18", tmp_path / "body.safetensors")
 
 
-def test_images_of_another_range_are_refused_where_they_are_known():
-    model = create_model("small", num_classes=3)
-    images = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+@pytest.fixture(scope="module")
+def model():
+    return create_model("small", num_classes=3)
+
+
+def test_images_of_another_range_are_refused_where_they_are_known(model):
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     for given in (images, jax.numpy.asarray(images), images - 1, images.astype(np.float16)):
         with pytest.raises(InputError, match=r"^images lie in \[.*\]; give RGB in \[0, 255\]: "):
             model(given, train=False)
@@ -85,8 +98,8 @@ def test_images_of_another_range_are_refused_where_they_are_known():
     assert np.isfinite(jax.jit(lambda images: model(images, train=False)[1])(images)).all()
 
 
-def test_a_model_scores_images():
-    stages, scores = create_model("small", num_classes=3)(np.zeros((2, 32, 32, 3), np.uint8), train=False)
+def test_a_model_scores_images(model):
+    stages, scores = model(np.zeros((2, 32, 32, 3), np.uint8), train=False)
     assert scores.shape == (2, 3) and stages[-1].shape[1:3] == (4, 4)
     assert jax.numpy.isfinite(scores).all()
 
@@ -108,7 +121,7 @@ def test_what_is_wrong_is_one_line_that_names_the_argument(arguments, words):
     assert words in str(caught.value) and "\n" not in str(caught.value) and "config." not in str(caught.value)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("few_encoders")
 def test_weights_of_another_encoder_name_theirs(weights):
     with pytest.raises(InputError) as caught:
         create_model("resnet18", weights)

@@ -91,8 +91,9 @@ def stages(height, width, sides=(2, 4, 8, 8)):
     )
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [(32, 32), (24, 40), (29, 37), (8, 9)])
+@pytest.mark.parametrize("size", [(29, 37), (24, 40), (32, 32), (8, 9)])
 def test_the_map_has_the_given_size_whatever_the_sides(filled, size):
     decoder = filled(lambda: tiny(dtype=jnp.bfloat16))
     logits = nnx.jit(lambda decoder, s: decoder(s, size, train=False))(decoder, stages(*size))

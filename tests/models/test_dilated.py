@@ -1,5 +1,7 @@
 """With `dilate` an encoder computes what the strided one does, at more places."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,13 +15,24 @@ from fcam_jax.models.inception import Mixed, _block_c
 from fcam_jax.runtime.random import weight_keys
 
 
-def assert_dense(name, size, fine, coarse, first, **settings):
+@nnx.jit
+def run(encoder, images):
+    return encoder(images, train=False)[-1]
+
+
+@pytest.fixture
+def assert_dense(filled):
+    return functools.partial(assert_dense_by, filled)
+
+
+def assert_dense_by(filled, name, size, fine, coarse, first, **settings):
     """Cells `first` (down, across) and every so many after it of the fine top map are those of the coarse one."""
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, *size, 3)), jnp.float32)
 
     def top(final_stride, dilate):
-        encoder = ENCODERS[name](final_stride=final_stride, dilate=dilate, rngs=weight_keys(0), **settings)
-        return nnx.jit(lambda encoder: encoder(images, train=False)[-1])(encoder), encoder
+        build = functools.partial(ENCODERS[name], final_stride=final_stride, dilate=dilate, **settings)
+        encoder = filled(lambda: build(rngs=weight_keys(0)))
+        return np.asarray(run(encoder, images)), encoder
 
     (dense, encoder), (strided, reference) = top(fine, True), top(coarse, False)
     step = coarse // fine
@@ -34,34 +47,37 @@ def assert_dense(name, size, fine, coarse, first, **settings):
     np.testing.assert_allclose(seen, of_strided, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("size", "fine", "coarse", "first"),
     [
-        ((64, 80), 16, 32, (1, 0)),  # 4 and 5 cells at 1/16
         ((64, 72), 8, 32, (3, 0)),  # 8 and 4, 9 and 5 at 1/8 and 1/16
+        ((64, 80), 16, 32, (1, 0)),  # 4 and 5 cells at 1/16
         ((80, 88), 8, 32, (1, 2)),  # 10 and 5, 11 and 6
     ],
 )
-def test_mobilenet(size, fine, coarse, first):
+def test_mobilenet(assert_dense, size, fine, coarse, first):
     assert_dense("mobilenet_v1_025", size, fine, coarse, first)
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
-@pytest.mark.parametrize(("fine", "coarse", "first"), [(16, 32, 0), (8, 32, 1)])
-def test_vgg16(fine, coarse, first):
+@pytest.mark.parametrize(("fine", "coarse", "first"), [(8, 32, 1), (16, 32, 0)])
+def test_vgg16(assert_dense, fine, coarse, first):
     assert_dense("vgg16", (64, 96), fine, coarse, (first, first), top=(16,))
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 75), (90, 97)])
-def test_inceptionv3(size):
+def test_inceptionv3(assert_dense, size):
     assert_dense("inceptionv3", size, 8, 16, (0, 0), top=(16,))
 
 
 def test_a_dilated_mean_has_gradients():
     block = Mixed(4, _block_c(8)[3:], dilation=2, rngs=nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 9, 4)), jnp.float32)
-    gradient = jax.grad(lambda x: block(x, train=False)[0, 4, 4].sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: block(x, train=False)[0, 4, 4].sum()))(x)
     seen = np.argwhere(np.abs(gradient[0]).sum(-1))
     np.testing.assert_array_equal(seen, [(i, j) for i in (2, 4, 6) for j in (2, 4, 6)])
 

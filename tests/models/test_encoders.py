@@ -125,6 +125,7 @@ def test_an_impossible_final_stride_is_named():
         abstract("small", final_stride=16)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     "name, parameters",
     [
@@ -146,6 +147,7 @@ def test_parameter_counts(name, parameters):
     assert count(abstract(name)) == parameters
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("width, total", [("025", 218_544), ("050", 829_536), ("075", 1_832_976), ("100", 3_228_864)])
 def test_mobilenets_have_keras_totals_without_top(width, total):
     state = nnx.state(abstract(f"mobilenet_v1_{width}"), nnx.Any(nnx.Param, nnx.BatchStat))
@@ -210,8 +212,8 @@ def test_the_places_that_methods_name_exist_in_order_and_recording_them_changes_
 
 
 @pytest.mark.slow
-def test_the_encoder_goes_on_with_what_a_place_returns():
-    encoder = Small((4, 8, 8, 16), rngs=nnx.Rngs(0))
+def test_the_encoder_goes_on_with_what_a_place_returns(filled):
+    encoder = filled(lambda: Small((4, 8, 8, 16), rngs=weight_keys(0)))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 16, 3)), jnp.float32)
     before = encoder(images, train=False)
     after = encoder(images, train=False, at=lambda place, x: 2 * x if place == "blocks.1" else x)
@@ -221,6 +223,7 @@ def test_the_encoder_goes_on_with_what_a_place_returns():
     np.testing.assert_array_equal(after[3], encoder.stage(3, 2 * before[2], train=False))
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name, top", [("vgg16", ()), ("vgg16", (512, 512)), ("inceptionv3", ())])
 @pytest.mark.parametrize("final_stride", [8, 16])
 def test_other_layers_on_top_end_the_last_stage(name, top, final_stride):
@@ -232,7 +235,8 @@ def test_other_layers_on_top_end_the_last_stage(name, top, final_stride):
     assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys() and len(encoder.new_layers) == len(top)
 
 
-def top(rng, *, train):
+@pytest.fixture(scope="module")
+def top():
     """InceptionV3's two layers on top, at identity weights of few channels, on features of ones."""
     encoder = nnx.eval_shape(lambda: ENCODERS["inceptionv3"](rngs=weight_keys(0)))
     identity = np.zeros((3, 3, 8, 8), np.float32)
@@ -241,11 +245,11 @@ def top(rng, *, train):
         layer.kernel.set_value(jnp.asarray(identity))
         layer.bias.set_value(jnp.zeros(8))
         layer.in_features = layer.out_features = 8
-    return np.asarray(encoder.stage(4, jnp.ones((3, 16, 16, 8)), train=train, rng=rng))
+    return lambda rng, *, train: np.asarray(encoder.stage(4, jnp.ones((3, 16, 16, 8)), train=train, rng=rng))
 
 
 @pytest.mark.slow
-def test_inception_drops_half_of_its_last_features_twice_in_training_only():
+def test_inception_drops_half_of_its_last_features_twice_in_training_only(top):
     keys = jax.random.split(jax.random.key(0), 3)
     np.testing.assert_array_equal(top(None, train=False), np.ones((3, 16, 16, 8)))
     trained = top(keys, train=True)
@@ -284,6 +288,7 @@ def test_bfloat16_computes_close_to_float32_with_float32_parameters(filled, trai
     assert 0 < difference.max() < 0.1 * jnp.abs(exact).max()
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("name", ["resnet50", "vgg16", "inceptionv3", "mobilenet_v1_075"])
 def test_stages_are_computed_at_bfloat16_from_float32_parameters(name):
     encoder = abstract(name, dtype=jnp.bfloat16)

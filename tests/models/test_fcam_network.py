@@ -100,6 +100,7 @@ def test_training_fcam_leaves_the_classifier_as_it_was(filled):
     np.testing.assert_allclose(class_logits, frozen, atol=1e-5)
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(75, 50), (33, 97)])
 @pytest.mark.parametrize("name", ["resnet50", "vgg16", "inceptionv3"])

@@ -30,6 +30,7 @@ def test_a_spot_is_seen_where_it_is_by_the_small_encoder():
     np.testing.assert_allclose(misplaced("small", (96, 89), light=1, final_stride=8), 0, atol=0.1)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "stride", "side", "offset"),
     [

@@ -1,6 +1,7 @@
 """Weights go in by name, all or none; whatever does not fit is listed, and they come out again bit by bit."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 
@@ -37,6 +38,12 @@ HEAD_SETTINGS = {
 
 def empty(name, classes=2, head="wgap", **settings):
     """A classifier without values."""
+    return nnx.merge(*traced(name, classes, head, **settings), copy=True)
+
+
+@functools.cache
+def traced(name, classes, head, **settings):
+    """Its parts, once for all tests."""
 
     def build():
         encoder = ENCODERS[name](rngs=weight_keys(0), **settings)
@@ -45,7 +52,7 @@ def empty(name, classes=2, head="wgap", **settings):
             encoder, build_head(encoder.channels[-1], classes, **HEAD_SETTINGS.get(head, {}), rngs=nnx.Rngs(0))
         )
 
-    return nnx.eval_shape(build)
+    return nnx.split(nnx.eval_shape(build))
 
 
 def empty_decoder(widths=(4, 3, 2), center=True):
@@ -125,8 +132,15 @@ def test_a_head_that_is_asked_for_and_absent_is_missed(resnet_file, tmp_path):
     assert load_classifier(empty("resnet18"), tmp_path / "body.safetensors", keep_head=False).head == "absent"
 
 
-@pytest.fixture(scope="module")
-def small():
+@pytest.fixture
+def few_encoders(monkeypatch):
+    """The network of a file is looked for among these, of three families: to look through all takes a second."""
+    few = {name: ENCODERS[name] for name in ("resnet18", "mobilenet_v1_025", "small")}
+    monkeypatch.setattr("fcam_jax.models.weight_match.ENCODERS", few)
+
+
+@pytest.fixture
+def small(few_encoders):
     """A classifier of three classes, and its tensors as a file has them."""
     classifier = fill(empty("small", 3))
     return classifier, export_weights(classifier)
@@ -344,6 +358,7 @@ def test_an_export_has_the_names_and_shapes_of_torchvision_and_keras():
     assert shapes["conv_preds/kernel"] == (1, 1, 256, 5)
 
 
+@pytest.mark.sampled
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name, layer",
@@ -448,6 +463,7 @@ def test_a_file_of_no_supported_network_names_the_closest_if_there_is_one(resnet
         load_classifier(empty("vgg16"), tmp_path / "part.safetensors", keep_head=False)
 
 
+@pytest.mark.usefixtures("few_encoders")
 @pytest.mark.parametrize(
     "spoil, match",
     [

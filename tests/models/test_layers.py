@@ -57,7 +57,7 @@ def test_a_1x1_convolution_is_xlas_in_value_and_gradient(stride, bias, dtype):
     tolerance = 1e-5 if dtype == jnp.float32 else 0.05
     np.testing.assert_allclose(ours(kernel, x).astype(jnp.float32), xla(kernel, x).astype(jnp.float32), atol=tolerance)
     loss = [jax.grad(lambda k, v, of=of: (of(k, v).astype(jnp.float32) ** 2).sum(), (0, 1)) for of in (ours, xla)]
-    for own, expected in zip(*(one(kernel, x) for one in loss), strict=True):
+    for own, expected in zip(*jax.jit(lambda k, v: [one(k, v) for one in loss])(kernel, x), strict=True):
         np.testing.assert_allclose(own, expected, atol=20 * tolerance, rtol=20 * tolerance)
 
 
@@ -116,7 +116,7 @@ def test_a_dilated_max_pool_is_one_of_every_second_or_fourth_value(dilation, str
         np.testing.assert_array_equal(found[phase], max_pool(x[phase], stride=1, padding=1))
     strided = max_pool(x, stride=stride, padding=dilation, dilation=dilation)
     np.testing.assert_array_equal(strided, found[:, ::stride, ::stride])
-    gradient = jax.grad(lambda x: max_pool(x, stride=1, padding=dilation, dilation=dilation).sum())(x)
+    gradient = jax.jit(jax.grad(lambda x: max_pool(x, stride=1, padding=dilation, dilation=dilation).sum()))(x)
     assert gradient.sum() == found.size and (gradient >= 0).all()
 
 
@@ -204,12 +204,12 @@ def test_a_convolution_in_groups_is_xlas_in_value_and_gradient(channels_in, chan
         settings = {"rhs_dilation": dilations, "dimension_numbers": numbers, "feature_group_count": groups}
         return jax.lax.conv_general_dilated(x, kernel, strides, pads, **settings)
 
-    def results(convolve):
-        value, pull_back = jax.vjp(convolve, x, layer.kernel[...])
+    def results(convolve, x, kernel):
+        value, pull_back = jax.vjp(convolve, x, kernel)
         return value, *pull_back(jnp.cos(value))
 
-    x = jnp.asarray(maps(2, 5, 6, channels_in))
-    for found, expected in zip(*(jax.jit(lambda of=of: results(of))() for of in (ours, xlas)), strict=True):
+    both = jax.jit(lambda x, kernel: [results(of, x, kernel) for of in (ours, xlas)])
+    for found, expected in zip(*both(maps(2, 5, 6, channels_in), layer.kernel[...]), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
@@ -219,7 +219,8 @@ def test_a_convolution_in_groups_is_xlas_in_value_and_gradient(channels_in, chan
 def test_activations_are_jax_own_with_both_derivatives(ours, theirs):
     x = jnp.asarray([-7.0, -1.0, -1e-3, 0.0, 1e-3, 0.5, 6.0], jnp.float32)
     for times in range(3):
-        np.testing.assert_allclose(jax.vmap(ours)(x), jax.vmap(theirs)(x), atol=2e-6, err_msg=str(times))
+        found, expected = jax.jit(lambda x, both=(ours, theirs): [jax.vmap(one)(x) for one in both])(x)
+        np.testing.assert_allclose(found, expected, atol=2e-6, err_msg=str(times))
         ours, theirs = jax.grad(ours), jax.grad(theirs)
 
 

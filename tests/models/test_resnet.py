@@ -10,7 +10,7 @@ from fcam_jax.runtime.random import weight_keys
 
 KINDS = {
     "resnet": (BasicBlock, {}),
-    "resnext": (Bottleneck, {"groups": 32, "width_of_groups": 4}),
+    "resnext": (Bottleneck, {"groups": 8, "width_of_groups": 4}),
 }
 
 

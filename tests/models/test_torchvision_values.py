@@ -35,7 +35,12 @@ def score(classifier, images):
     return classifier.score(classifier.encoder.stage(0, images, train=False), 0)
 
 
-@pytest.mark.parametrize(("name", "dilate"), SCORES)
+def case(name, dilate):
+    """Dilated networks are also compared with strided ones, and take seconds more."""
+    return pytest.param(name, dilate, marks=pytest.mark.long if dilate else ())
+
+
+@pytest.mark.parametrize(("name", "dilate"), [case(*key) for key in SCORES])
 def test_class_scores(name, dilate):
     def build():
         encoder = ENCODERS[name](final_stride=8 if dilate else 32, dilate=dilate, rngs=weight_keys(0))

@@ -47,8 +47,9 @@ def handed(shared):
     return path
 
 
+@nnx.jit
 def scores(model):
-    return nnx.jit(lambda model, x: model(x, train=False)[1])(model, jnp.full((1, 32, 32, 3), 128, jnp.uint8))
+    return model(jnp.full((1, 32, 32, 3), 128, jnp.uint8), train=False)[1]
 
 
 def test_the_convolutions_are_those_of_the_file_and_the_rest_is_new(made):
@@ -70,6 +71,7 @@ def test_a_run_starts_from_the_file(made):
     assert (imported.tensors, imported.untouched) == (26, ("conv6",))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_imagenet_s_convolutions(handed):
     model = create_model("vgg16", weights=handed, num_classes=50)

@@ -75,7 +75,7 @@ def test_patches_of_the_last_end_have_a_gradient_only_where_the_head_takes_their
         def score(patches):
             return model.score(model.with_map(stages[stage], patches), stage)[:, 0].sum()
 
-        return jnp.abs(jax.grad(score)(model.map_of(stages[stage]))).max()
+        return np.abs(jax.jit(jax.grad(score))(model.map_of(stages[stage]))).max()
 
     assert (gradient(5) == 0) == zero
     assert gradient(4) > 0 and model.encoder.cam_stage == (4 if zero else -1)
@@ -162,17 +162,19 @@ def test_sides_that_are_no_whole_patches_are_filled_up_with_the_mean_colour(kind
 def test_registers_stand_between_class_token_and_patches_without_a_position():
     design = dataclasses.replace(SMALL, registers=2, layer_scale=True)
     model = classifier(design)
-    stages = model.stages(IMAGES)
+    run = nnx.jit(lambda model: model.stages(IMAGES))
+    stages = run(model)
     assert stages[-1].prefix.shape == (2, 3, 12)
     model.encoder.register_tokens[...] += 1.0
-    again = model.stages(IMAGES)
+    again = run(model)
     np.testing.assert_array_equal(again[0], stages[0])
     assert not np.allclose(again[-1].prefix[:, 1:], stages[-1].prefix[:, 1:])
 
 
 def test_half_precision_is_close_with_parameters_in_float32():
     exact, coarse = (classifier(dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
-    ends = [model.encoder(IMAGES, train=False)[-1].prefix for model in (exact, coarse)]
+    run = nnx.jit(lambda model: model.encoder(IMAGES, train=False)[-1].prefix)
+    ends = [run(model) for model in (exact, coarse)]
     assert ends[1].dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(nnx.state(coarse, nnx.Param))} == {jnp.dtype("float32")}
     assert 0 < jnp.abs(ends[0] - ends[1].astype(jnp.float32)).max() < 0.1

@@ -2,14 +2,15 @@
 
 import collections
 import dataclasses
-import itertools
 import json
 import shutil
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from staged import evaluate_stages, train_stages, trained_model
 
 from configs import synthetic
@@ -50,13 +51,15 @@ SMALL = {
     "evaluation.bootstrap": 20,
     "validation.threshold_step": 0.1,
 }
+# Of a run that is evaluated once more: nothing but its figures.
+FIGURES_ALONE = {"evaluation__pictures": 0, "evaluation__examples": 0, "evaluation__bootstrap": 0}
 # The checkout may change while tests run.
 PROGRAM = {"version": "1.2.3", "commit": "0123456789abcdef", "modified": False}
 
 
 def config(**values):
     settings = synthetic.get_config()
-    override(settings, SMALL | {name.replace("__", "."): value for name, value in values.items()})
+    override(settings, SMALL | values_of(values))
     return settings
 
 
@@ -84,9 +87,19 @@ def later_is_better():
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("trained")
+def classifier_alone(tmp_path_factory):
+    """The folder of a run that ends with the classifier."""
+    folder, options = tmp_path_factory.mktemp("classifier_alone"), {"last_stage": "classifier", **FIGURES_ALONE}
+    claim(folder, config(**options).to_dict())
+    train_stages(plan(**options), folder)
+    evaluate_stages(plan(**options), folder, "0123456789ab")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(classifier_alone, tmp_path_factory):
+    """The folder of a run that nothing interrupted and that went on to F-CAM."""
+    folder = shutil.copytree(classifier_alone, tmp_path_factory.mktemp("trained") / "run")
     recorded_run(folder)
     train_stages(plan(), folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -99,6 +112,16 @@ def recorded_run(folder):
     """The folder, with the record of the configuration in it."""
     claim(folder, config().to_dict())
     return folder
+
+
+def values_of(options):
+    """Settings by their own names."""
+    return {name.replace("__", "."): value for name, value in options.items()}
+
+
+@nnx.jit
+def class_scores(classifier, images):
+    return classifier(images, train=False)[1]
 
 
 def results(folder):
@@ -140,7 +163,7 @@ def test_baselines_share_the_classifier_and_every_row_leaves_a_record(trained):
 
 def test_another_split_is_evaluated_into_a_folder_of_its_own(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    table = evaluate_stages(plan(), tmp_path / "run", "0123456789ab", "val")
+    table = evaluate_stages(plan(**FIGURES_ALONE), tmp_path / "run", "0123456789ab", "val")
     assert table.startswith("val, percent")
     assert results(tmp_path / "run" / "val")["images"] == 8
     assert results(tmp_path / "run") == results(trained)
@@ -156,7 +179,7 @@ def test_a_gain_that_may_be_chance_is_told_after_the_table_and_in_the_results(tr
     told = {}
     for low in (-1.5, 0.5):
         monkeypatch.setattr(stage_evaluation, "gain", lambda old, new, low=low: Gain("PxAP", 3.0, (low, 7.5), low > 0))
-        told[low] = evaluate_stages(plan(), tmp_path / "run", "0123456789ab")
+        told[low] = evaluate_stages(plan(**FIGURES_ALONE), tmp_path / "run", "0123456789ab")
     warning = "F-CAM is not surely better than CAM: PxAP +3.0 (95 % interval -1.5 to +7.5); see docs/poor_results.md"
     assert told[-1.5] == f"{told[0.5]}\n\nwarning: {warning}"
 
@@ -198,14 +221,18 @@ def test_a_checkpoint_is_evaluated_alone(trained, tmp_path):
     assert [record.row for record in read_run(run / "fcam_latest_3").records] == ["F-CAM", "F-CAM, no threshold"]
     assert results(run) == before
 
-    evaluate_checkpoint(run / "classifier" / "checkpoints" / "latest" / "0", split="val")
+    evaluate_checkpoint(
+        run / "classifier" / "checkpoints" / "latest" / "0", split="val", values=values_of(FIGURES_ALONE)
+    )
     untrained = results(run / "classifier_latest_0_val")
     assert (untrained["split"], untrained["images"]) == ("val", 8)
     assert untrained["methods"]["CAM"] != before["methods"]["CAM"]
 
 
 def test_what_is_mirrored_is_called_so_and_its_rows_are_none_of_the_papers(trained, tmp_path):
-    evaluate_checkpoint(trained / "fcam", out=tmp_path / "out", values={"evaluation.mirrored": True})
+    evaluate_checkpoint(
+        trained / "fcam", out=tmp_path / "out", values=values_of(FIGURES_ALONE) | {"evaluation.mirrored": True}
+    )
     found = results(tmp_path / "out")
     assert list(found["methods"]) == ["F-CAM, no threshold, mirrored", "F-CAM, mirrored"]
     assert found["methods"]["F-CAM, mirrored"] != results(trained)["methods"]["F-CAM"]
@@ -215,7 +242,9 @@ def test_what_is_mirrored_is_called_so_and_its_rows_are_none_of_the_papers(train
 
 
 def test_what_is_evaluated_and_predicted_may_be_of_another_size_than_what_is_trained_on(trained, tmp_path):
-    evaluate_checkpoint(trained / "fcam", out=tmp_path / "out", values={"data.test_size": 48})
+    evaluate_checkpoint(
+        trained / "fcam", out=tmp_path / "out", values=values_of(FIGURES_ALONE) | {"data.test_size": 48}
+    )
     found, before = results(tmp_path / "out"), results(trained)
     assert (found["image_size"], found["test_size"]) == (32, 48) and before["test_size"] == 32
     assert found["methods"]["F-CAM"] != before["methods"]["F-CAM"]
@@ -299,9 +328,9 @@ def test_the_second_stage_keeps_the_best_classifier_of_the_first(trained):
     classifier, _ = trained_model(first, first.build_model(None), trained)
     fcam, _ = trained_model(second, second.build_model(untrained), trained)
     images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)), jnp.uint8)
-    _, logits = classifier(images, train=False)
-    np.testing.assert_array_equal(fcam.classifier(images, train=False)[1], logits)
-    assert np.abs(untrained(images, train=False)[1] - logits).max() > 0.01
+    logits = class_scores(classifier, images)
+    np.testing.assert_array_equal(class_scores(fcam.classifier, images), logits)
+    assert np.abs(class_scores(untrained, images) - logits).max() > 0.01
     found = results(trained)["methods"]
     assert found["CAM"]["top1_cls"] == found["F-CAM"]["top1_cls"]
 
@@ -324,15 +353,17 @@ def test_a_call_on_a_trained_run_opens_every_stage_once_and_verifies_every_check
     monkeypatch.setattr(manifest, "verify", counted_verify)
     monkeypatch.setattr(run_folder, "StageFolder", counted_folder)
     with run_folder.RunFolder(tmp_path / "run", training=True) as run:
-        experiment.train_stages(plan(), run)
-        stage_evaluation.evaluate_stages(plan(), run, "0123456789ab")
+        experiment.train_stages(plan(**FIGURES_ALONE), run)
+        stage_evaluation.evaluate_stages(plan(**FIGURES_ALONE), run, "0123456789ab")
     assert opened == {"classifier": 1, "fcam": 1}
     assert set(verified.values()) == {1} and {path.parents[2].name for path in verified} == {"classifier", "fcam"}
 
 
+@pytest.mark.long
 def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tmp_path, monkeypatch):
     draw = synthetic_data.SyntheticSource.__getitem__
-    asked = []
+    asked, figures_alone = [], plan(**FIGURES_ALONE)
+    shutil.copytree(trained / "classifier", tmp_path / "classifier")  # so that it is F-CAM's training
 
     def broken(self, index):
         if self._split == "train" and index == 5:
@@ -343,20 +374,22 @@ def test_a_run_that_bad_data_broke_off_ends_like_one_that_it_did_not(trained, tm
     with monkeypatch.context() as patch:
         patch.setattr(synthetic_data.SyntheticSource, "__getitem__", broken)
         with pytest.raises(InputError, match="train/000005: cannot be decoded"):
-            train_stages(plan(), tmp_path)
+            train_stages(figures_alone, tmp_path)
     assert asked
-    train_stages(plan(), tmp_path)
-    evaluate_stages(plan(), tmp_path, "0123456789ab")
+    train_stages(figures_alone, tmp_path)
+    evaluate_stages(figures_alone, tmp_path, "0123456789ab")
     for part in ("methods", "checkpoints"):
         assert results(tmp_path)[part] == results(trained)[part]
 
 
-def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_path):
-    values = {"cam__cache": True, "cam__cache_dir": str(tmp_path / "cache"), "evaluation__bootstrap": 0}
-    asked = []
+@pytest.fixture(scope="module")
+def cached(trained, tmp_path_factory):
+    """A folder with a run that keeps its CAMs, and their cache; a plan of such a run; the images it asked CAMs of."""
+    folder, asked = tmp_path_factory.mktemp("cached"), []
+    values = {"cam__cache": True, "cam__cache_dir": str(folder / "cache"), **FIGURES_ALONE}
 
     def watched(**more):
-        found = plan(**values, **more)
+        found = plan(**values | more)
         batches = found.frozen.batches
 
         def counted(positions):
@@ -365,48 +398,49 @@ def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, tmp_pat
 
         return dataclasses.replace(found, frozen=dataclasses.replace(found.frozen, batches=counted))
 
-    for run, more in (("first", {}), ("second", {"fcam__seeds__erosion": 0.15})):
-        shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
-        train_stages(watched(**more), tmp_path / run)
-        assert sorted(asked) == list(range(24))
-    (path,) = (tmp_path / "cache").glob("*.rows")
+    shutil.copytree(trained / "classifier", folder / "first" / "classifier")
+    train_stages(watched(), folder / "first")
+    evaluate_stages(watched(), folder / "first", "0")
+    return folder, watched, asked
+
+
+def test_cams_are_computed_once_for_all_runs_that_share_a_cache(trained, cached, tmp_path, monkeypatch):
+    folder, watched, asked = cached
+    assert sorted(asked) == list(range(24))
+    (path,) = (folder / "cache").glob("*.rows")
     rows = np.fromfile(path, np.dtype([("maps", np.float16, (5, 5)), ("done", "u1")], align=True))
     assert rows["done"].tolist() == [1] * 24 and rows["maps"].min() == 0 and rows["maps"].max() == 1
-    evaluate_stages(watched(), tmp_path / "first", "0")
-    evaluate_stages(watched(), tmp_path / "second", "0")
-    found = [results(folder)["methods"]["F-CAM"] for folder in (trained, tmp_path / "first", tmp_path / "second")]
-    assert found[0] != found[1] != found[2]
-    train_stages(watched(), tmp_path / "first")  # finished: nothing is asked for, not even of an empty cache
-    path.unlink()
-    train_stages(watched(), tmp_path / "first")
+    assert results(trained)["methods"]["F-CAM"] != results(folder / "first")["methods"]["F-CAM"]
+    train_stages(watched(), folder / "first")  # finished: nothing is asked for, not even of an empty cache
+    train_stages(watched(cam__cache_dir=str(tmp_path / "empty")), folder / "first")
+    shutil.copytree(trained / "classifier", tmp_path / "second" / "classifier")
+    monkeypatch.setattr(experiment, "make_train_step", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):  # it has its CAMs by then
+        train_stages(watched(fcam__seeds__erosion=0.15), tmp_path / "second")
     assert len(asked) == 24
 
 
+@pytest.mark.long
+def test_another_fcam_is_trained_on_the_same_cams(trained, cached, tmp_path):
+    folder, watched, asked = cached
+    second = shutil.copytree(trained / "classifier", tmp_path / "second" / "classifier").parent
+    train_stages(watched(fcam__seeds__erosion=0.15), second)
+    evaluate_stages(watched(), second, "0")
+    assert results(folder / "first")["methods"]["F-CAM"] != results(second)["methods"]["F-CAM"]
+    assert sorted(asked) == list(range(24))
+
+
 def test_features_of_fixed_crops_are_computed_once_and_an_interrupted_training_on_them_is_the_whole_one(
-    trained, tmp_path, monkeypatch
+    trained, tmp_path
 ):
-    values = {"fcam__features": 2, "fcam__epochs": 2, "evaluation__bootstrap": 0, "train__checkpoint_steps": 2}
-    for run in ("whole", "parts"):
-        shutil.copytree(trained / "classifier", tmp_path / run / "classifier")
+    values = {"fcam__features": 2, "fcam__epochs": 2, "train__checkpoint_steps": 2, **FIGURES_ALONE}
+    shutil.copytree(trained / "classifier", tmp_path / "whole" / "classifier")
     train_stages(plan(**values), tmp_path / "whole")
     (path,) = (tmp_path / "whole" / "cams").glob("*.rows")
     assert len(json.loads(path.with_suffix(".json").read_text())["sha256"]) == 64
 
-    made = experiment.make_train_step
-
-    def failing(*given, **options):
-        step, done = made(*given, **options), itertools.count()
-
-        def stopped(*given):
-            if next(done) == 3:
-                raise KeyboardInterrupt
-            return step(*given)
-
-        return stopped
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "make_train_step", failing)
-        train_stages(plan(**values), tmp_path / "parts")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    shutil.rmtree(tmp_path / "parts" / "fcam" / "checkpoints" / "latest" / "6")  # as if it had been killed in the last
     found = plan(**values)
     unasked = dataclasses.replace(found.frozen, batches=lambda positions: pytest.fail("computed twice"))
     train_stages(dataclasses.replace(found, frozen=unasked), tmp_path / "parts")
@@ -426,7 +460,7 @@ def test_a_cache_of_cams_that_cannot_be_used_is_told_before_the_first_step(tmp_p
 
 def test_figures_do_not_depend_on_the_evaluation_batch(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
-    evaluate_stages(plan(evaluation__batch_size=4), tmp_path / "run", "another hash")
+    evaluate_stages(plan(**FIGURES_ALONE, evaluation__batch_size=4), tmp_path / "run", "another hash")
     assert results(tmp_path / "run")["methods"] == results(trained)["methods"]
     assert results(tmp_path / "run")["config_hash"] == "another hash"
 
@@ -451,15 +485,14 @@ def test_an_unknown_selection_metric_is_told_before_the_first_step(tmp_path):
     assert not list(tmp_path.rglob("checkpoints/*/*"))
 
 
-def test_a_run_that_ended_with_the_classifier_goes_on_to_fcam(tmp_path):
-    for last_stage, rows in (("classifier", {"CAM"}), ("fcam", {"CAM", "F-CAM"})):
-        settings = config(last_stage=last_stage).to_dict()
-        claim(tmp_path, settings)
-        train_stages(plan(last_stage=last_stage), tmp_path, training_hash(settings))
-        evaluate_stages(plan(last_stage=last_stage), tmp_path, "hash")
-        assert json.loads((tmp_path / "results.json").read_text())["checkpoints"].keys() == rows
-    (trained,) = (tmp_path / "classifier" / "checkpoints" / "best").glob("3")
-    assert trained.is_dir()
+def test_a_run_that_ended_with_the_classifier_goes_on_to_fcam(classifier_alone, trained):
+    assert results(classifier_alone)["checkpoints"].keys() == {"CAM"}
+    assert results(trained)["checkpoints"].keys() == {"CAM", "F-CAM"}
+    first, second = (training_hash(config(last_stage=stage).to_dict()) for stage in ("classifier", "fcam"))
+    assert first == second
+    for folder in (classifier_alone, trained):
+        (best,) = (folder / "classifier" / "checkpoints" / "best").glob("3")
+        assert best.is_dir()
 
 
 def opened(folder):

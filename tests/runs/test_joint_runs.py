@@ -8,12 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from safetensors.numpy import load_file
 from staged import evaluate_stages, train_stages
 from test_export import SMALL
 
 from configs import synthetic
 from fcam_jax.cli import command
 from fcam_jax.configuration import override
+from fcam_jax.models.import_weights import export_weights
 from fcam_jax.runs import build
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.trained import load_trained
@@ -25,10 +27,15 @@ JOINT = {
     "fcam.loss.classification.weight": 1.0,
     "fcam.loss.reconstruction.weight": 0.5,
     "fcam.loss.entropy.weight": 0.1,
+    "fcam.loss.crf.weight": 0.0,
+    "fcam.color.share": 0.0,
     "fcam.classifier_factor": 1.0,
     "fcam.epochs": 2,
     "validation.selection": "last",
     "log_steps": 1,
+    "evaluation.pictures": 0,
+    "evaluation.examples": 0,
+    "evaluation.bootstrap": 0,
 }
 
 
@@ -56,6 +63,13 @@ def pictures_in(folder):
 def joint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("joint")
     return folder, run(folder)
+
+
+@pytest.fixture(scope="module")
+def exported(joint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "weights"
+    command.main(["export", f"--workdir={joint[0]}", f"--out={folder}"])
+    return folder
 
 
 def test_the_row_of_f_cam_is_that_of_the_classifier_that_was_trained_with_it(joint):
@@ -93,6 +107,7 @@ def test_a_run_goes_on_from_its_checkpoint_and_draws_no_picture_twice(joint, tmp
         assert before.read_bytes() == after.read_bytes()
 
 
+@pytest.mark.long
 def test_pictures_do_not_change_the_training(joint, tmp_path):
     shutil.copytree(joint[0], tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "fcam")
@@ -100,11 +115,19 @@ def test_pictures_do_not_change_the_training(joint, tmp_path):
     assert not (tmp_path / "run" / "fcam" / "pictures").exists()
 
 
-def test_an_export_holds_both_as_they_were_trained_together(joint, tmp_path):
-    folder, results = joint
-    command.main(["export", f"--workdir={folder}", f"--out={tmp_path / 'weights'}"])
+def test_an_export_holds_the_classifier_as_it_was_trained_with_the_decoder(joint, exported):
+    found, first = load_file(exported / "classifier.safetensors"), load_trained(joint[0] / "classifier").model
+    together = export_weights(load_trained(joint[0]).model.classifier)
+    assert found.keys() == together.keys()
+    assert all(np.array_equal(found[name], together[name]) for name in found)
+    assert any(not np.array_equal(found[name], weight) for name, weight in export_weights(first).items())
+
+
+@pytest.mark.long
+def test_an_export_holds_both_as_they_were_trained_together(joint, exported, tmp_path):
+    results = joint[1]
     values = {"classifier.epochs": 0, "fcam.epochs": 0, "model.init_head": "keep"}
-    values |= {key: str(tmp_path / "weights") for key in ("model.init", "fcam.init")}
+    values |= {key: str(exported) for key in ("model.init", "fcam.init")}
     # Neither another head nor another training is needed to use them.
     values |= {f"fcam.loss.{name}.weight": 0.0 for name in ("classification", "reconstruction")}
     assert run(tmp_path / "again", **values)["methods"]["F-CAM"] == results["methods"]["F-CAM"]

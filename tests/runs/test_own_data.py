@@ -26,6 +26,8 @@ SMALL = {
     "model.decoder_widths": (4, 4, 4, 4),
     "classifier.epochs": 1,
     "fcam.epochs": 1,
+    "fcam.loss.crf.weight": 0.0,
+    "fcam.color.share": 0.0,
     "fcam.pictures_epochs": 0,
     "evaluation.batch_size": 4,
     "evaluation.examples": 2,
@@ -33,6 +35,9 @@ SMALL = {
     "evaluation.pictures": 2,
     "validation.threshold_step": 0.1,
 }
+
+# One stage, and of it figures alone.
+OF_CLASSIFIER = {"last_stage": "classifier", "evaluation__pictures": 0, "evaluation__examples": 0}
 
 
 def save(path: pathlib.Path, seed: int) -> None:
@@ -87,7 +92,7 @@ def test_images_that_a_description_rules_out_are_counted_with_those_that_cannot_
         rows[bad] = rows[bad].replace("1 1 9 9", "9 9 1 1")
     (classes / "manifest.csv").write_text("\n".join(rows))
     (classes / "test" / "wren" / "0.png").write_text("no image")
-    run, plan = tmp_path / "run", build.experiment(config(classes, data__on_error="skip"))
+    run, plan = tmp_path / "run", build.experiment(config(classes, data__on_error="skip", **OF_CLASSIFIER))
     run.mkdir()
     assert (plan.data.sizes, plan.data.ruled_out) == ({"train": 5, "test": 2}, {"train": 1, "test": 1})
     train_stages(plan, run)
@@ -140,7 +145,7 @@ def test_images_without_an_object_count_for_classification_alone(classes, tmp_pa
             rows += [f"{folder}/{name}/{i}.png,{name},{split},{box}" for i in numbers]
     rows = [f"{row},{i or 'image_id'}" for i, row in enumerate(rows)]
     (classes / "manifest.csv").write_text("\n".join(rows))
-    settings = {"data__folder__unlocalized": "allow", "evaluation__bootstrap": 20, "last_stage": "classifier"}
+    settings = {"data__folder__unlocalized": "allow", **OF_CLASSIFIER, "evaluation__bootstrap": 20}
     run, plan = tmp_path / "run", build.experiment(config(classes, **settings))
     run.mkdir()
     assert plan.stages[0].loop.selection == "MaxBoxAcc"

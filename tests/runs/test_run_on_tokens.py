@@ -5,14 +5,17 @@ import json
 import numpy as np
 import pytest
 from program import SMALL, in_this_process, words_of
+from safetensors.numpy import load_file
 
 import fcam_jax as fc
 from fcam_jax import main as program
 from fcam_jax.cli import command
 from fcam_jax.data.synthetic import render
 from fcam_jax.models import ENCODERS
+from fcam_jax.models.import_weights import export_weights
 from fcam_jax.models.pretrained import Sized
 from fcam_jax.models.vit import Design, ViT
+from fcam_jax.runs.trained import load_trained
 
 pytestmark = pytest.mark.slow
 
@@ -25,6 +28,11 @@ SETTINGS = SMALL | {
     "classifier.optimizer.learning_rate": 0.001,
     "fcam.optimizer.name": "adamw_cosine",
     "fcam.features": CROPS,
+    "fcam.loss.crf.weight": 0.0,
+    "fcam.color.share": 0.0,
+    "evaluation.pictures": 0,
+    "evaluation.examples": 0,
+    "evaluation.bootstrap": 0,
 }
 
 
@@ -62,6 +70,7 @@ def test_both_stages_are_trained_and_evaluated(run):
     assert kept["row"].count(f"({size}, {size}, {WIDTH})") == 4  # of every block
 
 
+@pytest.mark.long
 def test_a_finished_run_on_tokens_is_not_trained_again(run):
     before = (run / "fcam" / "metrics.jsonl").read_text()
     call(run, **SETTINGS)
@@ -75,16 +84,30 @@ def test_its_maps_have_the_size_of_the_images(run):
     assert all(one.min() >= 0 and one.max() <= 1 and np.ptp(one) > 0 for one in found.maps)
 
 
-def test_its_decoder_is_exported_with_its_neck(run, tmp_path):
-    assert command.main(["export", f"--workdir={run}", f"--out={tmp_path / 'weights'}"]) == 0
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "weights"
+    assert command.main(["export", f"--workdir={run}", f"--out={folder}"]) == 0
+    return folder
+
+
+def test_its_export_has_every_weight_of_the_decoder_and_its_neck(run, exported):
+    model = load_trained(run).model
+    found, expected = load_file(exported / "decoder.safetensors"), export_weights(model.decoder)
+    assert found.keys() == expected.keys() and any("neck" in name for name in found)
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.long
+def test_its_decoder_is_exported_with_its_neck(run, exported, tmp_path):
     call(
         tmp_path / "again",
         **SETTINGS
         | {
-            "model.init": tmp_path / "weights",
+            "model.init": exported,
             "model.init_head": "keep",
             "classifier.epochs": 0,
-            "fcam.init": tmp_path / "weights",
+            "fcam.init": exported,
             "fcam.epochs": 0,
             "fcam.features": 0,
         },

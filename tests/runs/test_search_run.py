@@ -2,14 +2,18 @@
 
 import json
 import shutil
+from unittest import mock
 
+import jax.numpy as jnp
 import pytest
 
 from configs import synthetic
 from fcam_jax.configuration import override
-from fcam_jax.runs import job
+from fcam_jax.methods.fcam import Judgement
+from fcam_jax.runs import build, experiment, job, stage_evaluation
 from fcam_jax.runs.trained import load_trained
 from fcam_jax.training import search
+from fcam_jax.training.placed import Placed, data_mesh
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +36,7 @@ SMALL = {
     "evaluation.batch_size": 8,
     "evaluation.pictures": 0,
     "evaluation.examples": 0,
+    "evaluation.threshold_step": 0.1,
     "evaluation.bootstrap": 0,
     "validation.threshold_step": 0.1,
     "validation.selection": "last",
@@ -62,7 +67,29 @@ def test_without_boxes_a_candidate_is_scored_by_its_cut(run):
         assert figures["score"] == (-figures["cut"] if figures["seeds"] <= 0.6931 else -1 - figures["seeds"])
 
 
-def test_with_boxes_a_candidate_is_scored_by_the_figure_of_least_noise(run, tmp_path):
+@pytest.mark.parametrize("selection", ["last", "MaxBoxAcc"])
+def test_maps_that_contradict_their_seeds_count_less_than_any_others(selection):
+    plan = build.experiment(override(synthetic.get_config(), SMALL | {"validation.selection": selection}))
+    first, stage = plan.stages
+    model, mesh = stage.build_model(first.build_model(None)), data_mesh(plan.data.batch_size)
+    figures = {"MaxBoxAcc": 60.0, "MaxBoxAccV2": 40.0}
+    training = mock.Mock(mesh=mesh, stream=plan.data.stream(0, None), validate=lambda state: figures)
+
+    def scored(seeds):
+        def judge(model, batch):
+            return Judgement(seeds=jnp.full(len(batch.images), seeds), cut=jnp.full(len(batch.images), 0.3))
+
+        score = experiment._score(plan, stage, model, judge, training, stage.search.by)
+        return score(Placed.split(model, stage.method, mesh))["score"]
+
+    sound = -0.3 if selection == "last" else 40.0
+    expected = {0.6: sound, 0.8: -1.8 if selection == "last" else sound, 0.9: -1.9}
+    assert {seeds: scored(seeds) for seeds in expected} == pytest.approx(expected)
+
+
+@pytest.mark.long
+def test_with_boxes_a_candidate_is_scored_by_the_figure_of_least_noise(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage_evaluation, "evaluate_stages", lambda *_: "")  # the search is all that is looked at
     by_boxes = {"validation.selection": "MaxBoxAcc", "classifier.from_run": str(run), "fcam.search.crf": (1.0,)}
     one = {"fcam.search.background_fraction": (0.5,), "fcam.search.color": (1.0, 0.0)}
     job.train(override(synthetic.get_config(), SMALL | by_boxes | one), tmp_path / "run")

@@ -41,8 +41,8 @@ SMALL = {
     "classifier.cstn.window": 3,
     "classifier.fsl.images_per_class": 2,
     "evaluation.batch_size": 8,
-    "evaluation.pictures": 2,
-    "evaluation.examples": 2,
+    "evaluation.pictures": 1,
+    "evaluation.examples": 1,
     "evaluation.threshold_step": 0.01,
     "evaluation.bootstrap": 0,
     "validation.threshold_step": 0.1,
@@ -50,9 +50,9 @@ SMALL = {
 # Of a method that is one of transformers: four blocks; those that are published have twelve.
 ON_TOKENS = {"model.encoder": "shallow", "model.decoder_widths": (4, 4, 4, 4, 4)}
 SHALLOW = Sized(ViT, Design(width=12, heads=2, grid=2, resampling="size", depth=4))
-# The protocol's, and one of each further kind: a head with branches, a memory and an order, a map of its own, objects
-# for labels, records of its own, a second network, a token that training adds, a frozen encoder.
-KINDS = ("has", "acol", "adl", "cutmix", "spg", "i2c", "bas", "fsl", "spol_segmenter", "gcnet", "sat", "tokencut")
+# The protocol's, and one of each further kind: a map of its own, a head with branches, a memory and an order, records
+# of its own, objects for labels, a second network, a token that training adds, a frozen encoder.
+KINDS = ("has", "acol", "adl", "cutmix", "bas", "spg", "i2c", "spol_segmenter", "fsl", "gcnet", "sat", "tokencut")
 TITLES = {name: training.title for name, training in METHODS.items()}
 
 

@@ -54,6 +54,7 @@ def localized(devices, cam):
     return placed.localize({"maps": method.localize})(placed, batch(0))["maps"].maps
 
 
+@pytest.mark.long
 def test_a_step_trains_from_the_seeds_of_all_cams_and_one_device_equals_four():
     before, one, metrics_one = step(1)
     _, four, metrics_four = step(4)

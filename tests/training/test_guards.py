@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_loop import compiled_step, final_state, log, run
+from stepping import step_of
+from test_loop import final_state, log, run
 from tiny_stages import BATCH, Stream
 
 from fcam_jax.errors import InputError
@@ -23,7 +24,7 @@ LENGTHS = {"steps_per_epoch": 8, "log_steps": 3, "checkpoint_steps": 2}
 
 def spoilt(stage, at, loss):
     """The train step, whose loss or state is infinite once at some step."""
-    step = compiled_step(stage)
+    step = step_of(stage, 1)
 
     def spoil(state, batch, rng):
         number = int(state.step) + 1

@@ -6,7 +6,7 @@ import types
 import jax
 import numpy as np
 import pytest
-from test_parts import assert_same, run
+from stepping import assert_same, run
 from tiny_stages import STAGES, classifier, decoder, optimizer, placed
 
 from fcam_jax.losses import Classification, Entropy, PixelAlignment, Reconstruction, Weighted
@@ -39,23 +39,19 @@ def start(stage):
     return jax.device_get(initial_state(placed(stage, data_mesh(8)), stage.optimizer))
 
 
-@pytest.fixture(scope="module")
-def alone():
-    return run(joint_stage(), 1)
-
-
-def test_four_devices_equal_one(alone):
+def test_four_devices_equal_one():
     four = run(joint_stage(), 4)
     assert {"entropy", "reconstruction", "classification", "accuracy"} < four[1][0].keys()
-    assert_same(alone, four)
+    assert_same(run(joint_stage(), 1), four)
 
 
+@pytest.mark.long
 def test_neither_the_number_of_devices_nor_rematerialisation_changes_what_parts_give():
     assert_same(run(joint_stage(), 1, accumulate=2), run(joint_stage(), 4, accumulate=2, remat=True))
 
 
-def test_every_parameter_and_the_classifiers_statistics_change(alone):
-    before, after = start(joint_stage()), alone[0]
+def test_every_parameter_and_the_classifiers_statistics_change():
+    before, after = start(joint_stage()), run(joint_stage(), 1)[0]
     assert set(after.params) == {"classifier", "decoder"}
     for part in ("params", "rest"):
         for old, new in zip(*(jax.tree.leaves(getattr(state, part)) for state in (before, after)), strict=True):

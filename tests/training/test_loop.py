@@ -1,36 +1,39 @@
 import dataclasses
 import errno
+import functools
 import json
 import signal
 import time
+import types
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from stepping import mesh_of, step_of
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tiny_stages import Stream, placed
+from tiny_stages import STAGES, Stream, optimizer, placed
 
 from fcam_jax.errors import InputError, Preempted
 from fcam_jax.runtime import watchdog
 from fcam_jax.training.checkpoint import Checkpoints
 from fcam_jax.training.loop import Training, train
 from fcam_jax.training.metric_log import MetricLog
-from fcam_jax.training.placed import data_mesh, split_model
+from fcam_jax.training.placed import split_model
 from fcam_jax.training.settings import LoopSettings
-from fcam_jax.training.step import initial_state, make_train_step
+from fcam_jax.training.step import initial_state
 
 pytestmark = pytest.mark.slow
 
 
-def run(stage, directory, epochs, stream=None, validate=None, selection="value", step=None, **settings):
-    mesh = data_mesh(8)
+def run(stage, directory, epochs, stream=None, validate=None, selection="value", step=None, devices=1, **settings):
+    mesh = mesh_of(devices)
     lengths = {"steps_per_epoch": 2, "log_steps": 1} | settings
     settings = LoopSettings(stage.name, epochs, selection=selection, **lengths)
     training = Training(
         state=initial_state(placed(stage, mesh), stage.optimizer),
-        step=step or compiled_step(stage),
+        step=step or step_of(stage, devices),
         stream=stream or Stream(),
         validate=validate or (lambda state: {"value": float(state.step)}),
         mesh=mesh,
@@ -42,18 +45,29 @@ def run(stage, directory, epochs, stream=None, validate=None, selection="value",
         train(training, checkpoints)
 
 
-STEPS = {}
+@pytest.fixture(scope="module")
+def few():
+    """The first stage, of whose few arrays a checkpoint is written quickly."""
+    found = STAGES["classifier"]
+    model, method = found.model(), found.method
+    return types.SimpleNamespace(name="classifier", model=model, method=method, optimizer=optimizer(method))
 
 
-def compiled_step(stage):
-    """The train step of a stage, compiled once for all tests."""
-    if stage.name not in STEPS:
-        STEPS[stage.name] = make_train_step(placed(stage, data_mesh(8)), stage.method, stage.optimizer)
-    return STEPS[stage.name]
+@pytest.fixture(scope="module")
+def whole(few, tmp_path_factory):
+    """From the lengths of a run to the folder of one without interruption, which is made once."""
+
+    @functools.cache
+    def made(**lengths):
+        directory = tmp_path_factory.mktemp("whole")
+        run(few, directory, **lengths)
+        return directory
+
+    return made
 
 
-def final_state(stage, directory):
-    mesh = data_mesh(8)
+def final_state(stage, directory, devices=1):
+    mesh = mesh_of(devices)
     checkpoints = Checkpoints(directory / "checkpoints")
     state = checkpoints.restore(initial_state(placed(stage, mesh), stage.optimizer))
     progress = checkpoints.progress()
@@ -80,22 +94,23 @@ def assert_same(a, b):
         np.testing.assert_array_equal(x, y)
 
 
+@pytest.mark.sampled
 def test_four_steps_equal_two_and_a_restore_and_two(stage, tmp_path):
-    run(stage, tmp_path / "whole", epochs=2)
-    run(stage, tmp_path / "parts", epochs=1)
-    run(stage, tmp_path / "parts", epochs=2)
-    (whole, progress), (parts, resumed) = final_state(stage, tmp_path / "whole"), final_state(stage, tmp_path / "parts")
+    for name, epochs in (("whole", 2), ("parts", 1), ("parts", 2)):
+        run(stage, tmp_path / name, epochs, devices=4)
+    (whole, progress), (parts, resumed) = (final_state(stage, tmp_path / name, 4) for name in ("whole", "parts"))
     assert_same(whole, parts)
     assert progress == resumed and progress.step == 4 and progress.data == {"position": 4}
     logs = [without_time(log(tmp_path / run, "train")) for run in ("whole", "parts")]
     assert logs[0] == logs[1] and len(logs[0]) == 4
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_four_steps_on_tokens_equal_two_and_a_restore_and_two(token_stage, tmp_path):
     test_four_steps_equal_two_and_a_restore_and_two(token_stage, tmp_path)
 
 
+@pytest.mark.sampled
 def test_the_line_of_an_epoch_has_loss_and_accuracy(stage, tmp_path, caplog):
     caplog.set_level("INFO", "fcam_jax.training.loop")
     run(stage, tmp_path, epochs=1, validate=lambda state: {"value": 0.25, "classes": 87.5}, ties="classes")
@@ -123,29 +138,27 @@ class Stopping(Stream):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_request_to_stop_saves_the_step_and_the_log_goes_on_as_if_nothing_was(
-    fcam_stage, tmp_path, listening, number
+    few, whole, tmp_path, listening, number
 ):
-    lengths = {"steps_per_epoch": 7, "log_steps": 3, "checkpoint_steps": 4}
-    run(fcam_stage, tmp_path / "whole", epochs=2, **lengths)
+    lengths = {"epochs": 2, "steps_per_epoch": 7, "log_steps": 3, "checkpoint_steps": 4}
     kind = KeyboardInterrupt if number == signal.SIGINT else Preempted
     # Batches are taken one ahead: that of step 6 before step 5 is done. Step 7 is the last of its epoch.
     for at, saved in ((6, 5), (8, 7)) if number == signal.SIGTERM else ((6, 5),):
         with pytest.raises(kind) as caught:
-            run(fcam_stage, tmp_path / "parts", epochs=2, stream=Stopping(at, number), **lengths)
+            run(few, tmp_path, stream=Stopping(at, number), **lengths)
         listening()
-        assert final_state(fcam_stage, tmp_path / "parts")[1].step == saved
+        assert final_state(few, tmp_path)[1].step == saved
         assert number == signal.SIGINT or caught.value.code == 75
-    run(fcam_stage, tmp_path / "parts", epochs=2, **lengths)
-    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "parts")[0])
-    assert final_state(fcam_stage, tmp_path / "whole")[1] == final_state(fcam_stage, tmp_path / "parts")[1]
+    run(few, tmp_path, **lengths)
+    (expected, progress), (found, resumed) = (final_state(few, folder) for folder in (whole(**lengths), tmp_path))
+    assert_same(expected, found)
+    assert progress == resumed
     for kind in ("train", "val"):
-        whole, parts = (without_time(log(tmp_path / run, kind)) for run in ("whole", "parts"))
-        assert whole == parts and len(whole) == {"train": 6, "val": 3}[kind]
+        expected, found = (without_time(log(folder, kind)) for folder in (whole(**lengths), tmp_path))
+        assert expected == found and len(expected) == {"train": 6, "val": 3}[kind]
 
 
-def test_a_run_that_ends_while_it_validates_keeps_its_epoch(fcam_stage, tmp_path, listening):
-    run(fcam_stage, tmp_path / "whole", epochs=2)
-
+def test_a_run_that_ends_while_it_validates_keeps_its_epoch(few, whole, tmp_path, listening):
     def validate(state):
         if int(state.step) == 4:
             signal.raise_signal(signal.SIGTERM)
@@ -153,18 +166,18 @@ def test_a_run_that_ends_while_it_validates_keeps_its_epoch(fcam_stage, tmp_path
         return {"value": float(state.step)}
 
     with pytest.raises(Preempted):
-        run(fcam_stage, tmp_path / "parts", epochs=2, validate=validate)
+        run(few, tmp_path, epochs=2, validate=validate)
     listening()
-    progress = final_state(fcam_stage, tmp_path / "parts")[1]
+    progress = final_state(few, tmp_path)[1]
     assert (progress.step, progress.validated, progress.best_step) == (4, 2, 2)
-    run(fcam_stage, tmp_path / "parts", epochs=2)
-    whole, parts = (final_state(fcam_stage, tmp_path / run)[1] for run in ("whole", "parts"))
-    assert whole == parts and parts.best_step == 4
-    assert without_time(log(tmp_path / "whole", "val")) == without_time(log(tmp_path / "parts", "val"))
+    run(few, tmp_path, epochs=2)
+    expected, resumed = (final_state(few, folder)[1] for folder in (whole(epochs=2), tmp_path))
+    assert expected == resumed and resumed.best_step == 4
+    assert without_time(log(whole(epochs=2), "val")) == without_time(log(tmp_path, "val"))
 
 
-def test_a_request_while_a_checkpoint_is_read_is_no_damage(fcam_stage, tmp_path, listening, monkeypatch):
-    run(fcam_stage, tmp_path, epochs=1)
+def test_a_request_while_a_checkpoint_is_read_is_no_damage(few, tmp_path, listening, monkeypatch):
+    run(few, tmp_path, epochs=1)
     read = ocp.CheckpointManager.restore
 
     def interrupted(*args, **kwargs):
@@ -173,56 +186,55 @@ def test_a_request_while_a_checkpoint_is_read_is_no_damage(fcam_stage, tmp_path,
 
     monkeypatch.setattr(ocp.CheckpointManager, "restore", interrupted)
     with pytest.raises(Preempted):
-        run(fcam_stage, tmp_path, epochs=2)
+        run(few, tmp_path, epochs=2)
 
 
 def without_time(rows):
     return [{k: v for k, v in row.items() if k not in ("steps_per_second", "data_wait")} for row in rows]
 
 
-def test_checkpoints_of_another_configuration_are_refused(fcam_stage, tmp_path):
-    run(fcam_stage, tmp_path, epochs=1)
+def test_checkpoints_of_another_configuration_are_refused(few, tmp_path):
+    run(few, tmp_path, epochs=1)
     checkpoints = Checkpoints(tmp_path / "checkpoints", training=True)
     checkpoints.amend(dataclasses.replace(checkpoints.progress(), config="0123"))
     checkpoints.close()
     with pytest.raises(InputError, match=r"of another configuration \(0123 there, unknown now\); use another folder"):
-        run(fcam_stage, tmp_path, epochs=2)
+        run(few, tmp_path, epochs=2)
 
 
-def test_bad_data_stops_the_run_and_loses_nothing(fcam_stage, tmp_path):
-    run(fcam_stage, tmp_path / "whole", epochs=3)
+def test_bad_data_stops_the_run_and_loses_nothing(few, whole, tmp_path):
     with pytest.raises(InputError, match=r"bird\.jpg"):
-        run(fcam_stage, tmp_path / "broken", epochs=3, stream=BrokenStream())
-    assert final_state(fcam_stage, tmp_path / "broken")[1].step == 3
-    run(fcam_stage, tmp_path / "broken", epochs=3)
-    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "broken")[0])
+        run(few, tmp_path, epochs=2, stream=BrokenStream())
+    assert final_state(few, tmp_path)[1].step == 3
+    run(few, tmp_path, epochs=2)
+    assert_same(final_state(few, whole(epochs=2))[0], final_state(few, tmp_path)[0])
 
 
-def test_a_finished_stage_is_not_trained_again(fcam_stage, tmp_path):
-    run(fcam_stage, tmp_path, epochs=1)
+def test_a_finished_stage_is_not_trained_again(few, tmp_path):
+    run(few, tmp_path, epochs=1)
     before = (tmp_path / "metrics.jsonl").read_text()
 
     def never(state):
         raise AssertionError("validated again")
 
-    run(fcam_stage, tmp_path, epochs=1, validate=never)
+    run(few, tmp_path, epochs=1, validate=never)
     assert (tmp_path / "metrics.jsonl").read_text() == before
 
 
-def test_the_first_maximum_is_the_best_and_step_zero_takes_part(fcam_stage, tmp_path):
+def test_the_first_maximum_is_the_best_and_step_zero_takes_part(few, tmp_path):
     values = {0: 50.0, 2: 70.0, 4: 70.0, 6: 60.0}
-    run(fcam_stage, tmp_path, epochs=3, validate=lambda state: {"value": values[int(state.step)]})
+    run(few, tmp_path, epochs=3, validate=lambda state: {"value": values[int(state.step)]})
     checkpoints = Checkpoints(tmp_path / "checkpoints")
-    _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
+    _, params, rest = split_model(few.model, few.method)
     best, _, record = checkpoints.restore_model(params, rest)
     checkpoints.close()
     assert record == {"step": 2, "val": {"value": 70.0}}
-    run(fcam_stage, tmp_path / "one", epochs=1, validate=lambda state: {"value": values[int(state.step)]})
-    assert_same(best, final_state(fcam_stage, tmp_path / "one")[0].params)
+    run(few, tmp_path / "one", epochs=1, validate=lambda state: {"value": values[int(state.step)]})
+    assert_same(best, final_state(few, tmp_path / "one")[0].params)
     assert [row["value"] for row in log(tmp_path, "val")] == list(values.values())
 
 
-def test_within_the_noise_of_the_maximum_the_classes_choose_and_a_resumed_run_chooses_alike(fcam_stage, tmp_path):
+def test_within_the_noise_of_the_maximum_the_classes_choose_and_a_resumed_run_chooses_alike(few, tmp_path):
     # Of 30 images, 70 % and 73 % are the same within 8 %: one image's difference takes no better classifier away.
     values = {0: (50.0, 90.0), 2: (70.0, 75.0), 4: (73.3, 58.3), 6: (63.3, 75.0), 8: (90.0, 50.0), 10: (86.7, 51.7)}
 
@@ -231,37 +243,38 @@ def test_within_the_noise_of_the_maximum_the_classes_choose_and_a_resumed_run_ch
         return {"value": places, "classes": classes, "images": 30.0}
 
     for epochs, best in ((2, 2), (3, 2), (4, 8), (5, 10)):
-        run(fcam_stage, tmp_path / "parts", epochs=epochs, validate=validate, ties="classes")
-        assert final_state(fcam_stage, tmp_path / "parts")[1].best_step == best
-    run(fcam_stage, tmp_path / "whole", epochs=5, validate=validate, ties="classes")
-    (parts, resumed), (whole, progress) = (final_state(fcam_stage, tmp_path / name) for name in ("parts", "whole"))
+        run(few, tmp_path / "parts", epochs=epochs, validate=validate, ties="classes")
+        assert final_state(few, tmp_path / "parts")[1].best_step == best
+    run(few, tmp_path / "whole", epochs=5, validate=validate, ties="classes")
+    (parts, resumed), (whole, progress) = (final_state(few, tmp_path / name) for name in ("parts", "whole"))
     assert resumed == progress and progress.best_value == 90.0 and progress.best_metrics["classes"] == 51.7
     assert_same(parts, whole)
-    run(fcam_stage, tmp_path / "maximum", epochs=3, validate=validate)
-    assert final_state(fcam_stage, tmp_path / "maximum")[1].best_step == 4
+    run(few, tmp_path / "maximum", epochs=3, validate=validate)
+    assert final_state(few, tmp_path / "maximum")[1].best_step == 4
 
 
-def test_without_figures_to_choose_by_the_last_model_is_the_best(fcam_stage, tmp_path):
-    run(fcam_stage, tmp_path, epochs=2, validate=lambda state: {}, selection="last")
-    assert final_state(fcam_stage, tmp_path)[1].best_step == 4
+def test_without_figures_to_choose_by_the_last_model_is_the_best(few, tmp_path):
+    run(few, tmp_path, epochs=2, validate=lambda state: {}, selection="last")
+    assert final_state(few, tmp_path)[1].best_step == 4
     with pytest.raises(InputError, match=r"unknown config\.validation\.selection 'value'; known: last, other"):
-        run(fcam_stage, tmp_path / "other", epochs=1, validate=lambda state: {"other": 1.0})
+        run(few, tmp_path / "other", epochs=1, validate=lambda state: {"other": 1.0})
 
 
-def test_the_log_tells_how_long_the_device_waited_for_data(fcam_stage, tmp_path):
+def test_the_log_tells_how_long_the_device_waited_for_data(few, whole, tmp_path):
     class Slow(Stream):
         def __next__(self):
             time.sleep(0.3)
             return super().__next__()
 
-    run(fcam_stage, tmp_path / "fast", epochs=3)
-    run(fcam_stage, tmp_path / "slow", epochs=3, stream=Slow())
-    waited = {name: [row["data_wait"] for row in log(tmp_path / name, "train")] for name in ("fast", "slow")}
+    run(few, tmp_path, epochs=2, stream=Slow())
+    folders = {"fast": whole(epochs=2), "slow": tmp_path}
+    waited = {name: [row["data_wait"] for row in log(folder, "train")] for name, folder in folders.items()}
     # The first step compiles, and the last takes no batch ahead.
     assert max(waited["fast"]) < 50 and min(waited["slow"][1:-1]) > 60
     assert all(0 <= share <= 100 for share in waited["slow"])
 
 
+@pytest.mark.sampled
 def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
     run(stage, tmp_path, epochs=1)
     _, params, rest = split_model(stage.model, stage.method)
@@ -273,8 +286,8 @@ def test_a_checkpoint_of_another_model_is_named(stage, tmp_path):
     checkpoints.close()
 
 
-def test_an_empty_folder_says_to_train_first(tmp_path, fcam_stage):
-    _, params, rest = split_model(fcam_stage.model, fcam_stage.method)
+def test_an_empty_folder_says_to_train_first(tmp_path, few):
+    _, params, rest = split_model(few.model, few.method)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     with pytest.raises(InputError, match="train first"):
         checkpoints.restore_model(params, rest)
@@ -296,20 +309,19 @@ def test_figures_logged_after_the_resumed_step_are_dropped(tmp_path):
 
 # The writer leaves its file open where it fails; the process ends then.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_log_that_cannot_be_written_is_told_in_one_line(fcam_stage, tmp_path, monkeypatch):
+def test_a_log_that_cannot_be_written_is_told_in_one_line(few, whole, tmp_path, monkeypatch):
     def full(self, event):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    run(fcam_stage, tmp_path / "whole", epochs=2)
-    run(fcam_stage, tmp_path / "parts", epochs=1)
+    run(few, tmp_path / "parts", epochs=1)
     with monkeypatch.context() as patch:
         patch.setattr(EventsWriter, "write_event", full)
         with pytest.raises(
             InputError, match=r"^the metric log in \S*parts cannot be written \(No space left on device\)"
         ):
-            run(fcam_stage, tmp_path / "parts", epochs=2)
-    run(fcam_stage, tmp_path / "parts", epochs=2)
-    assert_same(final_state(fcam_stage, tmp_path / "whole")[0], final_state(fcam_stage, tmp_path / "parts")[0])
+            run(few, tmp_path / "parts", epochs=2)
+    run(few, tmp_path / "parts", epochs=2)
+    assert_same(final_state(few, whole(epochs=2))[0], final_state(few, tmp_path / "parts")[0])
 
 
 def test_events_are_tensorboards(tmp_path):

@@ -15,67 +15,25 @@ import numpy as np
 import pytest
 from filled import filled
 from flax import nnx
-from jax.sharding import AxisType
 from program import QUICKLY_COMPILED
+from stepping import assert_same, mesh_of, run, step_of
 from tiny_stages import BATCH, CLASSES, STAGES, batch, optimizer, placed
 
 from fcam_jax.errors import InputError
 from fcam_jax.losses.pixel_alignment import PixelAlignment
 from fcam_jax.methods.contract import batch_key
-from fcam_jax.models import ENCODERS
 from fcam_jax.models.batch_norm import BatchNorm
 from fcam_jax.models.classifier import Classifier
 from fcam_jax.models.heads import WGAP
+from fcam_jax.models.resnet import BasicBlock, ResNet
 from fcam_jax.runtime.random import weight_keys
 from fcam_jax.training.placed import data_mesh, replicate, spread
-from fcam_jax.training.step import initial_state, jitted_step, make_train_step
-from fcam_jax.types import DATA_AXIS
+from fcam_jax.training.step import initial_state, jitted_step
 
 pytestmark = pytest.mark.slow
 
-STEPS = 3
-
-
-def mesh_of(devices):
-    return jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-
-
-def run(stage, devices, steps=STEPS, **how):
-    mesh = mesh_of(devices)
-    state, key = (
-        initial_state(placed(stage, mesh), stage.optimizer),
-        replicate(jax.random.key(7), mesh),
-    )
-    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer, **how)
-    logged = []
-    for number in range(steps):
-        state, metrics = step(state, spread(batch(number), mesh), key)
-        logged.append(jax.device_get(metrics))
-    return jax.device_get(state), logged
-
-
 # A mean of the parts' percentiles is not that of the batch.
 PERCENTILES = ("foreground_10", "foreground_50", "foreground_90")
-
-_RUNS: dict = {}
-
-
-def recorded(stage, devices, **how):
-    """A run, which is not repeated for other tests."""
-    key = (stage.name, devices, *how.items())
-    if key not in _RUNS:
-        _RUNS[key] = run(stage, devices, **how)
-    return _RUNS[key]
-
-
-def assert_same(one, other, but=()):
-    """The same figures, but for some, and the same parameters."""
-    for a, b in zip(one[1], other[1], strict=True):
-        assert a.keys() == b.keys()
-        for name in a.keys() - set(but):
-            np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=1e-5, err_msg=name)
-    for a, b in zip(jax.tree.leaves(one[0]), jax.tree.leaves(other[0]), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture
@@ -95,14 +53,16 @@ def without_ratios(stage):
     return stage
 
 
+@pytest.mark.sampled
 def test_without_statistics_and_ratios_of_the_batch_parts_make_the_same_update(still_stage):
     stage = without_ratios(still_stage)
+    stage.name = f"still {stage.name}"
     assert_same(run(stage, 1), run(stage, 1, accumulate=4), but=PERCENTILES)
 
 
 def test_the_parts_do_not_depend_on_the_number_of_devices(stage):
-    parts, whole = recorded(stage, 1, accumulate=2), recorded(stage, 1)
-    assert_same(parts, recorded(stage, 4, accumulate=2))
+    parts, whole = run(stage, 1, accumulate=2), run(stage, 1)
+    assert_same(parts, run(stage, 4, accumulate=2))
     assert any(
         abs(a["loss"] - b["loss"]) > 1e-3 for a, b in zip(parts[1], whole[1], strict=True)
     )  # BatchNorm sees fewer
@@ -114,8 +74,9 @@ def test_what_is_drawn_once_for_a_batch_differs_between_parts():
     assert len({tuple(jax.random.key_data(one).tolist()) for one in drawn}) == 3
 
 
+@pytest.mark.sampled
 def test_rematerialisation_changes_nothing_but_the_memory(stage):
-    assert_same(recorded(stage, 1), recorded(stage, 4, remat=True))
+    assert_same(run(stage, 1), run(stage, 4, remat=True))
 
 
 def planned(stage, times=4, **how):
@@ -139,37 +100,40 @@ def test_rematerialisation_takes_less_memory():
     method = STAGES["classifier"].method
 
     def build():
-        encoder = ENCODERS["resnet18"](
-            final_stride=8, dtype=jnp.float32, rngs=weight_keys(0)
-        )  # stages of several layers
+        encoder = ResNet(BasicBlock, (2, 1, 1, 1), dtype=jnp.float32, rngs=weight_keys(0))  # stages of several layers
         return Classifier(encoder, WGAP(encoder.channels[-1], CLASSES, rngs=nnx.Rngs(1)))
 
     model = filled(build)
     stage = types.SimpleNamespace(model=model, method=method, optimizer=optimizer(method))
-    assert planned(stage, times=8, remat=True) < 0.9 * planned(stage, times=8)
+    assert planned(stage, remat=True) < 0.9 * planned(stage)
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.sampled
+@pytest.mark.parametrize("accumulate", [2, 1])
 def test_the_state_is_donated_for_use(stage, accumulate):
     mesh = mesh_of(4)
     state, key = (
         initial_state(placed(stage, mesh), stage.optimizer),
         replicate(jax.random.key(0), mesh),
     )
-    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer, accumulate=accumulate)
+    step = step_of(stage, 4, accumulate=accumulate)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a donated buffer that no result can use is warned of
         step(state, spread(batch(0), mesh), key)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
 
 
-def test_what_is_not_on_the_devices_is_refused(fcam_stage):
-    mesh = mesh_of(4)
-    state, key = (
-        initial_state(placed(fcam_stage, mesh), fcam_stage.optimizer),
-        jax.random.key(0),
-    )
-    step = make_train_step(placed(fcam_stage, mesh), fcam_stage.method, fcam_stage.optimizer)
+@pytest.mark.sampled
+def test_what_is_not_on_the_devices_is_refused(stage):
+    class Drawing(type(stage.method)):
+        def loss(self, model, batch, rng, step):
+            loss, metrics = super().loss(model, batch, rng, step)
+            return loss, metrics | {"drawn": jax.random.uniform(rng)}
+
+    fields = {field.name: getattr(stage.method, field.name) for field in dataclasses.fields(stage.method)}
+    stage.name, stage.method = f"drawing {stage.name}", Drawing(**fields)
+    mesh, key = mesh_of(4), jax.random.key(0)
+    state, step = initial_state(placed(stage, mesh), stage.optimizer), step_of(stage, 4)
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device transfer"):
         step(state, batch(0), replicate(key, mesh))
     with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed device-to-device transfer"):
@@ -183,44 +147,36 @@ def test_what_parts_cannot_be_made_of_is_named():
 
 
 PROGRAM = """
-import json, types
-import jax
-import test_parts
+import json, sys, types
+from stepping import run
 from tiny_stages import STAGES, optimizer
-found = {}
-for name, stage in STAGES.items():
-    rule = optimizer(stage.method)
-    stage = types.SimpleNamespace(name=name, model=stage.model(), method=stage.method, optimizer=rule)
-    found[name] = [float(row["loss"]) for row in test_parts.run(stage, 8)[1]]
-print(json.dumps(found))
+found = STAGES[sys.argv[1]]
+stage = types.SimpleNamespace(
+    name=sys.argv[1], model=found.model(), method=found.method, optimizer=optimizer(found.method)
+)
+print(json.dumps([float(row["loss"]) for row in run(stage, 8)[1]]))
 """
 
 
+@pytest.mark.sampled
 def test_two_and_eight_devices_equal_one(stage):
     assert BATCH == 8
-    one = recorded(stage, 1)
-    assert_same(one, recorded(stage, 2))
-    eight = _losses_on_eight()[stage.name]
+    one = run(stage, 1)
+    assert_same(one, run(stage, 2))
+    tests = Path(__file__).resolve().parent.parent
+    environment = os.environ | {
+        "XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.pathsep.join(map(str, (tests / "helpers", tests.parent))),
+    }
+    command = [sys.executable, "-c", PROGRAM, stage.name]
+    program = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    eight = json.loads(program.stdout.splitlines()[-1])
     np.testing.assert_allclose(eight, [row["loss"] for row in one[1]], rtol=2e-4)
-
-
-def _losses_on_eight(found={}):  # noqa: B006
-    if not found:
-        here = Path(__file__).resolve().parent
-        environment = os.environ | {
-            "XLA_FLAGS": f"{QUICKLY_COMPILED} --xla_force_host_platform_device_count=8",
-            "PYTHONPATH": os.pathsep.join(map(str, (here, here.parent / "helpers", here.parent.parent))),
-        }
-        program = subprocess.run(
-            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
-        )
-        found |= json.loads(program.stdout.splitlines()[-1])
-    return found
 
 
 @pytest.mark.parametrize("stage", ["classifier"], indirect=True)
 def test_losses_and_statistics_are_float32_whatever_is_computed_in(stage):
-    model = stage.model
+    model, stage.name = stage.model, "coarse classifier"
     for _, module in nnx.iter_graph(model):
         if isinstance(module, nnx.Conv):
             module.dtype = jnp.bfloat16

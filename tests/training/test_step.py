@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType
+from stepping import assert_same, mesh_of, run, step_of
 from tiny_stages import batch, fcam, placed
 
 from fcam_jax.data.augment import augmenter
@@ -18,27 +18,11 @@ from fcam_jax.types import DATA_AXIS
 pytestmark = pytest.mark.slow
 
 
-def run(stage, devices, steps):
-    mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-    state = initial_state(placed(stage, mesh), stage.optimizer)
-    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
-    logged = []
-    for number in range(steps):
-        state, metrics = step(state, spread(batch(number), mesh), replicate(jax.random.key(7), mesh))
-        logged.append(jax.device_get(metrics))
-    return jax.device_get(state), logged
-
-
 def test_one_device_equals_four(stage):
-    (one, logged_one), (four, logged_four) = run(stage, 1, 3), run(stage, 4, 3)
-    for a, b in zip(logged_one, logged_four, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_allclose(a[name], b[name], rtol=2e-4, atol=1e-5, err_msg=name)
-    for a, b in zip(jax.tree.leaves((one.params, one.rest)), jax.tree.leaves((four.params, four.rest)), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert_same(run(stage, 1), run(stage, 4))
 
 
+@pytest.mark.long
 def test_one_device_equals_four_on_tokens(token_stage):
     test_one_device_equals_four(token_stage)
 
@@ -46,6 +30,7 @@ def test_one_device_equals_four_on_tokens(token_stage):
 @pytest.mark.parametrize("stage", ["classifier"], indirect=True)
 def test_one_device_equals_four_where_norms_are_frozen(stage):
     freeze_norms(stage.model.encoder)
+    stage.name = "classifier with frozen norms"
     test_one_device_equals_four(stage)
 
 
@@ -53,8 +38,7 @@ def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
     mesh = data_mesh(8)
     state = initial_state(placed(stage, mesh), stage.optimizer)
     before = jax.device_get(state.params)
-    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
-    losses = []
+    step, losses = step_of(stage, 4), []
     for _ in range(12):  # of the same draws
         state = dataclasses.replace(state, step=replicate(jax.numpy.int32(0), mesh))
         state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
@@ -66,7 +50,7 @@ def test_a_step_changes_every_parameter_and_lowers_the_loss_of_its_batch(stage):
 
 def test_the_frozen_classifier_is_bit_identical_after_training(fcam_stage):
     before = jax.device_get(initial_state(placed(fcam_stage, data_mesh(8)), fcam_stage.optimizer).rest)
-    after, _ = run(fcam_stage, 4, 3)
+    after, _ = run(fcam_stage, 4)
     assert set(after.params) == {"decoder"}
     frozen = before["classifier"]
     assert any("mean" in str(path) for path, _ in jax.tree_util.tree_leaves_with_path(frozen))
@@ -79,12 +63,12 @@ def test_the_frozen_classifier_is_bit_identical_after_training(fcam_stage):
 def test_the_state_that_goes_into_a_step_is_donated_but_the_model_is_not(stage):
     mesh = data_mesh(8)
     state = initial_state(placed(stage, mesh), stage.optimizer)
-    step = make_train_step(placed(stage, mesh), stage.method, stage.optimizer)
-    step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
+    step_of(stage, 4)(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
     initial_state(placed(stage, mesh), stage.optimizer)
 
 
+@pytest.mark.sampled
 def test_steps_do_not_recompile(stage):
     mesh = data_mesh(8)
     state = initial_state(placed(stage, mesh), stage.optimizer)
@@ -95,10 +79,10 @@ def test_steps_do_not_recompile(stage):
 
 
 def test_a_fitted_number_is_a_factor_that_is_kept_and_recompiles_nothing(fcam_stage):
-    mesh = data_mesh(8)
+    mesh = mesh_of(1)
     key, images = replicate(jax.random.key(0), mesh), spread(batch(0), mesh)
 
-    def update(weight=1.2e-9, fitted=(), factors=()):
+    def update(weight, fitted=(), factors=()):
         terms = fcam_stage.method.alignment.terms
         weighted = {**terms, "crf": dataclasses.replace(terms["crf"], weight=weight)}
         method = dataclasses.replace(fcam_stage.method, alignment=PixelAlignment(weighted))
@@ -113,8 +97,9 @@ def test_a_fitted_number_is_a_factor_that_is_kept_and_recompiles_nothing(fcam_st
         assert step._cache_size() == 1
         return found
 
-    [(plain, figures)], [(weaker, lower)] = update(), update(weight=0.3e-9)
-    (first, same), (second, quartered) = update(fitted=["crf"], factors=(1, 0.25))
+    plain, figures = step_of(fcam_stage, 1)(initial_state(placed(fcam_stage, mesh), fcam_stage.optimizer), images, key)
+    [(weaker, lower)] = update(0.3e-9)
+    (first, same), (second, quartered) = update(1.2e-9, fitted=["crf"], factors=(1, 0.25))
     assert set(plain.rest) == {"classifier", "decoder"} and "fitted" in first.rest
     assert [float(one.rest["fitted"]["crf"]) for one in (first, second)] == [1, 0.25]
     np.testing.assert_allclose([same["loss"], quartered["loss"]], [figures["loss"], lower["loss"]], rtol=1e-6)
@@ -123,6 +108,7 @@ def test_a_fitted_number_is_a_factor_that_is_kept_and_recompiles_nothing(fcam_st
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.sampled
 def test_the_compiler_is_told_its_options(stage, monkeypatch):
     mesh = data_mesh(8)
     state = initial_state(placed(stage, mesh), stage.optimizer)
@@ -150,8 +136,9 @@ def test_a_batch_that_cannot_be_spread_is_named():
         data_mesh(6)
 
 
-def test_augmentation_changes_what_the_method_sees_alike_on_any_number_of_devices(fcam_stage):
-    class Watch(type(fcam_stage.method)):
+@pytest.mark.sampled
+def test_augmentation_changes_what_the_method_sees_alike_on_any_number_of_devices(stage):
+    class Watch(type(stage.method)):
         def loss(self, model, batch, rng, step):
             loss, metrics = super().loss(model, batch, rng, step)
             shown = jnp.asarray(batch.images, jnp.float32)
@@ -161,16 +148,13 @@ def test_augmentation_changes_what_the_method_sees_alike_on_any_number_of_device
                 "level": jax.lax.pmean(shown.mean(), DATA_AXIS),
             }
 
-    method = Watch(
-        **{field.name: getattr(fcam_stage.method, field.name) for field in dataclasses.fields(fcam_stage.method)}
-    )
+    method = Watch(**{field.name: getattr(stage.method, field.name) for field in dataclasses.fields(stage.method)})
     logged = {}
     for devices in (1, 4):
-        mesh = jax.make_mesh((devices,), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
-        state = initial_state(Placed.split(fcam_stage.model, method, mesh), fcam_stage.optimizer)
-        step = make_train_step(
-            Placed.split(fcam_stage.model, method, mesh), method, fcam_stage.optimizer, augmenter(["jitter", "blur"])
-        )
+        mesh = mesh_of(devices)
+        state = initial_state(Placed.split(stage.model, method, mesh), stage.optimizer)
+        parts = Placed.split(stage.model, method, mesh)
+        step = make_train_step(parts, method, stage.optimizer, augmenter(["jitter", "blur"]))
         figures = []
         for _ in range(2):
             state, metrics = step(state, spread(batch(0), mesh), replicate(jax.random.key(0), mesh))

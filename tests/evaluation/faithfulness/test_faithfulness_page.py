@@ -10,6 +10,7 @@ PAGE = pathlib.Path(__file__).resolve().parents[3] / "docs" / "faithfulness.md"
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_page_runs_in_order():
     scope = {}
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
