@@ -153,7 +153,6 @@ def test_it_localizes_and_gives_seeds_by_the_fused_maps(way):
     np.testing.assert_allclose(seeds, expected, atol=1e-5)
 
 
-@pytest.mark.long
 def test_it_is_trained_alike_on_one_device_and_on_four_and_every_level_learns():
     before, one, logged = replicated.assert_alike_on_four(WAY, tiny)
     assert logged[0].keys() == TERMS | {"loss", "accuracy"}

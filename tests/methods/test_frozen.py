@@ -37,7 +37,7 @@ def network(encoder, way):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["convolutions", pytest.param("transformer", marks=pytest.mark.long)])
+@pytest.mark.parametrize("encoder", ["transformer", "convolutions"])
 def test_a_step_trains_the_head_alone_and_is_alike_on_one_device_and_on_four(encoder):
     way = Frozen()
     before, after = assert_alike_on_one_device_and_on_four(way, set(), network(encoder, way))

@@ -145,7 +145,7 @@ def network(way):
     return replicated.network(way, tiny())
 
 
-@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.parametrize("accumulate", [1, 2])
 def test_it_is_trained_alike_on_one_device_and_on_four(own, accumulate):
     before, one, logged = replicated.assert_alike_on_four(own(), tiny, steps=3, accumulate=accumulate)
     assert logged[0].keys() == {"loss", "accuracy", "distance"}

@@ -134,7 +134,7 @@ def test_it_localizes_by_the_foreground_and_f_cam_draws_its_seeds_from_it(model)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["convolutions", pytest.param("transformer", marks=pytest.mark.long)])
+@pytest.mark.parametrize("encoder", ["transformer", "convolutions"])
 def test_a_step_trains_the_head_alone_and_is_alike_on_one_device_and_on_four(encoder):
     way = TriLite()
     model = tiny(way) if encoder == "transformer" else under(way, Tiny(rngs=nnx.Rngs(0)))
