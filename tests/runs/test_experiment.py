@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import shutil
 from unittest import mock
@@ -430,24 +431,57 @@ def test_another_fcam_is_trained_on_the_same_cams(trained, cached, tmp_path):
     assert sorted(asked) == list(range(24))
 
 
-def test_features_of_fixed_crops_are_computed_once_and_an_interrupted_training_on_them_is_the_whole_one(
-    trained, tmp_path
-):
-    values = {"fcam__features": 2, "fcam__epochs": 2, "train__checkpoint_steps": 2, **FIGURES_ALONE}
-    shutil.copytree(trained / "classifier", tmp_path / "whole" / "classifier")
-    train_stages(plan(**values), tmp_path / "whole")
-    (path,) = (tmp_path / "whole" / "cams").glob("*.rows")
-    assert len(json.loads(path.with_suffix(".json").read_text())["sha256"]) == 64
+ON_FEATURES = {"fcam__features": 2, "fcam__epochs": 2, "train__checkpoint_steps": 2, **FIGURES_ALONE}
 
-    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
-    shutil.rmtree(tmp_path / "parts" / "fcam" / "checkpoints" / "latest" / "6")  # as if it had been killed in the last
-    found = plan(**values)
+
+@pytest.fixture(scope="module")
+def on_features(trained, tmp_path_factory):
+    """The folder of a run whose F-CAM is trained on features of fixed crops."""
+    folder = tmp_path_factory.mktemp("on_features")
+    shutil.copytree(trained / "classifier", folder / "classifier")
+    train_stages(plan(**ON_FEATURES), folder)
+    evaluate_stages(plan(**ON_FEATURES), folder, "0")
+    return folder
+
+
+def resumed_on_features(folder):
+    """The figures of a run that goes on and finds all of its features."""
+    found = plan(**ON_FEATURES)
     unasked = dataclasses.replace(found.frozen, batches=lambda positions: pytest.fail("computed twice"))
-    train_stages(dataclasses.replace(found, frozen=unasked), tmp_path / "parts")
-    for name in ("whole", "parts"):
-        evaluate_stages(plan(**values), tmp_path / name, "0")
-    whole, parts = (results(tmp_path / name)["methods"] for name in ("whole", "parts"))
-    assert whole == parts != results(trained)["methods"]
+    train_stages(dataclasses.replace(found, frozen=unasked), folder)
+    evaluate_stages(plan(**ON_FEATURES), folder, "0")
+    return results(folder)["methods"]
+
+
+def test_features_of_fixed_crops_are_computed_once_and_a_training_on_them_goes_on(trained, on_features, tmp_path):
+    (path,) = (on_features / "cams").glob("*.rows")
+    assert len(json.loads(path.with_suffix(".json").read_text())["sha256"]) == 64
+    parts = shutil.copytree(on_features, tmp_path / "parts")
+    shutil.rmtree(parts / "fcam" / "checkpoints" / "latest" / "6")  # as if it had been killed in the last
+    assert resumed_on_features(parts) == results(on_features)["methods"] != results(trained)["methods"]
+
+
+@pytest.mark.long
+def test_a_training_on_features_that_is_interrupted_ends_like_the_whole_one(
+    trained, on_features, tmp_path, monkeypatch
+):
+    shutil.copytree(trained / "classifier", tmp_path / "classifier")
+    made = experiment.make_train_step
+
+    def failing(*given, **options):
+        step, done = made(*given, **options), itertools.count()
+
+        def stopped(*given):
+            if next(done) == 3:
+                raise KeyboardInterrupt
+            return step(*given)
+
+        return stopped
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(experiment, "make_train_step", failing)
+        train_stages(plan(**ON_FEATURES), tmp_path)
+    assert resumed_on_features(tmp_path) == results(on_features)["methods"]
 
 
 def test_a_cache_of_cams_that_cannot_be_used_is_told_before_the_first_step(tmp_path):
