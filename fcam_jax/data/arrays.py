@@ -1,6 +1,8 @@
 """A caller's own arrays, brought to the form in which the program takes them, or refused in one line."""
 
+import io
 import pathlib
+import threading
 from typing import Any
 
 import jax
@@ -10,6 +12,10 @@ from jaxtyping import Array, Float, Key
 
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import MAP, open_regular
+
+# NumPy parses a header as Python, and CPython 3.11 counts the depth of that in one place for all threads: two at once
+# may fail with a SystemError (python/cpython#106905).
+_PARSER = threading.Lock()
 
 
 def array_of(values: Any, name: str) -> Array | np.ndarray:
@@ -104,7 +110,9 @@ def read_map(path: pathlib.Path) -> np.ndarray:
     """
     try:
         with open_regular(path, MAP) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
+            data = io.BytesIO(file.read())
+        with _PARSER:
+            return np.lib.format.read_array(data, allow_pickle=False)
     except Exception as error:  # a damaged header raises whatever its parser stumbles over
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{path}: cannot be read as an array saved by numpy.save: {reason}") from error
