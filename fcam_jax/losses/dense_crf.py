@@ -143,5 +143,9 @@ def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Floa
     size = (len(found), height, width, found.shape[-1])
     if found.shape != size:
         found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")
-    energy = DenseCRF(**settings).energy(found, not_folded(colours), keys_of(keys, len(found)))
+    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # hashable
+    energy = _energy(DenseCRF(**plain), found, not_folded(colours), keys_of(keys, len(found)))
     return energy[0] if single else energy
+
+
+_energy = jax.jit(DenseCRF.energy, static_argnums=0)  # its operations one by one take seconds at the first call

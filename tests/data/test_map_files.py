@@ -1,4 +1,4 @@
-"""Arrays of a caller, and maps in files."""
+"""Maps in files."""
 
 import ast
 import concurrent.futures
