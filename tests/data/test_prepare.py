@@ -203,11 +203,11 @@ def test_all_that_cannot_be_used_is_told_at_once(make):
     expected = damage(replica)
     message = complaint(replica)
     assert "error: 5 image(s) cannot be used: " in message and "--on_error=skip" in message
-    told = message.removeprefix("error: ").split("; ")
-    assert all(words in line for words, line in zip(expected, told, strict=False))
     assert not replica.prepared.exists()
-    work = replica.data_dir / f"{replica.dataset.name}.work"
-    assert len((work / PROBLEMS).read_text().splitlines()) == 5
+    told = (replica.data_dir / f"{replica.dataset.name}.work" / PROBLEMS).read_text().splitlines()
+    assert all(words in line for words, line in zip(expected, told, strict=True))
+    # A long line has its middle left out: how much depends on where the tests have their files.
+    assert message.startswith(f"error: 5 image(s) cannot be used: {told[0]}; ") and expected[-1] in message
 
     replica.extract()  # mended
     replica.prepare()
