@@ -115,6 +115,7 @@ def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST_FILE
 
 
+@pytest.mark.slow
 def test_only_the_entrance_sees_a_config_dict():
     readers = {
         str(path.relative_to(PACKAGE))
@@ -157,6 +158,7 @@ def test_methods_without_a_docstring_are_found():
     assert [*undocumented([base, derived])] == ["A.g", "B.__call__"]
 
 
+@pytest.mark.slow
 def test_every_method_has_a_docstring_or_overrides_one_that_has():
     assert [*undocumented(path.read_text() for path in FILES)] == []
 

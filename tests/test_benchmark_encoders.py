@@ -62,6 +62,7 @@ def test_products_inside_other_functions_are_counted(wrap, times):
 
 
 # Billions of multiply-adds at 224x224 with 1,000 classes, from torchvision's table of weights.
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "published"), [("resnet18", 1.814), ("resnet50", 4.089)])
 def test_a_whole_network_has_its_published_multiply_adds(name, published):
     structure, variables = nnx.split(nnx.eval_shape(lambda: ENCODERS[name](final_stride=32, rngs=weight_keys(0))))

@@ -60,6 +60,7 @@ def test_the_quickstart_notebook_runs(tmp_path, monkeypatch):
     assert code[-1].outputs[0]["text"].endswith("floats are in [0, 1], uint8 in [0, 255]\n")
 
 
+@pytest.mark.long
 def test_the_notebook_of_a_network_of_one_s_own_runs(tmp_path, monkeypatch):
     code = executed("any_network.ipynb", tmp_path, monkeypatch)
     assert len(pictures_of(code)) == 2

@@ -99,6 +99,7 @@ def test_maps_are_those_of_a_network_that_was_split_by_hand(name):
     np.testing.assert_allclose(found.maps, enlarged((of_shares * features).sum(axis=-1)), atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["small", pytest.param("mobilenet_v1_025", marks=pytest.mark.long)])
 def test_a_classifier_of_the_package_has_the_maps_of_compute(encoder):
     model = fc.create_model(encoder, num_classes=CLASSES)
@@ -141,6 +142,7 @@ def test_every_cam_explains_any_network_or_says_why_it_does_not(name, framework)
     assert found.maps.max(axis=(1, 2)).any() and found.maps.max() <= 1
 
 
+@pytest.mark.slow
 def test_the_maps_of_several_layers_are_fused_from_coarse_to_fine():
     net = CNN()
     net.eval()
@@ -164,6 +166,7 @@ def test_the_maps_of_several_layers_are_fused_from_coarse_to_fine():
         np.testing.assert_allclose(fc.cams.LayerCAM(net, layers)(pictures(), LABELS).maps, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_given_network_stays_as_it_is_and_is_explained_in_inference_mode():
     net, other = CNN(), CNN()
     net.train()
@@ -198,6 +201,7 @@ def test_modes_are_set_by_attributes_and_by_arguments_of_the_call():
     assert fc.cams.GradCAM(net, ["conv"])(pictures()).scores.shape == (3, 4) and net.training
 
 
+@pytest.mark.slow
 def test_how_a_network_is_called_can_be_given():
     net = CNN()
     net.eval()
@@ -375,6 +379,7 @@ class Turn(nnx.Module):
         return jnp.moveaxis(x, -1, 1)
 
 
+@pytest.mark.slow
 def test_channels_may_come_first_and_any_function_may_move_values():
     expected = fc.cams.GradCAM(CNN(), ["blocks"])(pictures()).maps
     for reshape in (fc.cams.channels_first, lambda x: x.transpose(0, 2, 3, 1)):
@@ -393,6 +398,7 @@ def volumes():
     return (module, jax.jit(module.init)(jax.random.key(0), images)), images
 
 
+@pytest.mark.slow
 def test_maps_of_volumes_are_those_of_a_plain_computation():
     (module, variables), images = volumes()
 

@@ -81,6 +81,7 @@ def reference_rollout(matrices, row, patches, fuse="mean", discard=0.0):
     return np.array(maps)
 
 
+@pytest.mark.slow
 def test_the_matrix_and_the_class_row_are_the_recorded_ones():
     found = None
     for matrices in RECORDED:
@@ -135,6 +136,7 @@ def test_legrad_is_a_sum_over_blocks_of_positive_gradients(blocks):
     np.testing.assert_allclose(found, expected[:, 1:].reshape(2, 2, 3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_they_are_cams_by_name_for_any_network_that_shows_its_attention():
     network = Given(random_matrices(), (2, 3), weights=np.ones((3, 3, 2, 7, 7), np.float32))
     pictures = np.full((2, 20, 30, 3), 128, np.uint8)

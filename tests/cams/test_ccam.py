@@ -56,6 +56,7 @@ def test_classes_that_see_the_same_leave_no_rounding_errors():
         assert (found(Alike(), combination=combination) == 0).all()
 
 
+@pytest.mark.slow
 def test_negative_weights_of_the_head_may_count_as_nothing():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 3, 4)), jnp.float32)
     network = HeadAlone(WGAP(4, 3, rngs=nnx.Rngs(0)))

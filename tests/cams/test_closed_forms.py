@@ -41,6 +41,7 @@ def relu(values):
     return np.maximum(values, 0)
 
 
+@pytest.mark.slow
 def test_cam_is_the_signed_weighted_sum_and_hirescam_its_share_of_the_area(head):
     expected = weighted_sum(head, features())
     np.testing.assert_allclose(found("cam", head), expected, atol=1e-5)

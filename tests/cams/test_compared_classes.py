@@ -26,6 +26,7 @@ def relu(values):
     return np.maximum(values, 0)
 
 
+@pytest.mark.slow
 def test_finercam_weighs_by_the_difference_of_the_classes_weights():
     found = CAMS["finercam"](references=2, gamma=0.6)(TARGET)
     for one, features, scores, label in zip(np.asarray(found), FEATURES, SCORES, LABELS, strict=True):
@@ -36,6 +37,7 @@ def test_finercam_weighs_by_the_difference_of_the_classes_weights():
         np.testing.assert_allclose(one, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_comparison_it_is_its_base_and_more_references_than_classes_are_all():
     for base in ("gradcam", "layercam"):
         found = CAMS["finercam"](base=base, gamma=0.0)(TARGET)
@@ -44,6 +46,7 @@ def test_without_a_comparison_it_is_its_base_and_more_references_than_classes_ar
     np.testing.assert_array_equal(all_others, many)
 
 
+@pytest.mark.slow
 def test_smoothing_is_that_of_the_base():
     found = CAMS["finercam"](base="hirescam", gamma=0.0, eigen_smooth=True)(TARGET)
     np.testing.assert_allclose(found, CAMS["hirescam"](eigen_smooth=True)(TARGET), rtol=1e-5)

@@ -82,6 +82,7 @@ def test_an_instance_with_its_settings_is_a_cam_too(network):
     np.testing.assert_array_equal(found, cams.compute("gradcampp", network, images(), LABELS, variant="released"))
 
 
+@pytest.mark.slow
 def test_a_list_of_images_and_one_image_are_images(network):
     expected = cams.compute("gradcam", network, images(), LABELS)
     np.testing.assert_array_equal(cams.compute("gradcam", network, list(np.asarray(images())), LABELS), expected)
@@ -98,12 +99,14 @@ def test_without_labels_the_predicted_ones_are_explained_and_returned(network):
     np.testing.assert_array_equal(maps, cams.compute("gradcam", network, images(), labels))
 
 
+@pytest.mark.slow
 def test_fcam_is_explained_by_its_classifier(network):
     decoder = Decoder(network.encoder.channels, network.encoder.strides, (6, 6, 4, 4), rngs=nnx.Rngs(2))
     found = cams.compute("cam", FCAM(network, decoder), images(), LABELS)
     np.testing.assert_array_equal(found, cams.compute("cam", network, images(), LABELS))
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_twice_and_weights_are_no_constants():
     Counting.traced = 0
     first = cams.compute("gradcam", counting(0), images(), LABELS)
@@ -143,6 +146,7 @@ def test_what_takes_a_pass_for_each_feature_map_is_counted_outside_of_the_progra
     assert seen[0][1] == 18 and several.shape == found.shape
 
 
+@pytest.mark.slow
 def test_any_object_with_the_methods_is_a_network_and_a_jitted_function_may_call(network):
     expected = cams.compute("gradcam", network, images(), LABELS)
     np.testing.assert_allclose(cams.compute("gradcam", Plain(network), images(), LABELS), expected, atol=1e-4)

@@ -128,6 +128,7 @@ def transformer(pool):
     return network, of_images(network, images(2, 24, 32), [0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_a_transformer_s_patches_are_compared_by_the_keys_of_its_last_block(pool):

@@ -31,6 +31,7 @@ def test_a_class_with_a_model_is_an_explainer_and_without_the_component():
     assert pickle.loads(pickle.dumps(component)) == dataclasses.replace(component) == component
 
 
+@pytest.mark.slow
 def test_a_shape_is_compiled_once():
     two = functools.partial(pictures, 2)  # other tests explain the same network with more images
     gradcam = fc.cams.GradCAM(CNN(), ["stem"])
@@ -44,6 +45,7 @@ def test_a_shape_is_compiled_once():
     assert given > 0 and CNN.traced - given == 1  # the other network, for its shapes
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", ["scorecam", "layercam", "smooth_gradcampp"])
 def test_batches_are_filled_up_and_counted_and_give_the_maps_of_all_at_once(monkeypatch, name):
@@ -66,6 +68,7 @@ def test_batches_are_filled_up_and_counted_and_give_the_maps_of_all_at_once(monk
     np.testing.assert_array_equal(found.labels, labels)
 
 
+@pytest.mark.slow
 def test_the_mean_over_mirror_images_and_brightnesses_is_that_of_a_loop():
     images, gradcam = pictures(), fc.cams.GradCAM(linen_cnn(), ["first"])
     smooth = fc.cams.GradCAM(linen_cnn(), ["first"], aug_smooth=True)(images)
@@ -87,6 +90,7 @@ class Segmenter(nnx.Module):
         return self.last(nnx.relu(self.conv(x)))
 
 
+@pytest.mark.slow
 def test_a_place_of_the_target_is_mirrored_with_the_image():
     images, masks = pictures(), np.arange(32) < 12
     masks = np.broadcast_to(masks, (3, 32, 32))
@@ -121,6 +125,7 @@ def test_smoothing_by_the_principal_component_takes_the_place_of_the_sum(name):
     assert smooth.max(axis=(1, 2)).all() and np.abs(smooth - plain).max() > 0.05
 
 
+@pytest.mark.slow
 def test_weights_times_features_are_what_is_smoothed():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 4, 5)), jnp.float32)
     head = nnx.Linear(5, CLASSES, rngs=nnx.Rngs(0))
@@ -143,6 +148,7 @@ class Detector(nnx.Module):
         return {"boxes": boxes, "scores": self.scores(maps).reshape(len(x), 64, -1)}
 
 
+@pytest.mark.slow
 def test_the_map_of_a_found_object_is_its_cell():
     maps = fc.cams.ElementwiseGradCAM(Detector(), ["conv"], convention="fcam")(
         pictures(), fc.cams.Detection([8, 16, 12, 20], 1)
@@ -172,10 +178,12 @@ def test_a_target_has_labels_or_none(targets):
     assert found.labels is None if expected is None else np.array_equal(found.labels, expected)
 
 
+@pytest.mark.slow
 def test_images_with_one_channel_are_images():
     assert fc.cams.ScoreCAM(CNN(channels=1), ["blocks"])(pictures(shape=(32, 32, 1))).maps.shape == (3, 32, 32)
 
 
+@pytest.mark.slow
 def test_what_is_done_before_the_network_is_not_in_the_maps_size():
     half = fc.cams.GradCAM(CNN(), ["stem"], preprocess=lambda images: np.asarray(images)[:, ::2, ::2])
     found = half(pictures(shape=(64, 64, 3)))

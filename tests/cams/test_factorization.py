@@ -60,6 +60,7 @@ def test_updates_are_those_of_the_formula():
     np.testing.assert_allclose(residual, np.linalg.norm(scaled - H @ V) / np.linalg.norm(scaled), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_factors_that_share_nothing_are_found_and_every_step_comes_closer():
     rng = np.random.default_rng(1)
     known = np.zeros((3, 9))
@@ -84,6 +85,7 @@ def test_features_below_0_count_as_0_and_dead_ones_give_maps_of_0():
     assert not any(np.asarray(one).any() for one in nonnegative_factors(jnp.zeros((4, 3)), 2, 5))
 
 
+@pytest.mark.slow
 def test_concepts_are_the_same_in_all_images_and_lie_where_they_are():
     pictures = np.zeros((2, 8, 10, 3), np.uint8)
     pictures[0, :4, :, 0] = 200  # two colours in the first image, one of them, weaker, in the second
@@ -96,6 +98,7 @@ def test_concepts_are_the_same_in_all_images_and_lie_where_they_are():
     np.testing.assert_allclose(found.maps[:, 1], pictures[..., 2] / 100, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_classifier_s_stage_is_chosen_by_name():
     network = classifier()
     top, lower = cams.factorize(network, images(), 3), cams.factorize(network, images(), 3, layer="stage2")
@@ -118,6 +121,7 @@ def test_settings_outside_their_range_are_named(settings, message):
         cams.factorize(Painted(), images(), **settings)
 
 
+@pytest.mark.slow
 def test_a_layer_of_any_network_is_split_as_its_features_are():
     class Net(nnx.Module):
         def __init__(self, rngs):

@@ -55,6 +55,7 @@ class OneLayer(nnx.Module):
         return copy.score(copy.stages(inputs)[0], 0)
 
 
+@pytest.mark.slow
 def test_all_parts_add_up_to_the_score():
     network = shaken(classifier())
     target = of_images(network, images(), LABELS)
@@ -65,6 +66,7 @@ def test_all_parts_add_up_to_the_score():
     assert np.abs(parts[0].sum(axis=(1, 2, 3)) - score).min() > 1e-2  # which the image alone does not
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "layer"),
     [(CNN(), "stem"), (CNN(), "blocks[1].conv"), (linen_cnn(), "first"), (linen_cnn(), "second/Conv_0")],
@@ -87,6 +89,7 @@ def scaled(values):
     return (values - values.min()) / np.ptp(values)
 
 
+@pytest.mark.slow
 def test_the_map_is_the_sum_of_all_parts_scaled_by_loops():
     network = shaken(OneLayer())
     target = of_images(network, images(2, 6, 7), LABELS[:2])
@@ -147,6 +150,7 @@ def test_the_constant_of_a_layer_is_what_it_makes_of_nothing(layer):
     np.testing.assert_allclose(jnp.broadcast_to(constant_of(layer), found.shape), found, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_watched_copy_computes_what_the_network_does_and_leaves_it():
     network, seen = shaken(classifier()), []
     copy = watched(network, lambda outputs, constant: seen.append(constant.shape) or outputs)
@@ -158,6 +162,7 @@ def test_a_watched_copy_computes_what_the_network_does_and_leaves_it():
     assert len(seen) == 8
 
 
+@pytest.mark.slow
 def test_its_map_has_the_cells_of_the_first_stage_alone():
     cam = CAMS["fullgrad"]()
     assert fused(cam, (), 4).stages == fused(cam, ("stage1",), 4, 3).stages == (0,)

@@ -25,6 +25,7 @@ def test_settings_outside_their_range_are_named(settings, message):
         CAMS["kpcacam"](**settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["sigmoid", "rbf", "polynomial"])
 def test_of_weak_features_it_is_the_principal_component_of_the_centred_ones(kernel):
     values = np.random.default_rng(0).normal(size=(2, 5, 7, 6)).astype(np.float32)

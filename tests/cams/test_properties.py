@@ -73,6 +73,7 @@ def test_maps_are_of_the_class_or_of_none(name):
     assert differs == (name not in OF_NO_CLASS)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("name", MASKED)
 def test_the_size_of_a_chunk_does_not_count(name):

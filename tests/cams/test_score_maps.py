@@ -63,6 +63,7 @@ def test_minmax_reaches_zero_and_exactly_one():
     np.testing.assert_allclose(scaled, (maps - low) / (high - low), atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_maps_that_say_nothing_become_zero_and_broken_ones_nan(convention):
     maps = random_maps((7, 6), count=6)

@@ -23,6 +23,7 @@ EXPECTED = [
 ]
 
 
+@pytest.mark.slow
 def test_the_map_is_the_likeness_to_the_highest_positions():
     found = likeness(jnp.asarray(FEATURES[None], jnp.float32), jnp.asarray(MAP[None], jnp.float32), 3 / 16)
     np.testing.assert_allclose(minmax(found)[0], EXPECTED, atol=1e-5)
@@ -47,6 +48,7 @@ def test_features_of_zero_are_like_nothing_and_a_constant_map_has_no_peaks():
     assert not likeness(features, jnp.ones((1, 4, 4)), 0.2).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [WGAP, GAP])
 def test_its_peaks_are_those_of_cam_where_the_head_averages(kind):
     head = kind(6, CLASSES, rngs=nnx.Rngs(0))

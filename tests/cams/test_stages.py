@@ -86,6 +86,7 @@ def test_fusion_is_the_maximum_of_scaled_maps_of_which_the_shallow_are_squashed(
         np.testing.assert_allclose(found, np.max(parts, axis=0), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_maps_are_fused_where_their_cells_lie():
     """Cells of 2 and of 8 pixels, these 3 pixels lower and 2 further right, whose values are their places."""
     fine, coarse = Grid((1 / 48, 1 / 64), (2 / 48, 2 / 64)), Grid((7 / 48, 6 / 64), (8 / 48, 8 / 64))

@@ -144,6 +144,7 @@ def test_a_gradient_is_that_of_finite_differences_and_several_maps_an_image_are_
     np.testing.assert_allclose(gradient[:, 0, 0, 0], (high - low) / (2 * STEP), rtol=2e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_cosine_of_nothing_is_zero():
     target = target_of(Similarity(np.zeros(5, np.float32)), SCORES)
     assert (target.score(target.features) == 0).all() and np.isfinite(target.gradient()).all()

@@ -95,6 +95,7 @@ def words(lines):
     return [line.split() for line in lines]
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_what_is_not_done_and_goes_on_after_a_failure(swept, pretended, tmp_path):
     called, bad, reports = pretended
     bad.add("layercam-s1")
@@ -178,6 +179,7 @@ def test_a_dry_run_says_what_is_to_do(swept, pretended, tmp_path):
     assert called == [] and [path.name for path in (tmp_path / "w").iterdir()] == ["cam-s0"]
 
 
+@pytest.mark.slow
 def test_printed_commands_are_those_of_what_is_not_done(swept, pretended, tmp_path):
     called, *_ = pretended
     swept("--only=layercam-s*")

@@ -122,6 +122,7 @@ def test_a_benchmark_takes_named_arguments_in_any_order(name, args, chosen):
     assert (config.data.size == 128) == (args == "mobilenet_v1_075,method=cutmix")
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("encoder", FAMILIES)
 def test_an_encoder_s_name_is_enough(encoder, bird_folder):

@@ -117,6 +117,7 @@ def test_zeros_behind_a_compressed_tar_are_bounded(tmp_path):
     assert "is not read" in complaint(tmp_path, "x.tgz", data + gzip.compress(bytes(64 << 20)))
 
 
+@pytest.mark.slow
 def test_of_a_member_no_more_is_unpacked_than_its_zip_says(tmp_path):
     data = as_zip({"a.jpg": bytes(256 << 20)}).replace((256 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
     store = opened(tmp_path, "x.zip", data)
@@ -150,6 +151,7 @@ def bomb(name: str) -> bytes:
     return as_zip({"a.jpg": zeros}) if name == "x.zip" else as_tar({"a.jpg": zeros, "b.jpg": zeros}, "w:gz")
 
 
+@pytest.mark.slow
 def test_what_grows_too_much_is_refused_before_it_is_unpacked(tmp_path):
     store = opened(tmp_path, "x.zip", bomb("x.zip"))
     with pytest.raises(InputError, match=r"a\.jpg has 67,108,864 bytes from 6\d,\d{3}: no image"):

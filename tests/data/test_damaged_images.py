@@ -84,6 +84,7 @@ def test_a_changed_byte_never_gives_a_crash(photo, name):
     assert counts["wrong"] <= counts["Pillow"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "share"), [("JPEG baseline", 0.85), ("JPEG progressive", 0.75)])
 def test_fewer_damaged_jpegs_pass_than_by_pillow(photo, name, share):
     counts = count([encoded(photo, name)], flipped, 1000, np.random.default_rng(1))

@@ -99,6 +99,7 @@ def test_every_epoch_holds_every_image_once_and_runs_on_into_the_next(length, ba
         assert sorted(seen[epoch * length : (epoch + 1) * length]) == list(range(length))
 
 
+@pytest.mark.slow
 def test_every_epoch_and_every_seed_has_its_own_order():
     orders = []
     for seed in range(3):

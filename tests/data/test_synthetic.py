@@ -32,6 +32,7 @@ def scenes():
     return [(index % 4, scene(index, index % 4)) for index in range(240)]
 
 
+@pytest.mark.slow
 def test_record_has_image_label_id_box_and_mask(records):
     for record in records:
         assert record.image.shape == (64, 64, 3) and record.image.dtype == np.uint8
@@ -99,6 +100,7 @@ def test_body_may_lie_anywhere(records):
     assert centres.std(0).min() > 6
 
 
+@pytest.mark.slow
 def test_mark_lies_inside_the_body_and_is_small(scenes):
     shares = []
     for _, drawn in scenes:

@@ -205,6 +205,7 @@ def test_boxes_in_another_frame_than_low_resolution_maps_are_told_of_size(maps):
     assert evaluate_arrays(maps, boxes=[[30, 40, 100, 120]] * N, size=224).images == N
 
 
+@pytest.mark.slow
 def test_jax_is_not_loaded():
     code = "import sys; from fcam_jax.evaluation import evaluate_arrays; assert 'jax' not in sys.modules, 'loaded'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

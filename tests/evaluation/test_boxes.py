@@ -15,6 +15,7 @@ def boxes_at(found, threshold):
     return sorted(boxes.tolist()) if len(boxes) else [[0, 0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_all_boxes_and_the_largest_are_opencvs_at_every_threshold(random_levels, opencv_boxes):
     for levels in random_levels:
         found = contours(levels)

@@ -25,6 +25,7 @@ def maps():
     return np.stack([*found, ring])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of_maximum", [True, False])
 def test_it_is_the_evaluations(of_maximum):
     given = maps() * np.float32(1 if of_maximum else 0.7)

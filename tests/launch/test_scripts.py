@@ -141,6 +141,7 @@ def verbs(fakes):
     return [next(verb for verb in known if verb in call) for call in fakes.calls("gcloud") if "describe" not in call]
 
 
+@pytest.mark.slow
 def test_a_preempted_slice_is_asked_for_again_and_the_run_goes_on(fakes):
     said = "[worker-0] fcam-status"
     fakes.answer(
@@ -161,6 +162,7 @@ def test_a_preempted_slice_is_asked_for_again_and_the_run_goes_on(fakes):
     assert shlex.split(command.partition(" -m fcam_jax.main ")[2].partition("; echo")[0]) == HARD
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_on_a_slice_is_not_repeated_and_the_slice_goes(fakes):
     fakes.answer("gcloud", "0 ACTIVE", "0 ", "0 ", "0 fcam-status 1", "0 ACTIVE", "0 ")
     done = fakes.run("tpu_pod.sh", *TPU, "--", *HARD)

@@ -49,6 +49,7 @@ def test_the_energy_is_that_of_all_pairs_at_the_reference_size():
     assert alone.shape == ()
 
 
+@pytest.mark.slow
 def test_a_small_map_is_enlarged_and_the_default_keys_are_those_of_the_places():
     small = FOREGROUND[:, ::2, ::2]
     large = jax.image.resize(jnp.asarray(small), FOREGROUND.shape, "bilinear")
@@ -63,6 +64,7 @@ def test_a_small_map_is_enlarged_and_the_default_keys_are_those_of_the_places():
     assert np.abs(losses.dense_crf(FOREGROUND, IMAGES, 1) - expected).max() > 0
 
 
+@pytest.mark.slow
 def test_the_gradient_in_a_foreground_map_is_the_plain_ones():
     found = jax.jit(jax.grad(lambda maps: losses.dense_crf(maps, IMAGES, form="exact").sum()))(FOREGROUND)
     step = np.zeros_like(FOREGROUND)
@@ -100,6 +102,7 @@ def test_floats_of_unknown_range_are_refused_in_a_compiled_function():
         compiled(FOREGROUND, IMAGES / np.float32(255))
 
 
+@pytest.mark.slow
 def test_lists_and_single_images_have_a_cross_entropy_and_a_barrier():
     scores, seeds = [[[2.0, 1.0], [0.0, 3.0]]], [[1, -1]]
     np.testing.assert_allclose(losses.partial_cross_entropy(scores, seeds), np.log(np.e + 1), rtol=1e-6)
@@ -127,6 +130,7 @@ def test_a_barrier_needs_a_sharpness():
         losses.log_barrier([-1.0], 0)
 
 
+@pytest.mark.slow
 def test_arrays_that_a_compiled_function_holds_are_looked_at_too():
     def total(maps):
         energy = losses.dense_crf(maps, IMAGES / np.float32(255), form="exact").sum()

@@ -43,6 +43,7 @@ def test_the_filter_is_the_mean_over_pixels_weighted_by_the_kernel(share):
         np.testing.assert_allclose(got, (1 - share) * cam + share * mean, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_cam_of_a_part_covers_the_whole_of_its_colour_and_nothing_else():
     image, cam = np.full((1, 24, 24, 3), 60, np.uint8), np.zeros((1, 24, 24), np.float32)
     image[0, 4:20, 4:12] = 200
@@ -75,6 +76,7 @@ def test_the_normalised_cut_of_a_flood_is_that_of_any_constant_map(value):
     np.testing.assert_allclose(found, 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_normalised_cut_of_two_colours_is_zero_between_them_and_not_across():
     image = np.zeros((2, 16, 16, 3), np.uint8)
     image[:, :, 8:] = 250

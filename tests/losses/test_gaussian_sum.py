@@ -44,6 +44,7 @@ def close(got, points, centres, values):
     np.testing.assert_array_less(error, 1e-5 * plain_sum(points, centres, np.abs(values)) + 1e-30)
 
 
+@pytest.mark.slow
 @every_form
 @pytest.mark.parametrize(
     ("count", "number", "centres", "columns", "features"),

@@ -85,6 +85,7 @@ def test_sum_is_the_weighted_terms():
     assert order == ["seeds", "crf", "size"] and terms.keys() == {*order}
 
 
+@pytest.mark.slow
 def test_a_factor_multiplies_the_weight_of_the_term_called_so():
     plain, quarter = loss(), loss(factors={"crf": jnp.float32(0.25), "no_term": jnp.float32(9)})
     np.testing.assert_allclose(plain[0] - quarter[0], 0.75 * 1.2e-9 * plain[1]["crf"], rtol=1e-4)
@@ -124,6 +125,7 @@ def test_a_term_counts_from_its_start_to_its_end():
     np.testing.assert_allclose(values, [0, 0, full, full, 0, 0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weight_of_sizes", [0.1, 0.0])
 def test_a_further_constraint_is_a_term_with_the_schedule_of_the_sizes(weight_of_sizes):
     bounds = ForegroundBounds(lower=0.1, upper=0.3)

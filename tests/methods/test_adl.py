@@ -41,6 +41,7 @@ def test_what_an_image_attends_to_most_is_dropped_by_its_own_maximum(threshold):
     assert (found == 0).all(-1).any((1, 2)).all()
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_through_the_importance_map():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
     check_grads(
@@ -59,6 +60,7 @@ class Recording(InInference):
         return (), jnp.stack([at(place, ones)[:, 0, 0, 0] for place in places], axis=1)
 
 
+@pytest.mark.slow
 def test_one_draw_a_place_and_step_for_all_images_by_the_rate():
     tiny = classifier(wgap)
     model = Recording(tiny.encoder, tiny.head)
@@ -80,6 +82,7 @@ def wgap(encoder, rngs):
     return WGAP(encoder.channels[-1], CLASSES, rngs=rngs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_the_loss_is_that_of_the_changed_maps(rate):
     tiny = classifier(wgap)

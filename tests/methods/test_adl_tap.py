@@ -142,6 +142,7 @@ def test_scores_are_those_of_the_means(features):
     np.testing.assert_allclose(at_once(head(), features), [[2.7388515179, 0.1360476958, -2.7467965734]], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_is_low_has_no_part_and_no_gradient():
     channel = jnp.array([[1.0, 0.05], [0.5, 0.0]])[None, ..., None]
     pool = jax.jit(TAP(1, 2, rngs=nnx.Rngs(0)).pooled)
@@ -151,6 +152,7 @@ def test_what_is_low_has_no_part_and_no_gradient():
     assert pool(channel.astype(jnp.bfloat16)).dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_negative_weights_count_as_zero(features):
     for made in (head(), head(WGAP)):
         model, labels = Classifier(small(), made), jnp.array([0])
@@ -172,6 +174,7 @@ def clamped(model, features, label, clamp=True):
     return CLAMPED_OR_NOT[clamp](target)
 
 
+@pytest.mark.slow
 def test_a_bias_of_the_map_does_not_count_where_weights_are_clamped(features):
     made = GAP(4, 3, rngs=nnx.Rngs(0))
     made.conv.kernel[0, 0] = jnp.asarray(WEIGHTS.T, jnp.float32)
@@ -196,6 +199,7 @@ def test_of_a_map_that_is_seldom_above_zero_all_that_is_counts_alike():
     np.testing.assert_array_equal(at_once(over_percentile, maps), maps > 0)
 
 
+@pytest.mark.slow
 def test_the_convention_is_that_of_the_protocol_over_the_percentile():
     maps = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 5)), jnp.float32)
     of_percentile = jax.jit(lambda maps: score_map(maps, (16, 20), "percentile"))

@@ -106,6 +106,7 @@ def test_the_background_teaches_the_foreground_alone_and_changes_no_statistics()
     np.testing.assert_allclose(of_image, of_all_features, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [1, 2, 200])
 def test_the_mean_of_the_highest_classes_localizes_and_gives_the_seeds(model, top_k):
     given, way = batch(), BAS(top_k=top_k)

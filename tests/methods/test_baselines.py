@@ -51,6 +51,7 @@ def test_the_centre_finds_a_centred_object_and_no_object_in_a_corner():
     assert best_iou(found, corner, thresholds(0.01)).largest.max() < 0.1
 
 
+@pytest.mark.slow
 def test_every_image_gets_the_same_centre_and_the_classifier_s_scores():
     logits = jnp.arange(6.0).reshape(2, 3)
     found = Center().localize(Given(None, logits), batch(2, 8, 12))

@@ -42,6 +42,7 @@ def channels_last(maps):
     return jnp.moveaxis(maps, -3, -1)
 
 
+@pytest.mark.slow
 def test_the_cosine_term_is_that_of_the_released_program():
     maps = channels_last(sine(0.43, 0.7, 2, 6, 4, 4))
     found = on_one_device(divergence, maps)
@@ -90,6 +91,7 @@ def head_of(name, hierarchy, classes, maps):
     return nnx.eval_shape(lambda: way.head(encoder, classes, dtype=jnp.float32, rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.slow
 def test_levels_have_the_parameters_of_the_released_program():
     head = head_of("vgg16", "cub", 200, 8)
     assert [parameters(level) for level in (*head.coarser, head.child)] == [3_585_112, 14_461_224, 15_797_824]
@@ -103,6 +105,7 @@ def test_levels_have_the_parameters_of_the_released_program():
     assert not head_of("vgg16", "", 200, 8).coarser
 
 
+@pytest.mark.slow
 def test_the_loss_is_half_of_the_levels_cross_entropies_and_the_cosine_term():
     made = replicated.network(WAY, tiny())
     model, given = InInference(made.encoder, made.head), batch()
@@ -123,6 +126,7 @@ def test_the_loss_is_half_of_the_levels_cross_entropies_and_the_cosine_term():
     assert terms.keys() == TERMS and 0 < terms["divergence"] <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [WAY, DANet(maps=2)], ids=["hierarchy", "classes alone"])
 def test_it_localizes_and_gives_seeds_by_the_fused_maps(way):
     model, given = replicated.network(way, tiny()), batch()
@@ -153,6 +157,7 @@ def test_it_localizes_and_gives_seeds_by_the_fused_maps(way):
     np.testing.assert_allclose(seeds, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_trained_alike_on_one_device_and_on_four_and_every_level_learns():
     before, one, logged = replicated.assert_alike_on_four(WAY, tiny)
     assert logged[0].keys() == TERMS | {"loss", "accuracy"}

@@ -43,6 +43,7 @@ def network(way, kind=Still):
     return replicated.network(way, kind(rngs=nnx.Rngs(0)))
 
 
+@pytest.mark.slow
 def test_what_is_attended_to_most_is_erased_as_in_the_released_program():
     x = jnp.asarray(np.array(FEATURES.split(), np.float32).reshape(4, 4, 4).transpose(1, 2, 0)[None])
     erased = attention_dropout(x, jnp.asarray(True), EIL().threshold)
@@ -54,6 +55,7 @@ def test_what_is_attended_to_most_is_erased_as_in_the_released_program():
     assert not attention_dropout(jnp.ones((1, 2, 2, 3)), jnp.asarray(True), 0.7).any()  # nothing stands out: all goes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("way", "names"), [(EIL(), ("second",)), (MEIL(threshold=0.8), ("first", "second", "third"))])
 def test_the_rest_of_the_network_classifies_what_is_left(way, names):
     model, given = network(way), batch()
@@ -73,6 +75,7 @@ def test_the_rest_of_the_network_classifies_what_is_left(way, names):
     assert all(abs(expected[name] - expected["whole"]) > 1e-4 for name in names)
 
 
+@pytest.mark.slow
 def test_the_gradient_passes_to_the_layers_before_and_not_through_what_is_erased():
     model, given = network(EIL()), batch()
     graph, params, rest = nnx.split(model, nnx.Param, ...)
@@ -113,6 +116,7 @@ def test_vgg16_has_the_layers_of_the_released_program():
     assert parameters(model) == 14_714_688 + 4_719_616 + 205_000
 
 
+@pytest.mark.slow
 def test_it_is_trained_alike_on_one_device_and_on_four_with_statistics_of_whole_images():
     tiny = {"build": lambda: Tiny(rngs=nnx.Rngs(0))}
     _, one, logged = replicated.assert_alike_on_four(MEIL(), **tiny, steps=1)

@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from one_device import InInference, batch, classifier, on_one_device
 
 from fcam_jax.cams import CAMS
@@ -38,6 +39,7 @@ def test_a_batch_without_a_decided_pixel_teaches_nothing():
     assert loss == 0 and not np.asarray(gradient).any()
 
 
+@pytest.mark.slow
 def test_the_map_is_the_probability_that_the_loss_is_of_whatever_the_label():
     model, given = network(), batch()
     found = METHOD.localize(model, given)

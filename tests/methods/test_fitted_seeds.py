@@ -50,6 +50,7 @@ def cams_and_seeds(share=0.0, fraction=1.0, **fitted):
     return seeing(share, fraction)(network(**fitted))
 
 
+@pytest.mark.slow
 def test_seeds_are_drawn_from_the_filtered_cam():
     (plain, _), (found, _) = cams_and_seeds(), cams_and_seeds(share=0.6)
     keys = jax.vmap(lambda index: jax.random.fold_in(KEY, index))(jnp.asarray(BATCH.index))
@@ -60,12 +61,14 @@ def test_seeds_are_drawn_from_the_filtered_cam():
     assert abs(found - plain).max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.0, 0.6])
 def test_a_fitted_share_takes_the_place_of_the_setting(share):
     found, expected = cams_and_seeds(share=1.0, **{COLOR: share})[0], cams_and_seeds(share=share)[0]
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_fitted_factor_on_n_is_as_another_n():
     np.testing.assert_array_equal(cams_and_seeds(**{BACKGROUND: 0.5})[1], cams_and_seeds(fraction=0.5)[1])
 

@@ -52,6 +52,7 @@ def test_the_encoder_is_not_trained():
     assert set(params) == {"head"} and set(rest) == {"encoder"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(WAYS))
 def test_its_map_is_that_of_its_name_whatever_the_cam_and_f_cam_draws_its_seeds_from_it(name):
     way, given = WAYS[name], batch(0)
@@ -71,6 +72,7 @@ def test_its_map_is_that_of_its_name_whatever_the_cam_and_f_cam_draws_its_seeds_
     np.testing.assert_allclose(seeds_of_fcam(way, model, given), of_fcam, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_localizes_by_any_cam():
     model, given = tiny(Frozen()), batch(0)
     maps = [

@@ -89,6 +89,7 @@ def test_what_does_not_learn_is_the_classifier_alone(model):
     assert parameters(nnx.eval_shape(lambda: ShapeHead(2048, 200, shape="ellipse", rngs=nnx.Rngs(0)))) == 10_245
 
 
+@pytest.mark.slow
 def test_gradients_pass_through_the_classifier_to_every_number_of_the_shape(model):
     given = batch(0)
     images = jnp.asarray(given.images)

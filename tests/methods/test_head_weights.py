@@ -26,6 +26,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(HEADS))
 def test_weights_come_back_with_or_without_the_head(name, tmp_path):
     def made(seed, classes=CLASSES):

@@ -30,6 +30,7 @@ def network(way, kind=Still):
     return replicated.network(way, filled(lambda: kind(rngs=nnx.Rngs(0))))
 
 
+@pytest.mark.slow
 def test_the_triplet_is_that_of_the_form_and_images_without_a_part_do_not_count():
     # Reference value computed with numpy alone, of three unit vectors.
     z = np.array([[1, 2, 2], [0, 1, 3], [1, 1, 3]]) / np.sqrt([[9], [10], [11]])
@@ -50,6 +51,7 @@ def test_the_triplet_is_that_of_the_form_and_images_without_a_part_do_not_count(
         np.testing.assert_allclose(of_two, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_maps_lose_peak_and_background_or_are_weighted_by_their_attention(rate):
     way, given = ICLForm(rate=rate), batch()
@@ -73,6 +75,7 @@ def test_maps_lose_peak_and_background_or_are_weighted_by_their_attention(rate):
     np.testing.assert_allclose(none[0], none[2]["ce"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_early_attention_learns_from_late_and_not_the_other_way_round():
     way, given = ICLForm(rate=1.0), batch()
     model = network(way)

@@ -91,6 +91,7 @@ def _drawn(network, batch, key):
     return {name: values[0] for name, values in drawn.items()}
 
 
+@pytest.mark.slow
 def test_what_is_drawn_for_an_image_does_not_depend_on_its_batch(network):
     whole, part = drawn(network, [0, 1, 2, 3, 4, 5]), drawn(network, [4, 1])
     for name in ("seeds", "keys"):
@@ -120,6 +121,7 @@ def test_seeds_come_from_the_cam_of_the_label(network):
     assert source.min() >= 0 and source.max() <= 1
 
 
+@pytest.mark.slow
 def test_a_cam_of_the_whole_image_serves_as_the_source_too(network):
     batch = images([0, 3])
     stages, _, _ = in_inference(network, batch.images)

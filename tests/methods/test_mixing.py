@@ -142,6 +142,7 @@ def test_the_loss_of_cutmix_is_that_of_both_labels_by_their_shares():
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_to_be_mixed_stays_as_it_is():
     images, _, share = mixed(4, 0, beta=1.0, probability=0.0)
     assert share == 1 and (images == np.arange(16)[:, None, None, None]).all()

@@ -60,6 +60,7 @@ def test_vgg16_has_the_layers_of_the_released_program():
     assert not WAY.encoder_settings(ENCODERS["resnet50"])
 
 
+@pytest.mark.slow
 def test_every_way_through_the_network_passes_the_blocks(model):
     images = batch().images
 
@@ -84,6 +85,7 @@ def test_every_way_through_the_network_passes_the_blocks(model):
     assert np.abs(plain - logits).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_it_localizes_and_gives_seeds_by_the_combination_whatever_the_label(model):
     given = batch()
     keys = jax.random.split(jax.random.key(0), 4)

@@ -131,6 +131,7 @@ def test_what_cannot_be_is_told_before_anything_begins(weights, tmp_path):
     assert told == "evaluation.also: InsertionDeletion watches a class score, and classifier.method=pretrained has none"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [5, 1000])
 def test_the_classes_of_the_network_are_not_those_of_the_data(classes, tmp_path):
     path = tmp_path / "imagenet.safetensors"

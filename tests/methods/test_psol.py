@@ -33,6 +33,7 @@ def objects(*corners, side=16):
     return found
 
 
+@pytest.mark.slow
 def test_a_box_is_that_around_the_object_in_shares_of_the_image_and_its_map_is_the_object():
     given = objects((2, 4, 5, 11), (0, 0, 15, 15), (15, 3, 15, 3), None)
     boxes, there = boxes_of(jnp.asarray(given))

@@ -76,6 +76,7 @@ def asked(layer, x):
     return seen
 
 
+@pytest.mark.slow
 def test_the_shares_are_masked_for_all_queries_and_not_scaled_again():
     model = tiny(SAT())
     layer, x = model.encoder.blocks[-1].attn, jax.random.normal(jax.random.key(0), (2, 6, WIDTH))
@@ -88,6 +89,7 @@ def test_the_shares_are_masked_for_all_queries_and_not_scaled_again():
     np.testing.assert_allclose(seen["here.mask"][:, 0, 0], mask, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_query_of_zeros_halves_all_attention_and_the_area_s_term_is_a_quarter():
     model, x = tiny(SAT()), jnp.ones((1, 6, WIDTH))
     layer = model.encoder.blocks[-1].attn
@@ -105,6 +107,7 @@ def masked(model):
     return masks.seen, masks.map(), logits
 
 
+@pytest.mark.slow
 def test_only_the_last_blocks_are_masked_and_their_weights_are_those_of_the_transformer(model):
     kinds = [isinstance(block.attn, SpatialAttention) for block in model.encoder.blocks]
     assert kinds == [False, True, True, True] and len(kinds) == DEPTH
@@ -131,6 +134,7 @@ def test_the_loss_is_the_sum_of_its_terms(model):
     np.testing.assert_allclose(logits, scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_localizes_by_the_mask_whatever_the_label_and_f_cam_draws_its_seeds_from_it(model):
     given = batch(0)
     _, maps, logits = masked(model)
@@ -153,6 +157,7 @@ def test_it_has_a_token_and_its_position_more_than_ts_cam():
     assert of_sat - of_tscam == 768
 
 
+@pytest.mark.slow
 def test_the_transformer_s_weights_are_taken_without_the_token_and_with_it(tmp_path):
     path, given = tmp_path / "classifier.safetensors", batch(0)
     for source, missing in ((tiny(TSCAM()), ("extra_positions", "extra_tokens")), (tiny(SAT()), ())):
@@ -164,6 +169,7 @@ def test_the_transformer_s_weights_are_taken_without_the_token_and_with_it(tmp_p
     np.testing.assert_array_equal(*(in_inference(one, given.images)[1] for one in (found, source)))
 
 
+@pytest.mark.slow
 def test_matrices_are_shown_and_may_be_replaced_by_who_asks(model):
     def shown(model):
         inputs = model.normalize(batch(0).images)

@@ -36,6 +36,7 @@ def given():
     return jnp.asarray(ATTENTION, jnp.float32).reshape(1, 3, 3), semantic
 
 
+@pytest.mark.slow
 def test_a_layer_is_the_recorded_one(given):
     attention, semantic = given
     spread = at_once(lambda semantic: diffusion(semantic, 16) @ attention.reshape(1, 9, 1), semantic)
@@ -76,6 +77,7 @@ def test_maps_that_say_nothing_give_no_nan(given, empty):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(at_once(jax.grad(total, (0, 1)), *given)))
 
 
+@pytest.mark.slow
 def test_without_layers_it_is_trained_as_ts_cam_is_and_its_map_scales_the_attention():
     way, of_batch = SCM(layers=0), batch(0)
     model = tiny(way)
@@ -90,6 +92,7 @@ def test_without_layers_it_is_trained_as_ts_cam_is_and_its_map_scales_the_attent
     assert jnp.abs(way.coupled(attention, semantic) - TSCAM().coupled(attention, semantic)).max() > 1
 
 
+@pytest.mark.slow
 def test_the_network_is_used_without_the_layers():
     with_layers, without = tiny(SCM()), tiny(SCM(layers=0))
     found, expected = (at_once(method_of(SCM(), model).localize, model, batch(0)) for model in (with_layers, without))

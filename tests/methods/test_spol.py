@@ -40,6 +40,7 @@ def test_parameters_are_as_many_as_in_the_released_program(outputs, count):
     assert parameters(nnx.eval_shape(build)) == count
 
 
+@pytest.mark.slow
 def test_the_head_is_that_of_plain_products():
     head = FusionHead((4, 5, 6), 2, rectified=True, rngs=nnx.Rngs(0))
     rng = np.random.default_rng(0)
@@ -174,6 +175,7 @@ class Given(FusionHead):
         return jnp.asarray(self.logits, jnp.float32)
 
 
+@pytest.mark.slow
 def test_the_segmenter_s_loss_is_a_mean_over_all_pixels():
     encoder = filled(lambda: Tiny(rngs=nnx.Rngs(0)))
     tiny = InInference(encoder, Given(encoder.channels, 1, rectified=False, rngs=nnx.Rngs(1)))

@@ -50,6 +50,7 @@ def test_both_losses_are_the_recorded_ones():
     np.testing.assert_allclose(background, BACKGROUND_LOSS, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_region_that_is_nowhere_has_no_features_and_one_that_is_everywhere_their_mean():
     features = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 3, 4)), jnp.float32)
     regions = jnp.zeros((2, 3, 3, 3)).at[..., FOREGROUND].set(1)
@@ -66,6 +67,7 @@ class Doubled(Tiny):
         return 2 * features
 
 
+@pytest.mark.slow
 def test_a_region_that_is_everywhere_scores_as_the_image_does():
     def terms_of():
         encoder = Doubled(rngs=nnx.Rngs(0))
@@ -84,6 +86,7 @@ def model():
     return model
 
 
+@pytest.mark.slow
 def test_the_regions_are_shares_of_a_normalised_convolution(model):
     features = jax.random.normal(jax.random.key(0), (2, 3, 3, WIDTH))
     regions = at_once(lambda head, x: head.regions(x, train=False), model.head, features)
@@ -92,6 +95,7 @@ def test_the_regions_are_shares_of_a_normalised_convolution(model):
     assert model.head.conv.kernel.shape == (3, 3, WIDTH, 3) and model.head.conv.bias is None
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_sum_of_its_terms():
     given, way = batch(0), TriLite(alpha=0.7)
     loss, logits, terms = on_one_device(lambda: way.loss(tiny(way), given, jax.random.key(0), jnp.asarray(0)))
@@ -120,6 +124,7 @@ def test_the_loss_is_the_sum_of_its_terms():
     np.testing.assert_allclose(logits, scores, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_localizes_by_the_foreground_and_f_cam_draws_its_seeds_from_it(model):
     given = batch(0)
     stages, logits = in_inference(model, given.images)

@@ -70,6 +70,7 @@ def test_the_map_does_not_hang_on_the_order_of_heads_and_is_not_scaled_before_th
     np.testing.assert_allclose(more, 3 * attention, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_that_attend_evenly_leave_the_class_map():
     model, given = tiny(TSCAM()), batch(0)
     for block in model.encoder.blocks:
@@ -86,6 +87,7 @@ def test_blocks_that_attend_evenly_leave_the_class_map():
     np.testing.assert_allclose(found.maps, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_are_the_means_of_plain_convolutions_of_the_patches(model):
     images = batch(0).images
     stages, logits = in_inference(model, images)
@@ -97,6 +99,7 @@ def test_scores_are_the_means_of_plain_convolutions_of_the_patches(model):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_localizes_by_the_product_and_f_cam_draws_its_seeds_from_it(model):
     given = batch(0)
     labels = jnp.asarray(given.labels)
@@ -162,6 +165,7 @@ def test_it_brings_its_encoder_where_none_of_that_kind_is_chosen(before, args, e
     assert config.model.final_stride == (16 if "it_" in encoder else 8)
 
 
+@pytest.mark.slow
 def test_the_transformer_takes_its_path_drops():
     model = tiny(TSCAM(), drop_path=0.5)
     keys = jax.random.split(jax.random.key(0), 8)

@@ -50,6 +50,7 @@ def test_batch_norm_without_a_mesh_takes_the_batch_as_whole():
     np.testing.assert_allclose(gradient.sum((0, 1, 2)), 0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_frozen_norms_keep_their_statistics_and_learn_by_them():
     network = nnx.List([BatchNorm(3, rngs=nnx.Rngs(0), dtype=jnp.float32)])
     norm = network[0]

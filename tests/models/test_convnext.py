@@ -83,6 +83,7 @@ def results():
     return {stride: run(filled(final_stride=stride, dilate=True), image()) for stride in (32, 16, 8)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [32, 16, 8])
 def test_maps_and_scores_are_timm_s(results, stride):
     stages, scores = results[stride]
@@ -107,6 +108,7 @@ class Same(nnx.Module):
         return x
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("stride", "dilate", "offset"), [(32, False, 0), (16, False, 8), (8, False, 0), (16, True, 8), (8, True, 4)]
@@ -189,6 +191,7 @@ FILES = {
 LAST = {"timm's": "head.fc", "torchvision's": "classifier.2", "the authors'": "head"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FILES)
 def test_a_file_of_each_family_fills_the_network(family, classifier, tmp_path):
     source = classifier
@@ -213,12 +216,14 @@ def test_a_file_of_each_family_fills_the_network(family, classifier, tmp_path):
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.slow
 def test_a_cam_is_the_share_of_every_position_in_the_score(results, classifier):
     stages, scores = results[32]
     cam = classifier.activation(stages[-1], jnp.array([2]))
     np.testing.assert_allclose(cam.mean() + classifier.head.fc.bias[2], scores[0, 2], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_paths_are_dropped_by_each_image_s_key_in_training_alone():
     encoder = filled(drop_path=0.5).encoder
     x = np.tile(np.asarray(image())[:, :32, :32], (6, 1, 1, 1))

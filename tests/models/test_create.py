@@ -31,6 +31,7 @@ def test_names_are_those_of_the_registry():
     assert list_models("nothing*") == []
 
 
+@pytest.mark.slow
 def test_the_layer_of_the_file_is_kept_unless_another_number_of_classes_is_given(weights):
     there = leaves(create_model("small", num_classes=5, seed=3))
     kept = leaves(create_model("small", weights))
@@ -72,6 +73,7 @@ def few_encoders(monkeypatch):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_encoders")
 def test_a_file_without_a_classification_layer_needs_the_number_of_classes(weights, tmp_path):
     body = {name: array for name, array in leaves(create_model("small", weights)).items() if not name.startswith("fc.")}
@@ -88,6 +90,7 @@ def model():
     return create_model("small", num_classes=3)
 
 
+@pytest.mark.slow
 def test_images_of_another_range_are_refused_where_they_are_known(model):
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     for given in (images, jax.numpy.asarray(images), images - 1, images.astype(np.float16)):

@@ -29,6 +29,7 @@ def run(encoder, x):
     return encoder(x, train=False)
 
 
+@pytest.mark.slow
 def test_the_dilated_network_computes_the_strided_one_at_more_places(filled):
     """Where all windows are whole."""
 
@@ -46,12 +47,14 @@ def test_the_dilated_network_computes_the_strided_one_at_more_places(filled):
     assert np.abs(merely_larger[-1][:, ::4, ::4] - strided[-1]).max() > 0.1 * np.abs(strided[-1]).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [5, 33])
 def test_dilated_windows_at_the_edge_hold_what_there_is(side, filled):
     encoder = filled(lambda: DenseNet(rngs=weight_keys(0), final_stride=8, dilate=True, **SIZE))
     assert all(np.isfinite(stage).all() and stage.size for stage in run(encoder, images(side, side)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("final_stride", "offset"), [(16, 14 - 7.5), (8, 14 - 3.5)]
 )  # cell 0 stays where it is in the strided network
@@ -68,6 +71,7 @@ def test_a_spot_is_seen_where_it_is_by_the_dilated_network(final_stride):
     np.testing.assert_allclose(found, 0, atol=final_stride / 40)
 
 
+@pytest.mark.slow
 def test_names_are_torchvision_s_and_those_of_its_files():
     encoder = abstract_encoder("densenet121")
     new, old = (named_variables(encoder, names) for names in encoder.weight_names)

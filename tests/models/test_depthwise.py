@@ -71,6 +71,7 @@ def test_values_and_gradients_equal_those_of_the_grouped_convolution(side, strid
     np.testing.assert_allclose(of_accelerators, expected[0], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_summed_up_in_float32():
     layer = DepthwiseConv(2, 7, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     layer.kernel[...] = jnp.ones((7, 7, 2, 1))
@@ -79,6 +80,7 @@ def test_bfloat16_is_summed_up_in_float32():
     assert y[0, 3, 3, 0] == jnp.bfloat16(49 * (1 + 2**-7))
 
 
+@pytest.mark.slow
 def test_gradients_in_bfloat16_are_rounded_once():
     """Each input takes part in 49 results."""
     layer = DepthwiseConv(2, 7, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

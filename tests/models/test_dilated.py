@@ -82,6 +82,7 @@ def test_a_dilated_mean_has_gradients():
     np.testing.assert_array_equal(seen, [(i, j) for i in (2, 4, 6) for j in (2, 4, 6)])
 
 
+@pytest.mark.slow
 def test_who_builds_by_name_says_whether_it_is_dilated(tmp_path):
     model = create_model("mobilenet_v1_025", num_classes=3, dilate=True)
     assert model.encoder.blocks[-1].dw.dilation == 4

@@ -11,6 +11,7 @@ from fcam_jax.runtime.random import weight_keys
 from tests.helpers.abstract import FAMILIES
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("name, settings", [*((name, {}) for name in FAMILIES), ("inceptionv3", {"dilate": True})])
 def test_a_compiled_step_has_a_gradient(name, settings):

@@ -178,6 +178,7 @@ def test_the_layers_that_learn_as_new_ones_exist(name):
     assert set(encoder.new_layers) <= nnx.state(encoder, nnx.Param).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize(
     ("name", "final_stride"),

@@ -35,6 +35,7 @@ def images(*shape):
     return np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_uint8_and_float_images_are_normalised_alike_and_as_the_encoder_expects(filled):
     given = images(2, 8, 8)
     model = filled(classifier)
@@ -49,6 +50,7 @@ def test_uint8_and_float_images_are_normalised_alike_and_as_the_encoder_expects(
     np.testing.assert_allclose(mobilenet.normalize(jnp.asarray(given)), given / 127.5 - 1, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_mean_of_the_head_s_map_and_the_bias_are_the_score():
     head = WGAP(5, 4, rngs=nnx.Rngs(0))
     head.fc.bias[...] = jnp.arange(4.0)
@@ -65,6 +67,7 @@ def test_the_head_starts_as_pytorch_s_linear_layer():
     np.testing.assert_allclose(kernel.std(), 0.1 / np.sqrt(3), rtol=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_scores_are_float32_and_maps_have_the_size_of_the_images(filled, dtype):
     stages, class_logits, map_logits = infer(filled(lambda: fcam(dtype)), jnp.asarray(images(2, 16, 24)))

@@ -87,6 +87,7 @@ def resnet_file(tmp_path_factory):
     return path, weights
 
 
+@pytest.mark.slow
 def test_a_torchvision_file_fills_the_encoder_and_the_record_says_from_what(resnet_file):
     path, weights = resnet_file
     classifier = empty("resnet18")
@@ -264,6 +265,7 @@ def vgg_weights(positions, channels=(3, 64, 64, 128, 128, 256, 256, 256, 512, 51
     return weights
 
 
+@pytest.mark.slow
 def test_vgg16_of_torchvision_leaves_its_new_layer_alone(tmp_path):
     weights = vgg_weights(VGG_TORCHVISION)
     save_file(weights | {"classifier.0.bias": np.zeros(4096, np.float32)}, tmp_path / "vgg.safetensors")
@@ -275,6 +277,7 @@ def test_vgg16_of_torchvision_leaves_its_new_layer_alone(tmp_path):
     np.testing.assert_array_equal(classifier.encoder.conv6.kernel[...], before)
 
 
+@pytest.mark.slow
 def test_a_folder_of_the_authors_program_fills_all_parts(tmp_path):
     """encoder, classification_head, decoder and segmentation_head, in which VGG16 holds its layers twice."""
     weights = vgg_weights(VGG_AUTHORS)
@@ -453,6 +456,7 @@ def test_a_file_of_another_supported_network_names_it_and_changes_nothing(given,
     assert_equal(classifier, fill(empty(wanted), seed=1))
 
 
+@pytest.mark.slow
 def test_a_file_of_no_supported_network_names_the_closest_if_there_is_one(resnet_file, tmp_path):
     save_file({"blocks.0.attn.qkv.weight": np.zeros(3)}, tmp_path / "vit.safetensors")
     with pytest.raises(InputError, match=r"no supported network .*small\); none .*, as blocks\.0\.attn\.qkv\.weight: "):

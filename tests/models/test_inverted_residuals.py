@@ -103,6 +103,7 @@ def test_strides_are_removed_from_the_top(name):
             assert tuple(stage.shape[-1] for stage in shapes) == encoder.channels
 
 
+@pytest.mark.slow
 def test_stages_end_after_the_expansion_of_the_next_block():
     """By the maps between blocks and the weights alone: ReLU6 of batch-normalised 1x1 convolutions of them."""
     encoder = nnx.eval_shape(lambda: narrow("SAME")(final_stride=16, rngs=weight_keys(0)))
@@ -137,6 +138,7 @@ def narrow(padding):
     return partial(InvertedResiduals, groups, padding=padding, epsilon=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled
 @pytest.mark.parametrize("size", [(64, 80), (72, 88)])
 @pytest.mark.parametrize(
@@ -195,6 +197,7 @@ def _values(name, shape):
     return (0.1 * rng.standard_normal(shape) + float(name.endswith("weight"))).astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "family", "scores", "mean", "top"),
     [
@@ -214,6 +217,7 @@ def test_scores_are_those_of_timm_and_torchvision(name, family, scores, mean, to
     np.testing.assert_allclose(model.head(features)[0, :4], scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_file_of_another_member_of_the_family_is_told(tmp_path, monkeypatch):
     few = {name: ENCODERS[name] for name in ("efficientnet_lite0", "efficientnet_lite1", "mobilenet_v2")}
     monkeypatch.setattr("fcam_jax.models.weight_match.ENCODERS", few)  # all take seconds

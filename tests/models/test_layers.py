@@ -106,6 +106,7 @@ def test_max_pool_takes_the_windows_that_pytorch_takes(size, stride, padding, ce
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("dilation", [2, 4])
 def test_a_dilated_max_pool_is_one_of_every_second_or_fourth_value(dilation, stride):
@@ -129,6 +130,7 @@ def test_a_dilated_convolution_has_zeros_between_the_values_of_its_kernel(paddin
     np.testing.assert_allclose(layer(x), spread(x), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_groups_of_channels_are_convolutions_side_by_side():
     layer = conv(6, 12, 3, groups=3, rngs=nnx.Rngs(0))
     x, parts = jnp.asarray(maps(2, 5, 6, 6)), []
@@ -158,6 +160,7 @@ def test_a_convolution_is_padded_by_half_its_kernel_and_adds_its_bias(side):
     np.testing.assert_allclose(found[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_dropout_keeps_the_mean_and_draws_by_image():
     x = jnp.ones((4, 32, 32, 8))
     keys = jax.random.split(jax.random.key(0), 4)
@@ -168,6 +171,7 @@ def test_dropout_keeps_the_mean_and_draws_by_image():
     assert (y[0] != y[1]).any()
 
 
+@pytest.mark.slow
 def test_drop_path_keeps_the_mean_and_draws_by_image_and_branch():
     x = jnp.ones((1000, 2, 3), jnp.bfloat16)
     keys = jax.random.split(jax.random.key(0), 1000)

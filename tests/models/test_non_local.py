@@ -52,6 +52,7 @@ def test_positions_attend_to_each_other(at_once, monkeypatch):
     np.testing.assert_allclose(added.reshape(9, 8)[:2], ADDED, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_it_begins_as_the_identity_and_learns_from_there():
     made = block()
     np.testing.assert_array_equal(made(X, train=False), X)

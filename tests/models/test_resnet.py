@@ -19,6 +19,7 @@ def run(encoder, images):
     return encoder(images, train=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_dilated_network_computes_the_strided_one_at_more_places(kind, filled):
     block, settings = KINDS[kind]

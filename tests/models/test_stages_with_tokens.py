@@ -90,6 +90,7 @@ def test_the_network_is_resumed_from_a_stage_with_its_token(model, images, stage
     assert not np.allclose(model.classifier.score(other, 0), scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", [0, 1])
 def test_cams_differentiate_in_the_map_alone(model, images, stage):
     of = target(model, images, stage)
@@ -107,6 +108,7 @@ def test_cams_differentiate_in_the_map_alone(model, images, stage):
     assert LayerCAM()(of).shape == (2, 4, 6)
 
 
+@pytest.mark.slow
 def test_several_maps_of_an_image_share_its_token(model, images):
     of = target(model, images, 0)
     several = jnp.repeat(of.features, 3, axis=0) * jnp.tile(jnp.array([1.0, 0.5, 2.0]), 2)[:, None, None, None]

@@ -102,6 +102,7 @@ def test_the_simple_pyramid_has_the_parameters_of_its_layers(width):
     assert count(neck) == enlarge + ends + stem_parameters()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [2, 4])
 def test_enlarging_is_the_transposed_convolution(side):
     layer = Enlarge(5, 3, side, rngs=nnx.Rngs(0))
@@ -116,6 +117,7 @@ def test_enlarging_is_the_transposed_convolution(side):
     assert 0.8 * bound < jnp.abs(layer.kernel[...]).max() <= bound
 
 
+@pytest.mark.slow
 def test_levels_are_of_the_tokens_of_their_own_depth(filled):
     neck = filled(lambda: NECKS["reassemble"](*plain(16, 16), rngs=weight_keys(0)))
     graph, state = nnx.split(neck)
@@ -142,6 +144,7 @@ def test_the_decoder_on_a_neck_makes_a_map_of_the_image_s_size(name, patch, side
     assert found.shape == (2, side, side, 2) and found.dtype == jnp.float32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NECKS))
 def test_every_stage_that_is_taken_reaches_the_map_and_the_rest_may_be_missing(filled, name):
     decoder = filled(lambda: Decoder(*plain(16, 4), (6, 4, 4), neck=name, rngs=weight_keys(0)))
@@ -160,6 +163,7 @@ def test_every_stage_that_is_taken_reaches_the_map_and_the_rest_may_be_missing(f
     assert [place for place, g in enumerate(gradients) if (g != 0).any()] == expected
 
 
+@pytest.mark.slow
 def test_a_token_s_place_is_that_of_its_patch_also_where_the_grid_is_not_the_image_s(filled):
     """The centre of mass of what one token of the finest level changes lies on its patch of 14 pixels."""
     decoder = filled(lambda: Decoder(*plain(8, 14), (4, 4, 4, 4, 4), rngs=weight_keys(0)))

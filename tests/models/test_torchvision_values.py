@@ -40,6 +40,7 @@ def case(name, dilate):
     return pytest.param(name, dilate, marks=pytest.mark.long if dilate else ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dilate"), [case(*key) for key in SCORES])
 def test_class_scores(name, dilate):
     def build():

@@ -52,6 +52,7 @@ def scores(model):
     return model(jnp.full((1, 32, 32, 3), 128, jnp.uint8), train=False)[1]
 
 
+@pytest.mark.slow
 def test_the_convolutions_are_those_of_the_file_and_the_rest_is_new(made):
     model, imported = create("vgg16", made, 50, 8)
     assert (imported.tensors, imported.untouched, imported.head) == (26, ("conv6",), "absent")

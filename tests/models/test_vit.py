@@ -48,6 +48,7 @@ def classifier(design=SMALL, kind=ViT, **settings):
     return Classifier(encoder, WGAP(design.width, 5, rngs=nnx.Rngs(1)))
 
 
+@pytest.mark.slow
 def test_stages_are_the_image_and_tokens_of_its_patches():
     model = classifier()
     stages = model.stages(IMAGES)
@@ -66,6 +67,7 @@ def test_the_network_is_resumed_from_any_stage(stage):
     np.testing.assert_allclose(model.score(stages[stage], stage), scores, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pool", "zero"), [("token", True), ("mean", False)])
 def test_patches_of_the_last_end_have_a_gradient_only_where_the_head_takes_their_mean(pool, zero):
     model = classifier(pool=pool)
@@ -81,6 +83,7 @@ def test_patches_of_the_last_end_have_a_gradient_only_where_the_head_takes_their
     assert gradient(4) > 0 and model.encoder.cam_stage == (4 if zero else -1)
 
 
+@pytest.mark.slow
 def test_attention_matrices_are_computed_for_whom_they_are_asked_and_may_be_replaced():
     model, seen = classifier(), {}
 
@@ -106,6 +109,7 @@ def test_attention_matrices_are_computed_for_whom_they_are_asked_and_may_be_repl
     assert not np.allclose(after, before, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_blocks_show_their_attention_and_what_it_would_score_were_they_the_last(pool):
     model = classifier(pool=pool)
@@ -134,6 +138,7 @@ def test_the_patch_is_the_only_stride():
         abstract("deit_tiny", pool="cls")
 
 
+@pytest.mark.slow
 def test_paths_are_dropped_in_training_by_each_image_s_own_key():
     model = classifier(drop_path=0.9)
     keys = jax.random.split(jax.random.key(0), 2)
@@ -148,6 +153,7 @@ def test_paths_are_dropped_in_training_by_each_image_s_own_key():
         model.encoder(images, train=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ViT, DINOv2])
 def test_sides_that_are_no_whole_patches_are_filled_up_with_the_mean_colour(kind):
     model = classifier(kind=kind)
@@ -159,6 +165,7 @@ def test_sides_that_are_no_whole_patches_are_filled_up_with_the_mean_colour(kind
     np.testing.assert_array_equal(*ends)
 
 
+@pytest.mark.slow
 def test_registers_stand_between_class_token_and_patches_without_a_position():
     design = dataclasses.replace(SMALL, registers=2, layer_scale=True)
     model = classifier(design)
@@ -171,6 +178,7 @@ def test_registers_stand_between_class_token_and_patches_without_a_position():
     assert not np.allclose(again[-1].prefix[:, 1:], stages[-1].prefix[:, 1:])
 
 
+@pytest.mark.slow
 def test_half_precision_is_close_with_parameters_in_float32():
     exact, coarse = (classifier(dtype=dtype) for dtype in (jnp.float32, jnp.bfloat16))
     run = nnx.jit(lambda model: model.encoder(IMAGES, train=False)[-1].prefix)

@@ -49,6 +49,7 @@ RECORDED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "design"), RECORDED)
 def test_first_and_last_token_are_timm_s_at_sides_of_no_whole_patches(kind, design):
     encoder = nnx.eval_shape(lambda: kind(design, rngs=weight_keys(0)))
@@ -85,6 +86,7 @@ def test_the_published_layer_is_taken_by_timm_s_name(tmp_path):
     np.testing.assert_array_equal(other.head.fc.kernel[...], model.head.fc.kernel[...])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, design", [(ViT, PLAIN), (DINOv2, REGISTERS)])
 @pytest.mark.parametrize("way", RESAMPLINGS)
 def test_positions_of_larger_images_are_resampled_as_the_larger_network_resamples_them(kind, design, way, caplog):

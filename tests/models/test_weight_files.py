@@ -375,6 +375,7 @@ def test_hdf5_with_data_elsewhere_or_far_larger_than_the_file_is_refused(tmp_pat
     refused(tmp_path / "b.h5", "larger than the file")
 
 
+@pytest.mark.slow
 def test_hdf5_with_too_many_or_too_deep_groups_is_refused(tmp_path):
     h5py = pytest.importorskip("h5py")
     with h5py.File(tmp_path / "deep.h5", "w") as file:

@@ -250,6 +250,7 @@ def test_without_the_library_the_command_that_installs_it(monkeypatch):
     assert told == "a name of Hugging Face needs huggingface_hub: pip install 'fcam-jax[hub]'"
 
 
+@pytest.mark.slow
 def test_the_record_says_where_they_come_from(hub, caplog):
     model = fc.create_model("small", num_classes=CLASSES)
     imported = load_classifier(model, "timm:tiny.in1k", keep_head=True)
@@ -276,6 +277,7 @@ def test_imagenet_classes():
     assert (names[0], names[11], names[14], names[146]) == ("tench", "goldfinch", "indigo bunting", "albatross")
 
 
+@pytest.mark.slow
 def test_a_network_of_1000_classes_has_their_names(tmp_path):
     weights = tmp_path / "weights.safetensors"
     save_weights(export_weights(fc.create_model("small", num_classes=1000)), weights)

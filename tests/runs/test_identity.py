@@ -47,6 +47,7 @@ def runs(two, tmp_path):
     return shutil.copytree(two, tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_a_run_may_be_copied_and_renamed(runs):
     assert json.loads((runs / "a" / IDENTITY).read_text()) != json.loads((runs / "b" / IDENTITY).read_text())
     shutil.copytree(runs / "a", runs / "copy")

@@ -60,6 +60,7 @@ def form(request):
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["classifier", "fcam", pytest.param("tokens", marks=pytest.mark.slow)])
 def test_scores_map_and_box_are_those_of_a_prediction(name, form, tmp_path):
     made = network(name)
@@ -77,6 +78,7 @@ def test_scores_map_and_box_are_those_of_a_prediction(name, form, tmp_path):
         np.testing.assert_array_equal(box, boxes[0] if len(boxes) else [0, 0, 0, 0])
 
 
+@pytest.mark.slow
 def test_without_bytes_and_box_it_takes_normalised_images_of_any_number(form, tmp_path):
     made = network("classifier")
     path, facts = Program(made, ()).write(form, tmp_path)
@@ -89,6 +91,7 @@ def test_without_bytes_and_box_it_takes_normalised_images_of_any_number(form, tm
     np.testing.assert_allclose(found["map"], expected.maps, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_onnx_computes_in_float32_what_a_run_computes_in_bfloat16(tmp_path):
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     body = Tiny(dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

@@ -29,6 +29,7 @@ def test_the_squares_are_those_of_training_at_the_maps_size():
     np.testing.assert_array_equal(seeds.draw_seeds(large), sampling.draw_seeds(KEYS, large, SeedSettings()))
 
 
+@pytest.mark.slow
 def test_a_small_map_is_brought_to_the_size_as_in_training():
     small = 5 * CAMS[:, ::8, ::8] - 2
     expected = sampling.draw_seeds(KEYS, score_map(jnp.asarray(small), (224, 224), "fcam"), SeedSettings())
@@ -71,6 +72,7 @@ def test_a_mistake_is_told_in_one_line(changes, message):
         seeds.draw_seeds(**{"cams": CAMS} | changes)
 
 
+@pytest.mark.slow
 def test_what_hangs_on_cams_that_a_jitted_caller_closes_over_is_not_computed_by_the_compiler():
     held = jax.jit(lambda key: seeds.draw_seeds(CAMS, key)).lower(jax.random.key(0))
     given = jax.jit(seeds.draw_seeds).lower(CAMS, jax.random.key(0))

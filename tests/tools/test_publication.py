@@ -84,6 +84,7 @@ def lines(data, name):
     return {row[0]: row[1:] for row in (cells[0], *cells[2:])}
 
 
+@pytest.mark.slow
 def test_the_data_say_what_the_runs_say(runs, data):
     collected = collect([runs])
     assert [run.folder.name for run in data.runs] == [run.folder.name for run in collected.runs]
@@ -183,12 +184,14 @@ def test_the_other_blocks(data):
     assert "500 of the split test" in text and "hash of alone-s0 of alone-s0" in text
 
 
+@pytest.mark.slow
 def test_another_size_of_the_tested_images_is_told(tmp_path):
     run = made(tmp_path / "a", 50.0, 70.0, data__size=224, data__test_size=320)
     command.main(["publish", f"--workdir={run}", f"--data={tmp_path / 'd.json'}"])
     assert "crops of 224 pixels, tested at 320" in block("provenance", read_published(tmp_path / "d.json"))
 
 
+@pytest.mark.slow
 def test_sizes_are_given_by_row(tmp_path):
     run = made(tmp_path / "a", 50.0, 70.0)
     path = run / "evaluation" / "F-CAM.json"
@@ -201,6 +204,7 @@ def test_sizes_are_given_by_row(tmp_path):
     assert rows["F-CAM on CAM"] == ["12.5", "-"] and rows["CAM"] == ["-", "-"]
 
 
+@pytest.mark.slow
 def test_two_configurations_of_one_cam_are_told_apart(tmp_path):
     for fraction in (0.3, 0.5):
         made(tmp_path / "w" / str(fraction), 50.0, 70.0, fcam__seeds__background_fraction=fraction)
@@ -209,6 +213,7 @@ def test_two_configurations_of_one_cam_are_told_apart(tmp_path):
     assert "CAM, resnet50, seeds.background\\_fraction=0.5" in rows and len(rows) == 5
 
 
+@pytest.mark.slow
 def test_plots_and_grids_lie_beside_the_data(data_file):
     there = {path.name: path for path in data_file.parent.iterdir()}
     plots = {f"some-{name}.png" for name in ("box_accuracy", "activations")}

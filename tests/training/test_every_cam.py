@@ -66,7 +66,13 @@ def test_a_step_trains_from_the_seeds_of_all_cams_and_one_device_equals_four():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("cam", [every_cam, fused(CAMS["fullgrad"](), (), 3)], ids=["all", "fullgrad"])
+@pytest.mark.parametrize(
+    "cam",
+    [
+        pytest.param(every_cam, id="all", marks=pytest.mark.long),
+        pytest.param(fused(CAMS["fullgrad"](), (), 3), id="fullgrad"),
+    ],
+)
 def test_maps_do_not_depend_on_the_number_of_devices(cam):
     one, four = localized(1, cam), localized(4, cam)
     assert len(four.sharding.device_set) == 4 and np.ptp(one) > 0

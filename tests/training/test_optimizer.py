@@ -64,6 +64,7 @@ def test_a_warm_up_may_take_all_of_a_training_but_no_more():
     np.testing.assert_allclose([float(schedule(step)) for step in range(4)], [0.05, 0.1, 0.15, 0.2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_kernels_alone_decay_and_a_training_goes_on_from_its_state():
     rule = CosineAdamW(learning_rate=0.1, weight_decay=0.5, warmup_epochs=0.0)
     optimizer = rule.update(rule.schedule(5, epochs=2), lambda path: 1.0)

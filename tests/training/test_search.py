@@ -69,6 +69,7 @@ def score(state):
 OPTIONS = {"a": (1.0, 2.0, 3.0), "b": (1.0, 1.5, 0.0)}
 
 
+@pytest.mark.slow
 def test_each_setting_is_tried_with_the_best_of_those_before_it(training):
     training, _ = training
     found = search.found_settings(training, OPTIONS, 2, 2, score)

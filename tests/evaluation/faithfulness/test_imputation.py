@@ -26,6 +26,7 @@ def test_it_is_the_dense_solve(share, scale):
     np.testing.assert_array_equal(np.asarray(found)[kept], images[kept])
 
 
+@pytest.mark.slow
 def test_a_hole_in_a_ramp_is_the_ramp():
     ramp = np.broadcast_to((3 * np.arange(40)[:, None] - np.arange(30))[None, ..., None], (1, 40, 30, 1)).astype(float)
     kept = np.ones((1, 40, 30), bool)
@@ -33,6 +34,7 @@ def test_a_hole_in_a_ramp_is_the_ramp():
     np.testing.assert_allclose(jitted(ramp, kept, noise=0.0), ramp, atol=2e-3)  # of 120
 
 
+@pytest.mark.slow
 def test_one_pixel_alone_is_everywhere():
     images = np.random.default_rng(0).random((1, 9, 9, 3))
     kept = np.zeros((1, 9, 9), bool)
@@ -42,6 +44,7 @@ def test_one_pixel_alone_is_everywhere():
     )
 
 
+@pytest.mark.slow
 def test_the_noise_is_a_share_of_the_deviation_and_hangs_on_the_key():
     images = 10 * np.random.default_rng(0).normal(size=(2, 64, 64, 3)) * np.array([1, 3])[:, None, None, None]
     kept = np.zeros((2, 64, 64), bool)
@@ -54,6 +57,7 @@ def test_the_noise_is_a_share_of_the_deviation_and_hangs_on_the_key():
     assert (jitted(images, kept, noise=0.1, key=two) != first).any()
 
 
+@pytest.mark.slow
 def test_all_or_nothing_kept_and_jitted():
     images = np.random.default_rng(0).random((1, 6, 6, 1)).astype(np.float32)
     np.testing.assert_array_equal(jitted(images, np.ones((1, 6, 6), bool)), images)

@@ -79,6 +79,7 @@ def gradient_times_input(images, labels):
     return (images * jnp.moveaxis(WEIGHTS[..., labels], -1, 0)).sum(axis=-1)
 
 
+@pytest.mark.slow
 def test_adcc_is_that_of_a_loop():
     found = faithfulness.adcc(NETWORK, gradient_times_input, IMAGES, LABELS, baseline=BASELINE, batch_size=4)
     for i in range(6):
@@ -93,6 +94,7 @@ def test_adcc_is_that_of_a_loop():
         assert {name: values[i] for name, values in found.items()} == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_adcc_of_a_constant_map_and_of_a_whole_drop():
     found = faithfulness.adcc(
         mean_of_pixels, lambda images, labels: jnp.ones(images.shape[:3]), abs(IMAGES), watch="output"

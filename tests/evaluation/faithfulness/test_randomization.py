@@ -30,6 +30,7 @@ def negative(key, values):
     return -values
 
 
+@pytest.mark.slow
 def test_layers_go_one_after_the_other_and_stay_gone():
     found = faithfulness.randomization(
         explain, parameters(), IMAGES, LABELS, layers=["top", "bottom.kernel"], randomize=negative, batch_size=2
@@ -75,6 +76,7 @@ class Net(nnx.Module):
         return self.fc(self.bn(images).mean(axis=(1, 2))).reshape(-1, 12, 12)
 
 
+@pytest.mark.slow
 def test_of_a_module_parameters_alone_are_random_in_a_copy():
     net, seen = Net(nnx.Rngs(0)), []
 

@@ -37,6 +37,7 @@ def by_hand(image, score_map, label, order):
     return np.array(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["most", "least", "both"])
 def test_it_is_a_loop_over_images_and_shares(order):
     both = {
@@ -51,6 +52,7 @@ def test_it_is_a_loop_over_images_and_shares(order):
     np.testing.assert_allclose(mean, expected.mean(axis=1), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_network_that_sees_nothing_has_0_and_a_good_map_more_than_its_opposite():
     blind = jax.tree_util.Partial(linear, np.zeros_like(WEIGHTS))
     np.testing.assert_array_equal(faithfulness.road(blind, IMAGES, MAPS, LABELS), 0)
@@ -60,6 +62,7 @@ def test_a_network_that_sees_nothing_has_0_and_a_good_map_more_than_its_opposite
     assert (faithfulness.road(NETWORK, IMAGES, -good, LABELS) < 0).all()
 
 
+@pytest.mark.slow
 def test_the_noise_hangs_on_the_key_alone():
     first, again, other = (
         faithfulness.road(NETWORK, IMAGES[:count], MAPS[:count], LABELS[:count], noise=0.5, key=key)

@@ -26,6 +26,7 @@ class Recorded:
         return types.SimpleNamespace(maps=images[..., 0] ** 2)
 
 
+@pytest.mark.slow
 def test_it_is_the_largest_relative_change_of_what_was_asked():
     explain = Recorded()
     found = faithfulness.sensitivity(explain, IMAGES, LABELS, samples=4, radius=0.2)

@@ -18,6 +18,7 @@ def pairs():
     return first, second * 1e-20
 
 
+@pytest.mark.slow
 def test_correlations_are_scipys(pairs):
     for ours, theirs in ((pearson, scipy.stats.pearsonr), (spearman, scipy.stats.spearmanr)):
         expected = [
@@ -28,6 +29,7 @@ def test_correlations_are_scipys(pairs):
     assert spearman(*pairs)[2] == pytest.approx(-1)
 
 
+@pytest.mark.slow
 def test_structural_similarity_is_that_of_scikit_image(pairs):
     def scaled(one):
         return (one.astype(float) - one.min()) / (float(one.max()) - one.min())
@@ -41,6 +43,7 @@ def test_structural_similarity_is_that_of_scikit_image(pairs):
     np.testing.assert_allclose(ssim(*pairs), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 1), (2, 7), (6, 6), (11, 30)])
 def test_equal_maps_are_alike_at_any_size(shape):
     maps = np.random.default_rng(0).random((2, *shape)).astype(np.float32)

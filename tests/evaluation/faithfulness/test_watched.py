@@ -50,6 +50,7 @@ def test_a_network_is_compiled_once_for_all_batches_and_calls():
     assert network.times == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", [faithfulness.insertion, faithfulness.road], ids=lambda one: one.__name__)
 def test_the_size_of_batches_changes_nothing(figure):
     whole = figure(Traced(), IMAGES, MAPS)
@@ -84,6 +85,7 @@ def test_a_single_class_has_the_probability_of_its_sigmoid():
     np.testing.assert_allclose(found[:, 1], 0.5)
 
 
+@pytest.mark.slow
 def test_a_module_is_in_inference_mode_and_stays_as_it_is():
     network = Net(nnx.Rngs(0))
     before = jax.tree.map(np.asarray, nnx.state(network, nnx.Param, nnx.BatchStat))

@@ -256,6 +256,7 @@ def test_the_page_fits_its_window_and_follows_the_theme(browser, report, width, 
     assert box["x"] >= 0 and box["x"] + box["width"] <= width
 
 
+@pytest.mark.slow
 def test_a_window_of_1400_pixels_shows_all_figures(browser, tmp_path):
     figures = dict.fromkeys(("MaxBoxAcc", "MaxBoxAccV2", "PxAP", "top1_loc", "top5_loc", "top1_cls"), 60.0)
     rows = {"CAM": figures, "F-CAM": figures, "F-CAM, no threshold": figures}
@@ -265,6 +266,7 @@ def test_a_window_of_1400_pixels_shows_all_figures(browser, tmp_path):
     assert len(texts(browser, ".scrolled th")) > 10 and browser.execute_script(script) == 0
 
 
+@pytest.mark.slow
 def test_six_thousand_examples_open_within_three_seconds(browser, tmp_path):
     rng = np.random.default_rng(0)
     file = tmp_path / "image.jpg"

@@ -80,6 +80,7 @@ def spoil(value, draw):
     return draw.choice(ODD)
 
 
+@pytest.mark.slow
 def test_no_odd_value_ends_a_report_otherwise_than_in_a_line(reported, tmp_path):
     make_run(tmp_path / "good", names=["a.jpg"])
     run = make_run(tmp_path / "run", names=["a.jpg", "b.jpg"])

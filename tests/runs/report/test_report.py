@@ -96,6 +96,7 @@ def test_data_without_masks_and_without_boxes(tmp_path):
     assert example["boxes"] is None and example["masked"] and 0 <= example["findings"][0]["iou"] <= 1
 
 
+@pytest.mark.slow
 def test_a_run_without_examples_has_a_page_too(tmp_path):
     page = write_report([make_run(tmp_path / "run", names=[])], tmp_path / "out")
     assert summary(page)["runs"] == []
@@ -114,6 +115,7 @@ def test_a_bad_example_is_left_out_and_listed(tmp_path, caplog):
     assert line in (tmp_path / "out" / "tables.md").read_text() and line in caplog.text
 
 
+@pytest.mark.slow
 def test_marks_of_a_training_stand_with_the_results(tmp_path):
     run = make_run(tmp_path / "run")
     write_results(run, {"CAM": {}, "F-CAM": {}}, marks={"F-CAM": {"flooded": "foreground 99 %"}})
