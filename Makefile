@@ -35,8 +35,9 @@ $(VENV)/bin/python:
 	    || { echo "error: fcam_jax needs Python 3.11 or newer; name one: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# Every file that is downloaded is compared with its hash in locked/. Python compiles what is imported, and pip all.
-PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-compile
+# Every file that is downloaded is compared with its hash in locked/. pip compiles the modules: with
+# PYTHONDONTWRITEBYTECODE, as in many containers, Python would compile them at each start.
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --no-build-isolation
 VERIFIED := $(PIP) --require-hashes --requirement
 
 $(VENV)/.installed: $(VENV)/bin/python locked/build.txt locked/all.txt pyproject.toml setup.py requirements.txt
