@@ -245,8 +245,9 @@ for (const kind of ["dragenter", "dragover", "drop"])
 """
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("width", "height", "dark"), [(1400, 900, False), (390, 844, True)])
+@pytest.mark.parametrize(
+    ("width", "height", "dark"), [(1400, 900, False), pytest.param(390, 844, True, marks=pytest.mark.long)]
+)
 def test_the_page_in_a_browser(browser, address, run, program, tmp_path, width, height, dark):
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
