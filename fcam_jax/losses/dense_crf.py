@@ -143,8 +143,8 @@ def dense_crf(maps: Any, images: Any, keys: Any = None, **settings: Any) -> Floa
     size = (len(found), height, width, found.shape[-1])
     if found.shape != size:
         found = jax.image.resize(found.astype(jnp.float32), size, "bilinear")
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in settings.items()}  # hashable
-    energy = _energy(DenseCRF(**plain), found, not_folded(colours), keys_of(keys, len(found)))
+    settings |= {name: value.item() for name, value in settings.items() if getattr(value, "size", 0) == 1}  # hashable
+    energy = _energy(DenseCRF(**settings), found, not_folded(colours), keys_of(keys, len(found)))
     return energy[0] if single else energy
 
 

@@ -8,6 +8,7 @@ import pytest
 from fcam_jax import losses
 from fcam_jax.errors import InputError
 from fcam_jax.losses.crf_energy import crf_energy
+from fcam_jax.losses.dense_crf import _energy
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (2, 12, 10, 3)).astype(np.uint8)
@@ -65,6 +66,16 @@ def test_a_small_map_is_enlarged_and_the_default_keys_are_those_of_the_places():
 
 
 @pytest.mark.slow
+def test_a_setting_may_be_an_array_of_one_number_and_equal_settings_are_compiled_once():
+    expected = losses.dense_crf(FOREGROUND, IMAGES, sigma_xy=30.0)
+    compiled = _energy._cache_size()
+    for width in (np.float64(30), np.array([30.0]), jnp.float32(30)):
+        np.testing.assert_array_equal(losses.dense_crf(FOREGROUND, IMAGES, sigma_xy=width), expected)
+    assert _energy._cache_size() == compiled
+    with pytest.raises(InputError, match=r"^sigma_xy is \[1. 2.\]; it must be above 0$"):
+        losses.dense_crf(FOREGROUND, IMAGES, sigma_xy=np.array([1.0, 2.0]))
+
+
 def test_the_gradient_in_a_foreground_map_is_the_plain_ones():
     found = jax.jit(jax.grad(lambda maps: losses.dense_crf(maps, IMAGES, form="exact").sum()))(FOREGROUND)
     step = np.zeros_like(FOREGROUND)
