@@ -41,6 +41,7 @@ def _at_224(config: ConfigDict) -> None:
     # Crops of 224 pixels; whole images, and what is tested, of 320: the maps are as fine as those of larger crops.
     config.data.resize, config.data.size, config.data.test_size = 320, 224, 320
     config.validation.selection = "last"
+    config.fcam.loss.crf.update(weight=3e-8, sigma_xy=40.0, start=40)  # it may flood what does not know the object yet
     # So little data: the pretrained layers learn slowly, by ImageNet's statistics, under a new head that learns fast.
     if config.model.encoder == FINE:  # not all encoders take another stride, or have statistics
         config.model.final_stride = 16
@@ -48,6 +49,7 @@ def _at_224(config: ConfigDict) -> None:
         config.model.decoder_widths = WIDTHS
         if config.cam.name == "layercam":
             config.cam.stages = ("stage4",)  # finer cells than those of the top stage
+            config.fcam.loss.crf.weight = 1e-8  # which leave less to it
     config.classifier.optimizer.update(learning_rate=0.001, decay_epochs=4)
     config.classifier.new_layers_factor = 100.0
     config.classifier.epochs = 6
@@ -55,7 +57,6 @@ def _at_224(config: ConfigDict) -> None:
     config.fcam.epochs = 1
     config.fcam.seeds.background_fraction = 0.4
     config.fcam.seeds.foreground_count = config.fcam.seeds.background_count = 16
-    config.fcam.loss.crf.update(weight=3e-8, sigma_xy=40.0, start=40)  # it may flood what does not know the object yet
 
 
 def _at_128(config: ConfigDict) -> None:

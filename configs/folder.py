@@ -9,8 +9,8 @@ boxes or masks nothing is known of places: the model is then chosen by its class
 
 Settings: those of CUB with a shorter training and more seeds of each image. An epoch has at least 40 updates, so few
 images are gone through several times. The CRF's weight and n- are found by the run itself before it trains the decoder
-(docs/seeds.md), with boxes or without; with boxes the share of colour in the seeds, too. What matters most besides:
-`classifier.optimizer.learning_rate`, and what docs/poor_results.md says.
+(docs/seeds.md); with boxes a stronger CRF and the share of colour in the seeds are tried, too. What matters most
+besides: `classifier.optimizer.learning_rate`, and what docs/poor_results.md says.
 """
 
 from ml_collections import ConfigDict
@@ -23,6 +23,8 @@ def get_config(args: str = "") -> ConfigDict:
     config = defaults()
     config.data.num_classes = 0
     choose(config, args)
+    if config.model.encoder.startswith("efficientnet_lite"):
+        config.model.final_stride = 16  # few images do not teach it to see at 8 what ImageNet taught it at 32
     config.train.least_updates = 40
     config.classifier.epochs = 20
     config.classifier.optimizer.decay_epochs = 8

@@ -157,7 +157,7 @@ class FcamSearch:
       start: updates with the first of the values below, from where all candidates go on.
       updates: of each candidate from there; 0: nothing is searched for.
       by: figure on `val` that compares candidates; where it is not known, the one that chooses the best model does.
-      crf: factors on `fcam.loss.crf.weight`, the first one to begin with.
+      crf: factors on `fcam.loss.crf.weight`, the first one to begin with; without boxes none above it is tried.
       background_fraction: likewise on `fcam.seeds.background_fraction`.
       color: values to try of `fcam.color.share`, likewise; without boxes the first one is taken.
     """
@@ -179,8 +179,11 @@ class FcamSearch:
     def options(self, *, by_boxes: bool = True) -> dict[str, tuple[float, ...]]:
         """The values to try, by setting; none where nothing is searched for.
 
-        Without boxes the shares of colour are not compared: what judges then is colour itself.
+        Without boxes what judges is colour itself: shares of colour are not compared, nor CRFs stronger than the first
+        one, which lower the cut whatever they leave of the object.
         """
-        found = {"crf": self.crf, "background_fraction": self.background_fraction}
-        found["color"] = self.color if by_boxes else self.color[:1]
+        crf, color = self.crf, self.color
+        if not by_boxes:
+            crf, color = tuple(factor for factor in crf if factor <= crf[0]), color[:1]
+        found = {"crf": crf, "background_fraction": self.background_fraction, "color": color}
         return found if self.updates else {}

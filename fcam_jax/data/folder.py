@@ -20,9 +20,11 @@ from fcam_jax.data.layouts.problems import ON_ERROR, Problems
 from fcam_jax.data.layouts.regions import Region
 from fcam_jax.data.layouts.registry import LAYOUTS, locate, read, splits
 from fcam_jax.data.layouts.tree import absent
-from fcam_jax.data.masks import OF, MaskRule, read_mask
+from fcam_jax.data.masks import OF, MaskRule, decode_mask
 from fcam_jax.data.source import Record, fingerprint, needs_root
 from fcam_jax.errors import InputError
+
+Plane = Bool[np.ndarray, "_ _"]
 
 # With more, where the number of classes is left to the data, a label is taken to be mistyped.
 _CLASSES_PER_IMAGE = 100
@@ -43,9 +45,10 @@ class Folder:
         for classification alone.
       window: values of black and white in images of more than 8 bits; empty: 0 and 65535.
       mask_is: the object is where mask files are "bright" or "dark", where their "alpha" is high, or their palette's
-        "index"; empty: alpha where it differs between pixels, else bright.
+        "index", or where they have one value, such as "1"; empty: alpha where it differs between pixels, else bright.
       mask_threshold: the object lies above it ("dark": not above it), in the mask files' own units; -1: 0, or 127 for
         alpha, in formats that change pixels, such as JPEG, and for the votes in CUB's download.
+      mask_undecided: value of mask files where it is not known what is the object, such as a rim; -1: none.
     """
 
     root: str = ""
@@ -58,11 +61,14 @@ class Folder:
     window: Window = ()
     mask_is: str = ""
     mask_threshold: float = -1.0
+    mask_undecided: float = -1.0
 
     def __post_init__(self) -> None:
         needs_root(self.root)
-        known(self, on_error=ON_ERROR, boxes=("", *FORMS), unlocalized=UNLOCALIZED, mask_is=OF)
-        at_least(self, mask_threshold=-1)
+        known(self, on_error=ON_ERROR, boxes=("", *FORMS), unlocalized=UNLOCALIZED)
+        if self.mask_is not in OF and not (isinstance(self.mask_is, str) and self.mask_is.isdecimal()):
+            raise InputError(f"mask_is is {self.mask_is!r}; known: {', '.join(OF[1:])}, or a value such as 1")
+        at_least(self, mask_threshold=-1, mask_undecided=-1)
         numbers = all(isinstance(value, int | float) for value in self.window)
         if self.window and not (numbers and len(self.window) == 2 and self.window[0] < self.window[1]):
             raise InputError(f"window is {self.window}; it must be two numbers, the values of black and of white")
@@ -107,8 +113,9 @@ class Described:
     @property
     def mask_rule(self) -> MaskRule:
         """Which pixels of mask files are the object; the masks of some layouts are known."""
-        threshold = self.data.mask_threshold
-        return MaskRule(self.data.mask_is, LAYOUTS[self.place.layout].mask_threshold if threshold == -1 else threshold)
+        data, of_layout = self.data, LAYOUTS[self.place.layout].mask_threshold
+        threshold = of_layout if data.mask_threshold == -1 else data.mask_threshold
+        return MaskRule(data.mask_is, threshold, data.mask_undecided)
 
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Which images have no error."""
@@ -121,22 +128,36 @@ class Described:
     def masks(
         self, row: int
     ) -> tuple[Bool[np.ndarray, "mask_h mask_w"] | None, Bool[np.ndarray, "ignore_h ignore_w"] | None]:
-        """The union of an image's masks, and its ignore mask; None where it has none. Raises InputError: a file cannot
-        be decoded, or masks of the image differ in size.
+        """The union of an image's masks, and of what is undecided; None where it has none. Raises InputError: a file
+        cannot be decoded, or masks of the image differ in size.
         """
         masks = self.metadata.masks_of(row)
-        return self._united(row, masks.instances, self.mask_rule), self._united(row, masks.ignore, MaskRule())
+        found, undecided = self._planes(row, masks.instances, self.mask_rule)
+        ignored, _ = self._planes(row, masks.ignore, MaskRule())
+        return _united(found), _united([*undecided, *ignored])
 
-    def _united(self, row: int, masks: Sequence[str | Region], rule: MaskRule) -> Bool[np.ndarray, "_ _"] | None:
-        united = None
+    def _planes(
+        self, row: int, masks: Sequence[str | Region], rule: MaskRule
+    ) -> tuple[list[tuple[str, Plane]], list[tuple[str, Plane]]]:
+        """Where the object of each mask is, and where masks that tell so are undecided, each with a name."""
+        found: list[tuple[str, Plane]] = []
+        undecided: list[tuple[str, Plane]] = []
         for mask in masks:
-            file = self.place.images / mask if isinstance(mask, str) else None
-            part = read_mask(file, rule) if file else mask.mask()  # type: ignore[union-attr]
-            if united is not None and united.shape != part.shape:
-                name = file or self.metadata.image_ids[row]
-                raise InputError(f"{name}: its size is not that of the other masks of its image")
-            united = part if united is None else united | part
-        return united
+            if isinstance(mask, Region):
+                found.append((self.metadata.image_ids[row], mask.mask()))
+                continue
+            name = str(self.place.images / mask)
+            file = decode_mask(read_bytes(self.place.images / mask), name, rule)
+            found.append((name, file.object))
+            undecided += [] if file.undecided is None else [(name, file.undecided)]
+        return found, undecided
+
+
+def _united(planes: Sequence[tuple[str, Plane]]) -> Plane | None:
+    for name, plane in planes[1:]:
+        if plane.shape != planes[0][1].shape:
+            raise InputError(f"{name}: its size is not that of the other masks of its image")
+    return np.any([plane for _, plane in planes], axis=0) if planes else None
 
 
 class FolderSource:

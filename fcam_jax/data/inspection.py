@@ -13,7 +13,7 @@ import PIL.Image
 from fcam_jax.data.folder import Described
 from fcam_jax.data.images import WINDOW, SuspectError, decode_image, deep_values, orientation_of, read_bytes
 from fcam_jax.data.layouts.problems import Problem, Problems
-from fcam_jax.data.masks import MaskRule, decode_mask, doubts_of
+from fcam_jax.data.masks import MaskFile, MaskRule, decode_mask, doubts_of
 from fcam_jax.errors import InputError
 from fcam_jax.runtime.files import IMAGE, open_regular, reason
 
@@ -100,17 +100,31 @@ def _check_masks(split: Described, row: int, size: tuple[int, int], problems: Pr
         files = [decode_mask(read_bytes(path), str(path), rule) for path in paths]
         if mask.any():
             doubts += [doubt for file in files for doubt in file.doubts()]
-            doubts += doubts_of(mask, split.metadata.boxes_of(row), size)
+            if not (doubts and mask.all()):  # the file's values have told it
+                doubts += doubts_of(mask, split.metadata.boxes_of(row), size)
+            if ignore is not None and ignore.shape == mask.shape and not mask.all() and (mask | ignore).all():
+                doubts.append("its mask and what is undecided leave no background")
         else:
-            text = "is black everywhere" if rule == MaskRule() else "has no object by mask_is, mask_threshold"
-            top = max((file.values.max() for file in files), default=0)
-            text += f"; its highest value is {top:g} (--config.data.folder.mask_threshold=0)" if top > 0 else ""
-            problems.error(split.path(row), f"its mask {text}", image_id=split.metadata.image_ids[row])
+            text = f"its mask {_without_object(files, rule)}"
+            problems.error(split.path(row), text, image_id=split.metadata.image_ids[row])
     for name, plane in (("mask", mask), ("ignore mask", ignore)):
         if plane is not None and abs(np.log(plane.shape[1] * size[1] / (plane.shape[0] * size[0]))) > _ASPECT:
             shape = f"{plane.shape[1]} x {plane.shape[0]}"
             doubts.append(f"has {size[0]} x {size[1]} pixels, its {name} {shape}: another shape")
     return doubts
+
+
+def _without_object(files: Sequence[MaskFile], rule: MaskRule) -> str:
+    """Why the mask files of an image have no object, and which setting would give them one."""
+    there = np.unique(np.concatenate([np.unique(file.values) for file in files])) if files else np.zeros(1)
+    if not there.any():
+        return "is black everywhere"
+    text = "is black everywhere" if rule == MaskRule() else "has no object by mask_is, mask_threshold, mask_undecided"
+    if rule.by_value():
+        return f"{text}; its values are {', '.join(f'{value:g}' for value in there[:9])}"
+    if rule.of == "dark":
+        return f"{text}; its lowest value is {there[0]:g} (--config.data.folder.mask_threshold={there[0]:g})"
+    return f"{text}; its highest value is {there[-1]:g} (--config.data.folder.mask_threshold=0)"
 
 
 def warn_of_doubts(split: Described, inspected: Sequence[Inspected]) -> None:

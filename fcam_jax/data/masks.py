@@ -19,10 +19,15 @@ _AGREE = 0.3  # intersection over union of mask and boxes, below which one of th
 
 @dataclasses.dataclass(frozen=True)
 class MaskRule:
-    """Which pixels of a mask file are the object; see `mask_is` and `mask_threshold` of `folder.Folder`."""
+    """Which pixels of a mask file are the object; see the settings `mask_...` of `folder.Folder`."""
 
     of: str = ""
     threshold: float = -1.0
+    undecided: float = -1.0
+
+    def by_value(self) -> bool:
+        """Whether one value alone is the object."""
+        return self.of.isdecimal()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +35,9 @@ class MaskFile:
     """A decoded mask file."""
 
     object: Bool[np.ndarray, "h w"]  # where the object is
+    undecided: Bool[np.ndarray, "h w"] | None  # where it may be, by the value that the rule names
     values: Shaped[np.ndarray, "h w"]  # what it was told by
-    of: str  # the kind of these values, of `OF`
+    of: str  # the kind of these values, of `OF`, or the one that is the object
     exact: bool  # whether the file keeps values as they were
 
     def doubts(self) -> list[str]:
@@ -40,27 +46,30 @@ class MaskFile:
             return ["its mask is where a mask file's alpha is high, whatever the colours (these: mask_is=bright)"]
         if not self.exact or self.of != "bright":
             return []
-        grays = np.unique(self.values).tolist()
+        known = self.values if self.undecided is None else self.values[~self.undecided]
+        grays = np.unique(known).tolist()
         faint = bool(self.object[self.values < grays[-1] / 2].any())
         if len(grays) > _GRAYS:
             text = f"a mask file has {len(grays)} gray values, and all but the lowest are the object"
             return [f"{text} (of a mask that was smoothed or compressed: mask_threshold=127)"] if faint else []
         shown = ", ".join(f"{gray:g}" for gray in grays)
         if len(grays) > 1 and self.object.all():
-            return [
-                f"a mask file has the values {shown} and no 0, so all is the object (of some alone: mask_threshold)"
-            ]
+            text = f"a mask file has the values {shown} and no 0, so all is the object"
+            return [f"{text} (of one alone: mask_is={grays[0]:g}; of a rim: mask_undecided={grays[-1]:g})"]
         if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL and faint:
             text = f"a mask file has the value 255 beside {shown.rpartition(', ')[0]}, and both are the object"
-            return [f"{text} (where 255 is undecided, those pixels need a mask of their own, column ignore)"]
+            return [f"{text} (where 255 is undecided: mask_undecided=255)"]
+        if len(grays) == 3 and grays[0] == 0 and grays[-1] == 255 and self.object[self.values == grays[1]].any():
+            text = f"a mask file has the value {grays[1]:g} between 0 and 255, and it is the object"
+            return [f"{text} (where it is undecided: mask_undecided={grays[1]:g})"]
         return []
 
 
 def decode_mask(data: bytes, name: str, rule: MaskRule = MaskRule()) -> MaskFile:
     """Decode the bytes of a mask file. Raises InputError: as for `decode_image`; the file has no alpha that the rule
-    asks for.
+    asks for, or its format changes values and the rule names one.
     """
-    alpha = None
+    alpha, indexed = None, rule.of == "index" or rule.by_value()
     if is_jpeg(data):
         values, exact = decode_image(data, name).max(axis=-1), False
     else:
@@ -69,7 +78,7 @@ def decode_mask(data: bytes, name: str, rule: MaskRule = MaskRule()) -> MaskFile
             image.load()
             if image.mode == "1":
                 values = np.asarray(image) * np.uint8(255)
-            elif image.mode == "L" or image.mode[0] in "IF" or (image.mode, rule.of) == ("P", "index"):
+            elif image.mode == "L" or image.mode[0] in "IF" or (image.mode == "P" and indexed):
                 values = np.asarray(image)
             else:
                 rgba = np.asarray(image.convert("RGBA"))
@@ -79,8 +88,12 @@ def decode_mask(data: bytes, name: str, rule: MaskRule = MaskRule()) -> MaskFile
         if alpha is None:
             raise InputError(f"{name}: has no alpha channel, so the object cannot be told by it (mask_is)")
         values = alpha
+    if not exact and (rule.by_value() or rule.undecided != -1):
+        raise InputError(f"{name}: its format changes values, so none can be named (mask_is, mask_undecided)")
     threshold = rule.threshold if rule.threshold != -1 else 0 if exact and of != "alpha" else 127
-    return MaskFile((values <= threshold) if of == "dark" else (values > threshold), values, of, exact)
+    found = values == int(of) if rule.by_value() else values <= threshold if of == "dark" else values > threshold
+    undecided = None if rule.undecided == -1 else values == rule.undecided
+    return MaskFile(found if undecided is None else found & ~undecided, undecided, values, of, exact)
 
 
 def read_mask(path: pathlib.Path, rule: MaskRule = MaskRule()) -> Bool[np.ndarray, "h w"]:

@@ -114,6 +114,8 @@ class Findings:
         if isinstance(pixels := totals.get(PixelPrecision), PixelPrecision):
             facts["counts"]["pixels"] = {name: pixels.counts[name] for name in ("foreground", "background")}
             facts["precision_recall"] = pixels.curve()
+            if not pixels.counts["background"].any():
+                lines.append("the masks, with what is undecided, leave no background: PxAP is 100 whatever the maps")
         if scores := totals.get(Activations):
             facts["histogram"] = scores.counts["pixels"]
         if isinstance(plausible := totals.get(Plausibility), Plausibility):

@@ -71,7 +71,8 @@ def experiment(config: ConfigDict, of_run: ClassNames | None = None, evaluated: 
     data = data_set(config, label_space(config, of_run), of_run, evaluated)
     images = 0 if evaluated else data.sizes.get("train", 0)
     if 0 < images < config.data.batch_size:
-        raise InputError(f"data.batch_size is {config.data.batch_size}; there are {images} images to train on")
+        text = f"data.batch_size is {config.data.batch_size}; there are {images} images to train on"
+        raise InputError(f"{text} (--config.data.batch_size={min(images, 8)})")
     stages = _stages(config, _epoch(images, config.data.batch_size, train.least_updates))
     if evaluated is None:
         stages = tuple(selected(stage, data.sources.get("val")) for stage in stages)

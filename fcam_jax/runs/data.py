@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,10 @@ from fcam_jax.data.source import Source
 from fcam_jax.data.summary import summary
 from fcam_jax.errors import InputError
 from fcam_jax.methods.classifier import ClassifierTraining
+from fcam_jax.runtime import hosts
 from fcam_jax.types import Annotation, Batch
+
+logger = logging.getLogger(__name__)
 
 EvaluationBatches = Iterator[tuple[Batch, list[Annotation]]]
 
@@ -107,9 +111,12 @@ class Data:
         known = [f"{split}: {line}" for split, records in self.sources.items() for line in records.left_out]
         return [*known, *(self._left_out.lines() if self._left_out is not None else [])]
 
-    def summary(self) -> list[str]:
-        """Lines on the splits, and on what a look at some of their images finds."""
-        return summary(self.opened)
+    def tell(self, *, known: bool = False) -> None:
+        """Log what the splits are, and what a look at some of their images finds; in short where that was `known`."""
+        if hosts.is_first():
+            sizes = ", ".join(f"{count} of {split}" for split, count in self.sizes.items())
+            for line in [f"images: {sizes}"] if known else summary(self.opened):
+                logger.info("data: %s", line)
 
     @property
     def _objects(self) -> bool:

@@ -18,7 +18,6 @@ from fcam_jax.errors import InputError, unknown_name
 from fcam_jax.runs import build, experiment, stage_evaluation
 from fcam_jax.runs import folder as workdir
 from fcam_jax.runs.classifiers import STAGE, check_taken, classes_of, take_classifier
-from fcam_jax.runs.data import Data
 from fcam_jax.runtime import hosts, preemption
 from fcam_jax.runtime.records import read_record
 
@@ -93,17 +92,9 @@ def _carried_out(config: Any, folder: pathlib.Path, split: str, trained_too: boo
             if config.model.init:
                 logger.warning("model.init=%s plays no part: the classifier is that of %s", config.model.init, source)
         with workdir.RunFolder(folder, training=trained_too) as run:
-            _tell(plan.data, of_run is not None)
+            plan.data.tell(known=of_run is not None)
             if trained_too:
                 experiment.train_stages(plan, run, workdir.training_hash(record))
                 if split not in plan.data.sizes:
                     return f"trained; the data has no {split} split to evaluate. Maps of your images: fcam predict"
             return stage_evaluation.evaluate_stages(plan, run, config_hash, split)
-
-
-def _tell(data: Data, known: bool) -> None:
-    """What the data is, in short where an earlier call has told it."""
-    if hosts.is_first():
-        sizes = ", ".join(f"{count} of {split}" for split, count in data.sizes.items())
-        for line in [f"images: {sizes}"] if known else data.summary():
-            logger.info("data: %s", line)

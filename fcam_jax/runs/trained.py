@@ -113,6 +113,7 @@ def evaluate_checkpoint(
         raise InputError(f"workdir={out} holds a run, whose results these would replace; give another folder")
     config_hash = folder.claim(out, config)
     save_names(out, plan.data.class_names)
+    plan.data.tell()
     started = time.monotonic()
     evaluations = evaluate_model(plan, trained.stage, trained.model, trained.record, split)
     facts = {

@@ -223,6 +223,16 @@ def test_images_without_an_object_count_for_classification_alone(maps, boxes, ca
     assert evaluate_arrays(maps, masks=masks).metrics == evaluate_arrays(maps[[0, 2]], masks=masks[::2]).metrics
 
 
+def test_masks_without_a_background_are_told(caplog):
+    maps = np.random.default_rng(0).random((2, 6, 8))
+    some, whole = np.zeros((6, 8), bool), np.ones((6, 8), bool)
+    some[2:] = True
+    for ignore, told in (([whole, whole], True), ([some, whole], False)):
+        caplog.clear()
+        found = evaluate_arrays(maps, masks=[some, some], ignore=ignore)
+        assert (found.metrics["PxAP"] == 100) == ("leave no background: PxAP is 100" in caplog.text) == told
+
+
 @pytest.mark.parametrize(
     ("shape", "told"),
     [((20, 30), ""), ((30, 20), "turned"), ((10, 15), ""), ((12, 8), "turned"), ((20, 21), "another")],

@@ -116,11 +116,13 @@ def test_an_evaluation_asks_nothing_of_a_training(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_is_evaluated_on_data_that_has_some_of_its_classes_and_keeps_its_names(tmp_path):
+def test_a_run_is_evaluated_on_data_that_has_some_of_its_classes_and_keeps_its_names(tmp_path, caplog):
     run, other = tmp_path / "run", data(tmp_path / "other", "bee", "cat", splits=("test",))
     job.train(config(data(tmp_path / "data", "ant", "bee", "cat")), run)
     evaluate_checkpoint(run, config(other).to_dict(), tmp_path / "out")
-    evaluate_checkpoint(run, out=tmp_path / "again", values={"data.root": str(other)})
+    with caplog.at_level("INFO"):
+        evaluate_checkpoint(run, out=tmp_path / "again", values={"data.root": str(other)})
+    assert "data: test: 6 images of 2 classes" in caplog.text  # what it is, as of a training
     with pytest.raises(InputError, match=r"--config\.seed: of a run, data and evaluation alone"):
         evaluate_checkpoint(run, values={"seed": 1})
     job.evaluate(config(other), run)

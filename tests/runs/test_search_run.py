@@ -30,7 +30,7 @@ SMALL = {
     "fcam.loss.crf.start": 0,
     "fcam.pictures_epochs": 0,
     "fcam.search.updates": 2,
-    "fcam.search.crf": (1.0, 0.0),
+    "fcam.search.crf": (1.0, 3.0, 0.0),
     "fcam.search.background_fraction": (0.5, 1.0),
     "fcam.search.color": (1.0, 0.25),
     "evaluation.batch_size": 8,
@@ -54,7 +54,8 @@ def test_the_model_holds_what_was_found_and_the_folder_every_candidate(run):
     record = json.loads((run / "fcam" / "search.json").read_text())
     tried = [row["settings"] for row in record["candidates"]]
     assert tried[:2] == [{"crf": crf, "background_fraction": 0.5, "color": 1.0} for crf in (1, 0)]
-    assert len(tried) == 3 and tried[2]["background_fraction"] == 1.0  # and no share of colour, without boxes
+    assert len(tried) == 3 and tried[2]["background_fraction"] == 1.0
+    # Without boxes no stronger CRF is tried, and no share of colour.
     best = max(record["candidates"], key=lambda row: row["figures"]["score"])
     assert record["chosen"] == best["settings"]
     fitted = load_trained(run).model.fitted

@@ -196,7 +196,9 @@ def test_what_contradicts_a_method_is_one_line():
     assert complaint("has", data__fraction=0.0) == "config.data.fraction is 0.0; it must lie in (0, 1]"
     few = complaint("fsl", evaluation__also="InsertionDeletion")
     assert few == "evaluation.also: InsertionDeletion watches a class score, and classifier.method=fsl has none"
-    assert complaint("fsl", data__batch_size=32) == "data.batch_size is 32; there are 16 images to train on"
+    assert complaint("fsl", data__batch_size=32) == (
+        "data.batch_size is 32; there are 16 images to train on (--config.data.batch_size=8)"
+    )
 
 
 def test_a_share_of_the_training_images_is_trained_on():

@@ -137,7 +137,8 @@ def run_folders(folder: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     for where in (folder, *(folder / split for split in SPLITS)):
         if any((where / EVALUATION).glob("*.json")):
             return home, where
-    raise InputError(f"{folder} has no evaluation record in {folder / EVALUATION}; {_AGAIN}")
+    why = f"{folder} has no evaluation record in {folder / EVALUATION}"
+    raise InputError(f"{why}; {_AGAIN}, on a split that the data has (--split)")
 
 
 def read_run(folder: pathlib.Path) -> StoredRun:

@@ -159,7 +159,7 @@ def change(**fields):
         (damage("config.json", '{"fcam": {"loss": [1]}}'), r"config\.json is damaged \(its fcam.loss is \[1\]\)"),
         (
             lambda run: (run / "evaluation" / "CAM.json").unlink(),
-            r"run has no evaluation record in .*evaluation; evaluate the run again \(--mode=eval\)$",
+            r"run has no evaluation record in .*evaluation; evaluate the run again \(--mode=eval\), on a split",
         ),
         (damage("evaluation/CAM.json", '{"version": 2,'), r"evaluation/CAM\.json is damaged .*--mode=eval"),
         (damage("evaluation/CAM.json", "\x00\xff"), r"evaluation/CAM\.json is damaged"),
