@@ -212,5 +212,5 @@ def test_an_undecided_ground_is_told(trimaps):
 
 @pytest.mark.parametrize("value", ["brigt", "-1", "1.5", 1])
 def test_a_rule_that_is_none_is_refused(value):
-    with pytest.raises(InputError, match="mask_is is .*; known: bright, dark, alpha, index, or a value such as 1"):
+    with pytest.raises(InputError, match=r"mask_is is .*; known: bright, dark, alpha, index, or a value such as 1"):
         Folder(root="x", mask_is=value)
