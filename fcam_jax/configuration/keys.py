@@ -23,6 +23,7 @@ from fcam_jax.configuration.settings import (
     Model,
     Run,
 )
+from fcam_jax.data.folder import Folder
 from fcam_jax.data.settings import DataSettings
 from fcam_jax.evaluation.settings import EvaluationSettings, ValidationSettings
 from fcam_jax.losses import LOSSES, Weighted
@@ -80,6 +81,9 @@ def of_today(record: Mapping[str, Any]) -> dict[str, Any]:
     for name, keys in _LATER.items():
         if isinstance(there := record.get(name), Mapping):  # else it is damaged, which is told where it is used
             found[name] = {**{key: usual[name][key] for key in keys}, **there}
+    data = found.get("data")
+    if isinstance(data, Mapping) and isinstance(data.get("folder"), Mapping):
+        found["data"] = {**data, "folder": {"mask_undecided": Folder.mask_undecided, **data["folder"]}}
     return found
 
 

@@ -126,6 +126,12 @@ def test_a_run_is_evaluated_on_data_that_has_some_of_its_classes_and_keeps_its_n
     with pytest.raises(InputError, match=r"--config\.seed: of a run, data and evaluation alone"):
         evaluate_checkpoint(run, values={"seed": 1})
     job.evaluate(config(other), run)
+    # A run of before there was this setting.
+    record = json.loads((run / "config.json").read_text())
+    del record["data"]["folder"]["mask_undecided"]
+    (run / "config.json").write_text(json.dumps(record))
+    changed = {"data.root": str(other), "data.folder.mask_undecided": 255.0}
+    evaluate_checkpoint(run, out=tmp_path / "undecided", values=changed)
     for folder in (run, tmp_path / "out", tmp_path / "again"):
         results = json.loads((folder / "results.json").read_text())
         assert set(results["by_class"]["CAM"]) == {"1", "2"}
