@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import difflib
 import importlib
+import logging
 import os
 import pathlib
 import re
@@ -64,6 +65,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(*(f"  {name.ljust(width)}  {text}" for name, text in COMMANDS.items()), sep="\n")
         print("\nfcam COMMAND --help lists its options.")
         return 0
+    logging.basicConfig(format="%(message)s")  # a library that warns first would choose a form of its own
     with in_one_line():
         name, *rest = words
         if name not in COMMANDS:

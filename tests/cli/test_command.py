@@ -1,6 +1,7 @@
 """The command `fcam`: its frame of options, help, exit status and errors in one line."""
 
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -57,6 +58,16 @@ def test_whatever_a_message_holds_it_is_one_line_of_bounded_length(kind, text):
         raise kind(f"config.json: {text}; delete it")
     line = ended.value.code
     assert line.startswith("error: ") and line.isprintable() and len(line) < 620 and "; delete it" in line
+
+
+def test_what_the_library_warns_of_is_a_plain_line(monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with pytest.raises(SystemExit):
+        command.main(["no_command"])
+    logging.warning("of another library, whose form the next ones would have")
+    (handler,) = logging.root.handlers
+    warning = {"name": "fcam_jax.runs", "levelname": "WARNING", "msg": "2 of 2 maps are constant"}
+    assert handler.format(logging.makeLogRecord(warning)) == "2 of 2 maps are constant"
 
 
 def test_version_and_overview(capsys):
