@@ -66,7 +66,7 @@ class Folder:
     def __post_init__(self) -> None:
         needs_root(self.root)
         known(self, on_error=ON_ERROR, boxes=("", *FORMS), unlocalized=UNLOCALIZED)
-        if self.mask_is not in OF and not (isinstance(self.mask_is, str) and self.mask_is.isdecimal()):
+        if self.mask_is not in OF and not str(self.mask_is).isdecimal():
             raise InputError(f"mask_is is {self.mask_is!r}; known: {', '.join(OF[1:])}, or a value such as 1")
         at_least(self, mask_threshold=-1, mask_undecided=-1)
         numbers = all(isinstance(value, int | float) for value in self.window)
