@@ -115,7 +115,7 @@ class Described:
         """Which pixels of mask files are the object; the masks of some layouts are known."""
         data, of_layout = self.data, LAYOUTS[self.place.layout].mask_threshold
         threshold = of_layout if data.mask_threshold == -1 else data.mask_threshold
-        return MaskRule(data.mask_is, threshold, data.mask_undecided)
+        return MaskRule(str(data.mask_is), threshold, data.mask_undecided)
 
     def usable(self) -> Bool[np.ndarray, " n"]:
         """Which images have no error."""
