@@ -44,7 +44,7 @@ class MaskFile:
         """What its values speak of that is no mask."""
         if self.of == "alpha":
             return ["its mask is where a mask file's alpha is high, whatever the colours (these: mask_is=bright)"]
-        if not self.exact or self.of != "bright":
+        if not self.exact or self.of != "bright" or not self.object.any():
             return []
         known = self.values if self.undecided is None else self.values[~self.undecided]
         grays = np.unique(known).tolist()

@@ -96,6 +96,11 @@ def test_of_a_trimap_the_rim_is_undecided(data, rule):
     assert not file.doubts()
 
 
+def test_a_file_that_is_undecided_everywhere_has_no_object():
+    file = decode_mask(encoded(np.full((3, 4), 3, np.uint8)), "m", MaskRule(undecided=3.0))
+    assert not file.object.any() and file.undecided.all() and not file.doubts()
+
+
 def test_a_value_of_a_format_that_changes_values_is_an_error():
     for rule in (MaskRule("1"), MaskRule(undecided=3.0)):
         with pytest.raises(InputError, match="m: its format changes values"):
