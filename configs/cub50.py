@@ -49,7 +49,7 @@ def _at_224(config: ConfigDict) -> None:
         config.model.decoder_widths = WIDTHS
         if config.cam.name == "layercam":
             config.cam.stages = ("stage4",)  # finer cells than those of the top stage
-            config.fcam.loss.crf.weight = 1e-8  # which leave less to it
+            config.fcam.loss.crf.weight = 1e-8  # finer cells leave less to it
     config.classifier.optimizer.update(learning_rate=0.001, decay_epochs=4)
     config.classifier.new_layers_factor = 100.0
     config.classifier.epochs = 6

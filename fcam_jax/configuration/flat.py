@@ -4,6 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# Settings at the value that does what was done before there was the setting: with or without it, a run is the same.
+SAME_WITHOUT = {"data.folder.mask_undecided": -1.0}
+
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The settings of a recorded configuration by their dotted keys."""
@@ -31,7 +34,7 @@ def differences(
     old: Mapping[str, Any], new: Mapping[str, Any], free: tuple[str, ...], there: str, here: str
 ) -> list[str]:
     """Where two configurations differ, as text, by keys that do not begin as any of the free ones."""
-    before, after = dict(flat_settings(old)), dict(flat_settings(new))
+    before, after = (SAME_WITHOUT | dict(flat_settings(config)) for config in (old, new))
     return [
         f"{key}: {before.get(key, 'absent')} {there}, {after.get(key, 'absent')} {here}"
         for key in sorted(before.keys() | after.keys())

@@ -6,7 +6,7 @@ settings and of the components, so that each stands once.
 
 import dataclasses
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -70,21 +70,30 @@ def defaults() -> ConfigDict:
 
 
 # Settings that came after the first runs; by default they say what was done before.
-_LATER = {"evaluation": tuple(defaults_of(EvaluationSettings)), "data": ("test_size",), "classifier": ("frozen_norms",)}
+_LATER = {
+    "evaluation": defaults_of(EvaluationSettings),
+    "data": {"test_size": DataSettings.test_size},
+    "data.folder": {"mask_undecided": Folder.mask_undecided},
+    "classifier": {"frozen_norms": ClassifierStage.frozen_norms},
+}
 
 
 def of_today(record: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded configuration with defaults for the settings that came later, and for all of the evaluation's, on
     which no training depends: an older run is loaded, evaluated and reported on as one that has them.
     """
-    found, usual = dict(record), defaults().to_dict()
-    for name, keys in _LATER.items():
-        if isinstance(there := record.get(name), Mapping):  # else it is damaged, which is told where it is used
-            found[name] = {**{key: usual[name][key] for key in keys}, **there}
-    data = found.get("data")
-    if isinstance(data, Mapping) and isinstance(data.get("folder"), Mapping):
-        found["data"] = {**data, "folder": {"mask_undecided": Folder.mask_undecided, **data["folder"]}}
-    return found
+    for path, later in _LATER.items():
+        record = _completed(record, path.split("."), later)
+    return dict(record)
+
+
+def _completed(record: Mapping[str, Any], path: Sequence[str], later: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with settings that a part of it, by its path, lacks; as it is where that part is absent or damaged."""
+    if not path:
+        return {**later, **record}
+    name, *rest = path
+    there = record.get(name)
+    return {**record, name: _completed(there, rest, later)} if isinstance(there, Mapping) else dict(record)
 
 
 def part(config: ConfigDict, path: str) -> Any:

@@ -6,7 +6,6 @@ In: the folder. Out: records. All that can be checked without decoding an image 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -131,33 +130,31 @@ class Described:
         """The union of an image's masks, and of what is undecided; None where it has none. Raises InputError: a file
         cannot be decoded, or masks of the image differ in size.
         """
-        masks = self.metadata.masks_of(row)
-        found, undecided = self._planes(row, masks.instances, self.mask_rule)
-        ignored, _ = self._planes(row, masks.ignore, MaskRule())
-        return _united(found), _united([*undecided, *ignored])
-
-    def _planes(
-        self, row: int, masks: Sequence[str | Region], rule: MaskRule
-    ) -> tuple[list[tuple[str, Plane]], list[tuple[str, Plane]]]:
-        """Where the object of each mask is, and where masks that tell so are undecided, each with a name."""
-        found: list[tuple[str, Plane]] = []
-        undecided: list[tuple[str, Plane]] = []
-        for mask in masks:
-            if isinstance(mask, Region):
-                found.append((self.metadata.image_ids[row], mask.mask()))
-                continue
-            name = str(self.place.images / mask)
-            file = decode_mask(read_bytes(self.place.images / mask), name, rule)
-            found.append((name, file.object))
-            undecided += [] if file.undecided is None else [(name, file.undecided)]
+        masks, found, undecided = self.metadata.masks_of(row), None, None
+        for mask in masks.instances:
+            name, part, rim = self._planes(row, mask, self.mask_rule)
+            found, undecided = _united(found, part, name), _united(undecided, rim, name)
+        for mask in masks.ignore:
+            name, part, _ = self._planes(row, mask, MaskRule())
+            undecided = _united(undecided, part, name)
         return found, undecided
 
+    def _planes(self, row: int, mask: str | Region, rule: MaskRule) -> tuple[str, Plane, Plane | None]:
+        """A mask's name, where its object is, and where it is undecided, if it tells that."""
+        if isinstance(mask, Region):
+            return self.metadata.image_ids[row], mask.mask(), None
+        path = self.place.images / mask
+        file = decode_mask(read_bytes(path), str(path), rule)
+        return str(path), file.object, file.undecided
 
-def _united(planes: Sequence[tuple[str, Plane]]) -> Plane | None:
-    for name, plane in planes[1:]:
-        if plane.shape != planes[0][1].shape:
-            raise InputError(f"{name}: its size is not that of the other masks of its image")
-    return np.any([plane for _, plane in planes], axis=0) if planes else None
+
+def _united(planes: Plane | None, plane: Plane | None, name: str) -> Plane | None:
+    """The union of planes with one more, that of a mask's name, as far as there are any."""
+    if planes is None or plane is None:
+        return plane if planes is None else planes
+    if planes.shape != plane.shape:
+        raise InputError(f"{name}: its size is not that of the other masks of its image")
+    return planes | plane
 
 
 class FolderSource:

@@ -55,7 +55,8 @@ class MaskFile:
         shown = ", ".join(f"{gray:g}" for gray in grays)
         if len(grays) > 1 and self.object.all():
             text = f"a mask file has the values {shown} and no 0, so all is the object"
-            return [f"{text} (of one alone: mask_is={grays[0]:g}; of a rim: mask_undecided={grays[-1]:g})"]
+            rim = f"; of a rim: mask_undecided={grays[-1]:g}" if len(grays) > 2 else ""
+            return [f"{text} (of one alone: mask_is={grays[0]:g}{rim})"]
         if len(grays) > 2 and grays[-1] == 255 and grays[-2] <= _SMALL and faint:
             text = f"a mask file has the value 255 beside {shown.rpartition(', ')[0]}, and both are the object"
             return [f"{text} (where 255 is undecided: mask_undecided=255)"]

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from fcam_jax.configuration.flat import differences, flat_settings, setting
+from fcam_jax.configuration.flat import SAME_WITHOUT, differences, flat_settings, setting
 from fcam_jax.errors import InputError
 from fcam_jax.methods.contract import Method
 from fcam_jax.runtime import hosts
@@ -268,7 +268,7 @@ def config_hash(config: Mapping[str, Any]) -> str:
 def training_hash(config: Mapping[str, Any]) -> str:
     """The hash of the settings that must not change between calls on one folder, by which checkpoints name them."""
     settings = {key: value for key, value in flat_settings(config) if not key.startswith(FREE_KEYS + EPOCHS)}
-    return config_hash(settings)
+    return config_hash({key: value for key, value in settings.items() if SAME_WITHOUT.get(key) != value})
 
 
 def recorded(workdir: pathlib.Path, key: str = "workdir") -> dict[str, Any]:

@@ -155,6 +155,7 @@ def test_a_threshold_that_leaves_no_object_is_told(tmp_path):
         ((0, 1, 255), "the value 255 beside 0, 1"),
         ((0, 7, 12, 255), "the value 255 beside 0, 7, 12"),
         ((1, 2, 3), "the values 1, 2, 3 and no 0, so all is the object (of one alone: mask_is=1; of a rim: mask_und"),
+        ((1, 2), "so all is the object (of one alone: mask_is=1)"),
         ((0, 51, 102, 255, 204), ""),
         ((0, 1, 2), ""),
         ((0, 1), ""),

@@ -12,6 +12,7 @@ from fcam_jax.configuration import override
 from fcam_jax.errors import InputError
 from fcam_jax.runs import build, job
 from fcam_jax.runs.class_names import CLASS_NAMES, names_given, names_of_run
+from fcam_jax.runs.folder import training_hash
 from fcam_jax.runs.trained import evaluate_checkpoint
 
 SMALL = {
@@ -132,10 +133,15 @@ def test_a_run_is_evaluated_on_data_that_has_some_of_its_classes_and_keeps_its_n
     (run / "config.json").write_text(json.dumps(record))
     changed = {"data.root": str(other), "data.folder.mask_undecided": 255.0}
     evaluate_checkpoint(run, out=tmp_path / "undecided", values=changed)
-    for folder in (run, tmp_path / "out", tmp_path / "again"):
+    for folder in (run, tmp_path / "out", tmp_path / "again", tmp_path / "undecided"):
         results = json.loads((folder / "results.json").read_text())
         assert set(results["by_class"]["CAM"]) == {"1", "2"}
     assert names_of_run(run, 3) == ["ant", "bee", "cat"]
+    before = training_hash(record)
+    job.train(config(tmp_path / "data"), run)  # it goes on
+    assert training_hash(json.loads((run / "config.json").read_text())) == before
+    with pytest.raises(InputError, match=r"data\.folder\.mask_undecided: -1\.0 there, 255\.0 now"):
+        job.train(config(tmp_path / "data", data__folder__mask_undecided=255.0), run)
     with pytest.raises(InputError, match=r"begun with the classes 3 \(ant, bee, cat\), the data has 2 \(ant, bee\)"):
         job.train(config(data(tmp_path / "third", "ant", "bee")), run)
 
